@@ -1,0 +1,36 @@
+"""A Hydra callback: end a multirun with a table of its jobs."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+
+class MultirunTable(Callback):
+    """Read what each job left in its folder and print one line a job."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Jobs without metrics.json did not finish, and say so."""
+        from rich.console import Console
+        from rich.table import Table
+
+        folder = Path(config.hydra.sweep.dir)
+        jobs = sorted(
+            (path for path in folder.iterdir() if (path / ".hydra" / "overrides.yaml").is_file()),
+            key=lambda path: (len(path.name), path.name),
+        )
+        metrics = [
+            json.loads((job / "metrics.json").read_text()) if (job / "metrics.json").is_file() else {} for job in jobs
+        ]
+        names = list(dict.fromkeys(name for found in metrics for name in found))
+        table = Table(title=str(folder))
+        table.add_column("job")
+        for name in names:
+            table.add_column(name.removeprefix("test/"), justify="right")
+        for job, found in zip(jobs, metrics, strict=True):
+            overrides: Any = OmegaConf.to_container(OmegaConf.load(job / ".hydra" / "overrides.yaml"))
+            values = [f"{found[name]:.4f}" if name in found else "" for name in names]
+            table.add_row(" ".join(overrides) + ("" if found else " (did not finish)"), *values)
+        Console().print(table)

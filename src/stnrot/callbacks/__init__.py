@@ -1,0 +1,1 @@
+"""What is shown, kept and guarded while a task runs; nothing here is computed again."""

@@ -1,0 +1,116 @@
+"""Gather what a task predicted over an evaluation epoch and over processes."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor
+
+from stnrot.data.batch import Batch
+from stnrot.models.records import Prediction
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One row a sample, in the order of the set; a column is None where nothing is known of it."""
+
+    index: np.ndarray
+    label: np.ndarray | None
+    predicted: np.ndarray | None
+    confidence: np.ndarray | None
+    angle: np.ndarray | None  # true, radians
+    predicted_angle: np.ndarray | None
+
+    def error(self, relative: bool) -> np.ndarray | None:
+        """Return predicted minus true angle, wrapped, in degrees; less its circular mean if `relative`."""
+        if self.angle is None or self.predicted_angle is None:
+            return None
+        error = self.predicted_angle - self.angle
+        if relative:
+            error = error - np.angle(np.exp(1j * error).sum())
+        return np.degrees((error + np.pi) % (2 * np.pi) - np.pi)
+
+
+def _columns(prediction: Prediction, batch: Batch) -> dict[str, Tensor | None]:
+    confidence = predicted = None
+    if prediction.log_probability is not None:
+        confidence, predicted = prediction.log_probability.exp().max(-1)
+    angle = None if prediction.orientation is None else prediction.orientation.angle[:, 0]
+    columns = dict(
+        index=batch.index,
+        label=batch.label,
+        predicted=predicted,
+        confidence=confidence,
+        angle=batch.angle,
+        predicted_angle=angle,
+    )
+    return {name: None if value is None else value.detach().cpu() for name, value in columns.items()}
+
+
+class Collect(L.Callback):
+    """Call `finish` on the first process with the rows of every epoch of the `parts` named."""
+
+    parts: tuple[str, ...] = ("val", "test")
+
+    def __init__(self) -> None:
+        self._batches: list[dict[str, Tensor | None]] = []
+
+    def finish(self, trainer: L.Trainer, task: Any, part: str, rows: Rows) -> None:
+        """Do something with the rows."""
+        raise NotImplementedError
+
+    def keep(self, trainer: L.Trainer, part: str, prediction: Prediction, batch: Batch) -> None:
+        """Take one batch in."""
+        self._batches.append(_columns(prediction, batch))
+
+    def close(self, trainer: L.Trainer, task: Any, part: str) -> None:
+        """Put the epoch's batches, of all processes, together."""
+        if trainer.sanity_checking:
+            self._batches = []
+            return
+        batches, self._batches = [b for share in gathered(self._batches) for b in share], []
+        if not trainer.is_global_zero or not batches:
+            return
+        order = torch.cat([b["index"] for b in batches]).argsort()
+        columns = {
+            f.name: None
+            if batches[0][f.name] is None
+            else torch.cat([b[f.name] for b in batches])[order].float().numpy()
+            if batches[0][f.name].is_floating_point()
+            else torch.cat([b[f.name] for b in batches])[order].numpy()
+            for f in fields(Rows)
+        }
+        self.finish(trainer, task, part, Rows(**columns))
+
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Take one batch in."""
+        if "val" in self.parts:
+            self.keep(trainer, "val", outputs, batch)
+
+    def on_test_batch_end(
+        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Take one batch in."""
+        if "test" in self.parts:
+            self.keep(trainer, "test", outputs, batch)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Finish the epoch; its metrics have been computed."""
+        self.close(trainer, pl_module, "val")
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Finish the epoch; its metrics have been computed."""
+        self.close(trainer, pl_module, "test")
+
+
+def gathered(mine: Any) -> list[Any]:
+    """Return what every process holds, in the order of ranks."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return [mine]
+    shares: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(shares, mine)
+    return shares

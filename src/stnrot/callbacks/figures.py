@@ -1,0 +1,88 @@
+"""Figures of an evaluation epoch, as arrays of pixels."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+Pixels = UInt8[np.ndarray, "height width 3"]
+
+
+def _figure(width: float = 4.8, height: float = 3.6) -> Figure:
+    figure = Figure(figsize=(width, height), dpi=100, layout="tight")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _pixels(figure: Figure) -> Pixels:
+    canvas: Any = figure.canvas
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def angle_error_histogram(error_deg: Float[np.ndarray, "N"], what: str) -> Pixels:
+    """Show the distribution of the signed error, with its summary in the title."""
+    size = np.abs(error_deg)
+    figure = _figure()
+    axes = figure.add_subplot(xlabel=f"{what} (degrees)", ylabel="images", xlim=(-180, 180))
+    axes.hist(error_deg, bins=np.arange(-180, 181, 5), color="tab:blue")
+    axes.set_xticks(range(-180, 181, 60))
+    axes.set_title(
+        f"median {np.median(size):.1f}, 95th percentile {np.quantile(size, 0.95):.1f}, "
+        f"within 5 degrees {np.mean(size <= 5):.0%}",
+        fontsize=9,
+    )
+    return _pixels(figure)
+
+
+def true_against_predicted(angle: Float[np.ndarray, "N"], error_deg: Float[np.ndarray, "N"]) -> Pixels:
+    """Show the true angle around the circle and the error as the distance from the middle ring."""
+    figure = _figure(4.2, 4.2)
+    axes: Any = figure.add_subplot(projection="polar")
+    axes.scatter(angle, error_deg, s=4, alpha=0.5, c=np.abs(error_deg), cmap="coolwarm", vmin=0, vmax=90)
+    axes.plot(np.linspace(0, 2 * np.pi, 181), np.zeros(181), color="black", linewidth=0.8)
+    axes.set_rlim(-220, 180)
+    axes.set_rticks([-180, -90, 0, 90, 180])
+    axes.tick_params(labelsize=7)
+    axes.set_title("around: true angle; outwards: predicted - true (degrees)", fontsize=9)
+    return _pixels(figure)
+
+
+def accuracy_by_angle(angle: Float[np.ndarray, "N"], right: Bool[np.ndarray, "N"]) -> Pixels:
+    """Show the share of right classes in 15-degree bins of the input's turn, with two standard errors."""
+    edges = np.arange(-180, 181, 15)
+    bins = np.digitize(np.degrees(-angle), edges[1:-1])
+    count = np.bincount(bins, minlength=len(edges) - 1)
+    share = np.bincount(bins, weights=right, minlength=len(edges) - 1) / np.maximum(count, 1)
+    spread = 2 * np.sqrt(share * (1 - share) / np.maximum(count, 1))
+    seen = count > 0
+    figure = _figure()
+    axes = figure.add_subplot(xlabel="the input was turned by (degrees)", ylabel="accuracy", xlim=(-180, 180))
+    axes.errorbar((edges[:-1] + 7.5)[seen], share[seen], spread[seen], fmt="o-", markersize=3, linewidth=1)
+    axes.axhline(right.mean(), color="grey", linewidth=0.8)
+    axes.set_xticks(range(-180, 181, 60))
+    axes.set_title(f"accuracy {right.mean():.2%} of {len(right)}", fontsize=9)
+    return _pixels(figure)
+
+
+def confusion_matrix(
+    label: Int[np.ndarray, "N"], predicted: Int[np.ndarray, "N"], classes: Sequence[str]
+) -> Pixels:
+    """Show counts of true class (down) against predicted class (across)."""
+    n = len(classes)
+    counts = np.bincount(label * n + predicted, minlength=n * n).reshape(n, n)
+    figure = _figure(4.2, 4.2)
+    axes = figure.add_subplot(xlabel="predicted", ylabel="true")
+    axes.imshow(counts / np.maximum(counts.sum(1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
+    if n <= 20:
+        axes.set_xticks(range(n), classes, rotation=0 if max(map(len, classes)) < 3 else 90)
+        axes.set_yticks(range(n), classes)
+        for i, j in zip(*counts.nonzero(), strict=True):
+            dark = counts[i, j] > 0.5 * counts[i].sum()
+            axes.text(
+                j, i, str(counts[i, j]), ha="center", va="center", fontsize=7, color="white" if dark else "black"
+            )
+    return _pixels(figure)

@@ -1,0 +1,45 @@
+"""The test in files: a row a sample in predictions.csv, the metrics in metrics.json."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stnrot.callbacks.collect import Collect, Rows
+
+
+class Predictions(Collect):
+    """Write into `folder` when the test ends."""
+
+    parts = ("test",)
+
+    def __init__(self, folder: str) -> None:
+        super().__init__()
+        self.folder = Path(folder)
+
+    def finish(self, trainer: Any, task: Any, part: str, rows: Rows) -> None:
+        """Write both files; angles in degrees, classes by name."""
+        splits = trainer.datamodule.splits
+        error = rows.error(task.angle_errors[part].relative)
+        columns: dict[str, Any] = {"index": rows.index}
+        if splits.test.names is not None:
+            columns["file"] = [splits.test.names[i] for i in rows.index]
+        for name, column in (("class", rows.label), ("predicted_class", rows.predicted)):
+            if column is not None and splits.classes:
+                columns[name] = [splits.classes[i] for i in column]
+        if rows.confidence is not None:
+            columns["confidence"] = [f"{value:.6f}" for value in rows.confidence]
+        for name, radians in (("angle_deg", rows.angle), ("predicted_angle_deg", rows.predicted_angle)):
+            if radians is not None:
+                columns[name] = [f"{value:.4f}" for value in (np.degrees(radians) + 180) % 360 - 180]
+        if error is not None:
+            columns["angle_error_deg"] = [f"{value:.4f}" for value in error]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(columns)
+            writer.writerows(zip(*columns.values(), strict=True))
+        metrics = {n: float(v) for n, v in trainer.callback_metrics.items() if n.startswith("test/")}
+        (self.folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")

@@ -1,0 +1,54 @@
+"""A run's configuration: in its checkpoints, and in TensorBoard as text and hyperparameters."""
+
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.loggers import TensorBoardLogger
+from omegaconf import OmegaConf
+
+
+class RunConfig(L.Callback):
+    """Carry the resolved configuration, as plain data.
+
+    Args:
+        config: the whole of it; what `rebuild` needs are its `model` and `task`.
+        choices: the chosen option of each group, such as model=rot_stn.
+    """
+
+    def __init__(self, config: dict[str, Any], choices: dict[str, str]) -> None:
+        self.config, self.choices = config, choices
+
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Make the checkpoint say what it is of."""
+        checkpoint["config"] = self.config
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Show the configuration as text."""
+        text = "    " + OmegaConf.to_yaml(OmegaConf.create(self.config)).replace("\n", "\n    ")
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_text("config", text)
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Show the hyperparameters with the final metrics of the test."""
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        hparams = {"seed": self.config["seed"]} | self.choices
+        for part in ("data", "model", "task", "trainer"):
+            hparams |= _leaves(self.config[part], part)
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.log_hyperparams(hparams, {k: v for k, v in metrics.items() if k.startswith("test/")})
+
+
+def _leaves(node: Any, path: str) -> dict[str, Any]:
+    """Flatten to dotted names the values that a person would vary: numbers, flags and words."""
+    if isinstance(node, dict):
+        return {
+            name: value
+            for key, child in node.items()
+            if not key.startswith("_") and key not in ("default_root_dir", "plugins")
+            for name, value in _leaves(child, f"{path}.{key}").items()
+        }
+    return {} if node is None or isinstance(node, list) else {path: node}

@@ -1,0 +1,102 @@
+"""Checkpoints: written so that no crash destroys one, read without running code from them."""
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import get_object, instantiate
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from stnrot.errors import InputError
+from stnrot.tasks.register import Register
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Write beside the target, flush to the disk, then rename.
+
+    A kill or a full disk leaves the old file whole. Lightning's own goes through the temporary directory,
+    and a move between file systems is a copy, which is not atomic.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Save to a local path."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = target.with_name(f".{target.name}.{os.getpid()}")
+        try:
+            with beside.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(target)
+        finally:
+            beside.unlink(missing_ok=True)
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Load a checkpoint of this project as plain data, onto the CPU."""
+    if not path.is_file():
+        raise InputError(f"no checkpoint at {path}: give the path of a run's checkpoints/best.ckpt or last.ckpt")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).strip().splitlines()
+        raise InputError(f"{path} is not a readable checkpoint: {reason[0] if reason else error!r}") from error
+    if not isinstance(checkpoint, dict) or not {"config", "state_dict"} <= checkpoint.keys():
+        raise InputError(f"{path} was not written by train.py: it has no run configuration")
+    return checkpoint
+
+
+def check_fits(checkpoint: dict[str, Any], task: Register, path: Path) -> None:
+    """Raise InputError, naming the first difference, if the weights are those of another model."""
+    have = {name: tuple(value.shape) for name, value in checkpoint["state_dict"].items()}
+    want = {name: tuple(value.shape) for name, value in task.state_dict().items()}
+    for name in sorted(have.keys() | want.keys()):
+        if have.get(name) != want.get(name):
+            built = type(task.model).__name__
+            saved = str(checkpoint["config"]["model"].get("_target_", "")).rpartition(".")[2]
+            raise InputError(
+                f"{path} is a checkpoint of another model ({saved}, here {built}): {name} has shape "
+                f"{have.get(name, 'none')} there and {want.get(name, 'none')} here; give the model options of that run"
+            )
+
+
+def check_targets(config: Any) -> None:
+    """Refuse a configuration that would build anything that is not defined in this project.
+
+    A dotted path can reach any function that one of our modules imports, so what it leads to must itself
+    say that it was defined under that path.
+    """
+    if isinstance(config, (DictConfig, ListConfig)):
+        config = OmegaConf.to_container(config)
+    if isinstance(config, list):
+        for item in config:
+            check_targets(item)
+    elif isinstance(config, dict):
+        target = config.get("_target_")
+        if target is not None:
+            module, _, name = str(target).rpartition(".")
+            found = get_object(target) if module.startswith("stnrot.") else None
+            if getattr(found, "__module__", None) != module or getattr(found, "__qualname__", None) != name:
+                raise InputError(f"the checkpoint's configuration wants to build {target}, which is not part of stnrot")
+        for item in config.values():
+            check_targets(item)
+
+
+def rebuild(checkpoint: dict[str, Any], path: Path) -> Register:
+    """Build the task of a run from its checkpoint, with its weights, ready to predict but not to train."""
+    model, task = dict(checkpoint["config"]["model"]), dict(checkpoint["config"]["task"])
+    task |= {"optimizer": None, "scheduler": None}
+    check_targets([model, task])
+    built: Register = instantiate(OmegaConf.create(task), model=instantiate(OmegaConf.create(model)))
+    check_fits(checkpoint, built, path)
+    built.load_state_dict(checkpoint["state_dict"])
+    return built.eval()

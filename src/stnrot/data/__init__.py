@@ -1,0 +1,1 @@
+"""Where a sample comes from; everything here ends in a `Batch`."""

@@ -1,0 +1,52 @@
+"""Random numbers that are functions of what they are for, not of how many were drawn before.
+
+A key of integers (seed, split, purpose) and a draw number give the same values on every device, in
+every batch composition, number of workers and processes, and release of torch. The generator is
+splitmix64: G. Steele, D. Lea, C. Flood, Fast splittable pseudorandom number generators, 2014.
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
+MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
+MIX_2 = 0x94D049BB133111EB - (1 << 64)
+
+Key = tuple[int, ...]
+
+
+def _shift_right(z: Tensor, bits: int) -> Tensor:
+    """Shift int64 right, filling with zeros."""
+    return (z >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _mix(z: Tensor) -> Tensor:
+    z = (z ^ _shift_right(z, 30)) * MIX_1
+    z = (z ^ _shift_right(z, 27)) * MIX_2
+    return z ^ _shift_right(z, 31)
+
+
+def bits(key: Key, draw: Int[Tensor, "B"], count: int) -> Int[Tensor, "B {count}"]:
+    """Return `count` random 64-bit integers for each draw number."""
+    state = torch.zeros((), dtype=torch.int64)
+    for part in key:
+        state = _mix(state * GOLDEN + part + 1)
+    start = _mix(state.to(draw.device) + draw * GOLDEN)
+    step = torch.arange(1, count + 1, device=draw.device) * GOLDEN
+    return _mix(start[:, None] + step)
+
+
+def uniform(key: Key, draw: Int[Tensor, "B"], count: int) -> Float[Tensor, "B {count}"]:
+    """Return `count` numbers in (0, 1) for each draw number, from 23 bits each."""
+    return (_shift_right(bits(key, draw, count), 41).float() + 0.5) * 2.0**-23
+
+
+def normal(key: Key, draw: Int[Tensor, "B"], count: int) -> Float[Tensor, "B {count}"]:
+    """Return `count` standard normal numbers for each draw number, by the inverse distribution."""
+    return torch.special.ndtri(uniform(key, draw, count))
+
+
+def permutation(key: Key, count: int) -> Int[Tensor, "{count}"]:
+    """Return a random order of `range(count)`."""
+    return bits(key, torch.arange(count), 1)[:, 0].argsort(stable=True)

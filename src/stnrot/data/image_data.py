@@ -1,0 +1,168 @@
+"""The LightningDataModule under every data option: splits, loaders, shares of processes."""
+
+from collections.abc import Callable
+from enum import IntEnum
+from pathlib import Path
+
+import lightning as L
+import torch
+from lightning.pytorch.trainer.states import RunningStage
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from stnrot.data.batch import Batch, Raw
+from stnrot.data.batches import EvaluationBatches, TrainingBatches
+from stnrot.data.image_set import PictureSet, Splits, balanced_order
+from stnrot.errors import InputError
+
+Source = Callable[[Path | None, int], Splits]
+
+
+class Split(IntEnum):
+    """The part of the data that a batch comes from; its number is part of every random key."""
+
+    TRAIN = 0
+    VAL = 1
+    TEST = 2
+
+
+class Purpose(IntEnum):
+    """What a random number is for; part of every random key."""
+
+    SUBSET = 0
+    TURN = 1
+    REFERENCE_TURN = 2
+    PARTNER = 3
+    GAIN = 4
+    NOISE = 5
+    SHOWN = 6
+
+
+class ImageData(L.LightningDataModule):
+    """Feed whole batches of bytes to the device and there make a `Batch` of them.
+
+    Args:
+        source: called with (root, split_seed), returns the splits.
+        root: where the images lie; None for an embedded set.
+        n_train: keep this many training images, balanced over the classes; None keeps all.
+        batch_size: images a step over all processes; the number of processes must divide it.
+        repeats: passes over the training images in one epoch.
+        num_workers: processes that decode; 0 is best for sets in memory.
+        seed: of sample order and augmentation, with the epoch.
+        split_seed: of the split, and of the turns and the noise of the evaluation sets.
+    """
+
+    splits: Splits
+
+    def __init__(
+        self,
+        *,
+        source: Source,
+        root: str | None,
+        n_train: int | None,
+        batch_size: int,
+        repeats: int,
+        num_workers: int,
+        seed: int,
+        split_seed: int,
+    ) -> None:
+        super().__init__()
+        if not callable(source):
+            raise InputError(
+                f"data.source must be a source's configuration, got {source!r}; "
+                f"choose one with a slash: data/source={source}"
+            )
+        self.source, self.root, self.n_train = source, root, n_train
+        self.batch_size, self.repeats, self.num_workers = batch_size, repeats, num_workers
+        self.seed, self.split_seed = seed, split_seed
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load the splits, once."""
+        if hasattr(self, "splits"):
+            return
+        splits = self.source(None if self.root is None else Path(self.root).expanduser(), self.split_seed)
+        self.splits = Splits(self._keep(splits.train), splits.val, splits.test, splits.classes)
+
+    def _keep(self, train: PictureSet) -> PictureSet:
+        if self.n_train is None:
+            return train
+        if not max(1, 0 if train.label is None else len(train.label.unique())) <= self.n_train <= len(train):
+            raise InputError(
+                f"data.n_train={self.n_train}: expected at most the {len(train)} training images there are, "
+                "and at least one a class"
+            )
+        label = torch.zeros(len(train), dtype=torch.int64) if train.label is None else train.label
+        order = balanced_order(label, (self.split_seed, Purpose.SUBSET))
+        return train.subset(order[: self.n_train])
+
+    def facts(self) -> dict[str, int | list[str]]:
+        """Return what a model must know of the data: the shape of a picture and the classes."""
+        self.setup()
+        channels, height, width = self.splits.train.shape
+        names = list(self.splits.classes)
+        return {
+            "channels": channels,
+            "height": height,
+            "width": width,
+            "classes": len(names),
+            "class_names": names,
+        }
+
+    def view(self, raw: Raw, split: Split) -> Batch:
+        """Make the batch that a model sees, on the device, as a function of the draws."""
+        raise NotImplementedError
+
+    def on_after_batch_transfer(self, batch: Raw, dataloader_idx: int) -> Batch:
+        """Rotate after the transfer: whole batches, on the device."""
+        assert self.trainer is not None
+        stages = {RunningStage.TRAINING: Split.TRAIN, RunningStage.TESTING: Split.TEST}
+        return self.view(batch, stages.get(self.trainer.state.stage, Split.VAL))
+
+    def train_dataloader(self) -> DataLoader:
+        """Return shuffled batches of the training set."""
+        trainer, train = self.trainer, self.splits.train
+        assert trainer is not None
+        if self.batch_size % trainer.world_size:
+            raise InputError(
+                f"data.batch_size={self.batch_size} counts all processes: expected a multiple of {trainer.world_size}"
+            )
+        process = (trainer.global_rank, trainer.world_size)
+        return self._loader(
+            train,
+            TrainingBatches(
+                len(train), self.batch_size, self.repeats, self.seed, lambda: trainer.current_epoch, process
+            ),
+        )
+
+    def val_dataloader(self) -> DataLoader:
+        """Return the validation set, in order."""
+        return self._evaluation_loader(self.splits.val)
+
+    def test_dataloader(self) -> DataLoader:
+        """Return the test set, in order."""
+        return self._evaluation_loader(self.splits.test)
+
+    def _evaluation_loader(self, pictures: PictureSet) -> DataLoader:
+        assert self.trainer is not None
+        process = (self.trainer.global_rank, self.trainer.world_size)
+        return self._loader(pictures, EvaluationBatches(len(pictures), self.batch_size, process))
+
+    def _loader(self, pictures: PictureSet, batches: TrainingBatches | EvaluationBatches) -> DataLoader:
+        return DataLoader(
+            pictures,  # type: ignore[arg-type]  # fetched through __getitems__ alone
+            batch_sampler=batches,  # type: ignore[arg-type]
+            collate_fn=as_fetched,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+
+def as_fetched(raw: Raw) -> Raw:
+    """Pass on what a set returned for a whole batch: there is nothing to collate."""
+    return raw
+
+
+def as_float(image: Tensor) -> Tensor:
+    """Bytes to numbers in [0, 1]."""
+    return image.float().div_(255)

@@ -1,0 +1,83 @@
+"""Sets of pictures in memory, and the three splits that a source returns."""
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from stnrot.data.batch import Raw
+from stnrot.data.draws import Key, permutation
+
+
+class PictureSet(Protocol):
+    """Pictures of one size, fetched a whole batch at a time by draw number."""
+
+    label: Int[Tensor, "N"] | None
+    names: tuple[str, ...] | None
+
+    @property
+    def shape(self) -> tuple[int, int, int]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitems__(self, draws: Int[Tensor, "B"]) -> Raw: ...
+
+    def subset(self, index: Int[Tensor, "M"]) -> "PictureSet": ...
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Pictures kept in memory as bytes; a manifest of pairs also has references and angles."""
+
+    image: UInt8[Tensor, "N C H W"]
+    label: Int[Tensor, "N"] | None = None
+    reference: UInt8[Tensor, "N C H W"] | None = None
+    angle: Float[Tensor, "N"] | None = None
+    names: tuple[str, ...] | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        channels, height, width = self.image.shape[1:]
+        return channels, height, width
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    def __getitems__(self, draws: Int[Tensor, "B"]) -> Raw:
+        index = draws % len(self)
+        reference, angle, label = (
+            None if column is None else column[index] for column in (self.reference, self.angle, self.label)
+        )
+        return Raw(draws, self.image[index], reference, angle, label)
+
+    def subset(self, index: Int[Tensor, "M"]) -> "ImageSet":
+        """Return the pictures at `index`, in that order."""
+        image, label, reference, angle = (
+            None if column is None else column[index]
+            for column in (self.image, self.label, self.reference, self.angle)
+        )
+        names = None if self.names is None else tuple(self.names[i] for i in index.tolist())
+        return replace(self, image=image, label=label, reference=reference, angle=angle, names=names)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Train, validation and test sets with the names of their classes (none where there are no labels)."""
+
+    train: PictureSet
+    val: PictureSet
+    test: PictureSet
+    classes: tuple[str, ...]
+
+
+def balanced_order(label: Int[Tensor, "N"], key: Key) -> Int[Tensor, "N"]:
+    """Return a random order in which every prefix holds the classes as evenly as can be."""
+    order = permutation(key, len(label))
+    rank = torch.zeros(len(label), dtype=torch.int64)
+    for c in label.unique():
+        members = order[label[order] == c]
+        rank[members] = torch.arange(len(members))
+    return order[rank[order].argsort(stable=True)]

@@ -1,0 +1,77 @@
+"""Pairs of pictures listed in a CSV file: `image,reference[,angle_deg][,label]`."""
+
+import csv
+import math
+from pathlib import Path
+
+import torch
+
+from stnrot.data.draws import permutation
+from stnrot.data.files import Decoding, FileSet, memory_or_stream, split_by_seed
+from stnrot.data.image_set import Splits
+from stnrot.errors import InputError
+
+
+def manifest(
+    root: Path | None,
+    split_seed: int,
+    *,
+    image_size: tuple[int, int],
+    channels: int | None,
+    max_pixels: int,
+    on_bad_image: str,
+    memory_gb: float | None,
+    val_fraction: float,
+    test_fraction: float,
+) -> Splits:
+    """Return the pairs that the CSV file `root` lists, with paths relative to it.
+
+    `angle_deg` turns the image, counter-clockwise, onto the reference. Arguments as in `image_folder`.
+    """
+    if root is None or not root.is_file():
+        raise InputError(f"data.root={root}: expected a CSV file with the columns image,reference[,angle_deg][,label]")
+    decoding = Decoding(*image_size, channels, max_pixels, on_bad_image, memory_gb)
+    with root.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file, skipinitialspace=True)
+        columns = reader.fieldnames or ()
+        rows = [(reader.line_num, row) for row in reader]
+    for column in ("image", "reference"):
+        if column not in columns:
+            raise InputError(f"{root}: expected a column {column!r}, found {', '.join(columns) or 'nothing'}")
+    if not rows:
+        raise InputError(f"{root}: expected at least one pair below the header, found none")
+    files = [_files(root, line, row) for line, row in rows]
+    angles = [_angle(root, line, row["angle_deg"]) for line, row in rows] if "angle_deg" in columns else None
+    labels = [row["label"] or "" for _, row in rows] if "label" in columns else None
+    good, decoding = decoding.readable(files)
+    if not good:
+        raise InputError(f"{root}: no pair has two readable pictures")
+    classes = tuple(sorted({labels[i] for i in good})) if labels else ()
+    pairs = FileSet(
+        tuple(files[i] for i in good),
+        decoding,
+        torch.tensor([classes.index(labels[i]) for i in good]) if labels else None,
+        torch.tensor([math.radians(angles[i]) for i in good]) if angles else None,
+    )
+    label = torch.zeros(len(pairs), dtype=torch.int64) if pairs.label is None else pairs.label
+    order = permutation((split_seed,), len(pairs))
+    parts = [pairs.subset(part) for part in split_by_seed(label, order, val_fraction, test_fraction)]
+    return Splits(*memory_or_stream(parts), classes)
+
+
+def _files(root: Path, line: int, row: dict[str, str | None]) -> tuple[Path, Path]:
+    first, second = (root.parent / (row[column] or "") for column in ("image", "reference"))
+    for path in (first, second):
+        if not path.is_file():
+            raise InputError(f"{root}, line {line}: the file {path} does not exist")
+    return first, second
+
+
+def _angle(root: Path, line: int, text: str | None) -> float:
+    try:
+        angle = float(text or "")
+    except ValueError:
+        angle = math.nan
+    if not math.isfinite(angle):
+        raise InputError(f"{root}, line {line}: angle_deg must be a number of degrees, got {text!r}")
+    return angle

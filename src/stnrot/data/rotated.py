@@ -1,0 +1,40 @@
+"""Labelled pictures, each turned by a random angle: the angle that undoes the turn is known."""
+
+import math
+from typing import Any
+
+from stnrot.data.batch import Batch, Raw
+from stnrot.data.draws import uniform
+from stnrot.data.image_data import ImageData, Purpose, Split, as_float
+from stnrot.geometry import inscribed_disc, rotate, wrap
+
+
+class RotatedImages(ImageData):
+    """Turn upright pictures by angles drawn uniformly from +-max_angle_deg.
+
+    Args:
+        max_angle_deg: half the range of the turns; 180 is the full circle.
+        train_turns: `every_epoch` draws a new turn each time that a training picture is shown, `once`
+            gives each one turn for good, as if the set had been stored turned.
+        disc: black out what lies outside the inscribed disc, where black corners would otherwise give
+            the turn away. For photographs; pictures on black need none.
+        options: those of `ImageData`.
+    """
+
+    def __init__(self, *, max_angle_deg: float, train_turns: str, disc: bool, **options: Any) -> None:
+        super().__init__(**options)
+        if train_turns not in ("every_epoch", "once"):
+            raise ValueError(f"train_turns: expected every_epoch or once, got {train_turns!r}")
+        self.max_angle = math.radians(max_angle_deg)
+        self.train_turns, self.disc = train_turns, disc
+
+    def view(self, raw: Raw, split: Split) -> Batch:
+        """Turn each picture; the reference is for the model to hold."""
+        index = raw.draw % len((self.splits.train, self.splits.val, self.splits.test)[split])
+        fresh = split is Split.TRAIN and self.train_turns == "every_epoch"
+        key = (self.seed if fresh else self.split_seed, split, Purpose.TURN)
+        turn = (2 * uniform(key, raw.draw if fresh else index, 1)[:, 0] - 1) * self.max_angle
+        image = rotate(as_float(raw.image), turn)
+        if self.disc:
+            image *= inscribed_disc(*image.shape[-2:], device=image.device)
+        return Batch(index=index, image=image, reference=None, angle=wrap(-turn), label=raw.label)

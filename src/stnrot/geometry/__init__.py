@@ -1,0 +1,37 @@
+"""Geometry as functions of tensors. These conventions hold everywhere in the project.
+
+Angles
+    are radians; a name that ends in `_deg` holds degrees. A positive angle turns the picture
+    counter-clockwise as it is displayed (y down), as do `torch.rot90`, torchvision and kornia.
+    `angle` always means: rotate `image` by it and it lines up with `reference`.
+
+Pixels
+    Rotation happens in pixel space about the centre of the pixel grid, so that a picture that is not
+    square does not shear. `align_corners=False` everywhere. What lies outside the picture is zero.
+    An original is rotated once: compose angles, never resample what was resampled.
+
+Shapes
+    `B` batch, `C H W` image, `K` hypotheses, `A` angle bins, `N` points, `d` dimension.
+"""
+
+from stnrot.geometry.angles import angular_distance, circular_mean, wrap
+from stnrot.geometry.planar import (
+    inscribed_disc,
+    nearest_rotation,
+    rotate,
+    rotation_theta,
+    sampling_grid,
+    warp,
+)
+
+__all__ = [
+    "angular_distance",
+    "circular_mean",
+    "inscribed_disc",
+    "nearest_rotation",
+    "rotate",
+    "rotation_theta",
+    "sampling_grid",
+    "warp",
+    "wrap",
+]

@@ -1,0 +1,91 @@
+"""Rotation of pictures: angle -> sampling grid -> sampled picture, and the affine case beside it."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+def rotation_theta(angle: Float[Tensor, "*n"], height: int, width: int) -> Float[Tensor, "*n 2 3"]:
+    r"""Return the sampling matrix, in normalised coordinates, that turns an H x W picture by `angle`.
+
+    Normalised coordinates stretch each axis to [-1, 1], so the rotation of pixels is conjugated by that
+    stretch, which is what keeps a picture that is not square from shearing:
+
+        theta = [[cos a, -sin a * H/W, 0],
+                 [sin a * W/H, cos a,  0]]
+    """
+    c, s = angle.cos(), angle.sin()
+    zero = torch.zeros_like(c)
+    rows = (c, -s * (height / width), zero, s * (width / height), c, zero)
+    return torch.stack(rows, -1).unflatten(-1, (2, 3))
+
+
+def nearest_rotation(theta: Float[Tensor, "*n 2 3"], height: int, width: int) -> Float[Tensor, "*n"]:
+    r"""Return the angle of the rotation nearest, in Frobenius norm, to the linear part of `theta`.
+
+    For a pixel-space matrix M that is `atan2(M21 - M12, M11 + M22)`, the two-dimensional orthogonal
+    Procrustes solution (P. Schoenemann, 1966). Inverse of `rotation_theta`.
+    """
+    m12, m21 = theta[..., 0, 1] * (width / height), theta[..., 1, 0] * (height / width)
+    return torch.atan2(m21 - m12, theta[..., 0, 0] + theta[..., 1, 1])
+
+
+def sampling_grid(theta: Float[Tensor, "n 2 3"], height: int, width: int) -> Float[Tensor, "n H W 2"]:
+    r"""Return where each output pixel is sampled: `F.affine_grid(theta, ..., align_corners=False)`.
+
+    An affine grid is of rank two in its rows, `grid[i, j] = u_j + y_i v`, with `u_j = x_j theta_x + t` of
+    a column and `v = theta_y`: one multiply-add over contiguous rows, many times cheaper than the matrix
+    product with every pixel's coordinates that `affine_grid` does.
+    """
+    y = (2 * torch.arange(height, device=theta.device, dtype=theta.dtype) + 1 - height) / height
+    x = (2 * torch.arange(width, device=theta.device, dtype=theta.dtype) + 1 - width) / width
+    across, down, shift = (theta[:, None, :, k] for k in range(3))
+    column = (across * x[:, None] + shift).flatten(1)[:, None]
+    slope = down.expand(-1, width, -1).flatten(1)[:, None]
+    return torch.addcmul(column, slope, y[:, None]).unflatten(-1, (width, 2))
+
+
+def warp(image: Float[Tensor, "B C H W"], theta: Float[Tensor, "B *K 2 3"]) -> Float[Tensor, "B *K C H W"]:
+    """Sample `image` bilinearly through each affine map of `theta`, zeros outside.
+
+    With K maps an image, its pixels are not copied K times: the K grids stand above each other.
+    """
+    batch, channels, height, width = image.shape
+    hypotheses = theta.shape[1:-2]
+    dtype = torch.promote_types(image.dtype, torch.float32)  # bf16 coordinates are whole pixels wrong
+    with torch.autocast(image.device.type, enabled=False):
+        grid = sampling_grid(theta.to(dtype).flatten(0, -3), height, width)
+        stacked = F.grid_sample(
+            image.to(dtype),
+            grid.view(batch, -1, width, 2),
+            mode="bilinear",
+            padding_mode="zeros",
+            align_corners=False,
+        ).to(image.dtype)
+    if not hypotheses:
+        return stacked
+    return stacked.view(batch, channels, -1, height, width).transpose(1, 2).unflatten(1, hypotheses)
+
+
+def rotate(image: Float[Tensor, "B C H W"], angle: Float[Tensor, "B *K"]) -> Float[Tensor, "B *K C H W"]:
+    """Turn each image counter-clockwise by its angle (radians), or by each of its K angles.
+
+    Differentiable in both. Source: M. Jaderberg et al., Spatial Transformer Networks, 2015, with the
+    transformation restricted to rotations.
+
+    >>> import math, torch
+    >>> picture = torch.arange(6.0).reshape(1, 1, 2, 3)
+    >>> rotate(picture, torch.tensor([math.pi])).round().int().tolist()
+    [[[[5, 4, 3], [2, 1, 0]]]]
+    """
+    height, width = image.shape[-2:]
+    dtype = torch.promote_types(angle.dtype, torch.float32)
+    return warp(image, rotation_theta(angle.to(dtype), height, width))
+
+
+def inscribed_disc(height: int, width: int, device: torch.device | None = None) -> Bool[Tensor, "H W"]:
+    """Mark the pixels whose centres lie in the largest centred disc: those that no rotation loses."""
+    y = torch.arange(height, device=device) - (height - 1) / 2
+    x = torch.arange(width, device=device) - (width - 1) / 2
+    return y[:, None] ** 2 + x**2 <= (min(height, width) / 2) ** 2

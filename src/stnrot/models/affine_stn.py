@@ -1,0 +1,32 @@
+"""The general spatial transformer: six free parameters."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from stnrot.geometry import nearest_rotation, warp
+from stnrot.models.records import Orientation, Prediction
+
+
+class AffineSTN(nn.Module):
+    """Localisation net, grid generator and sampler before a classifier.
+
+    Source: M. Jaderberg et al., Spatial Transformer Networks, 2015. Its orientation is that of the
+    rotation nearest to the affine map.
+    """
+
+    aligns_to_batch = False
+
+    def __init__(self, localisation: nn.Module, classifier: nn.Module) -> None:
+        super().__init__()
+        self.localisation, self.classifier = localisation, classifier
+
+    def forward(
+        self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "B C H W"] | None
+    ) -> Prediction:
+        """Warp the picture, then classify it; the reference is not looked at."""
+        theta = self.localisation(image).unflatten(-1, (2, 3))
+        aligned = warp(image, theta)
+        angle = nearest_rotation(theta, *image.shape[-2:])[:, None]
+        orientation = Orientation(angle, torch.zeros_like(angle))
+        return Prediction(orientation, aligned, None, self.classifier(aligned).log_softmax(-1))

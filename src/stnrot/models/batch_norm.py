@@ -1,0 +1,52 @@
+"""Batch norm over all processes, on any device."""
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Float
+from lightning.pytorch.plugins import LayerSync
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+
+
+class SyncedBatchNorm2d(nn.BatchNorm2d):
+    """Normalise by the statistics of the global batch while training in several processes.
+
+    `torch.nn.SyncBatchNorm` does so on accelerators only; this one also runs on the CPU, where it makes
+    a job of two processes the job of one, up to the rounding of sums.
+    """
+
+    def forward(self, input: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+        """Normalise; a gradient flows through the statistics to every process."""
+        if not (self.training and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+            return super().forward(input)
+        x = input.float()
+        here = torch.cat((x.sum((0, 2, 3)), x.new_tensor([x.numel() / x.shape[1]])))
+        total = all_reduce(here)
+        count = total[-1]
+        mean = total[:-1] / count
+        centred = x - mean[:, None, None]
+        variance = all_reduce((centred**2).sum((0, 2, 3))) / count
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(input.dtype)
+
+
+class BatchNormSync(LayerSync):
+    """Trainer plugin: exchange the class of every `BatchNorm2d` while fitting. No weight is touched."""
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        """Synchronise."""
+        return self._exchange(model, nn.BatchNorm2d, SyncedBatchNorm2d)
+
+    def revert(self, model: nn.Module) -> nn.Module:
+        """Undo it."""
+        return self._exchange(model, SyncedBatchNorm2d, nn.BatchNorm2d)
+
+    def _exchange(self, model: nn.Module, old: type[nn.Module], new: type[nn.Module]) -> nn.Module:
+        for module in model.modules():
+            if type(module) is old:
+                module.__class__ = new
+        return model

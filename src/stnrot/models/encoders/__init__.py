@@ -1,0 +1,1 @@
+"""Two pictures in, an `Orientation` out."""

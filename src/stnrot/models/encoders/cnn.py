@@ -1,0 +1,34 @@
+"""The two-input CNN that regresses one angle."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from stnrot.models.conv_regressor import ConvRegressor
+from stnrot.models.records import Orientation
+
+
+class CNNEncoder(nn.Module):
+    """Look at image and reference, stacked as channels, and predict one angle; identity at the start.
+
+    Args:
+        channels: of one picture.
+        head: `scalar` regresses the angle, which cannot be continuous on the circle; `vector` regresses
+            (cos, sin) and takes its direction (Y. Zhou et al., On the continuity of rotation
+            representations in neural networks, 2019).
+    """
+
+    def __init__(self, channels: int, head: str) -> None:
+        super().__init__()
+        starts = {"scalar": (0.0,), "vector": (1.0, 0.0)}
+        if head not in starts:
+            raise ValueError(f"head: expected scalar or vector, got {head!r}")
+        self.regressor = ConvRegressor(2 * channels, starts[head])
+
+    def forward(
+        self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "B C H W"]
+    ) -> Orientation:
+        """Return one hypothesis an image."""
+        out = self.regressor(torch.cat((image, reference), 1))
+        angle = out if out.shape[1] == 1 else torch.atan2(out[:, 1:], out[:, :1])
+        return Orientation(angle, torch.zeros_like(angle))

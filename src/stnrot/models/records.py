@@ -1,0 +1,32 @@
+"""What encoders and models return."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """Hypotheses on the angle that lines an image up with its reference, best first.
+
+    `angle` in radians; `log_weight` sums to one over the hypotheses.
+    """
+
+    angle: Float[Tensor, "B K"]
+    log_weight: Float[Tensor, "B K"]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of a batch; None for what it does not do.
+
+    `aligned` is the image turned by the best hypothesis, `reference` what it was to line up with, and
+    `log_probability` the classifier's, mixed over the hypotheses:
+    `log sum_k w_k p(class | image turned by angle_k)`.
+    """
+
+    orientation: Orientation | None
+    aligned: Float[Tensor, "B C H W"] | None
+    reference: Float[Tensor, "B C H W"] | None
+    log_probability: Float[Tensor, "B classes"] | None

@@ -1,0 +1,1 @@
+"""LightningModules: what is minimised and what is measured."""

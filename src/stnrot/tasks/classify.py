@@ -1,0 +1,48 @@
+"""Classify pictures at any orientation."""
+
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchmetrics.classification import MulticlassAccuracy
+
+from stnrot.data.batch import Batch
+from stnrot.errors import InputError
+from stnrot.models.records import Prediction
+from stnrot.tasks.register import Register
+
+
+class Classify(Register):
+    """Add to the losses of `Register` the negative log-likelihood of the class.
+
+    Args:
+        classes: how many there are.
+        classification_weight: of the log-likelihood.
+        options: those of `Register`.
+    """
+
+    def __init__(self, *, classes: int, classification_weight: float, **options: Any) -> None:
+        super().__init__(**options)
+        self.classification_weight = classification_weight
+        self.accuracies = nn.ModuleDict(
+            {part: MulticlassAccuracy(classes, average="micro") for part in ("val", "test")}
+        )
+
+    def losses(self, prediction: Prediction, batch: Batch) -> dict[str, tuple[float, Tensor]]:
+        """Return the terms of the loss by name, each with its weight."""
+        if batch.label is None or prediction.log_probability is None:
+            raise InputError("task=classify needs labels and a classifier; to align only, use task=register")
+        nll = F.nll_loss(prediction.log_probability, batch.label)
+        return {"nll": (self.classification_weight, nll)} | super().losses(prediction, batch)
+
+    def measure(self, prediction: Prediction, batch: Batch, part: str) -> None:
+        """Update the metrics of a split."""
+        super().measure(prediction, batch, part)
+        self.accuracies[part].update(prediction.log_probability, batch.label)
+
+    def report(self, part: str) -> None:
+        """Log what was measured, over all processes, and forget it."""
+        super().report(part)
+        metric = self.accuracies[part]
+        self.log(f"{part}/accuracy", metric.compute(), prog_bar=True)
+        metric.reset()

@@ -1,0 +1,138 @@
+"""Align pictures: the losses on angle and pixels, the optimizer, the angle's metrics."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import lightning as L
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from stnrot.data.batch import Batch
+from stnrot.errors import InputError
+from stnrot.models.records import Prediction
+from stnrot.tasks.angle_error import AngleError
+from stnrot.tasks.losses import angle_loss, photometric_loss
+
+
+class Register(L.LightningModule):
+    """Train a model to line images up with their reference.
+
+    `loss = angle_weight * (1 - cos(angle error)) + photometric_weight * |aligned - reference|^2`, the
+    second inside the inscribed disc.
+
+    Args:
+        model: called with (image, reference), returns a `Prediction`.
+        optimizer: called with parameter groups.
+        scheduler: called with (optimizer, max_lr=[...], total_steps=...) and stepped every batch, or None.
+        encoder_lr_factor: learning rate of the net that predicts the transform, relative to the rest's.
+        angle_weight: of the loss that needs known angles; 0 trains without them.
+        photometric_weight: of the loss that needs a reference picture.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        optimizer: Callable[[Iterable[dict[str, Any]]], Optimizer],
+        scheduler: Callable[..., Any] | None,
+        encoder_lr_factor: float,
+        angle_weight: float,
+        photometric_weight: float,
+    ) -> None:
+        super().__init__()
+        self.model, self.make_optimizer, self.make_scheduler = model, optimizer, scheduler
+        self.encoder_lr_factor = encoder_lr_factor
+        self.angle_weight, self.photometric_weight = angle_weight, photometric_weight
+        relative = angle_weight == 0 and not model.aligns_to_batch
+        self.angle_errors = nn.ModuleDict({part: AngleError(relative) for part in ("val", "test")})
+
+    def forward(self, batch: Batch) -> Prediction:
+        """Predict for a batch."""
+        return self.model(batch.image, batch.reference)
+
+    def losses(self, prediction: Prediction, batch: Batch) -> dict[str, tuple[float, Tensor]]:
+        """Return the terms of the loss by name, each with its weight; what a model lacks has none."""
+        terms = {}
+        if self.angle_weight and prediction.orientation is not None:
+            if batch.angle is None:
+                raise InputError(
+                    f"task.angle_weight={self.angle_weight}, but the data knows no angles: set task.angle_weight=0"
+                )
+            terms["angle_loss"] = self.angle_weight, angle_loss(prediction.orientation.angle[:, 0], batch.angle)
+        if self.photometric_weight and prediction.reference is not None:
+            terms["photometric_loss"] = (
+                self.photometric_weight,
+                photometric_loss(prediction.aligned, prediction.reference),
+            )
+        return terms
+
+    def measure(self, prediction: Prediction, batch: Batch, part: str) -> None:
+        """Update the metrics of a split."""
+        if prediction.orientation is not None and batch.angle is not None:
+            self.angle_errors[part].update(prediction.orientation.angle[:, 0], batch.angle)
+
+    def _step(self, batch: Batch, part: str) -> tuple[Tensor, Prediction]:
+        prediction = self(batch)
+        terms = self.losses(prediction, batch)
+        if not terms:
+            raise InputError("this model, data and task leave nothing to minimise: give one task.*_weight > 0")
+        loss = sum(weight * term for weight, term in terms.values())
+        values = {"loss": loss} | {name: term for name, (_, term) in terms.items()}
+        self.log_dict(
+            {f"{part}/{name}": value for name, value in values.items()},
+            on_step=False,
+            on_epoch=True,
+            sync_dist=True,
+            batch_size=len(batch.image),
+            prog_bar=False,
+        )
+        return loss, prediction
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss."""
+        return self._step(batch, "train")[0]
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> Prediction:
+        """Measure, and hand the prediction to the callbacks."""
+        return self._evaluate(batch, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> Prediction:
+        """Measure, and hand the prediction to the callbacks."""
+        return self._evaluate(batch, "test")
+
+    def _evaluate(self, batch: Batch, part: str) -> Prediction:
+        _, prediction = self._step(batch, part)
+        self.measure(prediction, batch, part)
+        return prediction
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics of the validation set."""
+        self.report("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the metrics of the test set."""
+        self.report("test")
+
+    def report(self, part: str) -> None:
+        """Log what was measured, over all processes, and forget it."""
+        metric = self.angle_errors[part]
+        if metric.update_called:
+            self.log_dict({f"{part}/{name}": value for name, value in metric.compute().items()})
+            metric.reset()
+
+    def configure_optimizers(self) -> Any:
+        """Give the encoder its own learning rate; step the schedule every batch."""
+        groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+        for name, parameter in self.model.named_parameters():
+            groups[name.startswith(("encoder.", "localisation."))].append(parameter)
+        optimizer = self.make_optimizer([{"params": p} for p in groups.values() if p])
+        if groups[True]:
+            optimizer.param_groups[0]["lr"] *= self.encoder_lr_factor
+        if self.make_scheduler is None:
+            return optimizer
+        scheduler = self.make_scheduler(
+            optimizer,
+            max_lr=[group["lr"] for group in optimizer.param_groups],
+            total_steps=int(self.trainer.estimated_stepping_batches),
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -1,0 +1,108 @@
+"""Train one model: python train.py model=rot_stn data=rotated_digits trainer=cpu key=value ..."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import hydra
+import lightning as L
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from stnrot.callbacks.run_config import RunConfig
+from stnrot.checkpoint import AtomicCheckpointIO, check_fits, read_checkpoint
+from stnrot.command_line import one_line_errors
+from stnrot.data.image_data import ImageData
+from stnrot.errors import InputError
+from stnrot.hardware import auto_precision
+from stnrot.tasks.register import Register
+
+log = logging.getLogger("train")
+
+
+@hydra.main(version_base="1.3", config_path="configs", config_name="train")
+def main(cfg: DictConfig) -> float:
+    """Run one job; Hydra has composed its configuration and made its folder."""
+    return train(cfg)
+
+
+def train(cfg: DictConfig) -> float:
+    """Fit, test the best checkpoint, and return what the test says of the monitored metric."""
+    L.seed_everything(cfg.seed, workers=True, verbose=False)
+    folder = Path(cfg.output_dir)
+    check_folder(folder, cfg.ckpt_path)
+
+    data: ImageData = instantiate(cfg.data)
+    cfg.images = data.facts()
+    check_classes(cfg)
+    if cfg.trainer.precision == "auto":
+        cfg.trainer.precision = auto_precision(cfg.trainer.accelerator)
+    log.info("precision: %s", cfg.trainer.precision)
+    config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+
+    task: Register = instantiate(cfg.task, model=instantiate(cfg.model))
+    task = task.to(memory_format=torch.channels_last)
+    if cfg.ckpt_path is not None:
+        check_fits(read_checkpoint(Path(cfg.ckpt_path)), task, Path(cfg.ckpt_path))
+
+    trainer: L.Trainer = instantiate(
+        cfg.trainer,
+        callbacks=[RunConfig(config, choices()), *instantiate(cfg.callbacks).values()],
+        logger=list(instantiate(cfg.logger).values()),
+        plugins=[AtomicCheckpointIO(), *instantiate(cfg.trainer.get("plugins", []))],
+    )
+    check_multirun(trainer)
+    if trainer.is_global_zero:
+        OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
+
+    trainer.fit(task, datamodule=data, ckpt_path=cfg.ckpt_path, weights_only=True)
+    if trainer.received_sigterm:
+        raise SystemExit(143)  # Lightning itself would end with 0, as if all were done
+    metrics = trainer.test(task, datamodule=data, ckpt_path="best", weights_only=True)[0]
+    log.info("pictures, tables and checkpoints: %s", folder)
+    log.info("look at it: tensorboard --logdir %s --samples_per_plugin images=1000", folder)
+    return metrics[cfg.monitor.metric.replace("val/", "test/")]
+
+
+def choices() -> dict[str, str]:
+    """Return the options chosen on the command line and by default, such as model=rot_stn."""
+    if not HydraConfig.initialized():
+        return {}
+    chosen = HydraConfig.get().runtime.choices
+    return {group: name for group, name in chosen.items() if name and not group.startswith("hydra/")}
+
+
+def check_folder(folder: Path, ckpt_path: str | None) -> None:
+    """Refuse to write over the checkpoints of another run."""
+    existing = sorted((folder / "checkpoints").glob("*.ckpt"))
+    if existing and (ckpt_path is None or Path(ckpt_path).resolve() not in [e.resolve() for e in existing]):
+        raise InputError(
+            f"{folder} holds the checkpoints of a run already: continue it with ckpt_path={existing[-1]}, "
+            "or choose another hydra.run.dir"
+        )
+
+
+def check_classes(cfg: DictConfig) -> None:
+    """Refuse to classify what is not at least two classes."""
+    if cfg.model.get("classifier") is not None and cfg.images.classes < 2:
+        raise InputError(
+            f"data.root={cfg.data.root} has {cfg.images.classes} classes {list(cfg.images.class_names)}: expected "
+            "at least 2 folders of pictures to classify; to align without classes use task=register"
+        )
+
+
+def check_multirun(trainer: L.Trainer) -> None:
+    """Refuse a sweep over several processes: each of them would run the whole sweep again."""
+    if trainer.world_size > 1 and HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise InputError(
+            f"a multirun (-m) job asks for {trainer.world_size} processes, and each would run the sweep again: "
+            "set trainer.devices=1, or run the jobs one by one without -m"
+        )
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()

@@ -35,7 +35,7 @@ def train(cfg: DictConfig) -> float:
     folder = Path(cfg.output_dir)
     check_folder(folder, cfg.ckpt_path)
 
-    data: ImageData = instantiate(cfg.data)
+    data: ImageData = instantiate(cfg.data, _convert_="all")
     cfg.images = data.facts()
     check_classes(cfg)
     if cfg.trainer.precision == "auto":

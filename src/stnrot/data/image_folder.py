@@ -1,5 +1,6 @@
 """A user's own folder: `root/class/picture`, or the same below `train`, `val` and `test`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ def image_folder(
     root: Path | None,
     split_seed: int,
     *,
-    image_size: tuple[int, int],
+    image_size: Sequence[int],
     channels: int | None,
     max_pixels: int,
     on_bad_image: str,

@@ -1,7 +1,7 @@
 """Sets of pictures in memory, and the three splits that a source returns."""
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -11,6 +11,7 @@ from stnrot.data.batch import Raw
 from stnrot.data.draws import Key, permutation
 
 
+@runtime_checkable
 class PictureSet(Protocol):
     """Pictures of one size, fetched a whole batch at a time by draw number."""
 

@@ -2,6 +2,7 @@
 
 import csv
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ def manifest(
     root: Path | None,
     split_seed: int,
     *,
-    image_size: tuple[int, int],
+    image_size: Sequence[int],
     channels: int | None,
     max_pixels: int,
     on_bad_image: str,

@@ -1,5 +1,6 @@
 """The classifier that stands alone or behind a transformer, the same in every model."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -21,5 +22,6 @@ class ConvClassifier(nn.Module):
         self.linear = nn.Linear(4 * width, classes)
 
     def forward(self, image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B classes"]:
-        """Return logits in float32, also under autocast."""
-        return self.linear(self.stack(image)).float()
+        """Return logits in float32 at least, also under autocast."""
+        out = self.linear(self.stack(image))
+        return out.to(torch.promote_types(out.dtype, torch.float32))

@@ -1,5 +1,7 @@
 """The rotation-only spatial transformer network."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -21,7 +23,7 @@ class RotSTN(nn.Module):
     """
 
     def __init__(
-        self, encoder: nn.Module, classifier: nn.Module | None, reference: str, image_shape: tuple[int, int, int]
+        self, encoder: nn.Module, classifier: nn.Module | None, reference: str, image_shape: Sequence[int]
     ) -> None:
         super().__init__()
         if reference not in ("learned", "batch"):

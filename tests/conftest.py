@@ -1,0 +1,80 @@
+"""Whole jobs for tests: the real train and evaluate, composed by Hydra, small."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+SMALL = (
+    "data.n_train=100",
+    "data.repeats=1",
+    "trainer.max_epochs=1",
+    "trainer.accelerator=cpu",
+    "trainer.precision=32-true",
+    "callbacks.progress.refresh_rate=0",
+    "callbacks.watch.samples=10",
+)
+
+
+def composed(name: str, *overrides: str) -> DictConfig:
+    """Compose a configuration as the command line would."""
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        return compose(name, overrides=list(overrides))
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Callable[..., tuple[float, Path]]:
+    """Train a small job in this process: returns the metric and the run's folder."""
+    from train import train
+
+    def run(*overrides: str, folder: Path | None = None) -> tuple[float, Path]:
+        folder = folder or tmp_path / "run"
+        folder.mkdir(exist_ok=True)
+        return train(composed("train", *SMALL, f"output_dir={folder}", *overrides)), folder
+
+    return run
+
+
+def command(script: str, *arguments: str, cwd: Path = ROOT, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    """Run a script in a process of its own, as a user would."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / script), *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "COLUMNS": "200"},
+    )
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def pair_manifest(tmp_path: Path) -> tuple[Path, list[float]]:
+    """Eight pairs of photographs in files, turned by Pillow, and their angles in degrees."""
+    from sklearn.datasets import load_sample_images
+
+    photographs = [Image.fromarray(p).convert("L") for p in load_sample_images().images]
+    angles, lines = [], ["image,reference,angle_deg,label"]
+    for k in range(8):
+        centre = photographs[k % 2].crop((60 + 20 * k, 60, 220 + 20 * k, 220))
+        turns = 37.0 * k, 15.0 * k - 40
+        for name, turn in zip(("image", "reference"), turns, strict=True):
+            turned = centre.rotate(turn, Image.Resampling.BICUBIC)
+            turned.resize((40, 40), Image.Resampling.BOX).save(tmp_path / f"{name}{k}.png")
+        angles.append(turns[1] - turns[0])
+        lines.append(f"image{k}.png,reference{k}.png,{angles[-1]},{'china' if k % 2 == 0 else 'flower'}")
+    path = tmp_path / "pairs.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path, angles

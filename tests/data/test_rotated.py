@@ -1,0 +1,81 @@
+import math
+
+import pytest
+import torch
+from conftest import composed
+from hydra.utils import instantiate
+
+from stnrot.data.image_data import ImageData, Split
+from stnrot.geometry import rotate
+
+
+def digits(*overrides: str) -> ImageData:
+    data = instantiate(composed("train", *overrides).data, _convert_="all")
+    data.setup()
+    return data
+
+
+def test_split_is_fixed_and_disjoint() -> None:
+    splits = digits().splits
+    assert [len(s) for s in (splits.train, splits.val, splits.test)] == [1000, 297, 500]
+    pixels = [set(map(bytes, s.image.flatten(1).numpy())) for s in (splits.train, splits.val, splits.test)]
+    assert sum(map(len, pixels)) == len(set.union(*pixels)) == 1797
+    # written down once: everybody tests on these pictures
+    assert splits.test.label[:12].tolist() == [6, 1, 8, 1, 3, 8, 9, 8, 6, 7, 0, 5]
+    assert splits.train.image.shape[1:] == (1, 28, 28)
+
+
+def test_the_angle_undoes_the_turn() -> None:
+    data = digits("data.max_angle_deg=180")
+    raw = data.splits.val.__getitems__(torch.arange(100))
+    batch = data.view(raw, Split.VAL)
+    upright = raw.image.float() / 255
+    for wrong, limit in ((False, 0.004), (True, None)):
+        back = rotate(batch.image, -batch.angle if wrong else batch.angle)
+        error = ((back - upright)[..., 6:22, 6:22] ** 2).mean()
+        assert error > 0.02 if wrong else error < limit
+
+
+def test_turns_span_the_range_and_are_functions_of_the_draw() -> None:
+    data = digits("data.max_angle_deg=90", "seed=5")
+    size = len(data.splits.train)
+
+    def turns(draws: torch.Tensor, split: Split) -> torch.Tensor:
+        part = data.splits.train if split is Split.TRAIN else data.splits.val
+        return data.view(part.__getitems__(draws), split).angle
+
+    first, again = turns(torch.arange(200), Split.TRAIN), turns(torch.arange(199, -1, -1), Split.TRAIN).flip(0)
+    assert torch.equal(first, again)
+    assert first.abs().max() <= math.pi / 2
+    assert first.max() > 1.4
+    assert first.min() < -1.4
+    assert not torch.equal(first, turns(torch.arange(200) + size, Split.TRAIN))
+    other_seed = digits("data.max_angle_deg=90", "seed=6")
+    assert torch.equal(
+        turns(torch.arange(50), Split.VAL), other_seed.view(
+            other_seed.splits.val.__getitems__(torch.arange(50)), Split.VAL
+        ).angle
+    )
+
+
+def test_train_turns_once_stores_one_turn_an_image() -> None:
+    data = digits("data.train_turns=once")
+    draws = torch.arange(50)
+    epochs = [data.view(data.splits.train.__getitems__(draws + e * 1000), Split.TRAIN) for e in range(2)]
+    torch.testing.assert_close(epochs[0].image, epochs[1].image)
+
+
+@pytest.mark.parametrize("count", [10, 100, 997])
+def test_n_train_is_balanced(count: int) -> None:
+    label = digits(f"data.n_train={count}").splits.train.label
+    sizes = label.bincount(minlength=10)
+    assert sizes.sum() == count
+    assert sizes.max() - sizes.min() <= 1 or count > 900
+
+
+def test_disc_blacks_out_the_corners() -> None:
+    data = digits("data.disc=true")
+    image = data.view(data.splits.val.__getitems__(torch.arange(20))._replace(
+        image=torch.full((20, 1, 28, 28), 255, dtype=torch.uint8)), Split.VAL).image
+    assert image[..., 0, 0].abs().max() == 0
+    torch.testing.assert_close(image[..., 14, 1], torch.ones(20, 1))

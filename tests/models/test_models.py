@@ -1,0 +1,170 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import composed
+from hydra.utils import instantiate
+from torch import nn
+
+from stnrot.errors import InputError
+from stnrot.geometry import rotate, rotation_theta
+from stnrot.models.encoders.cnn import CNNEncoder
+from stnrot.models.records import Orientation, Prediction
+from stnrot.models.rot_stn import RotSTN
+
+
+def model(name: str, *overrides: str, shape: tuple[int, int, int] = (1, 28, 28), classes: int = 10) -> nn.Module:
+    config = composed("train", f"model={name}", *overrides)
+    config.images = dict(zip(("channels", "height", "width"), shape, strict=True)) | {"classes": classes}
+    return instantiate(config.model, _convert_="all")
+
+
+@pytest.mark.parametrize("name", ["rot_stn", "affine_stn", "cnn"])
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 45, 32), (2, 224, 224)])
+def test_every_model_takes_every_size(name: str, shape: tuple[int, int, int]) -> None:
+    built = model(name, shape=shape, classes=4)
+    prediction = built(torch.rand(2, *shape), None)
+    assert prediction.log_probability.shape == (2, 4)
+    torch.testing.assert_close(prediction.log_probability.exp().sum(1), torch.ones(2))
+
+
+@pytest.mark.parametrize("head", ["scalar", "vector"])
+@pytest.mark.parametrize("size", [(28, 28), (224, 224), (9, 30)])
+def test_encoder_starts_at_the_identity(head: str, size: tuple[int, int]) -> None:
+    orientation = CNNEncoder(1, head)(torch.rand(3, 1, *size), torch.rand(3, 1, *size))
+    assert torch.equal(orientation.angle, torch.zeros(3, 1))
+    assert torch.equal(orientation.log_weight, torch.zeros(3, 1))
+
+
+@pytest.mark.parametrize("name", ["rot_stn", "affine_stn"])
+def test_models_start_at_the_identity(name: str) -> None:
+    image = torch.rand(3, 1, 28, 28)
+    torch.testing.assert_close(model(name)(image, None).aligned, image, atol=1e-5, rtol=0)
+
+
+def test_classifiers_are_equal() -> None:
+    shapes = [
+        [tuple(p.shape) for p in model(name).classifier.parameters()] for name in ("rot_stn", "affine_stn", "cnn")
+    ]
+    assert shapes[0] == shapes[1] == shapes[2]
+
+
+@pytest.mark.parametrize("head", ["scalar", "vector"])
+def test_the_loss_reaches_the_first_weight_through_the_angle_alone(head: str) -> None:
+    """The classifier sees only the turned picture, so a gradient in the encoder came by the angle."""
+    torch.manual_seed(0)
+    built = model("rot_stn", f"model.encoder.head={head}")
+    image, label = torch.rand(8, 1, 28, 28), torch.arange(8)
+    optimizer = torch.optim.SGD(built.parameters(), lr=0.1)
+    for _ in range(2):  # the head's zero weights stop the first step's gradient before the stack
+        optimizer.zero_grad()
+        F.nll_loss(built(image, None).log_probability, label).backward()
+        optimizer.step()
+    first = next(built.encoder.parameters())
+    assert first.shape == (64, 2, 3, 3)
+    assert first.grad.abs().max() > 0
+
+    # and it is the derivative: a finite difference in float64 along one direction
+    built = built.double().eval()
+    image = image.double()
+    direction = torch.randn_like(first)
+
+    def loss() -> torch.Tensor:
+        return F.nll_loss(built(image, None).log_probability, label)
+
+    built.zero_grad()
+    loss().backward()
+    expected = (first.grad * direction).sum()
+    step = 1e-6
+    with torch.no_grad():
+        first += step * direction
+        above = loss()
+        first -= 2 * step * direction
+        below = loss()
+    difference = (above - below) / (2 * step)
+    assert abs(difference - expected) < 1e-3 * abs(expected) + 1e-9
+
+
+def test_the_transform_is_always_a_rotation() -> None:
+    """Whatever the weights: the sampled picture equals the picture sampled by an orthogonal matrix."""
+    for seed in range(5):
+        torch.manual_seed(seed)
+        built = model("rot_stn", shape=(1, 20, 30)).eval()
+        for p in built.parameters():
+            nn.init.normal_(p, std=0.5)
+        image = torch.rand(4, 1, 20, 30)
+        prediction = built(image, None)
+        theta = rotation_theta(prediction.orientation.angle[:, 0], 20, 30)
+        stretch = torch.tensor([[1.0, 30 / 20], [20 / 30, 1.0]])
+        pixel = (theta[..., :2] * stretch).double()
+        torch.testing.assert_close(pixel @ pixel.mT, torch.eye(2).double().expand(4, 2, 2), atol=1e-6, rtol=0)
+        assert (torch.linalg.det(pixel) > 0).all()
+        grid = F.affine_grid(theta, [4, 1, 20, 30], align_corners=False)
+        expected = F.grid_sample(image, grid, align_corners=False)
+        torch.testing.assert_close(prediction.aligned, expected, atol=1e-5, rtol=0)
+        assert prediction.orientation.angle.abs().max() > 0.01
+
+
+def test_a_200_by_300_picture_does_not_shear() -> None:
+    """A disc beside the centre stays round: its second moments stay equal."""
+
+    class Turner(nn.Module):
+        def forward(self, image: torch.Tensor, reference: torch.Tensor) -> Orientation:
+            angle = torch.full((len(image), 1), math.radians(40))
+            return Orientation(angle, torch.zeros_like(angle))
+
+    y, x = np.mgrid[:200, :300]
+    disc = torch.from_numpy(np.hypot(y - 70, x - 180) < 20).float()[None, None]
+    built = RotSTN(Turner(), None, "batch", (1, 200, 300))
+    turned = built(disc, torch.zeros_like(disc)).aligned[0, 0].numpy()
+    mass = turned.sum()
+    centre = np.array([(turned * y).sum(), (turned * x).sum()]) / mass
+    spread = [[(turned * (a - ca) * (b - cb)).sum() / mass for b, cb in ((y, centre[0]), (x, centre[1]))]
+              for a, ca in ((y, centre[0]), (x, centre[1]))]
+    np.testing.assert_allclose(spread, np.eye(2) * 100, atol=1)  # radius^2 / 4
+    # counter-clockwise, y down: (right, up) = (30.5, 29.5) turns by 40 degrees
+    c, s = math.cos(math.radians(40)), math.sin(math.radians(40))
+    right, up = 180 - 149.5, 99.5 - 70
+    np.testing.assert_allclose([centre[1] - 149.5, 99.5 - centre[0]], [c * right - s * up, s * right + c * up], atol=0.1)
+
+
+def test_the_mixture_is_the_weighted_mean_of_probabilities() -> None:
+    torch.manual_seed(0)
+    weight = torch.tensor([[0.7, 0.2, 0.1]]).expand(4, -1)
+    angle = torch.rand(4, 3) * 6
+
+    class Three(nn.Module):
+        def forward(self, image: torch.Tensor, reference: torch.Tensor) -> Orientation:
+            return Orientation(angle, weight.log())
+
+    built = model("rot_stn").eval()
+    built.encoder = Three()
+    image = torch.rand(4, 1, 28, 28)
+    prediction: Prediction = built(image, None)
+    each = [built.classifier(rotate(image, angle[:, k])).softmax(-1) for k in range(3)]
+    expected = sum(weight[:, k, None] * p for k, p in enumerate(each))
+    torch.testing.assert_close(prediction.log_probability.exp(), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(prediction.aligned, rotate(image, angle[:, 0]))
+
+
+def test_the_learned_reference_is_one_for_all_images() -> None:
+    built = model("rot_stn")
+    with torch.no_grad():
+        built.reference.normal_()
+    reference = built(torch.rand(5, 1, 28, 28), None).reference
+    assert torch.equal(reference, built.reference.expand(5, -1, -1, -1))
+    assert built.reference.requires_grad
+
+
+def test_reference_and_data_must_agree() -> None:
+    image = torch.rand(2, 1, 28, 28)
+    with pytest.raises(InputError, match="model.reference=batch"):
+        model("rot_stn")(image, image)
+    with pytest.raises(InputError, match="model.reference=learned"):
+        model("rot_stn", "model.reference=batch")(image, None)
+    with pytest.raises(ValueError, match="expected learned or batch, got 'upright'"):
+        RotSTN(CNNEncoder(1, "vector"), None, "upright", (1, 28, 28))
+    with pytest.raises(ValueError, match="expected scalar or vector, got 'bins'"):
+        CNNEncoder(1, "bins")

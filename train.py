@@ -10,6 +10,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
 from stnrot.callbacks.run_config import RunConfig
@@ -58,9 +59,10 @@ def train(cfg: DictConfig) -> float:
     if trainer.is_global_zero:
         OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
 
-    trainer.fit(task, datamodule=data, ckpt_path=cfg.ckpt_path, weights_only=True)
-    if trainer.received_sigterm:
-        raise SystemExit(143)  # Lightning itself would end with 0, as if all were done
+    try:
+        trainer.fit(task, datamodule=data, ckpt_path=cfg.ckpt_path, weights_only=True)
+    except SIGTERMException as stopped:
+        raise SystemExit(143) from stopped  # Lightning itself would end with 0, as if all were done
     metrics = trainer.test(task, datamodule=data, ckpt_path="best", weights_only=True)[0]
     log.info("pictures, tables and checkpoints: %s", folder)
     log.info("look at it: tensorboard --logdir %s --samples_per_plugin images=1000", folder)

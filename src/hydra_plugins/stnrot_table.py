@@ -29,8 +29,10 @@ class MultirunTable(Callback):
         table.add_column("job")
         for name in names:
             table.add_column(name.removeprefix("test/"), justify="right")
-        for job, found in zip(jobs, metrics, strict=True):
-            overrides: Any = OmegaConf.to_container(OmegaConf.load(job / ".hydra" / "overrides.yaml"))
+        options: list[Any] = [list(OmegaConf.load(job / ".hydra" / "overrides.yaml")) for job in jobs]
+        shared = set.intersection(*map(set, options)) if len(jobs) > 1 else set()
+        for own, found in zip(options, metrics, strict=True):
+            label = " ".join(option for option in own if option not in shared)
             values = [f"{found[name]:.4f}" if name in found else "" for name in names]
-            table.add_row(" ".join(overrides) + ("" if found else " (did not finish)"), *values)
+            table.add_row(label + ("" if found else " (did not finish)"), *values)
         Console().print(table)

@@ -22,7 +22,7 @@ class Register(L.LightningModule):
 
     Args:
         model: called with (image, reference), returns a `Prediction`.
-        optimizer: called with parameter groups.
+        optimizer: called with parameter groups; None for a task that is only to predict.
         scheduler: called with (optimizer, max_lr=[...], total_steps=...) and stepped every batch, or None.
         encoder_lr_factor: learning rate of the net that predicts the transform, relative to the rest's.
         angle_weight: of the loss that needs known angles; 0 trains without them.
@@ -33,7 +33,7 @@ class Register(L.LightningModule):
         self,
         *,
         model: nn.Module,
-        optimizer: Callable[[Iterable[dict[str, Any]]], Optimizer],
+        optimizer: Callable[[Iterable[dict[str, Any]]], Optimizer] | None,
         scheduler: Callable[..., Any] | None,
         encoder_lr_factor: float,
         angle_weight: float,
@@ -122,6 +122,7 @@ class Register(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Give the encoder its own learning rate; step the schedule every batch."""
+        assert self.make_optimizer is not None
         groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
         for name, parameter in self.model.named_parameters():
             groups[name.startswith(("encoder.", "localisation."))].append(parameter)

@@ -1,0 +1,160 @@
+"""Whole jobs in this process: every model, data set and task, and what they leave on disk."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import composed
+from PIL import Image
+from sklearn.metrics import accuracy_score
+
+from stnrot.checkpoint import AtomicCheckpointIO, check_targets, read_checkpoint, rebuild
+from stnrot.errors import InputError
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("name", ["rot_stn", "affine_stn", "cnn"])
+def test_a_run_leaves_everything(job, name: str) -> None:
+    metric, folder = job(f"model={name}")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["test/accuracy"] == metric
+    table = rows(folder / "predictions.csv")
+    assert len(table) == 500
+    oracle = accuracy_score([r["class"] for r in table], [r["predicted_class"] for r in table])
+    assert metric == pytest.approx(oracle, abs=1e-6)
+    if name != "cnn":
+        errors = np.array([float(r["angle_error_deg"]) for r in table])
+        true = np.array([float(r["angle_deg"]) for r in table])
+        predicted = np.array([float(r["predicted_angle_deg"]) for r in table])
+        np.testing.assert_allclose(np.cos(np.radians(predicted - true)), np.cos(np.radians(errors)), atol=1e-5)
+        assert metrics["test/angle_median_deg"] == pytest.approx(np.median(np.abs(errors)), abs=1e-2)
+        assert metrics["test/angle_within_5deg"] == pytest.approx(np.mean(np.abs(errors) <= 5), abs=3e-3)
+
+    expected = {"alignment", "confusion", "accuracy_by_angle"}
+    expected |= {"angle_error", "angle_polar"} if name != "cnn" else set()
+    expected |= {"learned_reference"} if name == "rot_stn" else set()
+    for part in ("epoch_000", "test"):
+        pictures = {p.stem: Image.open(p) for p in (folder / "pictures" / part).iterdir()}
+        assert pictures.keys() == expected
+        assert all(min(p.size) > 100 for p in pictures.values())
+        assert all(len(p.getcolors(10**6)) > 3 for n, p in pictures.items() if n != "learned_reference")
+    for file in ("checkpoints/best.ckpt", "checkpoints/last.ckpt", "config.yaml", "csv/metrics.csv"):
+        assert (folder / file).is_file()
+    assert list((folder / "tensorboard").glob("events.*"))
+
+
+def test_checkpoints_are_plain_data_and_rebuild(job) -> None:
+    _, folder = job()
+    path = folder / "checkpoints" / "best.ckpt"
+    checkpoint = read_checkpoint(path)
+    assert checkpoint["config"]["model"]["_target_"] == "stnrot.models.rot_stn.RotSTN"
+    task = rebuild(checkpoint, path)
+    image = torch.rand(3, 1, 28, 28)
+    torch.testing.assert_close(
+        task.model(image, None).log_probability.exp().sum(1), torch.ones(3), atol=1e-5, rtol=0
+    )
+
+
+def test_a_checkpoint_cannot_build_what_is_not_ours() -> None:
+    check_targets({"_target_": "stnrot.models.cnn.CNN", "classifier": {"_target_": "stnrot.models.classifier.ConvClassifier"}})
+    for target in ("os.system", "stnrot.data.files.os.system", "stnrot.checkpoint.torch.load", "builtins.eval"):
+        with pytest.raises(InputError, match="not part of stnrot"):
+            check_targets({"a": [{"_target_": target}]})
+
+
+def test_a_failed_save_keeps_the_old_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"epoch": 1}, path)
+    with pytest.raises(Exception, match="pickle"):
+        AtomicCheckpointIO().save_checkpoint({"epoch": 2, "half": torch.zeros(10**6), "bad": lambda: None}, path)
+    assert torch.load(path) == {"epoch": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_register_learns_pairs_without_labels(job) -> None:
+    _, folder = job("task=register", "data=image_pairs", "data.repeats=2")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert {"test/loss", "test/photometric_loss", "test/angle_median_deg"} <= metrics.keys()
+    assert "test/accuracy" not in metrics
+    table = rows(folder / "predictions.csv")
+    assert "predicted_class" not in table[0]
+    assert float(table[0]["angle_deg"]) != 0
+    assert {p.stem for p in (folder / "pictures" / "test").iterdir()} == {"alignment", "angle_error", "angle_polar"}
+
+
+def test_register_to_a_learned_reference_reports_dispersion(job) -> None:
+    _, folder = job("task=register", "model.reference=learned")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert "test/angle_dispersion_median_deg" in metrics
+    assert "test/angle_median_deg" not in metrics
+
+
+def test_register_reads_a_manifest(job, pair_manifest) -> None:
+    path, _ = pair_manifest
+    _, folder = job(
+        "task=register", "data=image_pairs", "data/source=manifest", f"data.root={path}", "data.n_train=null",
+        "data.source.image_size=[32,32]", "data.source.val_fraction=0.25", "data.source.test_fraction=0.25",
+    )
+    table = rows(folder / "predictions.csv")
+    assert all(Path(row["file"]).is_file() for row in table)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_users_folder(job, tmp_path: Path, streamed: bool) -> None:
+    from sklearn.datasets import load_sample_images
+
+    photographs = [Image.fromarray(p) for p in load_sample_images().images]
+    for k in range(40):
+        path = tmp_path / "mine" / ("temple", "flower")[k % 2] / f"{k}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        photographs[k % 2].crop((10 * k, 5 * k, 10 * k + 120, 5 * k + 90)).save(path)
+    _, folder = job(
+        "data=image_folder", f"data.root={tmp_path / 'mine'}", "data.source.image_size=[24,32]", "data.n_train=null",
+        "data.batch_size=10", "callbacks.watch.samples=4",
+        *(("data.source.memory_gb=1e-6", "data.num_workers=1") if streamed else ()),
+    )
+    table = rows(folder / "predictions.csv")
+    assert {row["class"] for row in table} == {"temple", "flower"}
+    assert all(row["class"] in row["file"] for row in table)
+
+
+def test_the_shown_sample_is_fixed_and_balanced(job, monkeypatch) -> None:
+    from stnrot.callbacks.watch import Watch
+
+    seen: list[list[int]] = []
+    write = Watch._write
+
+    def spy(self, trainer, part, drawn, error):
+        labels = trainer.datamodule.splits.val.label
+        if part == "val":
+            seen.append([int(labels[s["index"]]) for s in self._shown] + [s["index"] for s in self._shown])
+        return write(self, trainer, part, drawn, error)
+
+    monkeypatch.setattr(Watch, "_write", spy)
+    job("trainer.max_epochs=2")
+    assert len(seen) == 2
+    assert seen[0] == seen[1]
+    assert sorted(seen[0][:10]) == list(range(10))
+
+
+def test_a_loss_that_is_no_number_stops_the_run(job) -> None:
+    with pytest.raises(InputError, match=r"loss became .* lower task\.optimizer\.lr"):
+        job("task.optimizer.lr=1e30", "trainer.gradient_clip_val=null", "task.scheduler=null", "trainer.max_epochs=5")
+
+
+def test_options_compose() -> None:
+    for data in ("rotated_digits", "rotated_mnist", "mnist_rot", "image_pairs"):
+        for model in ("rot_stn", "affine_stn", "cnn"):
+            config = composed("train", f"data={data}", f"model={model}")
+            assert config.model.classifier.width == 16
+    assert composed("train", "task=register", "data=image_pairs").model.classifier is None
+    assert composed("train", "data=rotated_mnist", "data.max_angle_deg=90", "data.n_train=100").data.n_train == 100
+    for trainer in ("auto", "cpu", "gpu", "ddp"):
+        assert composed("train", f"trainer={trainer}").trainer.precision == "auto"

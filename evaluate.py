@@ -41,7 +41,10 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     if cfg.trainer.precision == "auto":  # the precision that the run's own test had
         cfg.trainer.precision = run["trainer"]["precision"]
     trainer: L.Trainer = instantiate(
-        cfg.trainer, callbacks=list(instantiate(cfg.callbacks).values()), logger=False, plugins=[AtomicCheckpointIO()]
+        cfg.trainer,
+        callbacks=list(instantiate(cfg.callbacks).values()),
+        logger=False,
+        plugins=[AtomicCheckpointIO()],
     )
     metrics = trainer.test(task, datamodule=data)[0]
     log.info("metrics.json, predictions.csv and pictures: %s", cfg.output_dir)

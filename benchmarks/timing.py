@@ -1,5 +1,6 @@
 """What the benchmarks share: timing several methods in turn, and a report that names its machine."""
 
+import argparse
 import datetime
 import json
 import platform
@@ -13,9 +14,16 @@ import torch
 Times = dict[str, list[float]]
 
 
-def in_turn(
-    methods: Mapping[str, Callable[[], object]], rounds: int, lead_in: int, calls: int, device: str
-) -> Times:
+def parser(description: str | None, rounds: int) -> argparse.ArgumentParser:
+    """Return a parser of the options that every benchmark has."""
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    made.add_argument("--rounds", type=int, default=rounds, help="fewer are faster and less certain")
+    made.add_argument("--json", type=Path, metavar="PATH", help="write the table there as well")
+    return made
+
+
+def in_turn(methods: Mapping[str, Callable[[], object]], rounds: int, lead_in: int, calls: int, device: str) -> Times:
     """Return the seconds that one call of each method took, round by round.
 
     In a round each method has its turn, `lead_in` calls that are not timed and then `calls` that are, so
@@ -62,9 +70,7 @@ def _cpu_name() -> str:
     return next(names, platform.processor() or platform.machine())
 
 
-def report(
-    facts: Mapping[str, str | int], rows: Sequence[Mapping[str, str | float]], path: Path | None
-) -> None:
+def report(facts: Mapping[str, str | int], rows: Sequence[Mapping[str, str | float]], path: Path | None) -> None:
     """Print the facts and a Markdown table of the rows, all with the same columns; write both as JSON."""
     print(", ".join(f"{name}: {value}" for name, value in facts.items()), end="\n\n")
     for cells in (rows[0], ["---"] * len(rows[0]), *(map(_cell, row.values()) for row in rows)):

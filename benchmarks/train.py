@@ -12,10 +12,10 @@ batches of 128, in a plain loop, with the same architecture, losses, optimizer a
     layout      channels last                                   channels first
 
 The speed-up is the tutorial's time over that of stnrot, the median of ratios within a round. Of the rows
-for different numbers of worker processes, the smaller speed-up is the one to quote.
+for different numbers of worker processes, the smaller speed-up is the one to quote. On a busy machine set
+OMP_NUM_THREADS=1: else it is the threads' waiting for one another that is timed.
 """
 
-import argparse
 import copy
 import itertools
 import math
@@ -28,7 +28,7 @@ import torch.nn.functional as F
 import torchvision.transforms.functional as TF
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
-from timing import environment, in_turn, report, speedup
+from timing import environment, in_turn, parser, report, speedup  # type: ignore[import-not-found]
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets import MNIST
@@ -52,6 +52,8 @@ class TutorialSTN(RotSTN):
 
     def forward(self, image: Tensor, reference: Tensor | None) -> Prediction:
         """Line the image up with the learned reference and classify it."""
+        assert self.reference is not None
+        assert self.classifier is not None
         canonical = self.reference.expand(len(image), -1, -1, -1)
         orientation = self.encoder(image, canonical)
         theta = rotation_theta(orientation.angle[:, 0], *image.shape[-2:])
@@ -135,28 +137,21 @@ def check(ours: Register, tutorial: Register, batch: Batch) -> None:
 
 def main() -> None:
     """Check that both ways train the same network, time them and report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, default=Path("data"), help="the folder that holds MNIST/raw")
-    parser.add_argument("--workers", type=int, default=2, help="of the tutorial's loader, timed beside 0")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write the table there as well")
-    args = parser.parse_args()
+    options = parser(__doc__, rounds=10)
+    options.add_argument("--root", type=Path, default=Path("data"), help="the folder that holds MNIST/raw")
+    options.add_argument("--workers", type=int, default=2, help="of the tutorial's loader, timed beside 0")
+    args = options.parse_args()
     device: str = args.device
     precision = auto_precision(device)
 
     torch.manual_seed(0)
-    options = [
-        "data=rotated_mnist",
-        f"data.root={args.root}",
-        f"data.batch_size={BATCH}",
-        "task.scheduler=null",
-    ]
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        cfg = compose("train", options)
+        cfg = compose("train", ["data=rotated_mnist", f"data.batch_size={BATCH}", "task.scheduler=null"])
+    cfg.data.root = str(args.root)
     data: ImageData = instantiate(cfg.data, _convert_="all")
     cfg.images = data.facts()
-    ours: Register = instantiate(cfg.task, model=instantiate(cfg.model)).to(device, memory_format=torch.channels_last)
+    ours: Register = instantiate(cfg.task, model=instantiate(cfg.model)).to(device)
+    ours = ours.to(memory_format=torch.channels_last)
     tutorial: Register = instantiate(cfg.task, model=instantiate(cfg.model, _target_=TutorialSTN)).to(device)
     step, tutorial_step = stepper(ours, device, precision == "bf16-mixed"), stepper(tutorial, device, False)
 
@@ -175,7 +170,8 @@ def main() -> None:
         "stnrot, network": fed(step, itertools.repeat(batch)),
         "tutorial, network": fed(tutorial_step, itertools.repeat(batch)),
     }
-    times = in_turn(methods, args.rounds, lead_in=5, calls=20, device=device)
+    lead_in = 1 + 2 * args.workers  # uses up what the workers fetched while others had their turn
+    times = in_turn(methods, args.rounds, lead_in, calls=10, device=device)
     pairs = {
         "pictures and network, tutorial with 0 workers": ("stnrot", "0 workers"),
         f"pictures and network, tutorial with {many}": ("stnrot", many),

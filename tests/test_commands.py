@@ -74,7 +74,13 @@ def test_a_killed_run_resumes_as_if_nothing_had_been(tmp_path: Path) -> None:
 
 
 def test_sigterm_says_so(tmp_path: Path) -> None:
-    arguments = [sys.executable, str(ROOT / "train.py"), *SMALL, "trainer.max_epochs=500", "hydra.run.dir=run"]
+    arguments = [
+        sys.executable,
+        str(ROOT / "train.py"),
+        *SMALL,
+        "trainer.max_epochs=500",
+        "hydra.run.dir=run",
+    ]
     process = subprocess.Popen(arguments, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
@@ -143,7 +149,13 @@ def test_tensorboard_serves_images_scalars_and_hparams(finished: Path) -> None:
         picture = get("plugin/images/individualImage", **dict(urllib.parse.parse_qsl(shown[0]["query"])))
         assert picture.startswith(b"\x89PNG")
         scalars = json.loads(get("plugin/scalars/tags"))[run]
-        assert {"train/loss", "val/accuracy", "val/angle_median_deg", "val/angle_p95_deg", "val/angle_within_5deg"} <= scalars.keys()
+        assert {
+            "train/loss",
+            "val/accuracy",
+            "val/angle_median_deg",
+            "val/angle_p95_deg",
+            "val/angle_within_5deg",
+        } <= scalars.keys()
         accuracy = json.loads(get("plugin/scalars/scalars", tag="val/accuracy", run=run))
         assert len(accuracy) == 2
         text = json.loads(get("plugin/text/text", tag="config/text_summary", run=run))

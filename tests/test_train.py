@@ -57,14 +57,22 @@ def test_checkpoints_are_plain_data_and_rebuild(job) -> None:
     assert checkpoint["config"]["model"]["_target_"] == "stnrot.models.rot_stn.RotSTN"
     task = rebuild(checkpoint, path)
     image = torch.rand(3, 1, 28, 28)
-    torch.testing.assert_close(
-        task.model(image, None).log_probability.exp().sum(1), torch.ones(3), atol=1e-5, rtol=0
-    )
+    torch.testing.assert_close(task.model(image, None).log_probability.exp().sum(1), torch.ones(3), atol=1e-5, rtol=0)
 
 
 def test_a_checkpoint_cannot_build_what_is_not_ours() -> None:
-    check_targets({"_target_": "stnrot.models.cnn.CNN", "classifier": {"_target_": "stnrot.models.classifier.ConvClassifier"}})
-    for target in ("os.system", "stnrot.data.files.os.system", "stnrot.checkpoint.torch.load", "builtins.eval"):
+    check_targets(
+        {
+            "_target_": "stnrot.models.cnn.CNN",
+            "classifier": {"_target_": "stnrot.models.classifier.ConvClassifier"},
+        }
+    )
+    for target in (
+        "os.system",
+        "stnrot.data.files.os.system",
+        "stnrot.checkpoint.torch.load",
+        "builtins.eval",
+    ):
         with pytest.raises(InputError, match="not part of stnrot"):
             check_targets({"a": [{"_target_": target}]})
 
@@ -86,7 +94,11 @@ def test_register_learns_pairs_without_labels(job) -> None:
     table = rows(folder / "predictions.csv")
     assert "predicted_class" not in table[0]
     assert float(table[0]["angle_deg"]) != 0
-    assert {p.stem for p in (folder / "pictures" / "test").iterdir()} == {"alignment", "angle_error", "angle_polar"}
+    assert {p.stem for p in (folder / "pictures" / "test").iterdir()} == {
+        "alignment",
+        "angle_error",
+        "angle_polar",
+    }
 
 
 def test_register_to_a_learned_reference_reports_dispersion(job) -> None:
@@ -99,8 +111,14 @@ def test_register_to_a_learned_reference_reports_dispersion(job) -> None:
 def test_register_reads_a_manifest(job, pair_manifest) -> None:
     path, _ = pair_manifest
     _, folder = job(
-        "task=register", "data=image_pairs", "data/source=manifest", f"data.root={path}", "data.n_train=null",
-        "data.source.image_size=[32,32]", "data.source.val_fraction=0.25", "data.source.test_fraction=0.25",
+        "task=register",
+        "data=image_pairs",
+        "data/source=manifest",
+        f"data.root={path}",
+        "data.n_train=null",
+        "data.source.image_size=[32,32]",
+        "data.source.val_fraction=0.25",
+        "data.source.test_fraction=0.25",
     )
     table = rows(folder / "predictions.csv")
     assert all(Path(row["file"]).is_file() for row in table)
@@ -116,8 +134,12 @@ def test_a_users_folder(job, tmp_path: Path, streamed: bool) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         photographs[k % 2].crop((10 * k, 5 * k, 10 * k + 120, 5 * k + 90)).save(path)
     _, folder = job(
-        "data=image_folder", f"data.root={tmp_path / 'mine'}", "data.source.image_size=[24,32]", "data.n_train=null",
-        "data.batch_size=10", "callbacks.watch.samples=4",
+        "data=image_folder",
+        f"data.root={tmp_path / 'mine'}",
+        "data.source.image_size=[24,32]",
+        "data.n_train=null",
+        "data.batch_size=10",
+        "callbacks.watch.samples=4",
         *(("data.source.memory_gb=1e-6", "data.num_workers=1") if streamed else ()),
     )
     table = rows(folder / "predictions.csv")
@@ -146,7 +168,12 @@ def test_the_shown_sample_is_fixed_and_balanced(job, monkeypatch) -> None:
 
 def test_a_loss_that_is_no_number_stops_the_run(job) -> None:
     with pytest.raises(InputError, match=r"loss became .* lower task\.optimizer\.lr"):
-        job("task.optimizer.lr=1e30", "trainer.gradient_clip_val=null", "task.scheduler=null", "trainer.max_epochs=5")
+        job(
+            "task.optimizer.lr=1e30",
+            "trainer.gradient_clip_val=null",
+            "task.scheduler=null",
+            "trainer.max_epochs=5",
+        )
 
 
 def test_options_compose() -> None:

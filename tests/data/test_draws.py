@@ -17,7 +17,13 @@ def test_published_splitmix64_sequence() -> None:
     from stnrot.data.draws import GOLDEN, _mix
 
     state = 1234567 + GOLDEN * torch.arange(1, 6)
-    expected = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431, 16408922859458223821]
+    expected = [
+        6457827717110365317,
+        3203168211198807973,
+        9817491932198370423,
+        4593380528125082431,
+        16408922859458223821,
+    ]
     assert [int(z) % 2**64 for z in _mix(state)] == expected
 
 

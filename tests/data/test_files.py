@@ -15,19 +15,24 @@ from stnrot.data.image_set import ImageSet
 from stnrot.data.manifest import manifest
 from stnrot.errors import InputError
 
-OPTIONS = dict(
-    image_size=(32, 48),
-    channels=None,
-    max_pixels=10**8,
-    on_bad_image="error",
-    memory_gb=None,
-    val_fraction=0.2,
-    test_fraction=0.2,
-)
+OPTIONS = {
+    "image_size": (32, 48),
+    "channels": None,
+    "max_pixels": 10**8,
+    "on_bad_image": "error",
+    "memory_gb": None,
+    "val_fraction": 0.2,
+    "test_fraction": 0.2,
+}
 
 
 def decoding(**options) -> Decoding:
-    return Decoding(**{**dict(height=32, width=48, channels=3, max_pixels=10**8, on_bad_image="error", memory_gb=None), **options})
+    return Decoding(
+        **{
+            **{"image_size": (32, 48), "channels": 3, "max_pixels": 10**8, "on_bad_image": "error", "memory_gb": None},
+            **options,
+        }
+    )
 
 
 @pytest.fixture
@@ -79,7 +84,7 @@ def test_aspect_ratio_and_exif_orientation_are_kept(tmp_path: Path) -> None:
     exif = wide.getexif()
     exif[0x0112] = 6  # shown a quarter turn clockwise: the red half comes up
     wide.save(tmp_path / "a.png", exif=exif)
-    pixels = decoding(height=40, width=40).read(tmp_path / "a.png")
+    pixels = decoding(image_size=(40, 40)).read(tmp_path / "a.png")
     colour = pixels.astype(int)
     assert (colour[:, 10, 20] == [255, 0, 0]).all()  # above
     assert (colour[:, 30, 20] == [255, 255, 255]).all()  # below
@@ -150,9 +155,15 @@ def test_bad_images_are_named_or_skipped(folder: Path, how: str, memory_gb: floa
     [
         (lambda root: None, "expected a folder"),
         (lambda root: root.mkdir(), "holds no pictures"),
-        (lambda root: put(root, "train/a/x.png", "train/b/x.png", "test/a/x.png", "test/c/x.png"), "only in test.*x.png"),
+        (
+            lambda root: put(root, "train/a/x.png", "train/b/x.png", "test/a/x.png", "test/c/x.png"),
+            "only in test.*x.png",
+        ),
         (lambda root: put(root, "a/x.png", "b/x.png", "stray.png"), "stray.png lies beside"),
-        (lambda root: put(root, "train/a/x.png", "train/b/x.png", "val/.hidden/x.png"), "val holds no pictures"),
+        (
+            lambda root: put(root, "train/a/x.png", "train/b/x.png", "val/.hidden/x.png"),
+            "val holds no pictures",
+        ),
     ],
 )
 def test_bad_folders(tmp_path: Path, prepare, message: str) -> None:

@@ -64,8 +64,13 @@ def test_other_instance_is_of_the_class_and_another_and_any() -> None:
 def test_manifest_pairs_are_evaluated_as_they_are(pair_manifest) -> None:
     path, angles = pair_manifest
     data = pairs(
-        "data/source=manifest", f"data.root={path}", "data.source.image_size=[40,40]", "data.source.test_fraction=1",
-        "data.source.val_fraction=0", "data.gain=0", "data.noise=0",
+        "data/source=manifest",
+        f"data.root={path}",
+        "data.source.image_size=[40,40]",
+        "data.source.test_fraction=1",
+        "data.source.val_fraction=0",
+        "data.gain=0",
+        "data.noise=0",
     )
     batch = view(data, torch.arange(len(angles)), Split.TEST)
     error = wrap(batch.angle - torch.tensor(np.radians(angles), dtype=torch.float32))
@@ -77,8 +82,11 @@ def test_manifest_pairs_are_evaluated_as_they_are(pair_manifest) -> None:
 def test_manifest_pairs_turn_further_in_training(pair_manifest) -> None:
     path, _ = pair_manifest
     data = pairs(
-        "data/source=manifest", f"data.root={path}", "data.source.image_size=[40,40]",
-        "data.source.test_fraction=0", "data.source.val_fraction=0",
+        "data/source=manifest",
+        f"data.root={path}",
+        "data.source.image_size=[40,40]",
+        "data.source.test_fraction=0",
+        "data.source.val_fraction=0",
     )
     batch = view(data, torch.arange(8), Split.TRAIN)
     later = view(data, torch.arange(8) + 8, Split.TRAIN)

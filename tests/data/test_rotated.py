@@ -44,7 +44,10 @@ def test_turns_span_the_range_and_are_functions_of_the_draw() -> None:
         part = data.splits.train if split is Split.TRAIN else data.splits.val
         return data.view(part.__getitems__(draws), split).angle
 
-    first, again = turns(torch.arange(200), Split.TRAIN), turns(torch.arange(199, -1, -1), Split.TRAIN).flip(0)
+    first, again = (
+        turns(torch.arange(200), Split.TRAIN),
+        turns(torch.arange(199, -1, -1), Split.TRAIN).flip(0),
+    )
     assert torch.equal(first, again)
     assert first.abs().max() <= math.pi / 2
     assert first.max() > 1.4
@@ -52,9 +55,8 @@ def test_turns_span_the_range_and_are_functions_of_the_draw() -> None:
     assert not torch.equal(first, turns(torch.arange(200) + size, Split.TRAIN))
     other_seed = digits("data.max_angle_deg=90", "seed=6")
     assert torch.equal(
-        turns(torch.arange(50), Split.VAL), other_seed.view(
-            other_seed.splits.val.__getitems__(torch.arange(50)), Split.VAL
-        ).angle
+        turns(torch.arange(50), Split.VAL),
+        other_seed.view(other_seed.splits.val.__getitems__(torch.arange(50)), Split.VAL).angle,
     )
 
 
@@ -75,7 +77,11 @@ def test_n_train_is_balanced(count: int) -> None:
 
 def test_disc_blacks_out_the_corners() -> None:
     data = digits("data.disc=true")
-    image = data.view(data.splits.val.__getitems__(torch.arange(20))._replace(
-        image=torch.full((20, 1, 28, 28), 255, dtype=torch.uint8)), Split.VAL).image
+    image = data.view(
+        data.splits.val.__getitems__(torch.arange(20))._replace(
+            image=torch.full((20, 1, 28, 28), 255, dtype=torch.uint8)
+        ),
+        Split.VAL,
+    ).image
     assert image[..., 0, 0].abs().max() == 0
     torch.testing.assert_close(image[..., 14, 1], torch.ones(20, 1))

@@ -51,7 +51,7 @@ def test_any_turn_is_scipys_in_pixel_space(size: tuple[int, int], degrees: float
 def test_direction_and_centre_are_those_of_other_libraries(size: tuple[int, int]) -> None:
     image, degrees = smooth(*size), 33.0
     ours = rotate(image, torch.tensor([math.radians(degrees)]))
-    inside = ndimage.binary_erosion(inscribed_disc(*size).numpy(), iterations=2)
+    inside = ndimage.binary_erosion(inscribed_disc(size).numpy(), iterations=2)
     bytes_ = Image.fromarray((image[0, 0] * 120).round().numpy().astype(np.uint8))
     others = {
         "torchvision": TF.rotate(image, degrees, TF.InterpolationMode.BILINEAR),
@@ -118,7 +118,7 @@ def test_warp_of_the_identity_is_the_picture() -> None:
 def test_disc_loses_nothing_to_any_turn() -> None:
     """What lies inside the disc comes back after a turn there and back, up to interpolation."""
     for size in SIZES:
-        inside = inscribed_disc(*size)
+        inside = inscribed_disc(size)
         mask = ndimage.binary_erosion(inside.numpy(), iterations=2)
         ones = torch.ones(1, 1, *size)
         for angle in torch.linspace(0, 6, 7):

@@ -121,13 +121,17 @@ def test_a_200_by_300_picture_does_not_shear() -> None:
     turned = built(disc, torch.zeros_like(disc)).aligned[0, 0].numpy()
     mass = turned.sum()
     centre = np.array([(turned * y).sum(), (turned * x).sum()]) / mass
-    spread = [[(turned * (a - ca) * (b - cb)).sum() / mass for b, cb in ((y, centre[0]), (x, centre[1]))]
-              for a, ca in ((y, centre[0]), (x, centre[1]))]
+    spread = [
+        [(turned * (a - ca) * (b - cb)).sum() / mass for b, cb in ((y, centre[0]), (x, centre[1]))]
+        for a, ca in ((y, centre[0]), (x, centre[1]))
+    ]
     np.testing.assert_allclose(spread, np.eye(2) * 100, atol=1)  # radius^2 / 4
     # counter-clockwise, y down: (right, up) = (30.5, 29.5) turns by 40 degrees
     c, s = math.cos(math.radians(40)), math.sin(math.radians(40))
     right, up = 180 - 149.5, 99.5 - 70
-    np.testing.assert_allclose([centre[1] - 149.5, 99.5 - centre[0]], [c * right - s * up, s * right + c * up], atol=0.1)
+    np.testing.assert_allclose(
+        [centre[1] - 149.5, 99.5 - centre[0]], [c * right - s * up, s * right + c * up], atol=0.1
+    )
 
 
 def test_the_mixture_is_the_weighted_mean_of_probabilities() -> None:
@@ -160,9 +164,9 @@ def test_the_learned_reference_is_one_for_all_images() -> None:
 
 def test_reference_and_data_must_agree() -> None:
     image = torch.rand(2, 1, 28, 28)
-    with pytest.raises(InputError, match="model.reference=batch"):
+    with pytest.raises(InputError, match=r"model\.reference=batch"):
         model("rot_stn")(image, image)
-    with pytest.raises(InputError, match="model.reference=learned"):
+    with pytest.raises(InputError, match=r"model\.reference=learned"):
         model("rot_stn", "model.reference=batch")(image, None)
     with pytest.raises(ValueError, match="expected learned or batch, got 'upright'"):
         RotSTN(CNNEncoder(1, "vector"), None, "upright", (1, 28, 28))

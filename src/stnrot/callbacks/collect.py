@@ -33,20 +33,28 @@ class Rows:
         return np.degrees((error + np.pi) % (2 * np.pi) - np.pi)
 
 
-def _columns(prediction: Prediction, batch: Batch) -> dict[str, Tensor | None]:
+def _array(column: Tensor | None) -> np.ndarray | None:
+    return None if column is None else column.detach().cpu().numpy()
+
+
+def _rows(prediction: Prediction, batch: Batch) -> Rows:
     confidence = predicted = None
     if prediction.log_probability is not None:
         confidence, predicted = prediction.log_probability.exp().max(-1)
-    angle = None if prediction.orientation is None else prediction.orientation.angle[:, 0]
-    columns = dict(
-        index=batch.index,
-        label=batch.label,
-        predicted=predicted,
-        confidence=confidence,
-        angle=batch.angle,
-        predicted_angle=angle,
+    return Rows(
+        index=batch.index.cpu().numpy(),
+        label=_array(batch.label),
+        predicted=_array(predicted),
+        confidence=_array(confidence),
+        angle=_array(batch.angle),
+        predicted_angle=_array(None if prediction.orientation is None else prediction.orientation.angle[:, 0]),
     )
-    return {name: None if value is None else value.detach().cpu() for name, value in columns.items()}
+
+
+def _joined(parts: list[Rows]) -> Rows:
+    order = np.concatenate([part.index for part in parts]).argsort()
+    columns = ([getattr(part, field.name) for part in parts] for field in fields(Rows))
+    return Rows(*(None if column[0] is None else np.concatenate(column)[order] for column in columns))
 
 
 class Collect(L.Callback):
@@ -55,7 +63,7 @@ class Collect(L.Callback):
     parts: tuple[str, ...] = ("val", "test")
 
     def __init__(self) -> None:
-        self._batches: list[dict[str, Tensor | None]] = []
+        self._batches: list[Rows] = []
 
     def finish(self, trainer: L.Trainer, task: Any, part: str, rows: Rows) -> None:
         """Do something with the rows."""
@@ -63,7 +71,7 @@ class Collect(L.Callback):
 
     def keep(self, trainer: L.Trainer, part: str, prediction: Prediction, batch: Batch) -> None:
         """Take one batch in."""
-        self._batches.append(_columns(prediction, batch))
+        self._batches.append(_rows(prediction, batch))
 
     def close(self, trainer: L.Trainer, task: Any, part: str) -> None:
         """Put the epoch's batches, of all processes, together."""
@@ -73,26 +81,29 @@ class Collect(L.Callback):
         batches, self._batches = [b for share in gathered(self._batches) for b in share], []
         if not trainer.is_global_zero or not batches:
             return
-        order = torch.cat([b["index"] for b in batches]).argsort()
-        columns = {
-            f.name: None
-            if batches[0][f.name] is None
-            else torch.cat([b[f.name] for b in batches])[order].float().numpy()
-            if batches[0][f.name].is_floating_point()
-            else torch.cat([b[f.name] for b in batches])[order].numpy()
-            for f in fields(Rows)
-        }
-        self.finish(trainer, task, part, Rows(**columns))
+        self.finish(trainer, task, part, _joined(batches))
 
     def on_validation_batch_end(
-        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+        self,
+        trainer: L.Trainer,
+        pl_module: Any,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """Take one batch in."""
         if "val" in self.parts:
             self.keep(trainer, "val", outputs, batch)
 
     def on_test_batch_end(
-        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+        self,
+        trainer: L.Trainer,
+        pl_module: Any,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """Take one batch in."""
         if "test" in self.parts:

@@ -28,7 +28,7 @@ def angle_error_histogram(error_deg: Float[np.ndarray, "N"], what: str) -> Pixel
     size = np.abs(error_deg)
     figure = _figure()
     axes = figure.add_subplot(xlabel=f"{what} (degrees)", ylabel="images", xlim=(-180, 180))
-    axes.hist(error_deg, bins=np.arange(-180, 181, 5), color="tab:blue")
+    axes.hist(error_deg, bins=list(range(-180, 181, 5)), color="tab:blue")
     axes.set_xticks(range(-180, 181, 60))
     axes.set_title(
         f"median {np.median(size):.1f}, 95th percentile {np.quantile(size, 0.95):.1f}, "
@@ -68,9 +68,7 @@ def accuracy_by_angle(angle: Float[np.ndarray, "N"], right: Bool[np.ndarray, "N"
     return _pixels(figure)
 
 
-def confusion_matrix(
-    label: Int[np.ndarray, "N"], predicted: Int[np.ndarray, "N"], classes: Sequence[str]
-) -> Pixels:
+def confusion_matrix(label: Int[np.ndarray, "N"], predicted: Int[np.ndarray, "N"], classes: Sequence[str]) -> Pixels:
     """Show counts of true class (down) against predicted class (across)."""
     n = len(classes)
     counts = np.bincount(label * n + predicted, minlength=n * n).reshape(n, n)
@@ -83,6 +81,12 @@ def confusion_matrix(
         for i, j in zip(*counts.nonzero(), strict=True):
             dark = counts[i, j] > 0.5 * counts[i].sum()
             axes.text(
-                j, i, str(counts[i, j]), ha="center", va="center", fontsize=7, color="white" if dark else "black"
+                j,
+                i,
+                str(counts[i, j]),
+                ha="center",
+                va="center",
+                fontsize=7,
+                color="white" if dark else "black",
             )
     return _pixels(figure)

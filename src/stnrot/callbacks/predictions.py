@@ -22,7 +22,7 @@ class Predictions(Collect):
     def finish(self, trainer: Any, task: Any, part: str, rows: Rows) -> None:
         """Write both files; angles in degrees, classes by name."""
         splits = trainer.datamodule.splits
-        error = rows.error(task.angle_errors[part].relative)
+        error = rows.error(task.angle_error.relative)
         columns: dict[str, Any] = {"index": rows.index}
         if splits.test.names is not None:
             columns["file"] = [splits.test.names[i] for i in rows.index]

@@ -18,9 +18,7 @@ class RunConfig(L.Callback):
     def __init__(self, config: dict[str, Any], choices: dict[str, str]) -> None:
         self.config, self.choices = config, choices
 
-    def on_save_checkpoint(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Make the checkpoint say what it is of."""
         checkpoint["config"] = self.config
 

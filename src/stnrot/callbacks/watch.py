@@ -39,9 +39,7 @@ class Watch(Collect):
             data = trainer.datamodule
             pictures: PictureSet = getattr(data.splits, part)
             key = (data.split_seed, Purpose.SHOWN)
-            order = (
-                permutation(key, len(pictures)) if pictures.label is None else balanced_order(pictures.label, key)
-            )
+            order = permutation(key, len(pictures)) if pictures.label is None else balanced_order(pictures.label, key)
             self._chosen[part] = order[: self.samples]
         return self._chosen[part]
 
@@ -65,7 +63,7 @@ class Watch(Collect):
 
     def finish(self, trainer: Any, task: Any, part: str, rows: Rows) -> None:
         """Draw everything that the rows allow."""
-        relative = task.angle_errors[part].relative
+        relative = task.angle_error.relative
         error = rows.error(relative)
         drawn = {"alignment": draw_grid(self._grid_rows(rows, error, trainer.datamodule.splits.classes))}
         if error is not None and rows.angle is not None:
@@ -103,7 +101,7 @@ class Watch(Collect):
         elif error is not None:
             text.append(f"error {error[k]:.1f}°")
         pictures = (sample["input"], reference, aligned, difference)
-        return Row(pictures, (*text, "", "")[:2], bool(wrong))
+        return Row(pictures, (text[0] if text else "", text[1] if len(text) > 1 else ""), bool(wrong))
 
     def _write(self, trainer: L.Trainer, part: str, drawn: dict[str, Any], error: np.ndarray | None) -> None:
         folder = self.folder / ("test" if part == "test" else f"epoch_{trainer.current_epoch:03d}")

@@ -25,6 +25,4 @@ def digits(root: Path | None, split_seed: int) -> Splits:
     image = F.pad(large, (4, 4, 4, 4)).round().clamp(0, 255).to(torch.uint8)
     everything = ImageSet(image, torch.from_numpy(bunch.target).long())
     train, val, test = permutation((split_seed,), len(image)).split((TRAIN, VAL, TEST))
-    return Splits(
-        everything.subset(train), everything.subset(val), everything.subset(test), tuple("0123456789")
-    )
+    return Splits(everything.subset(train), everything.subset(val), everything.subset(test), tuple("0123456789"))

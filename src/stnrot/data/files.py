@@ -26,7 +26,7 @@ class Decoding:
     """How a file becomes an array.
 
     Args:
-        height, width: of the frame into which every picture is fitted whole, its aspect ratio kept, on black.
+        image_size: height and width of the frame into which every picture is fitted whole, on black.
         channels: 1 for grey, 3 for colour; None takes grey if every file is grey.
         max_pixels: a larger picture counts as bad: it would rather be a broken header than a photograph.
         on_bad_image: `error` stops at an unreadable, truncated or oversized file, `skip` leaves it out
@@ -34,14 +34,15 @@ class Decoding:
         memory_gb: keep a set in memory up to this size, else stream it; None is half of the machine's.
     """
 
-    height: int
-    width: int
+    image_size: Sequence[int]
     channels: int | None
     max_pixels: int
     on_bad_image: str
     memory_gb: float | None
 
     def __post_init__(self) -> None:
+        if len(self.image_size) != 2 or min(self.image_size) < 4:
+            raise InputError(f"image_size: expected height and width of at least 4 pixels, got {self.image_size}")
         if self.on_bad_image not in ("error", "skip"):
             raise InputError(f"on_bad_image: expected error or skip, got {self.on_bad_image!r}")
         if self.channels not in (None, 1, 3):
@@ -50,16 +51,17 @@ class Decoding:
     def read(self, path: Path) -> UInt8[np.ndarray, "C H W"]:
         """Decode one file, honouring its EXIF orientation."""
         try:
+            height, width = self.image_size
             with Image.open(path) as picture:
                 self._check_size(path, picture)
-                if max(picture.size) > 2 * max(self.width, self.height):
-                    picture.draft(None, (2 * self.width, 2 * self.height))  # JPEG decodes smaller, faster
+                if max(picture.size) > 2 * max(height, width):
+                    picture.draft(None, (2 * width, 2 * height))  # JPEG decodes smaller, faster
                 upright = _to_8_bit(ImageOps.exif_transpose(picture), self.channels)
         except InputError:
             raise
         except Exception as error:  # decoders raise almost anything on broken files
             raise InputError(f"cannot read the image {path}: {error}") from error
-        fitted = ImageOps.pad(upright, (self.width, self.height), Image.Resampling.BICUBIC)
+        fitted = ImageOps.pad(upright, (width, height), Image.Resampling.BICUBIC)
         return np.atleast_3d(np.asarray(fitted)).transpose(2, 0, 1)
 
     def _check_size(self, path: Path, picture: Image.Image) -> None:
@@ -85,7 +87,7 @@ class Decoding:
 
         def grey(files: tuple[Path, ...]) -> bool | InputError:
             try:
-                return all([self.is_grey(file) for file in files])
+                return all(self.is_grey(file) for file in files)
             except InputError as error:
                 return error
 
@@ -120,7 +122,8 @@ class FileSet:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height, width."""
-        return self.decoding.channels or 3, self.decoding.height, self.decoding.width
+        height, width = self.decoding.image_size
+        return self.decoding.channels or 3, height, width
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -140,7 +143,9 @@ class FileSet:
         found = [self._read(index) for index in (draws % len(self)).tolist()]
         good = torch.tensor([not self.decoding.is_bad(answer) for answer in found])
         if not good.any():
-            raise InputError(f"a whole batch of unreadable images, the first is {self.names[int(draws[0]) % len(self)]}")
+            raise InputError(
+                f"a whole batch of unreadable images, the first is {self.names[int(draws[0]) % len(self)]}"
+            )
         pixels = torch.stack([answer for answer in found if isinstance(answer, Tensor)])
         draws = draws[good]
         index = draws % len(self)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
@@ -115,8 +116,15 @@ class ImageData(L.LightningDataModule):
     def on_after_batch_transfer(self, batch: Raw, dataloader_idx: int) -> Batch:
         """Rotate after the transfer: whole batches, on the device."""
         assert self.trainer is not None
-        stages = {RunningStage.TRAINING: Split.TRAIN, RunningStage.TESTING: Split.TEST}
-        return self.view(batch, stages.get(self.trainer.state.stage, Split.VAL))
+        stage = self.trainer.state.stage
+        return self.view(
+            batch,
+            Split.TRAIN
+            if stage is RunningStage.TRAINING
+            else Split.TEST
+            if stage is RunningStage.TESTING
+            else Split.VAL,
+        )
 
     def train_dataloader(self) -> DataLoader:
         """Return shuffled batches of the training set."""
@@ -158,7 +166,7 @@ class ImageData(L.LightningDataModule):
         )
 
 
-def as_fetched(raw: Raw) -> Raw:
+def as_fetched(raw: Any) -> Any:
     """Pass on what a set returned for a whole batch: there is nothing to collate."""
     return raw
 

@@ -1,7 +1,7 @@
 """A user's own folder: `root/class/picture`, or the same below `train`, `val` and `test`."""
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torchvision.datasets.folder import IMG_EXTENSIONS
@@ -16,13 +16,9 @@ def image_folder(
     root: Path | None,
     split_seed: int,
     *,
-    image_size: Sequence[int],
-    channels: int | None,
-    max_pixels: int,
-    on_bad_image: str,
-    memory_gb: float | None,
     val_fraction: float,
     test_fraction: float,
+    **decoding: Any,
 ) -> Splits:
     """Return the pictures below `root`, labelled by the folder they lie in.
 
@@ -30,12 +26,12 @@ def image_folder(
     lie in no class folder make a set without labels, for pairs.
 
     Args:
-        image_size: height and width of the frame; see `Decoding` for it and for what follows.
         val_fraction, test_fraction: shares to cut where there is no such folder.
+        decoding: the fields of `Decoding`.
     """
     if root is None or not root.is_dir():
         raise InputError(f"data.root={root}: expected a folder of pictures in class folders")
-    decoding = Decoding(*image_size, channels, max_pixels, on_bad_image, memory_gb)
+    decode = Decoding(**decoding)
     found = {part: _pictures(root / part) for part in ("train", "val", "test") if (root / part).is_dir()}
     if "train" not in found:
         found = {"train": _pictures(root)}
@@ -46,7 +42,7 @@ def image_folder(
                 f"files that end in {', '.join(IMG_EXTENSIONS)}"
             )
     rows = [(path, name, part) for part, pictures in found.items() for path, name in pictures]
-    good, decoding = decoding.readable([(path,) for path, _, _ in rows])
+    good, decode = decode.readable([(path,) for path, _, _ in rows])
     rows = [rows[i] for i in good]
     known = {name for _, name, part in rows if part == "train"}
     for path, name, part in rows:
@@ -60,7 +56,7 @@ def image_folder(
     def picture_set(part: str) -> FileSet:
         mine = [(path, name) for path, name, where in rows if where == part]
         label = torch.tensor([classes.index(name) for _, name in mine]) if classes else None
-        return FileSet(tuple((path,) for path, _ in mine), decoding, label)
+        return FileSet(tuple((path,) for path, _ in mine), decode, label)
 
     train = picture_set("train")
     val_fraction, test_fraction = (
@@ -69,10 +65,9 @@ def image_folder(
     label = torch.zeros(len(train), dtype=torch.int64) if train.label is None else train.label
     order = permutation((split_seed,), len(train))
     cut = dict(zip(("train", "val", "test"), split_by_seed(label, order, val_fraction, test_fraction), strict=True))
-    parts = [
-        picture_set(part) if part != "train" and part in found else train.subset(cut[part]) for part in cut
-    ]
-    return Splits(*memory_or_stream(parts), classes)
+    parts = [picture_set(part) if part != "train" and part in found else train.subset(cut[part]) for part in cut]
+    train_set, val_set, test_set = memory_or_stream(parts)
+    return Splits(train_set, val_set, test_set, classes)
 
 
 def _pictures(folder: Path) -> list[tuple[Path, str | None]]:

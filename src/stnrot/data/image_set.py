@@ -1,6 +1,6 @@
 """Sets of pictures in memory, and the three splits that a source returns."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -15,8 +15,11 @@ from stnrot.data.draws import Key, permutation
 class PictureSet(Protocol):
     """Pictures of one size, fetched a whole batch at a time by draw number."""
 
-    label: Int[Tensor, "N"] | None
-    names: tuple[str, ...] | None
+    @property
+    def label(self) -> Int[Tensor, "N"] | None: ...
+
+    @property
+    def names(self) -> tuple[str, ...] | None: ...
 
     @property
     def shape(self) -> tuple[int, int, int]: ...
@@ -56,12 +59,11 @@ class ImageSet:
 
     def subset(self, index: Int[Tensor, "M"]) -> "ImageSet":
         """Return the pictures at `index`, in that order."""
-        image, label, reference, angle = (
-            None if column is None else column[index]
-            for column in (self.image, self.label, self.reference, self.angle)
+        label, reference, angle = (
+            None if column is None else column[index] for column in (self.label, self.reference, self.angle)
         )
         names = None if self.names is None else tuple(self.names[i] for i in index.tolist())
-        return replace(self, image=image, label=label, reference=reference, angle=angle, names=names)
+        return ImageSet(self.image[index], label, reference, angle, names)
 
 
 @dataclass(frozen=True)

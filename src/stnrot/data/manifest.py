@@ -2,8 +2,8 @@
 
 import csv
 import math
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,13 +17,9 @@ def manifest(
     root: Path | None,
     split_seed: int,
     *,
-    image_size: Sequence[int],
-    channels: int | None,
-    max_pixels: int,
-    on_bad_image: str,
-    memory_gb: float | None,
     val_fraction: float,
     test_fraction: float,
+    **decoding: Any,
 ) -> Splits:
     """Return the pairs that the CSV file `root` lists, with paths relative to it.
 
@@ -31,7 +27,7 @@ def manifest(
     """
     if root is None or not root.is_file():
         raise InputError(f"data.root={root}: expected a CSV file with the columns image,reference[,angle_deg][,label]")
-    decoding = Decoding(*image_size, channels, max_pixels, on_bad_image, memory_gb)
+    decode = Decoding(**decoding)
     with root.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file, skipinitialspace=True)
         columns = reader.fieldnames or ()
@@ -44,20 +40,21 @@ def manifest(
     files = [_files(root, line, row) for line, row in rows]
     angles = [_angle(root, line, row["angle_deg"]) for line, row in rows] if "angle_deg" in columns else None
     labels = [row["label"] or "" for _, row in rows] if "label" in columns else None
-    good, decoding = decoding.readable(files)
+    good, decode = decode.readable(files)
     if not good:
         raise InputError(f"{root}: no pair has two readable pictures")
     classes = tuple(sorted({labels[i] for i in good})) if labels else ()
     pairs = FileSet(
         tuple(files[i] for i in good),
-        decoding,
+        decode,
         torch.tensor([classes.index(labels[i]) for i in good]) if labels else None,
         torch.tensor([math.radians(angles[i]) for i in good]) if angles else None,
     )
     label = torch.zeros(len(pairs), dtype=torch.int64) if pairs.label is None else pairs.label
     order = permutation((split_seed,), len(pairs))
     parts = [pairs.subset(part) for part in split_by_seed(label, order, val_fraction, test_fraction)]
-    return Splits(*memory_or_stream(parts), classes)
+    train_set, val_set, test_set = memory_or_stream(parts)
+    return Splits(train_set, val_set, test_set, classes)
 
 
 def _files(root: Path, line: int, row: dict[str, str | None]) -> tuple[Path, Path]:

@@ -30,6 +30,8 @@ def mnist_pooled(root: Path | None, split_seed: int) -> Splits:
     many factors of variation, 2007. Their own draw and turns are not reproduced, only their counts.
     """
     train, test = _load(root)
+    assert train.label is not None
+    assert test.label is not None
     pooled = ImageSet(torch.cat((train.image, test.image)), torch.cat((train.label, test.label)))
     order = permutation((split_seed,), len(pooled))[:62_000]
     fit, val, rest = order.split((10_000, 2_000, 50_000))

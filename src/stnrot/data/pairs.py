@@ -1,8 +1,7 @@
 """Pairs of pictures and the angle between them, made from single pictures or read from a manifest."""
 
-from typing import Any
-
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -31,10 +30,8 @@ class OtherInstance:
         self.size = self.label.bincount()
         self.first = self.size.cumsum(0) - self.size
         if (self.size == 1).any():
-            lone = self.by_class[self.first[self.size == 1][0]].item()
-            raise InputError(
-                f"data.other_instance=true: expected at least 2 images a class, class {self.label[lone]} has 1"
-            )
+            lone = int((self.size == 1).nonzero()[0])
+            raise InputError(f"data.other_instance=true: expected at least 2 images a class, class {lone} has 1")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -73,7 +70,14 @@ class ImagePairs(ImageData):
     """
 
     def __init__(
-        self, *, turn_reference: bool, other_instance: bool, gain: float, noise: float, disc: bool, **options: Any
+        self,
+        *,
+        turn_reference: bool,
+        other_instance: bool,
+        gain: float,
+        noise: float,
+        disc: bool,
+        **options: Any,
     ) -> None:
         super().__init__(**options)
         self.turn_reference, self.other_instance = turn_reference, other_instance
@@ -116,7 +120,7 @@ class ImagePairs(ImageData):
             image = self._degrade(image, raw.draw, (seed, split, 0))
             reference = self._degrade(reference, raw.draw, (seed, split, 1))
         if self.disc:
-            inside = inscribed_disc(*image.shape[-2:], device=image.device)
+            inside = inscribed_disc(image.shape[-2:], image.device)
             image, reference = image * inside, reference * inside
         return Batch(raw.draw % count, image, reference, angle, raw.label)
 

@@ -36,5 +36,5 @@ class RotatedImages(ImageData):
         turn = (2 * uniform(key, raw.draw if fresh else index, 1)[:, 0] - 1) * self.max_angle
         image = rotate(as_float(raw.image), turn)
         if self.disc:
-            image *= inscribed_disc(*image.shape[-2:], device=image.device)
+            image *= inscribed_disc(image.shape[-2:], image.device)
         return Batch(index=index, image=image, reference=None, angle=wrap(-turn), label=raw.label)

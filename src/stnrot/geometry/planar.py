@@ -1,5 +1,7 @@
 """Rotation of pictures: angle -> sampling grid -> sampled picture, and the affine case beside it."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -84,8 +86,9 @@ def rotate(image: Float[Tensor, "B C H W"], angle: Float[Tensor, "B *K"]) -> Flo
     return warp(image, rotation_theta(angle.to(dtype), height, width))
 
 
-def inscribed_disc(height: int, width: int, device: torch.device | None = None) -> Bool[Tensor, "H W"]:
+def inscribed_disc(size: Sequence[int], device: torch.device | None = None) -> Bool[Tensor, "H W"]:
     """Mark the pixels whose centres lie in the largest centred disc: those that no rotation loses."""
+    height, width = size
     y = torch.arange(height, device=device) - (height - 1) / 2
     x = torch.arange(width, device=device) - (width - 1) / 2
     return y[:, None] ** 2 + x**2 <= (min(height, width) / 2) ** 2

@@ -21,9 +21,7 @@ class AffineSTN(nn.Module):
         super().__init__()
         self.localisation, self.classifier = localisation, classifier
 
-    def forward(
-        self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "B C H W"] | None
-    ) -> Prediction:
+    def forward(self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "B C H W"] | None) -> Prediction:
         """Warp the picture, then classify it; the reference is not looked at."""
         theta = self.localisation(image).unflatten(-1, (2, 3))
         aligned = warp(image, theta)

@@ -26,8 +26,12 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
         mean = total[:-1] / count
         centred = x - mean[:, None, None]
         variance = all_reduce((centred**2).sum((0, 2, 3))) / count
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        assert self.momentum is not None
         with torch.no_grad():
-            self.num_batches_tracked += 1
+            self.num_batches_tracked.add_(1)
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
         scale = self.weight * (variance + self.eps).rsqrt()

@@ -1,5 +1,7 @@
 """The classifier that stands alone or behind a transformer, the same in every model."""
 
+from itertools import pairwise
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -15,8 +17,12 @@ class ConvClassifier(nn.Module):
         super().__init__()
         widths = (channels, width, width, 2 * width, 2 * width, 4 * width)
         layers: list[nn.Module] = []
-        for i, (wide_in, wide_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
-            layers += [nn.Conv2d(wide_in, wide_out, 3, padding=1, bias=False), nn.BatchNorm2d(wide_out), nn.ReLU()]
+        for i, (wide_in, wide_out) in enumerate(pairwise(widths)):
+            layers += [
+                nn.Conv2d(wide_in, wide_out, 3, padding=1, bias=False),
+                nn.BatchNorm2d(wide_out),
+                nn.ReLU(),
+            ]
             layers += [nn.MaxPool2d(2)] if i in (1, 3) else []
         self.stack = nn.Sequential(*layers, nn.AdaptiveMaxPool2d(1), nn.Flatten())
         self.linear = nn.Linear(4 * width, classes)

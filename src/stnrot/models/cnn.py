@@ -15,8 +15,6 @@ class CNN(nn.Module):
         super().__init__()
         self.classifier = classifier
 
-    def forward(
-        self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "B C H W"] | None
-    ) -> Prediction:
+    def forward(self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "B C H W"] | None) -> Prediction:
         """Predict the class; the reference is not looked at."""
         return Prediction(None, None, None, self.classifier(image).log_softmax(-1))

@@ -1,6 +1,7 @@
 """The small convolutional regressor under the CNN encoder and the general STN's localisation net."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -21,7 +22,7 @@ class ConvRegressor(nn.Module):
         super().__init__()
         widths = (channels, 64, 128, 128)
         layers: list[nn.Module] = []
-        for i, (wide_in, wide_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+        for i, (wide_in, wide_out) in enumerate(pairwise(widths)):
             layers += [nn.Conv2d(wide_in, wide_out, 3, padding=1, bias=False)]
             layers += [nn.AvgPool2d(2, ceil_mode=True)] if i < 2 else []
             layers += [nn.BatchNorm2d(wide_out), nn.ELU()]

@@ -32,9 +32,7 @@ class RotSTN(nn.Module):
         self.reference = nn.Parameter(torch.zeros(1, *image_shape)) if reference == "learned" else None
         self.aligns_to_batch = self.reference is None
 
-    def forward(
-        self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "B C H W"] | None
-    ) -> Prediction:
+    def forward(self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "B C H W"] | None) -> Prediction:
         """Line the image up with the reference; classify the mixture over the encoder's hypotheses."""
         if self.reference is not None:
             if reference is not None:

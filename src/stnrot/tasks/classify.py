@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
 from stnrot.data.batch import Batch
@@ -24,9 +24,7 @@ class Classify(Register):
     def __init__(self, *, classes: int, classification_weight: float, **options: Any) -> None:
         super().__init__(**options)
         self.classification_weight = classification_weight
-        self.accuracies = nn.ModuleDict(
-            {part: MulticlassAccuracy(classes, average="micro") for part in ("val", "test")}
-        )
+        self.accuracy = MulticlassAccuracy(classes, average="micro")
 
     def losses(self, prediction: Prediction, batch: Batch) -> dict[str, tuple[float, Tensor]]:
         """Return the terms of the loss by name, each with its weight."""
@@ -35,14 +33,15 @@ class Classify(Register):
         nll = F.nll_loss(prediction.log_probability, batch.label)
         return {"nll": (self.classification_weight, nll)} | super().losses(prediction, batch)
 
-    def measure(self, prediction: Prediction, batch: Batch, part: str) -> None:
-        """Update the metrics of a split."""
-        super().measure(prediction, batch, part)
-        self.accuracies[part].update(prediction.log_probability, batch.label)
+    def measure(self, prediction: Prediction, batch: Batch) -> None:
+        """Update the metrics."""
+        super().measure(prediction, batch)
+        assert prediction.log_probability is not None
+        assert batch.label is not None
+        self.accuracy.update(prediction.log_probability, batch.label)
 
     def report(self, part: str) -> None:
         """Log what was measured, over all processes, and forget it."""
         super().report(part)
-        metric = self.accuracies[part]
-        self.log(f"{part}/accuracy", metric.compute(), prog_bar=True)
-        metric.reset()
+        self.log(f"{part}/accuracy", self.accuracy.compute(), prog_bar=True)
+        self.accuracy.reset()

@@ -11,9 +11,7 @@ def angle_loss(predicted: Float[Tensor, "B"], true: Float[Tensor, "B"]) -> Float
     return (1 - (predicted - true).cos()).mean()
 
 
-def photometric_loss(
-    aligned: Float[Tensor, "B C H W"], reference: Float[Tensor, "B C H W"]
-) -> Float[Tensor, ""]:
+def photometric_loss(aligned: Float[Tensor, "B C H W"], reference: Float[Tensor, "B C H W"]) -> Float[Tensor, ""]:
     """Return the mean squared difference inside the inscribed disc, which no rotation empties."""
-    inside = inscribed_disc(*aligned.shape[-2:], device=aligned.device)
+    inside = inscribed_disc(aligned.shape[-2:], aligned.device)
     return ((aligned - reference)[..., inside] ** 2).mean()

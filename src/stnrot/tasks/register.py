@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import lightning as L
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -44,7 +45,7 @@ class Register(L.LightningModule):
         self.encoder_lr_factor = encoder_lr_factor
         self.angle_weight, self.photometric_weight = angle_weight, photometric_weight
         relative = angle_weight == 0 and not model.aligns_to_batch
-        self.angle_errors = nn.ModuleDict({part: AngleError(relative) for part in ("val", "test")})
+        self.angle_error = AngleError(relative)
 
     def forward(self, batch: Batch) -> Prediction:
         """Predict for a batch."""
@@ -58,25 +59,28 @@ class Register(L.LightningModule):
                 raise InputError(
                     f"task.angle_weight={self.angle_weight}, but the data knows no angles: set task.angle_weight=0"
                 )
-            terms["angle_loss"] = self.angle_weight, angle_loss(prediction.orientation.angle[:, 0], batch.angle)
-        if self.photometric_weight and prediction.reference is not None:
+            terms["angle_loss"] = (
+                self.angle_weight,
+                angle_loss(prediction.orientation.angle[:, 0], batch.angle),
+            )
+        if self.photometric_weight and prediction.aligned is not None and prediction.reference is not None:
             terms["photometric_loss"] = (
                 self.photometric_weight,
                 photometric_loss(prediction.aligned, prediction.reference),
             )
         return terms
 
-    def measure(self, prediction: Prediction, batch: Batch, part: str) -> None:
-        """Update the metrics of a split."""
+    def measure(self, prediction: Prediction, batch: Batch) -> None:
+        """Update the metrics."""
         if prediction.orientation is not None and batch.angle is not None:
-            self.angle_errors[part].update(prediction.orientation.angle[:, 0], batch.angle)
+            self.angle_error.update(prediction.orientation.angle[:, 0], batch.angle)
 
     def _step(self, batch: Batch, part: str) -> tuple[Tensor, Prediction]:
         prediction = self(batch)
         terms = self.losses(prediction, batch)
         if not terms:
             raise InputError("this model, data and task leave nothing to minimise: give one task.*_weight > 0")
-        loss = sum(weight * term for weight, term in terms.values())
+        loss = torch.stack([weight * term for weight, term in terms.values()]).sum()
         values = {"loss": loss} | {name: term for name, (_, term) in terms.items()}
         self.log_dict(
             {f"{part}/{name}": value for name, value in values.items()},
@@ -92,17 +96,17 @@ class Register(L.LightningModule):
         """Return the loss."""
         return self._step(batch, "train")[0]
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> Prediction:
+    def validation_step(self, batch: Batch, batch_idx: int) -> Any:
         """Measure, and hand the prediction to the callbacks."""
         return self._evaluate(batch, "val")
 
-    def test_step(self, batch: Batch, batch_idx: int) -> Prediction:
+    def test_step(self, batch: Batch, batch_idx: int) -> Any:
         """Measure, and hand the prediction to the callbacks."""
         return self._evaluate(batch, "test")
 
     def _evaluate(self, batch: Batch, part: str) -> Prediction:
         _, prediction = self._step(batch, part)
-        self.measure(prediction, batch, part)
+        self.measure(prediction, batch)
         return prediction
 
     def on_validation_epoch_end(self) -> None:
@@ -115,10 +119,9 @@ class Register(L.LightningModule):
 
     def report(self, part: str) -> None:
         """Log what was measured, over all processes, and forget it."""
-        metric = self.angle_errors[part]
-        if metric.update_called:
-            self.log_dict({f"{part}/{name}": value for name, value in metric.compute().items()})
-            metric.reset()
+        if self.angle_error.update_called:
+            self.log_dict({f"{part}/{name}": value for name, value in self.angle_error.compute().items()})
+            self.angle_error.reset()
 
     def configure_optimizers(self) -> Any:
         """Give the encoder its own learning rate; step the schedule every batch."""

@@ -25,9 +25,7 @@ class CNNEncoder(nn.Module):
             raise ValueError(f"head: expected scalar or vector, got {head!r}")
         self.regressor = ConvRegressor(2 * channels, starts[head])
 
-    def forward(
-        self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "B C H W"]
-    ) -> Orientation:
+    def forward(self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "B C H W"]) -> Orientation:
         """Return one hypothesis an image."""
         out = self.regressor(torch.cat((image, reference), 1))
         angle = out if out.shape[1] == 1 else torch.atan2(out[:, 1:], out[:, :1])

@@ -21,7 +21,7 @@ class ConvClassifier(nn.Module):
             layers += [
                 nn.Conv2d(wide_in, wide_out, 3, padding=1, bias=False),
                 nn.BatchNorm2d(wide_out),
-                nn.ReLU(),
+                nn.ReLU(inplace=True),
             ]
             layers += [nn.MaxPool2d(2)] if i in (1, 3) else []
         self.stack = nn.Sequential(*layers, nn.AdaptiveMaxPool2d(1), nn.Flatten())

@@ -6,11 +6,12 @@ from typing import Any
 
 import hydra
 import lightning as L
+import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from stnrot.checkpoint import AtomicCheckpointIO, check_targets, read_checkpoint, rebuild
-from stnrot.command_line import one_line_errors
+from stnrot.command_line import one_line_errors, quiet_libraries
 from stnrot.data.image_data import ImageData
 from stnrot.errors import InputError
 
@@ -20,7 +21,8 @@ log = logging.getLogger("evaluate")
 @hydra.main(version_base="1.3", config_path="configs", config_name="evaluate")
 def main(cfg: DictConfig) -> None:
     """Run one evaluation; Hydra has composed its configuration and made its folder."""
-    evaluate(cfg)
+    with one_line_errors():
+        evaluate(cfg)
 
 
 def evaluate(cfg: DictConfig) -> dict[str, float]:
@@ -37,7 +39,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     data: ImageData = instantiate(cfg.data, _convert_="all")
     check_images(run, data.facts(), path)
 
-    task = rebuild(checkpoint, path)
+    task = rebuild(checkpoint, path).to(memory_format=torch.channels_last)  # as in training, to the last bit
     if cfg.trainer.precision == "auto":  # the precision that the run's own test had
         cfg.trainer.precision = run["trainer"]["precision"]
     trainer: L.Trainer = instantiate(
@@ -76,5 +78,6 @@ def check_images(run: dict[str, Any], given: dict[str, Any], path: Path) -> None
 
 
 if __name__ == "__main__":
+    quiet_libraries()
     with one_line_errors():
         main()

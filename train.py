@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from stnrot.callbacks.run_config import RunConfig
 from stnrot.checkpoint import AtomicCheckpointIO, check_fits, read_checkpoint
-from stnrot.command_line import one_line_errors
+from stnrot.command_line import one_line_errors, quiet_libraries
 from stnrot.data.image_data import ImageData
 from stnrot.errors import InputError
 from stnrot.hardware import auto_precision
@@ -27,7 +27,8 @@ log = logging.getLogger("train")
 @hydra.main(version_base="1.3", config_path="configs", config_name="train")
 def main(cfg: DictConfig) -> float:
     """Run one job; Hydra has composed its configuration and made its folder."""
-    return train(cfg)
+    with one_line_errors():
+        return train(cfg)
 
 
 def train(cfg: DictConfig) -> float:
@@ -106,5 +107,6 @@ def check_multirun(trainer: L.Trainer) -> None:
 
 
 if __name__ == "__main__":
+    quiet_libraries()
     with one_line_errors():
         main()

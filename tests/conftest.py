@@ -12,6 +12,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from PIL import Image
 
+torch.set_num_threads(1)  # tests run side by side, one a core: threads would wait for one another
 ROOT = Path(__file__).parents[1]
 SMALL = (
     "data.n_train=100",
@@ -51,7 +52,7 @@ def command(script: str, *arguments: str, cwd: Path = ROOT, timeout: float = 240
         capture_output=True,
         text=True,
         timeout=timeout,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "COLUMNS": "200"},
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "COLUMNS": "200", "OMP_NUM_THREADS": "1"},
     )
 
 

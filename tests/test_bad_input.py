@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import pytest
 import torch
 from conftest import SMALL, command
 from PIL import Image
@@ -23,7 +22,8 @@ def test_unknown_keys_and_options(tmp_path: Path) -> None:
     line = fails("model=rotstn", cwd=tmp_path)
     assert "rotstn" in line
     assert "affine_stn" in line
-    assert "nonsense" in fails("model.encoder.head=nonsense", cwd=tmp_path)
+    assert "expected scalar or vector, got 'nonsense'" in fails("model.encoder.head=nonsense", cwd=tmp_path)
+    assert "task.optimizer" in fails("task.optimizer.lr=fast", cwd=tmp_path)
     assert "data/source=image_folder" in fails("data=image_pairs", "data.source=image_folder", cwd=tmp_path)
 
 
@@ -64,7 +64,12 @@ def test_truncated_image_in_a_worker(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.effect_noise((40, 40), 60 + k).save(path)
     path.write_bytes(path.read_bytes()[:300])
-    options = ["data=image_folder", f"data.root={tmp_path / 'mine'}", "data.source.memory_gb=1e-9", "data.num_workers=1"]
+    options = [
+        "data=image_folder",
+        f"data.root={tmp_path / 'mine'}",
+        "data.source.memory_gb=1e-9",
+        "data.num_workers=1",
+    ]
     line = fails(*options, "trainer.accelerator=cpu", "data.source.val_fraction=0.3", cwd=tmp_path)
     assert path.name in line
 

@@ -19,7 +19,7 @@ from conftest import ROOT, SMALL, command
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One small finished run below outputs/, made by the command."""
     folder = tmp_path_factory.mktemp("work")
-    done = command("train.py", *SMALL, "trainer.max_epochs=2", cwd=folder)
+    done = command("train.py", *SMALL, "trainer.max_epochs=2", "trainer.precision=auto", cwd=folder)
     assert done.returncode == 0, done.stderr
     (run,) = (folder / "outputs" / "train").glob("*/*")
     return run

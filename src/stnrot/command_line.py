@@ -1,7 +1,10 @@
 """How the commands end: what the user can put right is one line, what only we can is a stack."""
 
+import logging
 import os
+import re
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,6 +12,18 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from stnrot.errors import InputError
+
+KEEP_STACKS = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
+
+# what Hydra and OmegaConf append for their own developers
+NOISE = re.compile(r"\n\s*(?:full_key:|Config search path:|Set the environment variable)")
+
+
+def quiet_libraries() -> None:
+    """Silence notices that a user of this project can do nothing about."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for notice in ("treespec", "many workers", "multiple `ModelCheckpoint`", "supported by the model summary"):
+        warnings.filterwarnings("ignore", f".*{notice}")
 
 
 @contextmanager
@@ -18,12 +33,11 @@ def one_line_errors() -> Iterator[None]:
     Hydra is told to raise instead of printing its own; with HYDRA_FULL_ERROR=1 set by the user, every
     error keeps its stack.
     """
-    full = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         yield
     except (InputError, HydraException, OmegaConfBaseException, OSError) as error:
-        if full:
+        if KEEP_STACKS:
             raise
         line = _one_line(error)
         if line is None:
@@ -42,13 +56,16 @@ def _one_line(error: BaseException) -> str | None:
         if isinstance(link, InputError):
             # from a worker process it comes wrapped in the text of that process's stack
             return _flat(str(link).rpartition("InputError: ")[2])
-    if isinstance(error, OSError):
-        if error.filename is None and error.errno is None:
-            return None
-        return f"{_flat(str(error))}; choose a writable place with hydra.run.dir=FOLDER, or free some space"
-    texts = [_flat(str(link)) for link in chain if not isinstance(link, (TypeError, AttributeError))]
-    text = texts[0] + (f" ({texts[-1]})" if len(texts) > 1 and texts[-1] not in texts[0] else "")
-    return f"{text}; see the options with --help or in configs/"
+    if isinstance(error, (HydraException, OmegaConfBaseException)):
+        said = _flat(NOISE.split(str(error))[0])
+        if unknown := re.match(r"Could not override '(.+?)'", said):
+            said = f"unknown key {unknown[1]}"
+        elif len(chain) > 1 and (key := re.search(r"full_key: (\S+)", str(error))):
+            said = f"{key[1]}: {_flat(str(chain[-1]))}"
+        return f"{said}; the options are in configs/ and in the output of --help"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{_flat(str(error))}; choose a place that can be written, with hydra.run.dir=FOLDER"
+    return None
 
 
 def _flat(text: str) -> str:

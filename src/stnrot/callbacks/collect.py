@@ -53,8 +53,12 @@ def _rows(prediction: Prediction, batch: Batch) -> Rows:
 
 def _joined(parts: list[Rows]) -> Rows:
     order = np.concatenate([part.index for part in parts]).argsort()
-    columns = ([getattr(part, field.name) for part in parts] for field in fields(Rows))
-    return Rows(*(None if column[0] is None else np.concatenate(column)[order] for column in columns))
+
+    def column(name: str) -> Any:
+        pieces = [getattr(part, name) for part in parts]
+        return None if pieces[0] is None else np.concatenate(pieces)[order]
+
+    return Rows(**{field.name: column(field.name) for field in fields(Rows)})
 
 
 class Collect(L.Callback):

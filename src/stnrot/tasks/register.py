@@ -129,7 +129,10 @@ class Register(L.LightningModule):
         groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
         for name, parameter in self.model.named_parameters():
             groups[name.startswith(("encoder.", "localisation."))].append(parameter)
-        optimizer = self.make_optimizer([{"params": p} for p in groups.values() if p])
+        try:
+            optimizer = self.make_optimizer([{"params": p} for p in groups.values() if p])
+        except (TypeError, ValueError) as error:
+            raise InputError(f"task.optimizer cannot be built: {error}") from error
         if groups[True]:
             optimizer.param_groups[0]["lr"] *= self.encoder_lr_factor
         if self.make_scheduler is None:

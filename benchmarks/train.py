@@ -37,7 +37,8 @@ from torchvision.transforms import InterpolationMode, RandomRotation
 
 from stnrot.data.batch import Batch
 from stnrot.data.batches import TrainingBatches
-from stnrot.data.image_data import ImageData, Split
+from stnrot.data.draws import Split
+from stnrot.data.image_data import ImageData
 from stnrot.geometry import rotation_theta
 from stnrot.hardware import auto_precision
 from stnrot.models.conv_regressor import PooledConv2d

@@ -3,7 +3,8 @@ import torch
 from conftest import composed
 from hydra.utils import instantiate
 
-from stnrot.data.image_data import ImageData, Split
+from stnrot.data.draws import Split
+from stnrot.data.image_data import ImageData
 from stnrot.geometry import rotate, wrap
 
 

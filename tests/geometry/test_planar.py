@@ -116,14 +116,14 @@ def test_warp_of_the_identity_is_the_picture() -> None:
 
 
 def test_disc_loses_nothing_to_any_turn() -> None:
-    """What lies inside the disc comes back after a turn there and back, up to interpolation."""
+    """Inside the disc a white picture stays white, at any angle."""
     for size in SIZES:
         inside = inscribed_disc(size)
-        mask = ndimage.binary_erosion(inside.numpy(), iterations=2)
+        mask = inside.numpy()
         ones = torch.ones(1, 1, *size)
         for angle in torch.linspace(0, 6, 7):
             assert rotate(ones, angle[None])[0, 0].numpy()[mask].min() > 0.999
-        area = math.pi * (min(size) / 2) ** 2
+        area = math.pi * ((min(size) - 1) / 2) ** 2
         assert abs(int(inside.sum()) - area) < 0.05 * area
 
 

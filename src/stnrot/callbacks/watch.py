@@ -14,8 +14,7 @@ from stnrot.callbacks import figures
 from stnrot.callbacks.alignment_grid import Row, draw_grid
 from stnrot.callbacks.collect import Collect, Rows, gathered
 from stnrot.data.batch import Batch
-from stnrot.data.draws import permutation
-from stnrot.data.image_data import Purpose
+from stnrot.data.draws import Purpose, permutation
 from stnrot.data.image_set import PictureSet, balanced_order
 from stnrot.models.records import Prediction
 

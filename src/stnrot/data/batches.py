@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from stnrot.data.draws import permutation
+from stnrot.data.draws import Purpose, permutation
 
 
 class TrainingBatches:
@@ -35,7 +35,7 @@ class TrainingBatches:
 
     def __iter__(self) -> Iterator[Tensor]:
         epoch = self.epoch()
-        order = permutation((self.seed, epoch), self.length) + epoch * self.length
+        order = permutation((self.seed, Purpose.ORDER, epoch), self.length) + epoch * self.length
         for batch in order[: len(self) * self.batch_size].split(self.batch_size):
             yield batch[self.share]
 

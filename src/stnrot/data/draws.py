@@ -1,9 +1,11 @@
 """Random numbers that are functions of what they are for, not of how many were drawn before.
 
-A key of integers (seed, split, purpose) and a draw number give the same values on every device, in
-every batch composition, number of workers and processes, and release of torch. The generator is
-splitmix64: G. Steele, D. Lea, C. Flood, Fast splittable pseudorandom number generators, 2014.
+A key of integers (seed, split, purpose) and a draw number give the same values in every batch composition,
+number of workers and processes; integers and uniform numbers also on every device and release of torch. The
+generator is splitmix64: G. Steele, D. Lea, C. Flood, Fast splittable pseudorandom number generators, 2014.
 """
+
+from enum import IntEnum
 
 import torch
 from jaxtyping import Float, Int
@@ -14,6 +16,27 @@ MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
 MIX_2 = 0x94D049BB133111EB - (1 << 64)
 
 Key = tuple[int, ...]
+
+
+class Split(IntEnum):
+    """The part of the data that a batch comes from; its number is part of every random key."""
+
+    TRAIN = 0
+    VAL = 1
+    TEST = 2
+
+
+class Purpose(IntEnum):
+    """What a random number is for; part of every random key."""
+
+    SUBSET = 0
+    TURN = 1
+    REFERENCE_TURN = 2
+    PARTNER = 3
+    GAIN = 4
+    NOISE = 5
+    SHOWN = 6
+    ORDER = 7
 
 
 def _shift_right(z: Tensor, bits: int) -> Tensor:

@@ -1,7 +1,6 @@
 """The LightningDataModule under every data option: splits, loaders, shares of processes."""
 
 from collections.abc import Callable
-from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +12,11 @@ from torch.utils.data import DataLoader
 
 from stnrot.data.batch import Batch, Raw
 from stnrot.data.batches import EvaluationBatches, TrainingBatches
+from stnrot.data.draws import Purpose, Split
 from stnrot.data.image_set import PictureSet, Splits, balanced_order
 from stnrot.errors import InputError
 
 Source = Callable[[Path | None, int], Splits]
-
-
-class Split(IntEnum):
-    """The part of the data that a batch comes from; its number is part of every random key."""
-
-    TRAIN = 0
-    VAL = 1
-    TEST = 2
-
-
-class Purpose(IntEnum):
-    """What a random number is for; part of every random key."""
-
-    SUBSET = 0
-    TURN = 1
-    REFERENCE_TURN = 2
-    PARTNER = 3
-    GAIN = 4
-    NOISE = 5
-    SHOWN = 6
 
 
 class ImageData(L.LightningDataModule):
@@ -138,7 +118,12 @@ class ImageData(L.LightningDataModule):
         return self._loader(
             train,
             TrainingBatches(
-                len(train), self.batch_size, self.repeats, self.seed, lambda: trainer.current_epoch, process
+                len(train),
+                self.batch_size,
+                self.repeats,
+                self.seed,
+                lambda: trainer.fit_loop.epoch_progress.current.processed,
+                process,
             ),
         )
 

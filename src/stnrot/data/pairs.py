@@ -8,8 +8,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from stnrot.data.batch import Batch, Raw
-from stnrot.data.draws import Key, normal, uniform
-from stnrot.data.image_data import ImageData, Purpose, Split, as_float
+from stnrot.data.draws import Key, Purpose, Split, normal, uniform
+from stnrot.data.image_data import ImageData, as_float
 from stnrot.data.image_set import PictureSet, Splits
 from stnrot.errors import InputError
 from stnrot.geometry import inscribed_disc, rotate, wrap

@@ -4,8 +4,8 @@ import math
 from typing import Any
 
 from stnrot.data.batch import Batch, Raw
-from stnrot.data.draws import uniform
-from stnrot.data.image_data import ImageData, Purpose, Split, as_float
+from stnrot.data.draws import Purpose, Split, uniform
+from stnrot.data.image_data import ImageData, as_float
 from stnrot.geometry import inscribed_disc, rotate, wrap
 
 

@@ -87,8 +87,11 @@ def rotate(image: Float[Tensor, "B C H W"], angle: Float[Tensor, "B *K"]) -> Flo
 
 
 def inscribed_disc(size: Sequence[int], device: torch.device | None = None) -> Bool[Tensor, "H W"]:
-    """Mark the pixels whose centres lie in the largest centred disc: those that no rotation loses."""
+    """Mark the pixels of the largest centred disc that no rotation mixes with what lies outside the picture.
+
+    Its radius reaches to the centres of the outermost pixels, `(min(height, width) - 1) / 2`.
+    """
     height, width = size
     y = torch.arange(height, device=device) - (height - 1) / 2
     x = torch.arange(width, device=device) - (width - 1) / 2
-    return y[:, None] ** 2 + x**2 <= (min(height, width) / 2) ** 2
+    return y[:, None] ** 2 + x**2 <= ((min(height, width) - 1) / 2) ** 2

@@ -17,7 +17,7 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, input: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         """Normalise; a gradient flows through the statistics to every process."""
-        if not (self.training and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        if not (self.training and dist.is_available() and dist.is_initialized()):
             return super().forward(input)
         x = input.float()
         here = torch.cat((x.sum((0, 2, 3)), x.new_tensor([x.numel() / x.shape[1]])))

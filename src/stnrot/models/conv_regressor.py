@@ -22,7 +22,8 @@ class PooledConv2d(nn.Conv2d):
     def forward(self, input: Float[Tensor, "B C H W"]) -> Float[Tensor, "B features H//2 W//2"]:
         """Convolve and average."""
         shifts = [F.pad(self.weight, (x, 1 - x, y, 1 - y)) for x in (0, 1) for y in (0, 1)]
-        return F.conv2d(input, torch.stack(shifts).mean(0), stride=2, padding=1)
+        kernel = torch.stack(shifts).mean(0).contiguous(memory_format=torch.channels_last)
+        return F.conv2d(input, kernel, stride=2, padding=1)
 
 
 class ConvRegressor(nn.Module):
@@ -51,6 +52,7 @@ class ConvRegressor(nn.Module):
         self.head = nn.Sequential(nn.Linear(49, 64), nn.ELU(), last)
 
     def forward(self, image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B outputs"]:
-        """Return the numbers, in float32 at least, also under autocast."""
-        out = self.head(self.stack(image))
-        return out.to(torch.promote_types(out.dtype, torch.float32))
+        """Return the numbers; under autocast the head still computes in the precision of its weights."""
+        features = self.stack(image)
+        with torch.autocast(image.device.type, enabled=False):  # bf16 would round angles near pi to 0.9 degrees
+            return self.head(features.to(self.head[0].weight.dtype))

@@ -24,7 +24,7 @@ class Classify(Register):
     def __init__(self, *, classes: int, classification_weight: float, **options: Any) -> None:
         super().__init__(**options)
         self.classification_weight = classification_weight
-        self.accuracy = MulticlassAccuracy(classes, average="micro")
+        self.accuracy = MulticlassAccuracy(classes, average="micro", validate_args=False)
 
     def losses(self, prediction: Prediction, batch: Batch) -> dict[str, tuple[float, Tensor]]:
         """Return the terms of the loss by name, each with its weight."""

@@ -14,4 +14,4 @@ def angle_loss(predicted: Float[Tensor, "B"], true: Float[Tensor, "B"]) -> Float
 def photometric_loss(aligned: Float[Tensor, "B C H W"], reference: Float[Tensor, "B C H W"]) -> Float[Tensor, ""]:
     """Return the mean squared difference inside the inscribed disc, which no rotation empties."""
     inside = inscribed_disc(aligned.shape[-2:], aligned.device)
-    return ((aligned - reference)[..., inside] ** 2).mean()
+    return ((aligned - reference) ** 2 * inside).mean() * (inside.numel() / inside.sum())

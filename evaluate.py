@@ -27,6 +27,8 @@ def main(cfg: DictConfig) -> None:
 
 def evaluate(cfg: DictConfig) -> dict[str, float]:
     """Rebuild the run from its checkpoint, test it, write metrics.json, predictions.csv and pictures."""
+    if (Path(cfg.output_dir) / "metrics.json").exists():
+        raise InputError(f"{cfg.output_dir} holds the results of another run: choose another hydra.run.dir")
     path = latest() if cfg.ckpt == "latest" else Path(cfg.ckpt)
     checkpoint = read_checkpoint(path)
     run: dict[str, Any] = checkpoint["config"]

@@ -1,6 +1,8 @@
 """Train one model: python train.py model=rot_stn data=rotated_digits trainer=cpu key=value ..."""
 
 import logging
+import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,13 @@ log = logging.getLogger("train")
 def main(cfg: DictConfig) -> float:
     """Run one job; Hydra has composed its configuration and made its folder."""
     with one_line_errors():
-        return train(cfg)
+        try:
+            return train(cfg)
+        except InputError as error:
+            if HydraConfig.get().mode != RunMode.MULTIRUN:
+                raise
+            log.error("this job failed, the sweep goes on: %s", error)
+            return math.nan
 
 
 def train(cfg: DictConfig) -> float:
@@ -48,7 +56,7 @@ def train(cfg: DictConfig) -> float:
     task: Register = instantiate(cfg.task, model=instantiate(cfg.model))
     task = task.to(memory_format=torch.channels_last)
     if cfg.ckpt_path is not None:
-        check_fits(read_checkpoint(Path(cfg.ckpt_path)), task, Path(cfg.ckpt_path))
+        check_resumes(cfg, task)
 
     trainer: L.Trainer = instantiate(
         cfg.trainer,
@@ -88,6 +96,19 @@ def check_folder(folder: Path, ckpt_path: str | None) -> None:
         )
 
 
+def check_resumes(cfg: DictConfig, task: Register) -> None:
+    """Refuse to go on with another model, or with more epochs than the schedule was made for."""
+    path = Path(cfg.ckpt_path)
+    checkpoint = read_checkpoint(path)
+    check_fits(checkpoint, task, path)
+    epochs = checkpoint["config"]["trainer"]["max_epochs"]
+    if cfg.task.scheduler is not None and cfg.trainer.max_epochs != epochs:
+        raise InputError(
+            f"{path} is of a run over trainer.max_epochs={epochs}, for which its schedule was made, here it is "
+            f"{cfg.trainer.max_epochs}: give the same, or train without a schedule (task.scheduler=null)"
+        )
+
+
 def check_classes(cfg: DictConfig) -> None:
     """Refuse to classify what is not at least two classes."""
     if cfg.model.get("classifier") is not None and cfg.images.classes < 2:
@@ -100,8 +121,8 @@ def check_classes(cfg: DictConfig) -> None:
 def check_multirun(trainer: L.Trainer) -> None:
     """Refuse a sweep over several processes: each of them would run the whole sweep again."""
     if trainer.world_size > 1 and HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
-        raise InputError(
-            f"a multirun (-m) job asks for {trainer.world_size} processes, and each would run the sweep again: "
+        sys.exit(  # of the whole sweep, not only of this job
+            f"error: a multirun (-m) job asks for {trainer.world_size} processes, and each would run the sweep again: "
             "set trainer.devices=1, or run the jobs one by one without -m"
         )
 

@@ -14,6 +14,15 @@ from PIL import Image
 
 torch.set_num_threads(1)  # tests run side by side, one a core: threads would wait for one another
 ROOT = Path(__file__).parents[1]
+ENVIRONMENT = os.environ | {
+    "CUDA_VISIBLE_DEVICES": "",
+    "COLUMNS": "200",
+    "OMP_NUM_THREADS": "1",
+    # no download, also where there is a network
+    "http_proxy": "http://127.0.0.1:9",
+    "https_proxy": "http://127.0.0.1:9",
+    "no_proxy": "",
+}
 SMALL = (
     "data.n_train=100",
     "data.repeats=1",
@@ -52,7 +61,7 @@ def command(script: str, *arguments: str, cwd: Path = ROOT, timeout: float = 240
         capture_output=True,
         text=True,
         timeout=timeout,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "COLUMNS": "200", "OMP_NUM_THREADS": "1"},
+        env=ENVIRONMENT,
     )
 
 

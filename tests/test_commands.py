@@ -11,8 +11,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-import yaml
-from conftest import ROOT, SMALL, command
+from conftest import ENVIRONMENT, ROOT, SMALL, command
+from omegaconf import OmegaConf
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,9 @@ def test_a_killed_run_resumes_as_if_nothing_had_been(tmp_path: Path) -> None:
     whole = command("train.py", *options, f"hydra.run.dir={tmp_path / 'whole'}", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
     arguments = [sys.executable, str(ROOT / "train.py"), *options, f"hydra.run.dir={tmp_path / 'cut'}"]
-    process = subprocess.Popen(arguments, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        arguments, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     deadline = time.monotonic() + 120
     while not (tmp_path / "cut" / "pictures" / "epoch_002").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -81,7 +83,9 @@ def test_sigterm_says_so(tmp_path: Path) -> None:
         "trainer.max_epochs=500",
         "hydra.run.dir=run",
     ]
-    process = subprocess.Popen(arguments, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        arguments, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     deadline = time.monotonic() + 120
     while not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -91,19 +95,20 @@ def test_sigterm_says_so(tmp_path: Path) -> None:
 
 
 def test_two_processes_end_with_the_metrics_of_one(tmp_path: Path) -> None:
-    options = [*SMALL, "data.n_train=200", "trainer.max_epochs=2", "data.batch_size=50"]
-    one = command("train.py", *options, "trainer=cpu", "hydra.run.dir=one", cwd=tmp_path)
-    two = command("train.py", *options, "trainer=ddp", "hydra.run.dir=two", cwd=tmp_path)
+    """On a net without max pooling, which amplifies the rounding of sums: a tie goes one way or the other."""
+    options = [*SMALL, "data=image_pairs", "task=register", "task.angle_weight=1", "task.photometric_weight=0"]
+    options += ["data.n_train=200", "data.repeats=1", "trainer.max_epochs=2", "data.batch_size=50", "trainer=ddp"]
+    one = command("train.py", *options, "trainer.devices=1", "hydra.run.dir=one", cwd=tmp_path)
+    two = command("train.py", *options, "trainer.devices=2", "hydra.run.dir=two", cwd=tmp_path)
     assert one.returncode == 0, one.stderr
     assert two.returncode == 0, two.stderr
     expected, found = metrics(tmp_path / "one"), metrics(tmp_path / "two")
     assert found.keys() == expected.keys()
     for name, value in expected.items():
-        assert found[name] == pytest.approx(value, rel=2e-3, abs=2e-3), name
+        assert found[name] == pytest.approx(value, rel=1e-3, abs=2e-3), name
     tables = [(tmp_path / run / "predictions.csv").read_text().splitlines() for run in ("one", "two")]
     assert len(tables[0]) == len(tables[1]) == 501
-    same = [a.split(",")[2] == b.split(",")[2] for a, b in zip(*tables, strict=True)]
-    assert sum(same) >= 499
+    assert [row.split(",")[:2] for row in tables[0]] == [row.split(",")[:2] for row in tables[1]]
 
 
 def test_multirun_ends_with_a_table(tmp_path: Path) -> None:
@@ -114,6 +119,14 @@ def test_multirun_ends_with_a_table(tmp_path: Path) -> None:
     for number, job in enumerate(("cnn seed=1", "cnn seed=2", "rot_stn seed=1", "rot_stn seed=2")):
         (line,) = (line for line in table.splitlines() if f"model={job}" in re.sub(r"\s+", " ", line))
         assert f"{metrics(sweep / str(number))['test/accuracy']:.4f}" in line
+
+
+def test_a_multirun_goes_on_after_a_bad_job(tmp_path: Path) -> None:
+    done = command("train.py", "-m", *SMALL, "debug=one_batch", "data.n_train=5000,100", "model=cnn", cwd=tmp_path)
+    assert "Traceback" not in done.stderr
+    assert re.search(r"data\.n_train=5000 \(did not finish\)", done.stdout)
+    (sweep,) = (tmp_path / "outputs" / "train").glob("*/*-multirun")
+    assert metrics(sweep / "1")
 
 
 def test_multirun_over_several_processes_is_refused(tmp_path: Path) -> None:
@@ -174,7 +187,7 @@ def test_tensorboard_serves_images_scalars_and_hparams(finished: Path) -> None:
         server.wait()
 
 
-def test_a_manifest_of_a_run_is_readable_yaml(finished: Path) -> None:
-    config = yaml.safe_load((finished / "config.yaml").read_text())
+def test_the_saved_configuration_is_resolved(finished: Path) -> None:
+    config = OmegaConf.load(finished / "config.yaml")
     assert config["images"]["classes"] == 10
     assert config["data"]["n_train"] == 100

@@ -45,7 +45,7 @@ def test_a_run_leaves_everything(job, name: str) -> None:
         assert pictures.keys() == expected
         assert all(min(p.size) > 100 for p in pictures.values())
         assert all(len(p.getcolors(10**6)) > 3 for n, p in pictures.items() if n != "learned_reference")
-    for file in ("checkpoints/best.ckpt", "checkpoints/last.ckpt", "config.yaml", "csv/metrics.csv"):
+    for file in ("checkpoints/best.ckpt", "checkpoints/last.ckpt", "config.yaml", "csv/version_0/metrics.csv"):
         assert (folder / file).is_file()
     assert list((folder / "tensorboard").glob("events.*"))
 
@@ -75,6 +75,8 @@ def test_a_checkpoint_cannot_build_what_is_not_ours() -> None:
     ):
         with pytest.raises(InputError, match="not part of stnrot"):
             check_targets({"a": [{"_target_": target}]})
+    with pytest.raises(InputError, match="expected plain values"):
+        check_targets({"classifier": "${oc.create:{_target_: builtins.print, _args_: [x]}}"})
 
 
 def test_a_failed_save_keeps_the_old_checkpoint(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -80,13 +81,21 @@ def check_targets(config: Any) -> None:
     if isinstance(config, list):
         for item in config:
             check_targets(item)
+    elif isinstance(config, str) and "${" in config:
+        raise InputError(f"the checkpoint's configuration holds {config!r}: expected plain values")
     elif isinstance(config, dict):
         target = config.get("_target_")
         if target is not None:
             module, _, name = str(target).rpartition(".")
-            found = get_object(target) if module.startswith("stnrot.") else None
+            try:
+                found = get_object(target) if module.startswith("stnrot.") else None
+            except ImportError:
+                found = None
             if getattr(found, "__module__", None) != module or getattr(found, "__qualname__", None) != name:
-                raise InputError(f"the checkpoint's configuration wants to build {target}, which is not part of stnrot")
+                raise InputError(
+                    f"the checkpoint's configuration wants to build {target}, "
+                    f"which is not part of stnrot {version('stnrot')}"
+                )
         for item in config.values():
             check_targets(item)
 

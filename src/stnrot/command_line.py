@@ -1,5 +1,6 @@
 """How the commands end: what the user can put right is one line, what only we can is a stack."""
 
+import errno
 import logging
 import os
 import re
@@ -13,7 +14,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from stnrot.errors import InputError
 
-KEEP_STACKS = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
+# asked of the user's own process, and handed down to those that it starts
+KEEP_STACKS = os.environ.setdefault("STNROT_STACKS", os.environ.get("HYDRA_FULL_ERROR", "0")) not in ("", "0")
 
 # what Hydra and OmegaConf append for their own developers
 NOISE = re.compile(r"\n\s*(?:full_key:|Config search path:|Set the environment variable)")
@@ -63,8 +65,8 @@ def _one_line(error: BaseException) -> str | None:
         elif len(chain) > 1 and (key := re.search(r"full_key: (\S+)", str(error))):
             said = f"{key[1]}: {_flat(str(chain[-1]))}"
         return f"{said}; the options are in configs/ and in the output of --help"
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{_flat(str(error))}; choose a place that can be written, with hydra.run.dir=FOLDER"
+    if isinstance(error, OSError) and (error.filename is not None or error.errno == errno.ENOSPC):
+        return f"{_flat(str(error))}; if it is the run's own folder, choose another with hydra.run.dir=FOLDER"
     return None
 
 

@@ -17,6 +17,7 @@ from stnrot.errors import InputError
 
 OPTIONS = {
     "image_size": (32, 48),
+    "fit": "crop",
     "channels": None,
     "max_pixels": 10**8,
     "on_bad_image": "error",
@@ -29,7 +30,14 @@ OPTIONS = {
 def decoding(**options) -> Decoding:
     return Decoding(
         **{
-            **{"image_size": (32, 48), "channels": 3, "max_pixels": 10**8, "on_bad_image": "error", "memory_gb": None},
+            **{
+                "image_size": (32, 48),
+                "fit": "crop",
+                "channels": 3,
+                "max_pixels": 10**8,
+                "on_bad_image": "error",
+                "memory_gb": None,
+            },
             **options,
         }
     )
@@ -84,12 +92,19 @@ def test_aspect_ratio_and_exif_orientation_are_kept(tmp_path: Path) -> None:
     exif = wide.getexif()
     exif[0x0112] = 6  # shown a quarter turn clockwise: the red half comes up
     wide.save(tmp_path / "a.png", exif=exif)
-    pixels = decoding(image_size=(40, 40)).read(tmp_path / "a.png")
+    pixels = decoding(image_size=(40, 40), fit="pad").read(tmp_path / "a.png")
     colour = pixels.astype(int)
     assert (colour[:, 10, 20] == [255, 0, 0]).all()  # above
     assert (colour[:, 30, 20] == [255, 255, 255]).all()  # below
     assert (colour[:, 20, 5] == 0).all()  # 20 x 40 in the frame: black to the left
     assert (colour[:, 20, 35] == 0).all()
+
+
+def test_crop_fills_the_frame_from_the_centre(tmp_path: Path, photograph: Image.Image) -> None:
+    photograph.save(tmp_path / "a.png")  # 640 x 427
+    pixels = decoding(image_size=(40, 40)).read(tmp_path / "a.png")
+    middle = photograph.crop((106, 0, 533, 427)).resize((40, 40), Image.Resampling.BICUBIC)
+    assert np.abs(pixels.astype(int) - np.asarray(middle).transpose(2, 0, 1).astype(int)).mean() < 2
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "LA", "CMYK", "I;16"])

@@ -1,5 +1,6 @@
 """The best checkpoint, also of a run that is continued in another folder."""
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,11 @@ class BestCheckpoint(ModelCheckpoint):
         best = Path(state_dict["best_model_path"])
         if self.dirpath != state_dict["dirpath"] and best.is_file():
             here = Path(str(self.dirpath)) / best.name
-            here.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(best, here)
+            if int(os.environ.get("LOCAL_RANK", "0")) == 0:  # one process of a node
+                here.parent.mkdir(parents=True, exist_ok=True)
+                beside = here.with_name(f".{here.name}.{os.getpid()}")
+                shutil.copy2(best, beside)
+                beside.replace(here)
             state_dict = state_dict | {
                 "dirpath": self.dirpath,
                 "best_model_path": str(here),

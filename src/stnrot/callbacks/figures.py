@@ -71,6 +71,7 @@ def accuracy_by_angle(angle: Float[np.ndarray, "N"], right: Bool[np.ndarray, "N"
 def confusion_matrix(label: Int[np.ndarray, "N"], predicted: Int[np.ndarray, "N"], classes: Sequence[str]) -> Pixels:
     """Show counts of true class (down) against predicted class (across)."""
     n = len(classes)
+    classes = [name.replace("$", r"\$") for name in classes]
     counts = np.bincount(label * n + predicted, minlength=n * n).reshape(n, n)
     figure = _figure(4.2, 4.2)
     axes = figure.add_subplot(xlabel="predicted", ylabel="true")

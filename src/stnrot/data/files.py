@@ -20,21 +20,26 @@ from stnrot.errors import InputError
 
 log = logging.getLogger(__name__)
 
+Image.MAX_IMAGE_PIXELS = None  # `max_pixels` guards instead: it names the file and can be raised
+
 
 @dataclass(frozen=True)
 class Decoding:
     """How a file becomes an array.
 
     Args:
-        image_size: height and width of the frame into which every picture is fitted whole, on black.
+        image_size: height and width that every picture is brought to, its aspect ratio kept.
+        fit: `crop` fills the frame and loses what sticks out; `pad` shows the whole picture on black. In turned
+            pictures the black bars turn along and give the angle away, so pad those that have black around them.
         channels: 1 for grey, 3 for colour; None takes grey if every file is grey.
         max_pixels: a larger picture counts as bad: it would rather be a broken header than a photograph.
         on_bad_image: `error` stops at an unreadable, truncated or oversized file, `skip` leaves it out
             with a warning. Both name the file.
-        memory_gb: keep a set in memory up to this size, else stream it; None is half of the machine's.
+        memory_gb: keep a set in memory up to this size, else stream it; None is a quarter of the machine's.
     """
 
     image_size: Sequence[int]
+    fit: str
     channels: int | None
     max_pixels: int
     on_bad_image: str
@@ -43,6 +48,8 @@ class Decoding:
     def __post_init__(self) -> None:
         if len(self.image_size) != 2 or min(self.image_size) < 4:
             raise InputError(f"image_size: expected height and width of at least 4 pixels, got {self.image_size}")
+        if self.fit not in ("crop", "pad"):
+            raise InputError(f"fit: expected crop or pad, got {self.fit!r}")
         if self.on_bad_image not in ("error", "skip"):
             raise InputError(f"on_bad_image: expected error or skip, got {self.on_bad_image!r}")
         if self.channels not in (None, 1, 3):
@@ -61,7 +68,8 @@ class Decoding:
             raise
         except Exception as error:  # decoders raise almost anything on broken files
             raise InputError(f"cannot read the image {path}: {error}") from error
-        fitted = ImageOps.pad(upright, (width, height), Image.Resampling.BICUBIC)
+        fitting = ImageOps.fit if self.fit == "crop" else ImageOps.pad
+        fitted = fitting(upright, (width, height), Image.Resampling.BICUBIC)
         return np.atleast_3d(np.asarray(fitted)).transpose(2, 0, 1)
 
     def _check_size(self, path: Path, picture: Image.Image) -> None:
@@ -184,7 +192,7 @@ def memory_or_stream(parts: Sequence[FileSet]) -> list[PictureSet]:
     decoding = parts[0].decoding
     limit = decoding.memory_gb
     if limit is None:
-        limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2e9
+        limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 4e9
     pictures = sum(len(files) for part in parts for files in part.files)
     if pictures * math.prod(parts[0].shape) > limit * 1e9:
         log.info("%d pictures take more than %.3g GB: they are streamed, see data.num_workers", pictures, limit)

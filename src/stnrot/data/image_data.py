@@ -1,11 +1,13 @@
 """The LightningDataModule under every data option: splits, loaders, shares of processes."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.accelerators import CUDAAccelerator
 from lightning.pytorch.trainer.states import RunningStage
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -13,7 +15,7 @@ from torch.utils.data import DataLoader
 from stnrot.data.batch import Batch, Raw
 from stnrot.data.batches import EvaluationBatches, TrainingBatches
 from stnrot.data.draws import Purpose, Split
-from stnrot.data.image_set import PictureSet, Splits, balanced_order
+from stnrot.data.image_set import ImageSet, PictureSet, Splits, balanced_order
 from stnrot.errors import InputError
 
 Source = Callable[[Path | None, int], Splits]
@@ -28,7 +30,7 @@ class ImageData(L.LightningDataModule):
         n_train: keep this many training images, balanced over the classes; None keeps all.
         batch_size: images a step over all processes; the number of processes must divide it.
         repeats: passes over the training images in one epoch.
-        num_workers: processes that decode; 0 is best for sets in memory.
+        num_workers: processes that decode; None is one a core for a streamed set, none for one in memory.
         seed: of sample order and augmentation, with the epoch.
         split_seed: of the split, and of the turns and the noise of the evaluation sets.
     """
@@ -43,11 +45,13 @@ class ImageData(L.LightningDataModule):
         n_train: int | None,
         batch_size: int,
         repeats: int,
-        num_workers: int,
+        num_workers: int | None,
         seed: int,
         split_seed: int,
     ) -> None:
         super().__init__()
+        if repeats < 1:
+            raise InputError(f"data.repeats={repeats}: expected at least 1")
         if not callable(source):
             raise InputError(
                 f"data.source must be a source's configuration, got {source!r}; "
@@ -110,44 +114,55 @@ class ImageData(L.LightningDataModule):
         """Return shuffled batches of the training set."""
         trainer, train = self.trainer, self.splits.train
         assert trainer is not None
-        if self.batch_size % trainer.world_size:
+        for split in ("train", "val", "test"):
+            self._check_size(split)
+        if self.batch_size < 1 or self.batch_size % trainer.world_size:
             raise InputError(
                 f"data.batch_size={self.batch_size} counts all processes: expected a multiple of {trainer.world_size}"
             )
+        # trainer.current_epoch is still that of the checkpoint when workers of a resumed run are fed at first
+        progress: Any = trainer.fit_loop.epoch_progress.current
         process = (trainer.global_rank, trainer.world_size)
-        return self._loader(
-            train,
-            TrainingBatches(
-                len(train),
-                self.batch_size,
-                self.repeats,
-                self.seed,
-                lambda: trainer.fit_loop.epoch_progress.current.processed,
-                process,
-            ),
+        batches = TrainingBatches(
+            len(train), self.batch_size, self.repeats, self.seed, lambda: progress.processed, process
         )
+        return self._loader(train, batches)
 
     def val_dataloader(self) -> DataLoader:
         """Return the validation set, in order."""
-        return self._evaluation_loader(self.splits.val)
+        return self._evaluation_loader("val")
 
     def test_dataloader(self) -> DataLoader:
         """Return the test set, in order."""
-        return self._evaluation_loader(self.splits.test)
+        return self._evaluation_loader("test")
 
-    def _evaluation_loader(self, pictures: PictureSet) -> DataLoader:
+    def _check_size(self, split: str) -> None:
         assert self.trainer is not None
+        size = len(getattr(self.splits, split))
+        if size < self.trainer.world_size:
+            raise InputError(
+                f"the {split} set of data.root={self.root} has {size} images: expected at least one a process "
+                f"({self.trainer.world_size}); add images or change data.source.val_fraction and test_fraction"
+            )
+
+    def _evaluation_loader(self, split: str) -> DataLoader:
+        assert self.trainer is not None
+        self._check_size(split)
+        pictures: PictureSet = getattr(self.splits, split)
         process = (self.trainer.global_rank, self.trainer.world_size)
         return self._loader(pictures, EvaluationBatches(len(pictures), self.batch_size, process))
 
     def _loader(self, pictures: PictureSet, batches: TrainingBatches | EvaluationBatches) -> DataLoader:
+        workers = self.num_workers
+        if workers is None:
+            workers = 0 if isinstance(pictures, ImageSet) else os.cpu_count() or 1
         return DataLoader(
             pictures,  # type: ignore[arg-type]  # fetched through __getitems__ alone
             batch_sampler=batches,  # type: ignore[arg-type]
             collate_fn=as_fetched,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=self.trainer is not None and isinstance(self.trainer.accelerator, CUDAAccelerator),
         )
 
 

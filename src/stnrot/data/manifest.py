@@ -28,10 +28,13 @@ def manifest(
     if root is None or not root.is_file():
         raise InputError(f"data.root={root}: expected a CSV file with the columns image,reference[,angle_deg][,label]")
     decode = Decoding(**decoding)
-    with root.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file, skipinitialspace=True)
-        columns = reader.fieldnames or ()
-        rows = [(reader.line_num, row) for row in reader]
+    try:
+        with root.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
+            columns = reader.fieldnames or ()
+            rows = [(reader.line_num, row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"cannot read {root} as CSV in UTF-8: {error}") from error
     for column in ("image", "reference"):
         if column not in columns:
             raise InputError(f"{root}: expected a column {column!r}, found {', '.join(columns) or 'nothing'}")
@@ -39,7 +42,7 @@ def manifest(
         raise InputError(f"{root}: expected at least one pair below the header, found none")
     files = [_files(root, line, row) for line, row in rows]
     angles = [_angle(root, line, row["angle_deg"]) for line, row in rows] if "angle_deg" in columns else None
-    labels = [row["label"] or "" for _, row in rows] if "label" in columns else None
+    labels = [_label(root, line, row["label"]) for line, row in rows] if "label" in columns else None
     good, decode = decode.readable(files)
     if not good:
         raise InputError(f"{root}: no pair has two readable pictures")
@@ -63,6 +66,12 @@ def _files(root: Path, line: int, row: dict[str, str | None]) -> tuple[Path, Pat
         if not path.is_file():
             raise InputError(f"{root}, line {line}: the file {path} does not exist")
     return first, second
+
+
+def _label(root: Path, line: int, text: str | None) -> str:
+    if not text:
+        raise InputError(f"{root}, line {line}: the label is empty; fill the column or leave it out")
+    return text
 
 
 def _angle(root: Path, line: int, text: str | None) -> float:

@@ -10,7 +10,7 @@ from torch import Tensor
 from stnrot.data.batch import Batch, Raw
 from stnrot.data.draws import Key, Purpose, Split, normal, uniform
 from stnrot.data.image_data import ImageData, as_float
-from stnrot.data.image_set import PictureSet, Splits
+from stnrot.data.image_set import ImageSet, PictureSet, Splits
 from stnrot.errors import InputError
 from stnrot.geometry import inscribed_disc, rotate, wrap
 
@@ -18,12 +18,15 @@ from stnrot.geometry import inscribed_disc, rotate, wrap
 class OtherInstance:
     """Give every picture another one of its class as reference, chosen by (key, draw)."""
 
-    names = None
-
     def __init__(self, pictures: PictureSet, key: Key) -> None:
         if pictures.label is None:
             raise InputError("data.other_instance=true: expected class folders, the images have no classes")
-        self.pictures, self.key, self.label = pictures, key, pictures.label
+        if not isinstance(pictures, ImageSet) or pictures.reference is not None:
+            raise InputError(
+                "data.other_instance=true: expected single images kept in memory, not a manifest of pairs; "
+                "for a set that is streamed raise data.source.memory_gb or lower data.source.image_size"
+            )
+        self.pictures, self.key, self.label, self.names = pictures, key, pictures.label, pictures.names
         self.by_class = self.label.argsort(stable=True)
         self.rank = torch.empty_like(self.by_class)
         self.rank[self.by_class] = torch.arange(len(self.label))
@@ -63,8 +66,8 @@ class ImagePairs(ImageData):
     Args:
         turn_reference: False leaves the reference upright; a split that shows the trap named above.
         other_instance: the reference is another picture of the class, both upright before the turns.
-        gain: brightness factor drawn from 1 +- gain, for each picture apart.
-        noise: standard deviation of the Gaussian noise added to each picture, which lies in [0, 1].
+        gain: brightness factor drawn from 1 +- gain, for each picture apart; not for those of a manifest.
+        noise: standard deviation of the Gaussian noise added to each picture, which lies in [0, 1]; likewise.
         disc: black out what lies outside the inscribed disc of both, which else gives the angle away.
         options: those of `ImageData`.
     """

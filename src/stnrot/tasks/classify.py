@@ -28,20 +28,23 @@ class Classify(Register):
 
     def losses(self, prediction: Prediction, batch: Batch) -> dict[str, tuple[float, Tensor]]:
         """Return the terms of the loss by name, each with its weight."""
-        if batch.label is None or prediction.log_probability is None:
+        terms = super().losses(prediction, batch)
+        if batch.label is not None and prediction.log_probability is not None:
+            nll = F.nll_loss(prediction.log_probability, batch.label)
+            terms = {"nll": (self.classification_weight, nll)} | terms
+        elif self.training:
             raise InputError("task=classify needs labels and a classifier; to align only, use task=register")
-        nll = F.nll_loss(prediction.log_probability, batch.label)
-        return {"nll": (self.classification_weight, nll)} | super().losses(prediction, batch)
+        return terms
 
     def measure(self, prediction: Prediction, batch: Batch) -> None:
         """Update the metrics."""
         super().measure(prediction, batch)
-        assert prediction.log_probability is not None
-        assert batch.label is not None
-        self.accuracy.update(prediction.log_probability, batch.label)
+        if prediction.log_probability is not None and batch.label is not None:
+            self.accuracy.update(prediction.log_probability, batch.label)
 
     def report(self, part: str) -> None:
         """Log what was measured, over all processes, and forget it."""
         super().report(part)
-        self.log(f"{part}/accuracy", self.accuracy.compute(), prog_bar=True)
-        self.accuracy.reset()
+        if self.accuracy.update_called:
+            self.log(f"{part}/accuracy", self.accuracy.compute(), prog_bar=True)
+            self.accuracy.reset()

@@ -55,14 +55,12 @@ class Register(L.LightningModule):
         """Return the terms of the loss by name, each with its weight; what a model lacks has none."""
         terms = {}
         if self.angle_weight and prediction.orientation is not None:
-            if batch.angle is None:
+            if batch.angle is not None:
+                terms["angle_loss"] = self.angle_weight, angle_loss(prediction.orientation.angle[:, 0], batch.angle)
+            elif self.training:
                 raise InputError(
                     f"task.angle_weight={self.angle_weight}, but the data knows no angles: set task.angle_weight=0"
                 )
-            terms["angle_loss"] = (
-                self.angle_weight,
-                angle_loss(prediction.orientation.angle[:, 0], batch.angle),
-            )
         if self.photometric_weight and prediction.aligned is not None and prediction.reference is not None:
             terms["photometric_loss"] = (
                 self.photometric_weight,
@@ -79,7 +77,9 @@ class Register(L.LightningModule):
         prediction = self(batch)
         terms = self.losses(prediction, batch)
         if not terms:
-            raise InputError("this model, data and task leave nothing to minimise: give one task.*_weight > 0")
+            if self.training:
+                raise InputError("this model, data and task leave nothing to minimise: give one task.*_weight > 0")
+            return torch.zeros(()), prediction
         loss = torch.stack([weight * term for weight, term in terms.values()]).sum()
         values = {"loss": loss} | {name: term for name, (_, term) in terms.items()}
         self.log_dict(

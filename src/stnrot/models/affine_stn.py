@@ -11,8 +11,9 @@ from stnrot.models.records import Orientation, Prediction
 class AffineSTN(nn.Module):
     """Localisation net, grid generator and sampler before a classifier.
 
-    Source: M. Jaderberg et al., Spatial Transformer Networks, 2015. Its orientation is that of the
-    rotation nearest to the affine map.
+    Source: M. Jaderberg et al., Spatial Transformer Networks, 2015. Its orientation, that of the
+    rotation nearest to the affine map, is there to be measured and carries no gradient: trained on it, the map
+    keeps the angle and loses its scale (12 % test error on the digits instead of a few).
     """
 
     aligns_to_batch = False
@@ -25,6 +26,6 @@ class AffineSTN(nn.Module):
         """Warp the picture, then classify it; the reference is not looked at."""
         theta = self.localisation(image).unflatten(-1, (2, 3))
         aligned = warp(image, theta)
-        angle = nearest_rotation(theta, *image.shape[-2:])[:, None]
+        angle = nearest_rotation(theta.detach(), *image.shape[-2:])[:, None]
         orientation = Orientation(angle, torch.zeros_like(angle))
         return Prediction(orientation, aligned, None, self.classifier(aligned).log_softmax(-1))

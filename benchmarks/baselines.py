@@ -2,10 +2,11 @@
 
     python benchmarks/baselines.py [--seeds 5] [--json PATH] [key=value ...]
 
-takes about 20 minutes on two cores. Every model has the same classifier, data, turns, epochs and optimizer,
-and the losses that it can have: `rot_stn` alone predicts an angle, is told the true ones in training, and has a
-reference picture to lie on; `--told-nothing` adds a row of it with the classification loss alone. Each run tests, once, the checkpoint that was best on the
-validation set. Further arguments are passed on to train.py, data=rotated_mnist for example.
+takes about 20 minutes on two cores. Every model has the same classifier, data, turns, epochs and optimizer, and
+the losses that it can have: `rot_stn` alone predicts an angle, is told the true ones in training, and has a
+reference picture to lie on; `--told-nothing` adds a row of it with the classification loss alone. Each run tests,
+once, the checkpoint that was best on the validation set. Further arguments are passed on to train.py,
+data=rotated_mnist for example.
 """
 
 import argparse

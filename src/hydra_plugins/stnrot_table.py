@@ -26,9 +26,9 @@ class MultirunTable(Callback):
         ]
         names = list(dict.fromkeys(name for found in metrics for name in found))
         table = Table(title=str(folder))
-        table.add_column("job")
+        table.add_column("job", overflow="fold")
         for name in names:
-            table.add_column(name.removeprefix("test/"), justify="right")
+            table.add_column(name.removeprefix("test/"), justify="right", overflow="fold")
         options: list[Any] = [list(OmegaConf.load(job / ".hydra" / "overrides.yaml")) for job in jobs]
         shared = set.intersection(*map(set, options)) if len(jobs) > 1 else set()
         for own, found in zip(options, metrics, strict=True):

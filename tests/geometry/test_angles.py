@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from scipy.signal import find_peaks
+from scipy.special import logsumexp
 
-from stnrot.geometry import angular_distance, circular_mean, wrap
+from stnrot.geometry import angular_distance, circular_mean, circular_peaks, wrap
 
 
 def test_wrap_keeps_the_point_on_the_circle_and_the_range() -> None:
@@ -27,3 +29,53 @@ def test_circular_mean_is_scipys(centre: float) -> None:
     angle = centre + torch.randn(200, dtype=torch.float64)
     expected = stats.circmean(angle.numpy(), high=math.pi, low=-math.pi)
     assert float(angular_distance(circular_mean(angle), torch.tensor(expected))) < 1e-9
+
+
+def smooth_scores(batch: int, bins: int) -> torch.Tensor:
+    """Random functions on the circle with a few harmonics, at equal bins."""
+    harmonics = torch.zeros(batch, bins // 2 + 1, dtype=torch.complex128)
+    harmonics[:, 1:6] = torch.randn(batch, 5, dtype=torch.complex128)
+    return torch.fft.irfft(harmonics, n=bins) * bins
+
+
+def test_peaks_are_scipys() -> None:
+    score = smooth_scores(50, 64)
+    angle, log_mass = circular_peaks(score, 4, 2)
+    torch.testing.assert_close(log_mass.exp().sum(1), torch.ones(50, dtype=torch.float64))
+    for s, angles, masses in zip(score.numpy(), angle.numpy(), log_mass.exp().numpy(), strict=True):
+        places = find_peaks(np.tile(s, 3))[0]
+        places = [p - 64 for p in places if 64 <= p < 128]
+        highest = sorted(places, key=lambda p: -s[p])[:4]
+        mass = {p: np.exp(logsumexp(np.tile(s, 3)[62 + p : 67 + p])) for p in highest}
+        by_mass = sorted(highest, key=lambda p: -mass[p])
+        expected = np.array([p * 2 * np.pi / 64 for p in by_mass])
+        off = np.abs(np.angle(np.exp(1j * (angles[: len(expected)] - expected))))
+        assert (off <= np.pi / 64 + 1e-9).all()  # within half a bin of the bin
+        total = sum(mass.values())
+        np.testing.assert_allclose(masses[: len(expected)], [mass[p] / total for p in by_mass], rtol=1e-6)
+        np.testing.assert_allclose(masses[len(expected) :], 0)
+
+
+def test_peaks_lie_between_the_bins() -> None:
+    """The highest maximum against a search over ten thousand angles of the same harmonics."""
+    score = smooth_scores(100, 64)
+    angle, _ = circular_peaks(score, 8, 2)
+    fine = torch.fft.irfft(torch.fft.rfft(score), n=10240).argmax(1) * (2 * math.pi / 10240)
+    error = angular_distance(angle, fine[:, None].expand_as(angle)).amin(1)
+    assert error.max() < math.radians(0.5)  # of a bin of 5.6 degrees
+    assert error.median() < math.radians(0.1)
+
+
+def test_fewer_peaks_than_asked_for() -> None:
+    bins = torch.arange(16) * (2 * math.pi / 16)
+    angle, log_mass = circular_peaks((bins - 1.1).cos()[None] * 9, 3, 1)
+    assert (angular_distance(angle, torch.full_like(angle, 1.1)) < 0.02).all()
+    torch.testing.assert_close(log_mass.exp(), torch.tensor([[1.0, 0.0, 0.0]]))
+    angle, log_mass = circular_peaks(torch.zeros(2, 16), 3, 1)  # no maximum at all
+    assert angle.isfinite().all()
+    torch.testing.assert_close(log_mass.exp().sum(1), torch.ones(2))
+
+
+def test_peaks_keep_the_gradient() -> None:
+    score = smooth_scores(5, 32).requires_grad_()
+    assert torch.autograd.gradcheck(lambda s: circular_peaks(s, 2, 2), (score,))

@@ -37,6 +37,8 @@ class Purpose(IntEnum):
     NOISE = 5
     SHOWN = 6
     ORDER = 7
+    AUGMENT_TURN = 8
+    DEFORM = 9
 
 
 def _shift_right(z: Tensor, bits: int) -> Tensor:

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from stnrot.data.augment import Deform
 from stnrot.data.batch import Batch, Raw
 from stnrot.data.draws import Purpose, Split, uniform
 from stnrot.data.image_data import ImageData, as_float
@@ -18,15 +19,19 @@ class RotatedImages(ImageData):
             gives each one turn for good, as if the set had been stored turned.
         disc: black out what lies outside the inscribed disc, where black corners would otherwise give
             the turn away. For photographs; pictures on black need none.
+        augment: deforms the training pictures; in one sampling with their turn where that is fresh, as
+            a second one where they are as if stored turned.
         options: those of `ImageData`.
     """
 
-    def __init__(self, *, max_angle_deg: float, train_turns: str, disc: bool, **options: Any) -> None:
+    def __init__(
+        self, *, max_angle_deg: float, train_turns: str, disc: bool, augment: Deform | None, **options: Any
+    ) -> None:
         super().__init__(**options)
         if train_turns not in ("every_epoch", "once"):
             raise ValueError(f"train_turns: expected every_epoch or once, got {train_turns!r}")
         self.max_angle = math.radians(max_angle_deg)
-        self.train_turns, self.disc = train_turns, disc
+        self.train_turns, self.disc, self.augment = train_turns, disc, augment
 
     def view(self, raw: Raw, split: Split) -> Batch:
         """Turn each picture; the reference is for the model to hold."""
@@ -34,7 +39,15 @@ class RotatedImages(ImageData):
         fresh = split is Split.TRAIN and self.train_turns == "every_epoch"
         key = (self.seed if fresh else self.split_seed, split, Purpose.TURN)
         turn = (2 * uniform(key, raw.draw if fresh else index, 1)[:, 0] - 1) * self.max_angle
-        image = rotate(as_float(raw.image), turn)
+        image = as_float(raw.image)
+        if split is not Split.TRAIN or self.augment is None:
+            image = rotate(image, turn)
+        else:
+            if not fresh:
+                image = rotate(image, turn)
+            further = self.augment.turns((self.seed, split), raw.draw)
+            image = self.augment(image, further + turn * fresh, (self.seed, split), raw.draw)
+            turn = turn + further
         if self.disc:
             image *= inscribed_disc(image.shape[-2:], image.device)
         return Batch(index=index, image=image, reference=None, angle=wrap(-turn), label=raw.label)

@@ -14,24 +14,29 @@ Shapes
     `B` batch, `C H W` image, `K` hypotheses, `A` angle bins, `N` points, `d` dimension.
 """
 
-from stnrot.geometry.angles import angular_distance, circular_mean, wrap
+from stnrot.geometry.angles import angular_distance, circular_mean, circular_peaks, wrap
 from stnrot.geometry.planar import (
     inscribed_disc,
     nearest_rotation,
     rotate,
     rotation_theta,
+    sample,
     sampling_grid,
     warp,
 )
+from stnrot.geometry.polar import to_polar
 
 __all__ = [
     "angular_distance",
     "circular_mean",
+    "circular_peaks",
     "inscribed_disc",
     "nearest_rotation",
     "rotate",
     "rotation_theta",
+    "sample",
     "sampling_grid",
+    "to_polar",
     "warp",
     "wrap",
 ]

@@ -48,6 +48,16 @@ def sampling_grid(theta: Float[Tensor, "n 2 3"], height: int, width: int) -> Flo
     return torch.addcmul(column, slope, y[:, None]).unflatten(-1, (width, 2))
 
 
+def sample(image: Float[Tensor, "B C H W"], grid: Float[Tensor, "B h w 2"]) -> Float[Tensor, "B C h w"]:
+    """Sample `image` bilinearly at normalised coordinates, zeros outside; never in less than float32."""
+    dtype = torch.promote_types(image.dtype, torch.float32)  # bf16 coordinates are whole pixels wrong
+    with torch.autocast(image.device.type, enabled=False):
+        sampled = F.grid_sample(
+            image.to(dtype), grid.to(dtype), mode="bilinear", padding_mode="zeros", align_corners=False
+        )
+    return sampled.to(image.dtype)
+
+
 def warp(image: Float[Tensor, "B C H W"], theta: Float[Tensor, "B *K 2 3"]) -> Float[Tensor, "B *K C H W"]:
     """Sample `image` bilinearly through each affine map of `theta`, zeros outside.
 
@@ -55,16 +65,10 @@ def warp(image: Float[Tensor, "B C H W"], theta: Float[Tensor, "B *K 2 3"]) -> F
     """
     batch, channels, height, width = image.shape
     hypotheses = theta.shape[1:-2]
-    dtype = torch.promote_types(image.dtype, torch.float32)  # bf16 coordinates are whole pixels wrong
     with torch.autocast(image.device.type, enabled=False):
-        grid = sampling_grid(theta.to(dtype).flatten(0, -3), height, width)
-        stacked = F.grid_sample(
-            image.to(dtype),
-            grid.view(batch, -1, width, 2),
-            mode="bilinear",
-            padding_mode="zeros",
-            align_corners=False,
-        ).to(image.dtype)
+        theta = theta.to(torch.promote_types(image.dtype, torch.float32))
+        grid = sampling_grid(theta.flatten(0, -3), height, width)
+    stacked = sample(image, grid.view(batch, -1, width, 2))
     if not hypotheses:
         return stacked
     return stacked.view(batch, channels, -1, height, width).transpose(1, 2).unflatten(1, hypotheses)

@@ -27,5 +27,5 @@ class AffineSTN(nn.Module):
         theta = self.localisation(image).unflatten(-1, (2, 3))
         aligned = warp(image, theta)
         angle = nearest_rotation(theta.detach(), *image.shape[-2:])[:, None]
-        orientation = Orientation(angle, torch.zeros_like(angle))
+        orientation = Orientation(angle, torch.zeros_like(angle), None)
         return Prediction(orientation, aligned, None, self.classifier(aligned).log_softmax(-1))

@@ -10,11 +10,14 @@ from torch import Tensor
 class Orientation:
     """Hypotheses on the angle that lines an image up with its reference, best first.
 
-    `angle` in radians; `log_weight` sums to one over the hypotheses.
+    `angle` in radians; `log_weight` sums to one, as weights, over the hypotheses. `log_posterior` is that
+    of A equal bins of the circle, bin i at `2 pi i / A`, from an encoder that searches; None from one
+    that regresses.
     """
 
     angle: Float[Tensor, "B K"]
     log_weight: Float[Tensor, "B K"]
+    log_posterior: Float[Tensor, "B A"] | None
 
 
 @dataclass(frozen=True)
@@ -22,8 +25,7 @@ class Prediction:
     """What a model says of a batch; None for what it does not do.
 
     `aligned` is the image turned by the best hypothesis, `reference` what it was to line up with, and
-    `log_probability` the classifier's, mixed over the hypotheses:
-    `log sum_k w_k p(class | image turned by angle_k)`.
+    `log_probability` the classifier's, mixed over the hypotheses.
     """
 
     orientation: Orientation | None

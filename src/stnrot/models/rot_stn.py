@@ -1,35 +1,55 @@
 """The rotation-only spatial transformer network."""
 
+import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from stnrot.errors import InputError
 from stnrot.geometry import rotate
-from stnrot.models.records import Prediction
+from stnrot.models.records import Orientation, Prediction
+
+NEGLIGIBLE = math.log(1e-2)  # a hypothesis of less weight is not looked at
+ROUND = 32
 
 
 class RotSTN(nn.Module):
-    """Encoder -> angle -> rotation sampler -> classifier: the transform is a rotation by construction.
+    r"""Encoder -> angles -> rotation sampler -> classifier: the transform is a rotation by construction.
+
+    The class probability is a mixture over the encoder's K hypotheses, in which the classifier has a say in
+    which of them is upright. With the encoder's weights v_k and the classifier's logits l_kc of the picture
+    turned by angle_k,
+
+        p(class c, hypothesis k | image) = v_k exp(l_kc) / sum_{k', c'} v_k' exp(l_k'c'),
+
+    and `p(c) = sum_k p(c, k) = sum_k w_k softmax(l_k)_c` with the weights `w_k = sum_c p(c, k)`, which are those of
+    the orientation returned. With K = 1 it is the plain rotation STN of M. Jaderberg et al., Spatial Transformer
+    Networks, 2015, whose probability is the softmax of the logits.
 
     Args:
-        encoder: takes image and reference, returns an `Orientation`.
-        classifier: reads the aligned picture; None aligns only.
+        encoder: takes image, reference and K, returns an `Orientation`.
+        classifier: reads the aligned pictures; None aligns only.
+        hypotheses: K, how many angles the encoder is to offer.
         reference: `learned` holds one canonical picture as a parameter, the same for every image, so it
             can carry neither label nor pose; `batch` takes the reference of each pair.
         image_shape: channels, height and width of the learned reference.
     """
 
     def __init__(
-        self, encoder: nn.Module, classifier: nn.Module | None, reference: str, image_shape: Sequence[int]
+        self,
+        encoder: nn.Module,
+        classifier: nn.Module | None,
+        hypotheses: int,
+        reference: str,
+        image_shape: Sequence[int],
     ) -> None:
         super().__init__()
         if reference not in ("learned", "batch"):
             raise ValueError(f"reference: expected learned or batch, got {reference!r}")
-        self.encoder, self.classifier = encoder, classifier
-        self.reference = nn.Parameter(torch.zeros(1, *image_shape)) if reference == "learned" else None
+        self.encoder, self.classifier, self.hypotheses = encoder, classifier, hypotheses
+        self.reference = nn.Parameter(0.1 * torch.randn(1, *image_shape)) if reference == "learned" else None
         self.aligns_to_batch = self.reference is None
 
     def forward(self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "B C H W"] | None) -> Prediction:
@@ -37,16 +57,42 @@ class RotSTN(nn.Module):
         if self.reference is not None:
             if reference is not None:
                 raise InputError("the data gives a reference with each image: set model.reference=batch")
-            reference = self.reference.contiguous().expand(len(image), -1, -1, -1)
+            reference = self.reference
         elif reference is None:
             raise InputError(
                 "model.reference=batch, but the data gives no reference: set model.reference=learned, "
                 "or train on pairs with data=image_pairs"
             )
-        orientation = self.encoder(image, reference)
-        turned = rotate(image, orientation.angle)
-        log_probability = None
-        if self.classifier is not None:
-            each = self.classifier(turned.flatten(0, 1)).log_softmax(-1).unflatten(0, turned.shape[:2])
-            log_probability = (orientation.log_weight[..., None] + each).logsumexp(1)
-        return Prediction(orientation, turned[:, 0], reference, log_probability)
+        orientation = self.encoder(image, reference, self.hypotheses)
+        shown = reference.expand_as(image)
+        if self.classifier is None:
+            return Prediction(orientation, rotate(image, orientation.angle[:, 0]), shown, None)
+
+        looked_at = weightiest(orientation.log_weight)
+        whose, _ = looked_at.nonzero(as_tuple=True)
+        turned = rotate(image[whose], orientation.angle[looked_at])
+        logits = self.classifier(turned)
+        evidence = orientation.log_weight[looked_at][:, None] + logits
+        joint = evidence.new_full((*looked_at.shape, logits.shape[1]), torch.finfo(evidence.dtype).min)
+        joint = joint.masked_scatter(looked_at[..., None], evidence)
+        joint = joint.flatten(1).log_softmax(-1).view_as(joint)
+
+        log_weight, order = joint.logsumexp(2).sort(descending=True, stable=True)
+        place = looked_at.flatten().cumsum(0).view_as(looked_at) - 1
+        aligned = turned[place.gather(1, order)[:, 0]]
+        believed = Orientation(orientation.angle.gather(1, order), log_weight, orientation.log_posterior)
+        return Prediction(believed, aligned, shown, joint.logsumexp(1))
+
+
+def weightiest(log_weight: Float[Tensor, "B K"]) -> Bool[Tensor, "B K"]:
+    """Mark the best hypothesis of each image and, of all others, those that are not negligible.
+
+    Their number is rounded up to a multiple of `ROUND`, with the next in weight: convolutions are planned for each
+    batch size apart, and a size never seen before costs more than a few pictures.
+    """
+    rest = log_weight[:, 1:].flatten()
+    count = int((rest > NEGLIGIBLE).sum())
+    count = min(-(-count // ROUND) * ROUND, len(rest))
+    chosen = torch.zeros_like(rest, dtype=torch.bool).index_fill_(0, rest.topk(count).indices, True)
+    best = torch.ones_like(log_weight[:, :1], dtype=torch.bool)
+    return torch.cat((best, chosen.view(len(log_weight), -1)), 1)

@@ -56,7 +56,7 @@ class Register(L.LightningModule):
         terms = {}
         if self.angle_weight and prediction.orientation is not None:
             if batch.angle is not None:
-                terms["angle_loss"] = self.angle_weight, angle_loss(prediction.orientation.angle[:, 0], batch.angle)
+                terms["angle_loss"] = self.angle_weight, angle_loss(prediction.orientation, batch.angle)
             elif self.training:
                 raise InputError(
                     f"task.angle_weight={self.angle_weight}, but the data knows no angles: set task.angle_weight=0"

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from stnrot.errors import InputError
 from stnrot.models.conv_regressor import ConvRegressor
 from stnrot.models.records import Orientation
 
@@ -25,8 +26,12 @@ class CNNEncoder(nn.Module):
             raise ValueError(f"head: expected scalar or vector, got {head!r}")
         self.regressor = ConvRegressor(2 * channels, starts[head])
 
-    def forward(self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "B C H W"]) -> Orientation:
-        """Return one hypothesis an image."""
-        out = self.regressor(torch.cat((image, reference), 1))
+    def forward(
+        self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "R C H W"], hypotheses: int
+    ) -> Orientation:
+        """Return one hypothesis an image; one reference serves all images, or each has its own."""
+        if hypotheses != 1:
+            raise InputError(f"model.hypotheses={hypotheses}: this encoder regresses one angle, expected 1")
+        out = self.regressor(torch.cat((image, reference.expand_as(image)), 1))
         angle = out if out.shape[1] == 1 else torch.atan2(out[:, 1:], out[:, :1])
-        return Orientation(angle, torch.zeros_like(angle))
+        return Orientation(angle, torch.zeros_like(angle), None)

@@ -1,0 +1,70 @@
+"""The two-input CNN that searches the angle: correlation on the circle."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from stnrot.errors import InputError
+from stnrot.geometry import circular_peaks, to_polar
+from stnrot.models.records import Orientation
+
+REACH = 3  # bins of a score's maximum on either side, about the width of one that the net makes
+ENERGY = 64.0  # the score's first span: cosines within +-1 would make every angle as likely as the other
+
+
+class PolarEncoder(nn.Module):
+    r"""Correlate image and reference over the angle, as features on a polar grid.
+
+    Both pictures are sampled where a rotation is a circular shift and go through the same small CNN, which
+    commutes with that shift. With their features f and g, of unit norm over the R radii, channels and A directions,
+
+        score(s) = scale * sum_{radius, channel, a} f(a) g(a + s),   posterior = softmax(score),
+
+    computed for all A shifts at once by FFT: the shift that lines the features up is the angle that lines the pictures
+    up. Turning the image by t moves the posterior by t, exactly but for resampling. The hypotheses are the posterior's
+    highest maxima, between the bins by a local soft-argmax.
+
+    Args:
+        channels: of one picture.
+        width: channels of the features.
+        radii: circles of the polar grid, a multiple of 4.
+        angles: A, its directions.
+
+    Source of the principle: E. De Castro and C. Morandi, Registration of translated and rotated images
+    using finite Fourier transforms, 1987; here the features are learned.
+    """
+
+    def __init__(self, channels: int, width: int, radii: int, angles: int) -> None:
+        super().__init__()
+        if radii % 4 or radii < 4:
+            raise InputError(f"model.encoder.radii={radii}: expected a multiple of 4")
+        self.radii, self.angles = radii, angles
+        layers: list[nn.Module] = []
+        for wide_in, wide_out in ((channels, width // 2), (width // 2, width)):
+            layers += [
+                nn.Conv2d(wide_in, wide_out, 3, padding=(1, 0), bias=False),
+                nn.BatchNorm2d(wide_out),
+                nn.ReLU(inplace=True),
+                nn.AvgPool2d((2, 1)),
+            ]
+        self.features = nn.Sequential(*layers, nn.Conv2d(width, width, 3, padding=(1, 0)))
+        self.log_scale = nn.Parameter(torch.tensor(math.log(ENERGY)))
+
+    def forward(
+        self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "R C H W"], hypotheses: int
+    ) -> Orientation:
+        """Return the hypotheses and the posterior; one reference serves all images, or each has its own."""
+        if not 1 <= hypotheses <= self.angles:
+            raise InputError(f"model.hypotheses={hypotheses}: expected 1 to model.encoder.angles={self.angles}")
+        polar = torch.cat([to_polar(x, self.radii, self.angles, halo=3) for x in (image, reference)])
+        features = self.features(polar.contiguous(memory_format=torch.channels_last)).flatten(1, 2)
+        with torch.autocast(image.device.type, enabled=False):
+            unit = F.normalize(features.to(self.log_scale.dtype).flatten(1), dim=1).view_as(features)
+            spectrum = torch.fft.rfft(unit)
+            turned, target = spectrum[: len(image)], spectrum[len(image) :]
+            score = torch.fft.irfft((turned.conj() * target).sum(1), n=self.angles) * self.log_scale.exp()
+            angle, log_weight = circular_peaks(score, hypotheses, REACH)
+        return Orientation(angle, log_weight, score.log_softmax(-1))

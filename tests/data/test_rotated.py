@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from conftest import composed
@@ -86,3 +87,26 @@ def test_disc_blacks_out_the_corners() -> None:
     ).image
     assert image[..., 0, 0].abs().max() == 0
     torch.testing.assert_close(image[..., 14, 1], torch.ones(20, 1))
+
+
+@pytest.mark.parametrize("train_turns", ["every_epoch", "once"])
+def test_augmented_pictures_still_know_their_angle(train_turns: str) -> None:
+    """A wide bar, off the middle, deformed and turned: its moments say the angle, by numpy."""
+    data = digits("data/augment=deform", f"data.train_turns={train_turns}", "data.augment.turn_deg=40")
+    bar = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
+    bar[..., 12:16, 9:24] = 255
+    raw = data.splits.train.__getitems__(torch.arange(400))._replace(image=bar.expand(400, -1, -1, -1))
+    batch = data.view(raw, Split.TRAIN)
+    y, x = np.mgrid[:28, :28] - 13.5
+    mass = batch.image[:, 0].double().numpy()
+    right, up = ((mass * axis).sum((1, 2)) / mass.sum((1, 2)) for axis in (x, -y))
+    seen = np.arctan2(up, right)  # the bar's middle lies to the right of the picture's, as long as it is upright
+    error = np.angle(np.exp(1j * (seen + batch.angle.numpy())))
+    assert abs(np.median(error)) < 0.05
+    assert np.quantile(np.abs(error), 0.9) < 0.7
+    assert np.abs(batch.angle.numpy()).max() > 3
+    plain = digits(f"data.train_turns={train_turns}")
+    assert not torch.equal(plain.view(raw, Split.TRAIN).image, batch.image)
+    for split in (Split.VAL, Split.TEST):
+        seen_in = (data.splits.val, data.splits.test)[split - 1].__getitems__(torch.arange(9))
+        assert torch.equal(data.view(seen_in, split).image, plain.view(seen_in, split).image)

@@ -12,7 +12,7 @@ from stnrot.errors import InputError
 from stnrot.geometry import rotate, rotation_theta
 from stnrot.models.encoders.cnn import CNNEncoder
 from stnrot.models.records import Orientation, Prediction
-from stnrot.models.rot_stn import RotSTN
+from stnrot.models.rot_stn import RotSTN, weightiest
 
 
 def model(name: str, *overrides: str, shape: tuple[int, int, int] = (1, 28, 28), classes: int = 10) -> nn.Module:
@@ -21,10 +21,10 @@ def model(name: str, *overrides: str, shape: tuple[int, int, int] = (1, 28, 28),
     return instantiate(config.model, _convert_="all")
 
 
-@pytest.mark.parametrize("name", ["rot_stn", "affine_stn", "cnn"])
+@pytest.mark.parametrize("options", [("rot_stn",), ("rot_stn", "model/encoder=cnn"), ("affine_stn",), ("cnn",)])
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 45, 32), (2, 224, 224)])
-def test_every_model_takes_every_size(name: str, shape: tuple[int, int, int]) -> None:
-    built = model(name, shape=shape, classes=4)
+def test_every_model_takes_every_size(options: tuple[str, ...], shape: tuple[int, int, int]) -> None:
+    built = model(*options, shape=shape, classes=4)
     prediction = built(torch.rand(2, *shape), None)
     assert prediction.log_probability.shape == (2, 4)
     torch.testing.assert_close(prediction.log_probability.exp().sum(1), torch.ones(2))
@@ -33,15 +33,15 @@ def test_every_model_takes_every_size(name: str, shape: tuple[int, int, int]) ->
 @pytest.mark.parametrize("head", ["scalar", "vector"])
 @pytest.mark.parametrize("size", [(28, 28), (224, 224), (9, 30)])
 def test_encoder_starts_at_the_identity(head: str, size: tuple[int, int]) -> None:
-    orientation = CNNEncoder(1, head)(torch.rand(3, 1, *size), torch.rand(3, 1, *size))
+    orientation = CNNEncoder(1, head)(torch.rand(3, 1, *size), torch.rand(3, 1, *size), 1)
     assert torch.equal(orientation.angle, torch.zeros(3, 1))
     assert torch.equal(orientation.log_weight, torch.zeros(3, 1))
 
 
-@pytest.mark.parametrize("name", ["rot_stn", "affine_stn"])
-def test_models_start_at_the_identity(name: str) -> None:
+@pytest.mark.parametrize("options", [("rot_stn", "model/encoder=cnn"), ("affine_stn",)])
+def test_models_start_at_the_identity(options: tuple[str, ...]) -> None:
     image = torch.rand(3, 1, 28, 28)
-    torch.testing.assert_close(model(name)(image, None).aligned, image, atol=1e-5, rtol=0)
+    torch.testing.assert_close(model(*options)(image, None).aligned, image, atol=1e-5, rtol=0)
 
 
 def test_classifiers_are_equal() -> None:
@@ -51,19 +51,25 @@ def test_classifiers_are_equal() -> None:
     assert shapes[0] == shapes[1] == shapes[2]
 
 
-@pytest.mark.parametrize("head", ["scalar", "vector"])
-def test_the_loss_reaches_the_first_weight_through_the_angle_alone(head: str) -> None:
-    """The classifier sees only the turned picture, so a gradient in the encoder came by the angle."""
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("model/encoder=cnn", "model.encoder.head=scalar"),
+        ("model/encoder=cnn", "model.encoder.head=vector"),
+        ("model.hypotheses=1",),
+    ],
+)
+def test_the_loss_reaches_the_first_weight_through_the_angle_alone(options: tuple[str, ...]) -> None:
+    """With one hypothesis the classifier sees only the turned picture: a gradient in the encoder came by the angle."""
     torch.manual_seed(0)
-    built = model("rot_stn", f"model.encoder.head={head}")
+    built = model("rot_stn", *options)
     image, label = torch.rand(8, 1, 28, 28), torch.arange(8)
-    optimizer = torch.optim.SGD(built.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(built.parameters(), lr=0.01)
     for _ in range(2):  # the head's zero weights stop the first step's gradient before the stack
         optimizer.zero_grad()
         F.nll_loss(built(image, None).log_probability, label).backward()
         optimizer.step()
-    first = next(built.encoder.parameters())
-    assert first.shape == (64, 2, 3, 3)
+    first = next(p for p in built.encoder.parameters() if p.ndim == 4)
     assert first.grad.abs().max() > 0
 
     # and it is the derivative: a finite difference in float64 along one direction
@@ -111,13 +117,13 @@ def test_a_200_by_300_picture_does_not_shear() -> None:
     """A disc beside the centre stays round: its second moments stay equal."""
 
     class Turner(nn.Module):
-        def forward(self, image: torch.Tensor, reference: torch.Tensor) -> Orientation:
+        def forward(self, image: torch.Tensor, reference: torch.Tensor, hypotheses: int) -> Orientation:
             angle = torch.full((len(image), 1), math.radians(40))
-            return Orientation(angle, torch.zeros_like(angle))
+            return Orientation(angle, torch.zeros_like(angle), None)
 
     y, x = np.mgrid[:200, :300]
     disc = torch.from_numpy(np.hypot(y - 70, x - 180) < 20).float()[None, None]
-    built = RotSTN(Turner(), None, "batch", (1, 200, 300))
+    built = RotSTN(Turner(), None, 1, "batch", (1, 200, 300))
     turned = built(disc, torch.zeros_like(disc)).aligned[0, 0].numpy()
     mass = turned.sum()
     centre = np.array([(turned * y).sum(), (turned * x).sum()]) / mass
@@ -134,23 +140,48 @@ def test_a_200_by_300_picture_does_not_shear() -> None:
     )
 
 
-def test_the_mixture_is_the_weighted_mean_of_probabilities() -> None:
+@pytest.mark.parametrize("weights", [(0.7, 0.2, 0.1), (0.897, 0.1, 0.003)])
+def test_the_mixture_is_that_of_the_formula(weights: tuple[float, ...]) -> None:
+    """Against numpy in float64, hypothesis by hypothesis; one below the threshold hardly changes it."""
     torch.manual_seed(0)
-    weight = torch.tensor([[0.7, 0.2, 0.1]]).expand(4, -1)
+    weight = torch.tensor([weights]).expand(4, -1)
     angle = torch.rand(4, 3) * 6
 
     class Three(nn.Module):
-        def forward(self, image: torch.Tensor, reference: torch.Tensor) -> Orientation:
-            return Orientation(angle, weight.log())
+        def forward(self, image: torch.Tensor, reference: torch.Tensor, hypotheses: int) -> Orientation:
+            return Orientation(angle, weight.log(), None)
 
     built = model("rot_stn").eval()
     built.encoder = Three()
     image = torch.rand(4, 1, 28, 28)
     prediction: Prediction = built(image, None)
-    each = [built.classifier(rotate(image, angle[:, k])).softmax(-1) for k in range(3)]
-    expected = sum(weight[:, k, None] * p for k, p in enumerate(each))
-    torch.testing.assert_close(prediction.log_probability.exp(), expected, atol=1e-5, rtol=0)
-    torch.testing.assert_close(prediction.aligned, rotate(image, angle[:, 0]))
+    logits = np.stack([built.classifier(rotate(image, angle[:, k])).detach().double().numpy() for k in range(3)], 1)
+    joint = weight.double().numpy()[..., None] * np.exp(logits)
+    joint /= joint.sum((1, 2), keepdims=True)
+    np.testing.assert_allclose(prediction.log_probability.detach().exp(), joint.sum(1), atol=1e-5 + 2 * weights[2] ** 2)
+    best = joint.sum(2).argmax(1)
+    torch.testing.assert_close(prediction.aligned, rotate(image, angle[range(4), best]))
+    torch.testing.assert_close(prediction.orientation.angle[:, 0], angle[range(4), best])
+    weights_then = np.sort(joint.sum(2), 1)[:, ::-1]
+    np.testing.assert_allclose(prediction.orientation.log_weight.detach().exp(), weights_then, atol=0.01)
+
+
+def test_one_hypothesis_is_the_plain_rotation_stn() -> None:
+    built = model("rot_stn", "model.hypotheses=1").eval()
+    image = torch.rand(4, 1, 28, 28)
+    prediction: Prediction = built(image, None)
+    plain = built.classifier(rotate(image, prediction.orientation.angle[:, 0])).log_softmax(-1)
+    torch.testing.assert_close(prediction.log_probability, plain, atol=1e-5, rtol=0)
+    torch.testing.assert_close(prediction.orientation.log_weight, torch.zeros(4, 1), atol=1e-6, rtol=0)
+
+
+def test_hypotheses_of_little_weight_are_not_looked_at() -> None:
+    log_weight = torch.tensor([[0.9, 0.099, 0.001], [0.5, 0.4, 0.1], [0.998, 0.001, 0.001]]).log().repeat(40, 1)
+    seen = weightiest(log_weight)
+    assert seen[:, 0].all()
+    assert seen[log_weight > math.log(0.01)].all()
+    assert int(seen[:, 1:].sum()) == 128  # 120 of weight, rounded up
+    assert weightiest(torch.zeros(5, 1)).all()
 
 
 def test_the_learned_reference_is_one_for_all_images() -> None:
@@ -169,6 +200,6 @@ def test_reference_and_data_must_agree() -> None:
     with pytest.raises(InputError, match=r"model\.reference=learned"):
         model("rot_stn", "model.reference=batch")(image, None)
     with pytest.raises(ValueError, match="expected learned or batch, got 'upright'"):
-        RotSTN(CNNEncoder(1, "vector"), None, "upright", (1, 28, 28))
+        RotSTN(CNNEncoder(1, "vector"), None, 1, "upright", (1, 28, 28))
     with pytest.raises(ValueError, match="expected scalar or vector, got 'bins'"):
         CNNEncoder(1, "bins")

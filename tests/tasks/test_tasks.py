@@ -3,19 +3,65 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import composed
 from hydra.utils import instantiate
+from scipy import stats
+from sklearn.datasets import load_digits
 
+from stnrot.data.batch import Batch
+from stnrot.data.draws import Purpose, uniform
 from stnrot.geometry import rotate
+from stnrot.models.records import Orientation
 from stnrot.tasks.angle_error import AngleError
-from stnrot.tasks.losses import angle_loss, photometric_loss
+from stnrot.tasks.losses import CONCENTRATION, angle_loss, photometric_loss
 
 
-def test_angle_loss_is_one_minus_the_cosine() -> None:
+def test_angle_loss_of_a_regressor_is_that_of_von_mises() -> None:
     predicted, true = torch.randn(2, 50, dtype=torch.float64) * 10
-    expected = np.mean(1 - np.cos(predicted.numpy() - true.numpy()))
-    assert abs(float(angle_loss(predicted, true)) - expected) < 1e-12
-    assert torch.autograd.gradcheck(angle_loss, (predicted.requires_grad_(), true))
+    density = stats.vonmises(CONCENTRATION).logpdf
+    expected = np.mean(density(0) - density((predicted - true).numpy()))
+
+    def loss(angle: torch.Tensor) -> torch.Tensor:
+        return angle_loss(Orientation(angle[:, None], torch.zeros(50, 1), None), true)
+
+    assert abs(float(loss(predicted)) - expected) < 1e-10
+    assert torch.autograd.gradcheck(loss, (predicted.requires_grad_(),))
+
+
+def test_angle_loss_of_a_search_is_the_likelihood_of_its_posterior() -> None:
+    """At the bins it is torch's cross-entropy, between them numpy's interpolation, round the circle."""
+    score = torch.randn(40, 12, dtype=torch.float64)
+    posterior = score.log_softmax(-1)
+    orientation = Orientation(torch.zeros(40, 1), torch.zeros(40, 1), posterior)
+    bins = torch.randint(-20, 20, (40,))
+    at_bins = angle_loss(orientation, bins * (2 * math.pi / 12))
+    torch.testing.assert_close(at_bins, F.cross_entropy(score, bins % 12), atol=1e-6, rtol=0)
+    angle = torch.rand(40, dtype=torch.float64) * 30 - 15
+    places = np.arange(12) * 2 * np.pi / 12
+    pairs = zip(angle.numpy(), posterior.numpy(), strict=True)
+    expected = -np.mean([np.interp(a, places, p, period=2 * np.pi) for a, p in pairs])
+    assert abs(float(angle_loss(orientation, angle)) - expected) < 1e-9
+
+
+def test_the_consistency_loss_is_small_where_the_prediction_follows() -> None:
+    """For the search it holds by construction; a regressor that always says 0 is told so."""
+    image = torch.stack([torch.from_numpy(p).float() for p in load_digits().images[:8]])[:, None] / 16
+    image = F.pad(F.interpolate(image, size=(20, 20), mode="bicubic", align_corners=False), (4, 4, 4, 4))
+    batch = Batch(torch.arange(8), image, None, None, None)
+    losses = {}
+    for name in ("polar", "cnn"):
+        config = composed("train", f"model/encoder={name}", "task=register", "model.reference=learned")
+        config.images = {"channels": 1, "height": 28, "width": 28, "classes": 10}
+        config.task.consistency_weight = 1.0
+        task = instantiate(config.task, model=instantiate(config.model, _convert_="all"))
+        with torch.no_grad():  # a reference that can be aligned to
+            task.model.reference.copy_(image[3:4])
+        terms = task.losses(task(batch), batch)
+        losses[name] = float(terms["consistency_loss"][1])
+    turns = uniform((Purpose.CONSISTENCY, 0), batch.index, 1)[:, 0].numpy() * 2 * np.pi - np.pi
+    assert losses["cnn"] == pytest.approx(CONCENTRATION * np.mean(1 - np.cos(turns)), rel=1e-4)
+    assert losses["polar"] < math.log(64)
 
 
 def test_photometric_loss_ignores_what_lies_outside_the_disc() -> None:

@@ -51,6 +51,43 @@ def true_against_predicted(angle: Float[np.ndarray, "N"], error_deg: Float[np.nd
     return _pixels(figure)
 
 
+def angle_posterior(
+    pictures: Sequence[Float[np.ndarray, "C H W"]],
+    posterior: Float[np.ndarray, "N A"],
+    angle: Float[np.ndarray, "N"] | None,
+    predicted: Float[np.ndarray, "N"],
+) -> Pixels:
+    """Show around each picture where the encoder believes its top to be (blue), the choice and the truth.
+
+    The distance from the ring is the square root of the posterior over its highest: second thoughts show.
+    """
+    across, ring, reach = 5, 1.5, 0.7
+    rows = -(-len(pictures) // across)
+    figure = _figure(9.0, 1.8 * rows + 0.4)
+    axes = figure.add_subplot(aspect="equal", xlim=(-2.4, 4.8 * across - 2.4), ylim=(-4.8 * rows + 2.4, 2.4))
+    axes.axis("off")
+    up = np.pi / 2 - np.arange(posterior.shape[1] + 1) * (2 * np.pi / posterior.shape[1])
+    for n, picture in enumerate(pictures):
+        x, y = 4.8 * (n % across), -4.8 * (n // across)
+        height, width = np.array(picture.shape[1:]) / np.hypot(*picture.shape[1:]) * 1.4
+        shown = picture.transpose(1, 2, 0) if len(picture) == 3 else picture.mean(0)
+        axes.imshow(shown.clip(0, 1), cmap="gray", extent=(x - width, x + width, y - height, y + height))
+        lobe = ring + reach * np.sqrt(posterior[n] / posterior[n].max())
+        lobe = np.append(lobe, lobe[0])
+        for radius, style in ((lobe, {"color": "tab:blue", "lw": 1.2}), (ring, {"color": "grey", "lw": 0.5})):
+            axes.plot(x + radius * np.cos(up), y + radius * np.sin(up), **style)
+        truth = None if angle is None else angle[n]
+        for turned, colour, start in ((truth, "tab:green", ring), (predicted[n], "tab:red", ring + reach)):
+            if turned is not None:
+                along = np.array([start, start + 0.3])
+                top = np.pi / 2 - turned
+                axes.plot(x + along * np.cos(top), y + along * np.sin(top), color=colour, linewidth=2.5)
+    axes.set_xlim(-2.4, 4.8 * across - 2.4)
+    axes.set_ylim(-4.8 * rows + 2.4, 2.6)
+    axes.set_title("where the top is: posterior (blue), choice (red), truth (green)", fontsize=9)
+    return _pixels(figure)
+
+
 def accuracy_by_angle(angle: Float[np.ndarray, "N"], right: Bool[np.ndarray, "N"]) -> Pixels:
     """Show the share of right classes in 15-degree bins of the input's turn, with two standard errors."""
     edges = np.arange(-180, 181, 15)

@@ -47,6 +47,8 @@ class Watch(Collect):
         super().keep(trainer, part, prediction, batch)
         mine = torch.isin(batch.index, self._choose(trainer, part).to(batch.index.device)).nonzero()[:, 0]
         pictures = {"input": batch.image, "reference": prediction.reference, "aligned": prediction.aligned}
+        if prediction.orientation is not None:
+            pictures["log_posterior"] = prediction.orientation.log_posterior
         stacks = {n: None if p is None else p[mine].detach().float().cpu().numpy() for n, p in pictures.items()}
         for place, index in enumerate(batch.index[mine].tolist()):
             self._shown.append(
@@ -69,6 +71,13 @@ class Watch(Collect):
             what = "predicted - true angle, less the circular mean" if relative else "predicted - true angle"
             drawn["angle_error"] = figures.angle_error_histogram(error, what)
             drawn["angle_polar"] = figures.true_against_predicted(rows.angle, error)
+        posterior = [sample["log_posterior"] for sample in self._shown if sample.get("log_posterior") is not None]
+        if posterior and rows.predicted_angle is not None:
+            place = np.searchsorted(rows.index, [sample["index"] for sample in self._shown])
+            angle = None if relative or rows.angle is None else rows.angle[place]
+            inputs = [sample["input"] for sample in self._shown]
+            predicted = rows.predicted_angle[place]
+            drawn["angle_posterior"] = figures.angle_posterior(inputs, np.exp(posterior), angle, predicted)
         if rows.label is not None and rows.predicted is not None:
             classes = trainer.datamodule.splits.classes
             drawn["confusion"] = figures.confusion_matrix(rows.label, rows.predicted, classes)

@@ -39,6 +39,7 @@ class Purpose(IntEnum):
     ORDER = 7
     AUGMENT_TURN = 8
     DEFORM = 9
+    CONSISTENCY = 10
 
 
 def _shift_right(z: Tensor, bits: int) -> Tensor:

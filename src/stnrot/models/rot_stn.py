@@ -52,8 +52,10 @@ class RotSTN(nn.Module):
         self.reference = nn.Parameter(0.1 * torch.randn(1, *image_shape)) if reference == "learned" else None
         self.aligns_to_batch = self.reference is None
 
-    def forward(self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "B C H W"] | None) -> Prediction:
-        """Line the image up with the reference; classify the mixture over the encoder's hypotheses."""
+    def orient(
+        self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "B C H W"] | None
+    ) -> tuple[Orientation, Float[Tensor, "R C H W"]]:
+        """Return the encoder's hypotheses and the reference that they line the image up with."""
         if self.reference is not None:
             if reference is not None:
                 raise InputError("the data gives a reference with each image: set model.reference=batch")
@@ -63,7 +65,11 @@ class RotSTN(nn.Module):
                 "model.reference=batch, but the data gives no reference: set model.reference=learned, "
                 "or train on pairs with data=image_pairs"
             )
-        orientation = self.encoder(image, reference, self.hypotheses)
+        return self.encoder(image, reference, self.hypotheses), reference
+
+    def forward(self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "B C H W"] | None) -> Prediction:
+        """Line the image up with the reference; classify the mixture over the encoder's hypotheses."""
+        orientation, reference = self.orient(image, reference)
         shown = reference.expand_as(image)
         if self.classifier is None:
             return Prediction(orientation, rotate(image, orientation.angle[:, 0]), shown, None)

@@ -1,5 +1,6 @@
 """Align pictures: the losses on angle and pixels, the optimizer, the angle's metrics."""
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -9,8 +10,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from stnrot.data.batch import Batch
+from stnrot.data.draws import Purpose, uniform
 from stnrot.errors import InputError
-from stnrot.models.records import Prediction
+from stnrot.geometry import rotate
+from stnrot.models.records import Orientation, Prediction
 from stnrot.tasks.angle_error import AngleError
 from stnrot.tasks.losses import angle_loss, photometric_loss
 
@@ -18,8 +21,10 @@ from stnrot.tasks.losses import angle_loss, photometric_loss
 class Register(L.LightningModule):
     """Train a model to line images up with their reference.
 
-    `loss = angle_weight * (1 - cos(angle error)) + photometric_weight * |aligned - reference|^2`, the
-    second inside the inscribed disc.
+    The loss is the weighted sum of up to three terms: the angle's negative log-likelihood, the squared
+    difference of aligned picture and reference inside the inscribed disc, and, self-supervised, the
+    negative log-likelihood of a pseudo-label: turned by a known random angle, the picture must be given
+    the angle that it was given before, less that turn.
 
     Args:
         model: called with (image, reference), returns a `Prediction`.
@@ -28,6 +33,7 @@ class Register(L.LightningModule):
         encoder_lr_factor: learning rate of the net that predicts the transform, relative to the rest's.
         angle_weight: of the loss that needs known angles; 0 trains without them.
         photometric_weight: of the loss that needs a reference picture.
+        consistency_weight: of the loss that needs nothing; for models that orient by an encoder.
     """
 
     def __init__(
@@ -39,11 +45,13 @@ class Register(L.LightningModule):
         encoder_lr_factor: float,
         angle_weight: float,
         photometric_weight: float,
+        consistency_weight: float,
     ) -> None:
         super().__init__()
         self.model, self.make_optimizer, self.make_scheduler = model, optimizer, scheduler
         self.encoder_lr_factor = encoder_lr_factor
         self.angle_weight, self.photometric_weight = angle_weight, photometric_weight
+        self.consistency_weight = consistency_weight
         relative = angle_weight == 0 and not model.aligns_to_batch
         self.angle_error = AngleError(relative)
 
@@ -66,7 +74,20 @@ class Register(L.LightningModule):
                 self.photometric_weight,
                 photometric_loss(prediction.aligned, prediction.reference),
             )
+        if self.training and self.consistency_weight and prediction.orientation is not None:
+            terms["consistency_loss"] = self.consistency_weight, self._consistency(prediction.orientation, batch)
         return terms
+
+    def _consistency(self, orientation: Orientation, batch: Batch) -> Tensor:
+        if not hasattr(self.model, "orient"):
+            raise InputError(
+                f"task.consistency_weight={self.consistency_weight} needs a model that predicts one angle, "
+                "model=rot_stn: set task.consistency_weight=0"
+            )
+        key = (Purpose.CONSISTENCY, self.current_epoch)
+        turn = (2 * uniform(key, batch.index, 1)[:, 0] - 1) * math.pi
+        again, _ = self.model.orient(rotate(batch.image, turn), batch.reference)
+        return angle_loss(again, orientation.angle[:, 0].detach() - turn)
 
     def measure(self, prediction: Prediction, batch: Batch) -> None:
         """Update the metrics."""

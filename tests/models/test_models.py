@@ -41,7 +41,7 @@ def test_encoder_starts_at_the_identity(head: str, size: tuple[int, int]) -> Non
 @pytest.mark.parametrize("options", [("rot_stn", "model/encoder=cnn"), ("affine_stn",)])
 def test_models_start_at_the_identity(options: tuple[str, ...]) -> None:
     image = torch.rand(3, 1, 28, 28)
-    torch.testing.assert_close(model(*options)(image, None).aligned, image, atol=1e-5, rtol=0)
+    torch.testing.assert_close(model(*options).eval()(image, None).aligned, image, atol=1e-5, rtol=0)
 
 
 def test_classifiers_are_equal() -> None:
@@ -123,7 +123,7 @@ def test_a_200_by_300_picture_does_not_shear() -> None:
 
     y, x = np.mgrid[:200, :300]
     disc = torch.from_numpy(np.hypot(y - 70, x - 180) < 20).float()[None, None]
-    built = RotSTN(Turner(), None, 1, "batch", (1, 200, 300))
+    built = RotSTN(Turner(), None, 1, None, "batch", (1, 200, 300))
     turned = built(disc, torch.zeros_like(disc)).aligned[0, 0].numpy()
     mass = turned.sum()
     centre = np.array([(turned * y).sum(), (turned * x).sum()]) / mass
@@ -200,6 +200,6 @@ def test_reference_and_data_must_agree() -> None:
     with pytest.raises(InputError, match=r"model\.reference=learned"):
         model("rot_stn", "model.reference=batch")(image, None)
     with pytest.raises(ValueError, match="expected learned or batch, got 'upright'"):
-        RotSTN(CNNEncoder(1, "vector"), None, 1, "upright", (1, 28, 28))
+        RotSTN(CNNEncoder(1, "vector"), None, 1, None, "upright", (1, 28, 28))
     with pytest.raises(ValueError, match="expected scalar or vector, got 'bins'"):
         CNNEncoder(1, "bins")

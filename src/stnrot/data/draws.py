@@ -37,9 +37,9 @@ class Purpose(IntEnum):
     NOISE = 5
     SHOWN = 6
     ORDER = 7
-    AUGMENT_TURN = 8
-    DEFORM = 9
-    CONSISTENCY = 10
+    DEFORM = 8
+    CONSISTENCY = 9
+    STEP = 10
 
 
 def _shift_right(z: Tensor, bits: int) -> Tensor:

@@ -3,11 +3,11 @@
 import math
 from typing import Any
 
-from stnrot.data.augment import Deform
 from stnrot.data.batch import Batch, Raw
-from stnrot.data.draws import Purpose, Split, uniform
+from stnrot.data.draws import Purpose, Split, normal, uniform
 from stnrot.data.image_data import ImageData, as_float
-from stnrot.geometry import inscribed_disc, rotate, wrap
+from stnrot.geometry import Deform, inscribed_disc, rotate, wrap
+from stnrot.geometry.deform import NUMBERS
 
 
 class RotatedImages(ImageData):
@@ -43,10 +43,9 @@ class RotatedImages(ImageData):
         if split is not Split.TRAIN or self.augment is None:
             image = rotate(image, turn)
         else:
-            if not fresh:
-                image = rotate(image, turn)
-            further = self.augment.turns((self.seed, split), raw.draw)
-            image = self.augment(image, further + turn * fresh, (self.seed, split), raw.draw)
+            numbers = normal((self.seed, split, Purpose.DEFORM), raw.draw, NUMBERS)
+            further = self.augment.turn(numbers)
+            image = self.augment(image if fresh else rotate(image, turn), further + turn * fresh, numbers)
             turn = turn + further
         if self.disc:
             image *= inscribed_disc(image.shape[-2:], image.device)

@@ -15,6 +15,7 @@ Shapes
 """
 
 from stnrot.geometry.angles import angular_distance, circular_mean, circular_peaks, wrap
+from stnrot.geometry.deform import Deform
 from stnrot.geometry.planar import (
     inscribed_disc,
     nearest_rotation,
@@ -27,6 +28,7 @@ from stnrot.geometry.planar import (
 from stnrot.geometry.polar import to_polar
 
 __all__ = [
+    "Deform",
     "angular_distance",
     "circular_mean",
     "circular_peaks",

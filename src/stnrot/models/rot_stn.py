@@ -8,7 +8,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from stnrot.errors import InputError
-from stnrot.geometry import rotate
+from stnrot.geometry import Deform, rotate
+from stnrot.geometry.deform import NUMBERS
 from stnrot.models.records import Orientation, Prediction
 
 NEGLIGIBLE = math.log(1e-2)  # a hypothesis of less weight is not looked at
@@ -32,6 +33,8 @@ class RotSTN(nn.Module):
         encoder: takes image, reference and K, returns an `Orientation`.
         classifier: reads the aligned pictures; None aligns only.
         hypotheses: K, how many angles the encoder is to offer.
+        augment: deforms what the classifier sees in training, in one sampling with the alignment: the encoder
+            needs no deformed pictures, and a picture sampled once more would be another kind of picture.
         reference: `learned` holds one canonical picture as a parameter, the same for every image, so it
             can carry neither label nor pose; `batch` takes the reference of each pair.
         image_shape: channels, height and width of the learned reference.
@@ -42,13 +45,15 @@ class RotSTN(nn.Module):
         encoder: nn.Module,
         classifier: nn.Module | None,
         hypotheses: int,
+        augment: Deform | None,
         reference: str,
         image_shape: Sequence[int],
     ) -> None:
         super().__init__()
         if reference not in ("learned", "batch"):
             raise ValueError(f"reference: expected learned or batch, got {reference!r}")
-        self.encoder, self.classifier, self.hypotheses = encoder, classifier, hypotheses
+        self.encoder, self.classifier = encoder, classifier
+        self.hypotheses, self.augment = hypotheses, augment
         self.reference = nn.Parameter(0.1 * torch.randn(1, *image_shape)) if reference == "learned" else None
         self.aligns_to_batch = self.reference is None
 
@@ -76,7 +81,7 @@ class RotSTN(nn.Module):
 
         looked_at = weightiest(orientation.log_weight)
         whose, _ = looked_at.nonzero(as_tuple=True)
-        turned = rotate(image[whose], orientation.angle[looked_at])
+        turned = self._turn(image[whose], orientation.angle[looked_at])
         logits = self.classifier(turned)
         evidence = orientation.log_weight[looked_at][:, None] + logits
         joint = evidence.new_full((*looked_at.shape, logits.shape[1]), torch.finfo(evidence.dtype).min)
@@ -88,6 +93,12 @@ class RotSTN(nn.Module):
         aligned = turned[place.gather(1, order)[:, 0]]
         believed = Orientation(orientation.angle.gather(1, order), log_weight, orientation.log_posterior)
         return Prediction(believed, aligned, shown, joint.logsumexp(1))
+
+    def _turn(self, image: Float[Tensor, "N C H W"], angle: Float[Tensor, "N"]) -> Float[Tensor, "N C H W"]:
+        if not self.training or self.augment is None:
+            return rotate(image, angle)
+        numbers = torch.randn(len(image), NUMBERS, device=image.device)
+        return self.augment(image, angle + self.augment.turn(numbers), numbers)
 
 
 def weightiest(log_weight: Float[Tensor, "B K"]) -> Bool[Tensor, "B K"]:

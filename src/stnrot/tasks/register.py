@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from stnrot.data.batch import Batch
-from stnrot.data.draws import Purpose, uniform
+from stnrot.data.draws import Purpose, bits, uniform
 from stnrot.errors import InputError
 from stnrot.geometry import rotate
 from stnrot.models.records import Orientation, Prediction
@@ -112,6 +112,15 @@ class Register(L.LightningModule):
             prog_bar=False,
         )
         return loss, prediction
+
+    def on_fit_start(self) -> None:
+        """Take down the seed that the job was given."""
+        self._seed = torch.initial_seed()
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Make what the model draws at random a function of (seed, step, process): a resumed run is the run."""
+        key = (self._seed, Purpose.STEP, self.global_rank)
+        torch.manual_seed(int(bits(key, torch.tensor([self.global_step]), 1)))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss."""

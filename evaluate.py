@@ -46,7 +46,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         cfg.trainer.precision = run["trainer"]["precision"]
     trainer: L.Trainer = instantiate(
         cfg.trainer,
-        callbacks=list(instantiate(cfg.callbacks).values()),
+        callbacks=list(filter(None, instantiate(cfg.callbacks).values())),
         logger=False,
         plugins=[AtomicCheckpointIO()],
     )

@@ -40,7 +40,7 @@ def main(cfg: DictConfig) -> float:
 
 
 def train(cfg: DictConfig) -> float:
-    """Fit, test the best checkpoint, and return what the test says of the monitored metric."""
+    """Fit, test the best checkpoint, and return its objective."""
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     folder = Path(cfg.output_dir)
     check_folder(folder, cfg.ckpt_path)
@@ -60,7 +60,7 @@ def train(cfg: DictConfig) -> float:
 
     trainer: L.Trainer = instantiate(
         cfg.trainer,
-        callbacks=[RunConfig(config, choices()), *instantiate(cfg.callbacks).values()],
+        callbacks=[RunConfig(config, choices()), *filter(None, instantiate(cfg.callbacks).values())],
         logger=list(instantiate(cfg.logger).values()),
         plugins=[AtomicCheckpointIO(), *instantiate(cfg.trainer.get("plugins", []))],
     )
@@ -75,7 +75,7 @@ def train(cfg: DictConfig) -> float:
     metrics = trainer.test(task, datamodule=data, ckpt_path="best", weights_only=True)[0]
     log.info("pictures, tables and checkpoints: %s", folder)
     log.info("look at it: tensorboard --logdir %s --samples_per_plugin images=1000", folder)
-    return metrics[cfg.monitor.metric.replace("val/", "test/")]
+    return metrics[cfg.objective]
 
 
 def choices() -> dict[str, str]:

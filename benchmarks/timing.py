@@ -71,12 +71,16 @@ def _cpu_name() -> str:
 
 
 def report(facts: Mapping[str, str | int], rows: Sequence[Mapping[str, str | float]], path: Path | None) -> None:
-    """Print the facts and a Markdown table of the rows, all with the same columns; write both as JSON."""
-    print(", ".join(f"{name}: {value}" for name, value in facts.items()), end="\n\n")
-    for cells in (rows[0], ["---"] * len(rows[0]), *(map(_cell, row.values()) for row in rows)):
-        print("|", " | ".join(cells), "|")
+    """Print the facts and a Markdown table of the rows; write both as JSON."""
+    print(", ".join(f"{name}: {value}" for name, value in facts.items()), markdown(rows), sep="\n\n")
     if path is not None:
         path.write_text(json.dumps({"environment": facts, "rows": rows}, indent=2) + "\n")
+
+
+def markdown(rows: Sequence[Mapping[str, str | float]]) -> str:
+    """Return the rows, all with the same columns, as a table."""
+    lines = (rows[0], ["---"] * len(rows[0]), *(map(_cell, row.values()) for row in rows))
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def _cell(value: str | float) -> str:

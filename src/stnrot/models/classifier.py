@@ -1,34 +1,48 @@
 """The classifier that stands alone or behind a transformer, the same in every model."""
 
-from itertools import pairwise
-
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 
 class ConvClassifier(nn.Module):
-    """Five 3 x 3 convolutions with batch norm and ReLU, three max poolings, one linear layer.
+    """Four 3 x 3 convolutions with batch norm and ReLU at half and quarter resolution, one linear layer.
 
-    Any input size from 4 pixels: the last pooling is global. About 36 thousand parameters at width 16.
+    The pixels of each 2 x 2 square come in as channels, so the first layer is a 6 x 6 convolution of stride 2 whose
+    gradient to the picture is cheap. Any input size: the last pooling is global. About 240 thousand parameters at
+    width 32.
+
+    Args:
+        channels: of a picture.
+        classes: how many logits.
+        width: channels of the first layer; 2 and 4 times as many later.
+        dropout: probability, before the linear layer.
     """
 
-    def __init__(self, channels: int, classes: int, width: int) -> None:
+    def __init__(self, channels: int, classes: int, width: int, dropout: float) -> None:
         super().__init__()
-        widths = (channels, width, width, 2 * width, 2 * width, 4 * width)
-        layers: list[nn.Module] = []
-        for i, (wide_in, wide_out) in enumerate(pairwise(widths)):
-            layers += [
-                nn.Conv2d(wide_in, wide_out, 3, padding=1, bias=False),
-                nn.BatchNorm2d(wide_out),
-                nn.ReLU(inplace=True),
-            ]
-            layers += [nn.MaxPool2d(2)] if i in (1, 3) else []
-        self.stack = nn.Sequential(*layers, nn.AdaptiveMaxPool2d(1), nn.Flatten())
+
+        def layer(wide_in: int, wide_out: int) -> list[nn.Module]:
+            conv = nn.Conv2d(wide_in, wide_out, 3, padding=1, bias=False)
+            return [conv, nn.BatchNorm2d(wide_out), nn.ReLU(inplace=True)]
+
+        self.stack = nn.Sequential(
+            *layer(4 * channels, width),
+            *layer(width, 2 * width),
+            nn.MaxPool2d(2, ceil_mode=True),
+            *layer(2 * width, 4 * width),
+            *layer(4 * width, 4 * width),
+            nn.AdaptiveMaxPool2d(1),
+            nn.Flatten(),
+            nn.Dropout(dropout),
+        )
         self.linear = nn.Linear(4 * width, classes)
 
     def forward(self, image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B classes"]:
         """Return logits; under autocast the last layer still computes in the precision of its weights."""
-        features = self.stack(image)
+        height, width = image.shape[-2:]
+        even = F.pad(image, (0, width % 2, 0, height % 2))
+        features = self.stack(F.pixel_unshuffle(even, 2).contiguous(memory_format=torch.channels_last))
         with torch.autocast(image.device.type, enabled=False):
             return self.linear(features.to(self.linear.weight.dtype))

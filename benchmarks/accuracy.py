@@ -1,0 +1,202 @@
+"""The accuracy of the rotation-only transformer and its baselines, by whole runs of train.py.
+
+    python benchmarks/accuracy.py --root data [--only mnist_rot ...] [--seeds 3] [--jobs 2] [--folder outputs/accuracy]
+
+trains every experiment of configs/experiment/ with every model and seed, and writes the tables as Markdown to the
+screen, as JSON and, for the curve, as PNG into the folder. A run that has ended there is not run again, so the whole
+can be stopped and continued; delete the folder to begin anew. From scratch it takes days on two cores: see the
+minutes in the tables.
+
+Equal budgets: in one experiment all models have the same data, classifier, optimizer, epochs and seeds, and deform
+training pictures by the same amounts: the rotation transformer behind its encoder (`model.augment`), the others before
+(`data.augment`). Where pictures are stored turned, the baselines are also shown them turned further, which the polar
+encoder does not need. Each run tests, once, the checkpoint that was best on the validation set.
+"""
+
+import argparse
+import csv
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from timing import environment, markdown  # type: ignore[import-not-found]
+
+TRAIN = Path(__file__).resolve().parents[1] / "train.py"
+POLAR = "rot_stn"
+MODELS = {
+    POLAR: [],
+    "rot_stn, encoder=cnn": ["model/encoder=cnn"],
+    "affine_stn": ["model=affine_stn", "data/augment=deform"],
+    "cnn": ["model=cnn", "data/augment=deform"],
+}
+TURN = ["data/augment=deform", "data.augment.turn_deg=180"]
+STORED_TURNED = {
+    POLAR: [],
+    "rot_stn, encoder=cnn": ["model/encoder=cnn", *TURN, *(f"data.augment.{s}=0" for s in ("stretch", "shift", "elastic"))],
+    "affine_stn": ["model=affine_stn", *TURN],
+    "cnn": ["model=cnn", *TURN],
+}
+UNLABELLED = {
+    "rot_stn, no angle labels": ["task.angle_weight=0"],
+    "rot_stn, no angle labels, self-supervised": [
+        "task.angle_weight=0",
+        "task.consistency_weight=0.1",
+        "task.photometric_weight=1",
+    ],
+}
+FEW = (100, 300, 1000, 3000)
+Rows = dict[str, list[str]]
+EXPERIMENTS: dict[str, tuple[str, Rows]] = {  # name of a table: experiment, rows
+    "rotated_digits": ("rotated_digits", MODELS | UNLABELLED),
+    "mnist_rot": ("mnist_rot", STORED_TURNED | UNLABELLED),
+    "mnist_r90": ("mnist_r90", MODELS),
+    **{
+        f"few_labels_{n}": (
+            "few_labels",
+            {name: [*MODELS[name], f"data.n_train={n}", f"data.repeats={96000 // n}"] for name in (POLAR, "cnn")},
+        )
+        for n in FEW
+    },
+    "upright_angle": ("upright_angle", {name: MODELS[name] for name in (POLAR, "rot_stn, encoder=cnn")}),
+    "upright_only": ("upright_only", MODELS),
+}
+
+
+def run(name: str, model: str, overrides: list[str], seed: int, args: argparse.Namespace) -> None:
+    """Train and test once, unless that has been done."""
+    folder = place(args.folder, name, model, seed)
+    if (folder / "minutes.txt").exists():
+        return
+    command = [sys.executable, str(TRAIN), f"experiment={EXPERIMENTS[name][0]}", *overrides, *args.overrides]
+    command += [f"seed={seed}", f"hydra.run.dir={folder}", "callbacks.progress=null"]
+    if name != "rotated_digits":
+        command.append(f"data.root={args.root}")
+    threads = str(max(1, (os.cpu_count() or 1) // args.jobs))
+    folder.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    with (folder / "output.txt").open("w") as output:
+        subprocess.run(command, check=True, stdout=output, stderr=output, env=os.environ | {"OMP_NUM_THREADS": threads})
+    minutes = (time.perf_counter() - started) / 60
+    (folder / "minutes.txt").write_text(f"{minutes:.1f} on {threads} threads\n")
+    print(f"{name}, {model}, seed {seed}: {summary([folder])}", file=sys.stderr, flush=True)
+
+
+def place(folder: Path, name: str, model: str, seed: int) -> Path:
+    """Return the folder of a run."""
+    return (folder / name / model.replace(", ", "-").replace("=", "_").replace(" ", "_") / str(seed)).absolute()
+
+
+def summary(folders: list[Path]) -> dict[str, Any]:
+    """Return the row of a table: what the runs in these folders, one a seed, found."""
+    found = [json.loads((folder / "metrics.json").read_text()) for folder in folders]
+    row = {"test error, %": spread([100 * (1 - metrics["test/accuracy"]) for metrics in found])}
+    for column, key in (("mean angle error, degrees", "mean"), ("median", "median")):
+        names = [f"test/{kind}_{key}_deg" for kind in ("angle", "angle_dispersion")]
+        values = [metrics[name] for metrics in found for name in names if name in metrics]
+        row[column] = spread(values, ".1f") if values else ""
+    turned = [half_turns(folder) for folder in folders]
+    row["half-turns, %"] = spread([share["all"] for share in turned], ".1f") if turned[0] else ""
+    row["minutes"] = ", ".join((folder / "minutes.txt").read_text().strip() for folder in folders[:1])
+    return row
+
+
+def spread(values: list[float], form: str = ".2f") -> str:
+    """Write the mean, the deviation over the seeds, and each."""
+    if len(values) == 1:
+        return f"{values[0]:{form}}"
+    each = ", ".join(f"{value:{form}}" for value in values)
+    return f"{mean(values):{form}} +- {stdev(values):{form}} ({each})"
+
+
+def half_turns(folder: Path) -> dict[str, float]:
+    """Return the share, in percent, of angles that are off by 180 +- 30 degrees: by class and of all."""
+    with (folder / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    if "angle_error_deg" not in rows[0]:
+        return {}
+    off = {name: [abs(float(r["angle_error_deg"])) > 150 for r in rows if r["class"] == name] for name in classes(rows)}
+    shares = {name: 100 * mean(each) for name, each in off.items()}
+    return shares | {"all": 100 * mean(one for each in off.values() for one in each)}
+
+
+def classes(rows: list[dict[str, str]]) -> list[str]:
+    """Return the classes that occur, in order."""
+    return sorted({row["class"] for row in rows})
+
+
+def draw_curve(args: argparse.Namespace, seeds: list[int]) -> None:
+    """Draw test error against the number of training images, with the deviation over the seeds."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.2, 3.8), dpi=120, layout="tight")
+    axes = figure.add_subplot(xlabel="training images", ylabel="test error, %", xscale="log", yscale="log")
+    for model, colour in ((POLAR, "tab:blue"), ("cnn", "tab:orange")):
+        errors = [
+            [
+                100 * (1 - json.loads((folder / "metrics.json").read_text())["test/accuracy"])
+                for folder in (place(args.folder, f"few_labels_{n}", model, seed) for seed in seeds)
+            ]
+            for n in FEW
+        ]
+        deviations = [stdev(each) if len(each) > 1 else 0.0 for each in errors]
+        axes.errorbar(FEW, [mean(each) for each in errors], deviations, fmt="o-", color=colour, label=model, capsize=3)
+        if model == "cnn":
+            axes.plot(FEW, [mean(each) / 2 for each in errors], "--", color=colour, linewidth=0.8, label="half of it")
+    axes.set_xticks(FEW, [f"{n:,}" for n in FEW])
+    axes.grid(alpha=0.3, which="both")
+    axes.legend()
+    figure.savefig(args.folder / "few_labels.png")
+
+
+def main() -> None:
+    """Train, test and report."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--root", default="data", help="the folder of MNIST")
+    options.add_argument("--only", nargs="+", choices=EXPERIMENTS, default=list(EXPERIMENTS), metavar="TABLE")
+    options.add_argument("--models", nargs="+", metavar="ROW", help="rows, by name; default: all")
+    options.add_argument("--seeds", type=int, default=3)
+    options.add_argument("--jobs", type=int, default=1, help="runs side by side, which share the cores")
+    options.add_argument("--folder", type=Path, default=Path("outputs/accuracy"))
+    args, args.overrides = options.parse_known_args()
+    args.root = str(Path(args.root).absolute())
+    seeds = list(range(1, args.seeds + 1))
+    chosen = {
+        name: {model: o for model, o in EXPERIMENTS[name][1].items() if not args.models or model in args.models}
+        for name in args.only
+    }
+    with ThreadPoolExecutor(args.jobs) as pool:
+        waiting = [
+            pool.submit(run, name, model, overrides, seed, args)
+            for name, rows in chosen.items()
+            for seed in seeds
+            for model, overrides in rows.items()
+        ]
+        for job in waiting:
+            job.result()
+
+    tables: dict[str, Any] = {"environment": environment("cpu") | {"seeds": args.seeds}}
+    print(", ".join(f"{key}: {value}" for key, value in tables["environment"].items()))
+    for name, rows in chosen.items():
+        folders = {model: [place(args.folder, name, model, seed) for seed in seeds] for model in rows}
+        tables[name] = [{"model": model} | summary(each) for model, each in folders.items()]
+        print(f"\n{name}\n\n{markdown(tables[name])}")
+        if name == "upright_angle":
+            shares = {model: [half_turns(folder) for folder in each] for model, each in folders.items()}
+            tables["half_turns"] = [
+                {"model": model} | {c: f"{mean(share[c] for share in each):.1f}" for c in each[0]}
+                for model, each in shares.items()
+            ]
+            print(f"\nangles off by a half turn, % of each class\n\n{markdown(tables['half_turns'])}")
+    if all(f"few_labels_{n}" in chosen for n in FEW) and not args.models:
+        draw_curve(args, seeds)
+    (args.folder / "accuracy.json").write_text(json.dumps(tables, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -59,7 +59,7 @@ EXPERIMENTS: dict[str, tuple[str, Rows]] = {  # name of a table: experiment, row
     **{
         f"few_labels_{n}": (
             "few_labels",
-            {name: [*MODELS[name], f"data.n_train={n}", f"data.repeats={96000 // n}"] for name in (POLAR, "cnn")},
+            {name: [*STORED_TURNED[name], f"data.n_train={n}", f"data.repeats={96_000 // n}"] for name in (POLAR, "cnn")},
         )
         for n in FEW
     },

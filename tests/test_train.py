@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import composed
+from conftest import ROOT, composed
 from PIL import Image
 from sklearn.metrics import accuracy_score
 
@@ -39,7 +39,7 @@ def test_a_run_leaves_everything(job, name: str) -> None:
 
     expected = {"alignment", "confusion", "accuracy_by_angle"}
     expected |= {"angle_error", "angle_polar"} if name != "cnn" else set()
-    expected |= {"learned_reference"} if name == "rot_stn" else set()
+    expected |= {"learned_reference", "angle_posterior"} if name == "rot_stn" else set()
     for part in ("epoch_000", "test"):
         pictures = {p.stem: Image.open(p) for p in (folder / "pictures" / part).iterdir()}
         assert pictures.keys() == expected
@@ -100,6 +100,7 @@ def test_register_learns_pairs_without_labels(job) -> None:
         "alignment",
         "angle_error",
         "angle_polar",
+        "angle_posterior",
     }
 
 
@@ -219,8 +220,11 @@ def test_options_compose() -> None:
     for data in ("rotated_digits", "rotated_mnist", "mnist_rot", "image_pairs"):
         for model in ("rot_stn", "affine_stn", "cnn"):
             config = composed("train", f"data={data}", f"model={model}")
-            assert config.model.classifier.width == 16
+            assert config.model.classifier.width == 32
     assert composed("train", "task=register", "data=image_pairs").model.classifier is None
     assert composed("train", "data=rotated_mnist", "data.max_angle_deg=90", "data.n_train=100").data.n_train == 100
+    for experiment in sorted((ROOT / "configs" / "experiment").glob("*.yaml")):
+        for options in ((), ("model/encoder=cnn",), ("model=cnn", "data/augment=deform"), ("model=affine_stn",)):
+            assert composed("train", f"experiment={experiment.stem}", *options).model.classifier.width == 32
     for trainer in ("auto", "cpu", "gpu", "ddp"):
         assert composed("train", f"trainer={trainer}").trainer.precision == "auto"

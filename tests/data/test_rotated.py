@@ -89,6 +89,15 @@ def test_disc_blacks_out_the_corners() -> None:
     torch.testing.assert_close(image[..., 14, 1], torch.ones(20, 1))
 
 
+def test_pictures_never_turned_are_the_originals() -> None:
+    data = digits("data.train_turns=never")
+    raw = data.splits.train.__getitems__(torch.arange(50))
+    batch = data.view(raw, Split.TRAIN)
+    torch.testing.assert_close(batch.image, raw.image.float() / 255, atol=1e-5, rtol=0)
+    assert not batch.angle.any()
+    assert data.view(data.splits.val.__getitems__(torch.arange(50)), Split.VAL).angle.abs().min() > 0
+
+
 @pytest.mark.parametrize("train_turns", ["every_epoch", "once"])
 def test_augmented_pictures_still_know_their_angle(train_turns: str) -> None:
     """A wide bar, off the middle, deformed and turned: its moments say the angle, by numpy."""

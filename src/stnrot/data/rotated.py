@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+import torch
+
 from stnrot.data.batch import Batch, Raw
 from stnrot.data.draws import Purpose, Split, normal, uniform
 from stnrot.data.image_data import ImageData, as_float
@@ -16,7 +18,7 @@ class RotatedImages(ImageData):
     Args:
         max_angle_deg: half the range of the turns; 180 is the full circle.
         train_turns: `every_epoch` draws a new turn each time that a training picture is shown, `once`
-            gives each one turn for good, as if the set had been stored turned.
+            gives each one turn for good, as if the set had been stored turned, `never` leaves them upright.
         disc: black out what lies outside the inscribed disc, where black corners would otherwise give
             the turn away. For photographs; pictures on black need none.
         augment: deforms the training pictures; in one sampling with their turn where that is fresh, as
@@ -28,25 +30,31 @@ class RotatedImages(ImageData):
         self, *, max_angle_deg: float, train_turns: str, disc: bool, augment: Deform | None, **options: Any
     ) -> None:
         super().__init__(**options)
-        if train_turns not in ("every_epoch", "once"):
-            raise ValueError(f"train_turns: expected every_epoch or once, got {train_turns!r}")
+        if train_turns not in ("every_epoch", "once", "never"):
+            raise ValueError(f"train_turns: expected every_epoch, once or never, got {train_turns!r}")
         self.max_angle = math.radians(max_angle_deg)
         self.train_turns, self.disc, self.augment = train_turns, disc, augment
 
     def view(self, raw: Raw, split: Split) -> Batch:
         """Turn each picture; the reference is for the model to hold."""
         index = raw.draw % len((self.splits.train, self.splits.val, self.splits.test)[split])
-        fresh = split is Split.TRAIN and self.train_turns == "every_epoch"
+        training = split is Split.TRAIN
+        fresh = training and self.train_turns == "every_epoch"
         key = (self.seed if fresh else self.split_seed, split, Purpose.TURN)
         turn = (2 * uniform(key, raw.draw if fresh else index, 1)[:, 0] - 1) * self.max_angle
+        if training and self.train_turns == "never":
+            turn = torch.zeros_like(turn)
         image = as_float(raw.image)
-        if split is not Split.TRAIN or self.augment is None:
-            image = rotate(image, turn)
-        else:
+        if training and self.augment is not None:
             numbers = normal((self.seed, split, Purpose.DEFORM), raw.draw, NUMBERS)
             further = self.augment.turn(numbers)
-            image = self.augment(image if fresh else rotate(image, turn), further + turn * fresh, numbers)
+            if self.train_turns == "once":
+                image = self.augment(rotate(image, turn), further, numbers)
+            else:
+                image = self.augment(image, turn + further, numbers)
             turn = turn + further
+        else:
+            image = rotate(image, turn)
         if self.disc:
             image *= inscribed_disc(image.shape[-2:], image.device)
         return Batch(index=index, image=image, reference=None, angle=wrap(-turn), label=raw.label)

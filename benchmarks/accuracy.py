@@ -38,7 +38,11 @@ MODELS = {
 TURN = ["data/augment=deform", "data.augment.turn_deg=180"]
 STORED_TURNED = {
     POLAR: [],
-    "rot_stn, encoder=cnn": ["model/encoder=cnn", *TURN, *(f"data.augment.{s}=0" for s in ("stretch", "shift", "elastic"))],
+    "rot_stn, encoder=cnn": [
+        "model/encoder=cnn",
+        *TURN,
+        *(f"data.augment.{s}=0" for s in ("stretch", "shift", "elastic")),
+    ],
     "affine_stn": ["model=affine_stn", *TURN],
     "cnn": ["model=cnn", *TURN],
 }
@@ -59,7 +63,10 @@ EXPERIMENTS: dict[str, tuple[str, Rows]] = {  # name of a table: experiment, row
     **{
         f"few_labels_{n}": (
             "few_labels",
-            {name: [*STORED_TURNED[name], f"data.n_train={n}", f"data.repeats={96_000 // n}"] for name in (POLAR, "cnn")},
+            {
+                name: [*STORED_TURNED[name], f"data.n_train={n}", f"data.repeats={96_000 // n}"]
+                for name in (POLAR, "cnn")
+            },
         )
         for n in FEW
     },
@@ -163,7 +170,8 @@ def main() -> None:
     options.add_argument("--seeds", type=int, default=3)
     options.add_argument("--jobs", type=int, default=1, help="runs side by side, which share the cores")
     options.add_argument("--folder", type=Path, default=Path("outputs/accuracy"))
-    args, args.overrides = options.parse_known_args()
+    args, overrides = options.parse_known_args()
+    args.overrides = overrides
     args.root = str(Path(args.root).absolute())
     seeds = list(range(1, args.seeds + 1))
     chosen = {

@@ -74,8 +74,8 @@ def angle_posterior(
         axes.imshow(shown.clip(0, 1), cmap="gray", extent=(x - width, x + width, y - height, y + height))
         lobe = ring + reach * np.sqrt(posterior[n] / posterior[n].max())
         lobe = np.append(lobe, lobe[0])
-        for radius, style in ((lobe, {"color": "tab:blue", "lw": 1.2}), (ring, {"color": "grey", "lw": 0.5})):
-            axes.plot(x + radius * np.cos(up), y + radius * np.sin(up), **style)
+        for radius, colour, weight in ((lobe, "tab:blue", 1.2), (np.full_like(lobe, ring), "grey", 0.5)):
+            axes.plot(x + radius * np.cos(up), y + radius * np.sin(up), color=colour, linewidth=weight)
         truth = None if angle is None else angle[n]
         for turned, colour, start in ((truth, "tab:green", ring), (predicted[n], "tab:red", ring + reach)):
             if turned is not None:

@@ -24,9 +24,7 @@ def angle_loss(orientation: Orientation, true: Float[Tensor, "B"]) -> Float[Tens
     place = true * (bins / (2 * math.pi))
     below = place.floor()
     share = place - below
-    left, right = (
-        orientation.log_posterior.gather(1, (below.long() + step)[:, None] % bins)[:, 0] for step in (0, 1)
-    )
+    left, right = (orientation.log_posterior.gather(1, (below.long() + step)[:, None] % bins)[:, 0] for step in (0, 1))
     return -((1 - share) * left + share * right).mean()
 
 

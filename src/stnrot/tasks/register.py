@@ -86,7 +86,8 @@ class Register(L.LightningModule):
             )
         key = (Purpose.CONSISTENCY, self.current_epoch)
         turn = (2 * uniform(key, batch.index, 1)[:, 0] - 1) * math.pi
-        again, _ = self.model.orient(rotate(batch.image, turn), batch.reference)
+        orient: Any = self.model.orient
+        again, _ = orient(rotate(batch.image, turn), batch.reference)
         return angle_loss(again, orientation.angle[:, 0].detach() - turn)
 
     def measure(self, prediction: Prediction, batch: Batch) -> None:

@@ -31,25 +31,25 @@ def turned_photographs(shape: tuple[int, int, int], degrees: np.ndarray) -> torc
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 29, 29), (3, 45, 32), (1, 64, 64), (3, 200, 300), (1, 91, 75)])
 def test_turning_the_input_moves_the_prediction(shape: tuple[int, int, int]) -> None:
-    """By any angle, with any weights, by Pillow. The worst case over turns, sizes and seeds was 0.8 degrees."""
+    """By any angle, with any weights, by Pillow. The worst case over turns, sizes and seeds was 0.4 degrees."""
     degrees = np.arange(0, 360, 3.7)
     pictures = turned_photographs(shape, degrees)
     for seed in range(3):
         torch.manual_seed(seed)
-        encoder = PolarEncoder(shape[0], width=32, radii=16, angles=64).eval()
+        encoder = PolarEncoder(shape[0], width=32, radii=16, angles=64, blur=0.8).eval()
         with torch.no_grad():
             angle = encoder(pictures, pictures[:1], 1).angle[:, 0]
         error = wrap(angle + torch.from_numpy(degrees).deg2rad()).abs().rad2deg()
         print(f"{shape}: worst {error.max():.2f}, median {error.median():.2f} degrees")
-        assert error.max() < 1.5
-        assert error.median() < 0.5
+        assert error.max() < 0.8
+        assert error.median() < 0.3
 
 
 @pytest.mark.parametrize("size", [28, 29])
 def test_quarter_turns_are_followed_exactly(size: int) -> None:
     """torch.rot90 does not resample, so nothing is left to be off by."""
     image = torch.rand(4, 3, size, size)
-    encoder = PolarEncoder(3, width=16, radii=16, angles=64).eval()
+    encoder = PolarEncoder(3, width=16, radii=16, angles=64, blur=0.8).eval()
     reference = torch.rand(1, 3, size, size)
     here = encoder(image, reference, 3)
     for quarters in (1, 2, 3):
@@ -61,11 +61,11 @@ def test_quarter_turns_are_followed_exactly(size: int) -> None:
 
 def test_the_posterior_is_the_correlation_of_the_features() -> None:
     """Against sums over rolled arrays in numpy."""
-    encoder = PolarEncoder(1, width=8, radii=8, angles=20).double().eval()
+    encoder = PolarEncoder(1, width=8, radii=8, angles=20, blur=0.8).double().eval()
     image, reference = torch.rand(2, 3, 1, 28, 28, dtype=torch.float64).unbind()
     with torch.no_grad():
         log_posterior = encoder(image, reference, 1).log_posterior.numpy()
-        features = [encoder.features(to_polar(x, 8, 20, halo=3)).numpy() for x in (image, reference)]
+        features = [encoder.features(to_polar(x, 8, 20, 0.8, halo=4)).numpy() for x in (image, reference)]
     unit = [f / np.sqrt((f**2).sum((1, 2, 3), keepdims=True)) for f in features]
     score = np.stack([(np.roll(unit[0], s, -1) * unit[1]).sum((1, 2, 3)) for s in range(20)], 1)
     score *= np.exp(encoder.log_scale.item())
@@ -74,14 +74,14 @@ def test_the_posterior_is_the_correlation_of_the_features() -> None:
 
 
 def test_one_reference_serves_all_or_each_its_own() -> None:
-    encoder = PolarEncoder(1, width=8, radii=8, angles=16).eval()
+    encoder = PolarEncoder(1, width=8, radii=8, angles=16, blur=0.8).eval()
     image, reference = torch.rand(5, 1, 20, 20), torch.rand(1, 1, 20, 20)
     one, each = encoder(image, reference, 2), encoder(image, reference.expand(5, -1, -1, -1), 2)
     torch.testing.assert_close(one.log_posterior, each.log_posterior)
 
 
 def test_a_blank_picture_has_an_angle_and_a_gradient() -> None:
-    encoder = PolarEncoder(1, width=8, radii=8, angles=16)
+    encoder = PolarEncoder(1, width=8, radii=8, angles=16, blur=0.8)
     image = torch.zeros(4, 1, 28, 28, requires_grad=True)
     orientation = encoder(image, torch.rand(1, 1, 28, 28), 3)
     assert orientation.angle.isfinite().all()
@@ -96,6 +96,8 @@ def test_a_blank_picture_has_an_angle_and_a_gradient() -> None:
 
 def test_options_that_cannot_be() -> None:
     with pytest.raises(InputError, match=r"model\.encoder\.radii=10: expected a multiple of 4"):
-        PolarEncoder(1, width=8, radii=10, angles=16)
+        PolarEncoder(1, width=8, radii=10, angles=16, blur=0.8)
     with pytest.raises(InputError, match=r"model\.hypotheses=17: expected 1 to model\.encoder\.angles=16"):
-        PolarEncoder(1, width=8, radii=8, angles=16)(torch.rand(1, 1, 9, 9), torch.rand(1, 1, 9, 9), 17)
+        PolarEncoder(1, width=8, radii=8, angles=16, blur=0.8)(torch.rand(1, 1, 9, 9), torch.rand(1, 1, 9, 9), 17)
+    with pytest.raises(InputError, match=r"model\.encoder\.blur=0: expected a positive number"):
+        PolarEncoder(1, width=8, radii=8, angles=16, blur=0)

@@ -11,6 +11,7 @@ from stnrot.errors import InputError
 from stnrot.geometry import circular_peaks, to_polar
 from stnrot.models.records import Orientation
 
+HALO = 4  # as many as there are convolutions
 REACH = 3  # bins of a score's maximum on either side, about the width of one that the net makes
 ENERGY = 64.0  # the score's first span: cosines within +-1 would make every angle as likely as the other
 
@@ -27,29 +28,35 @@ class PolarEncoder(nn.Module):
     up. Turning the image by t moves the posterior by t, exactly but for resampling. The hypotheses are the posterior's
     highest maxima, between the bins by a local soft-argmax.
 
+    The pictures are read through a Gaussian so wide that the pixels do not show (`to_polar`): a net that sees them
+    learns how a picture is turned against its pixels, which is worth nothing on the next picture.
+
     Args:
         channels: of one picture.
         width: channels of the features.
         radii: circles of the polar grid, a multiple of 4.
         angles: A, its directions.
+        blur: standard deviation of the Gaussian, in pixels.
 
     Source of the principle: E. De Castro and C. Morandi, Registration of translated and rotated images
     using finite Fourier transforms, 1987; here the features are learned.
     """
 
-    def __init__(self, channels: int, width: int, radii: int, angles: int) -> None:
+    def __init__(self, channels: int, width: int, radii: int, angles: int, blur: float) -> None:
         super().__init__()
         if radii % 4 or radii < 4:
             raise InputError(f"model.encoder.radii={radii}: expected a multiple of 4")
-        self.radii, self.angles = radii, angles
+        if blur <= 0:
+            raise InputError(f"model.encoder.blur={blur}: expected a positive number of pixels, such as 0.8")
+        self.radii, self.angles, self.blur = radii, angles, blur
         layers: list[nn.Module] = []
-        for wide_in, wide_out in ((channels, width // 2), (width // 2, width)):
+        for wide_in, wide_out, pool in ((channels, width // 2, 2), (width // 2, width, 2), (width, width, 1)):
             layers += [
                 nn.Conv2d(wide_in, wide_out, 3, padding=(1, 0), bias=False),
                 nn.BatchNorm2d(wide_out),
                 nn.ReLU(inplace=True),
-                nn.AvgPool2d((2, 1)),
             ]
+            layers += [nn.AvgPool2d((pool, 1))] if pool > 1 else []
         self.features = nn.Sequential(*layers, nn.Conv2d(width, width, 3, padding=(1, 0)))
         self.log_scale = nn.Parameter(torch.tensor(math.log(ENERGY)))
 
@@ -59,7 +66,7 @@ class PolarEncoder(nn.Module):
         """Return the hypotheses and the posterior; one reference serves all images, or each has its own."""
         if not 1 <= hypotheses <= self.angles:
             raise InputError(f"model.hypotheses={hypotheses}: expected 1 to model.encoder.angles={self.angles}")
-        polar = torch.cat([to_polar(x, self.radii, self.angles, halo=3) for x in (image, reference)])
+        polar = torch.cat([to_polar(x, self.radii, self.angles, self.blur, HALO) for x in (image, reference)])
         features = self.features(polar.contiguous(memory_format=torch.channels_last)).flatten(1, 2)
         with torch.autocast(image.device.type, enabled=False):
             unit = F.normalize(features.to(self.log_scale.dtype).flatten(1), dim=1).view_as(features)

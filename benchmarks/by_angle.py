@@ -1,0 +1,99 @@
+"""Accuracy against the turn of the input: why one would undo the rotation.
+
+    python benchmarks/by_angle.py --root data --runs outputs/accuracy/upright_only [--png PATH] [--json PATH]
+
+turns all of MNIST's 10,000 test pictures by each of 24 angles and reads them with the models that
+`benchmarks/accuracy.py --only upright_only` trained on upright pictures alone. Takes about ten minutes on two cores.
+"""
+
+import argparse
+import json
+import math
+from pathlib import Path
+from statistics import mean, stdev
+
+import torch
+from matplotlib.figure import Figure
+from timing import environment, markdown  # type: ignore[import-not-found]
+from torchvision.datasets import MNIST
+
+from stnrot.checkpoint import read_checkpoint, rebuild
+from stnrot.geometry import rotate
+from stnrot.hardware import auto_precision
+
+STEP_DEG = 15
+BATCH = 500
+
+
+def accuracy_by_angle(checkpoint: Path, digits: MNIST) -> list[float]:
+    """Return the accuracy, in percent, at each angle."""
+    model = rebuild(read_checkpoint(checkpoint), checkpoint).model.to(memory_format=torch.channels_last)
+    images, labels = digits.data[:, None].float() / 255, digits.targets
+    found = []
+    for degrees in range(0, 360, STEP_DEG):
+        turn = torch.full((BATCH,), math.radians(degrees))
+        right = 0
+        for image, label in zip(images.split(BATCH), labels.split(BATCH), strict=True):
+            with (
+                torch.inference_mode(),
+                torch.autocast("cpu", torch.bfloat16, enabled=auto_precision("cpu") != "32-true"),
+            ):
+                prediction = model(rotate(image, turn), None)
+            right += int((prediction.log_probability.argmax(1) == label).sum())
+        found.append(100 * right / len(labels))
+    return found
+
+
+def draw(curves: dict[str, list[list[float]]], path: Path) -> None:
+    """Draw the mean over the seeds of each model."""
+    figure = Figure(figsize=(7.2, 3.8), dpi=120, layout="tight")
+    axes = figure.add_subplot(xlabel="the input was turned by (degrees)", ylabel="accuracy, %", xlim=(-180, 180))
+    angles = list(range(-180, 181, STEP_DEG))
+    for name, runs in curves.items():
+        means = [mean(run[degrees // STEP_DEG % len(run)] for run in runs) for degrees in angles]
+        axes.plot(angles, means, "o-", markersize=3, label=name)
+    axes.set_xticks(range(-180, 181, 45))
+    axes.set_ylim(0, 101)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes.set_title("MNIST, trained on upright digits alone", fontsize=10)
+    figure.savefig(path)
+
+
+def main() -> None:
+    """Measure, draw and report."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--root", type=Path, default=Path("data"), help="the folder of MNIST")
+    options.add_argument("--runs", type=Path, default=Path("outputs/accuracy/upright_only"))
+    options.add_argument("--png", type=Path)
+    options.add_argument("--json", type=Path)
+    args = options.parse_args()
+    digits = MNIST(str(args.root), train=False)
+    curves: dict[str, list[list[float]]] = {}
+    for checkpoint in sorted(args.runs.glob("*/*/checkpoints/best.ckpt")):
+        name = checkpoint.parents[2].name
+        curves.setdefault(name, []).append(accuracy_by_angle(checkpoint, digits))
+    rows = []
+    for name, runs in curves.items():
+        over_angles = [mean(run) for run in runs]
+        flat = [mean(run[k] for run in runs) for k in range(len(runs[0]))]
+        rows.append(
+            {
+                "model": name,
+                "accuracy over all angles, %": f"{mean(over_angles):.2f}"
+                + (f" +- {stdev(over_angles):.2f}" if len(runs) > 1 else ""),
+                "best angle": f"{max(flat):.2f}",
+                "worst angle": f"{min(flat):.2f}",
+                "worst distance from the mean": f"{max(abs(a - mean(flat)) for a in flat):.2f}",
+            }
+        )
+    facts = environment("cpu")
+    print(", ".join(f"{name}: {value}" for name, value in facts.items()), markdown(rows), sep="\n\n")
+    if args.png is not None:
+        draw(curves, args.png)
+    if args.json is not None:
+        args.json.write_text(json.dumps({"environment": facts, "rows": rows, "curves": curves}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

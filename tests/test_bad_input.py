@@ -22,7 +22,13 @@ def test_unknown_keys_and_options(tmp_path: Path) -> None:
     line = fails("model=rotstn", cwd=tmp_path)
     assert "rotstn" in line
     assert "affine_stn" in line
-    assert "expected scalar or vector, got 'nonsense'" in fails("model.encoder.head=nonsense", cwd=tmp_path)
+    assert "expected scalar or vector, got 'nonsense'" in fails(
+        "model/encoder=cnn", "model.encoder.head=nonsense", cwd=tmp_path
+    )
+    assert "model.hypotheses=99: expected 1 to" in fails("model.hypotheses=99", cwd=tmp_path)
+    assert "model.hypotheses=2: this encoder regresses one angle" in fails(
+        "model/encoder=cnn", "model.hypotheses=2", cwd=tmp_path
+    )
     assert "task.optimizer" in fails("task.optimizer.lr=fast", cwd=tmp_path)
     assert "data/source=image_folder" in fails("data=image_pairs", "data.source=image_folder", cwd=tmp_path)
 

@@ -178,7 +178,7 @@ def test_tensorboard_serves_images_scalars_and_hparams(finished: Path) -> None:
             f"{address}data/plugin/hparams/experiment", data=b'{"experimentName": ""}',
             headers={"Content-Type": "application/json"})  # fmt: skip
         experiment = json.loads(urllib.request.urlopen(request, timeout=30).read())
-        assert {"model.encoder.head", "task.optimizer.lr", "model", "seed"} <= {
+        assert {"model.hypotheses", "task.optimizer.lr", "model", "seed"} <= {
             h["name"] for h in experiment["hparamInfos"]
         }
         assert "test/accuracy" in {m["name"]["tag"] for m in experiment["metricInfos"]}

@@ -20,9 +20,18 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize("name", ["rot_stn", "affine_stn", "cnn"])
-def test_a_run_leaves_everything(job, name: str) -> None:
-    metric, folder = job(f"model={name}")
+@pytest.mark.parametrize(
+    ("name", "options", "pictures"),
+    [
+        ("rot_stn", (), {"angle_posterior"}),
+        ("rot_stn", ("model.reference=learned",), {"angle_posterior", "learned_reference"}),
+        ("rot_stn", ("model/encoder=cnn",), {"learned_reference"}),
+        ("affine_stn", (), set()),
+        ("cnn", (), set()),
+    ],
+)
+def test_a_run_leaves_everything(job, name: str, options: tuple[str, ...], pictures: set[str]) -> None:
+    metric, folder = job(f"model={name}", *options)
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["test/accuracy"] == metric
     table = rows(folder / "predictions.csv")
@@ -39,7 +48,7 @@ def test_a_run_leaves_everything(job, name: str) -> None:
 
     expected = {"alignment", "confusion", "accuracy_by_angle"}
     expected |= {"angle_error", "angle_polar"} if name != "cnn" else set()
-    expected |= {"learned_reference", "angle_posterior"} if name == "rot_stn" else set()
+    expected |= pictures
     for part in ("epoch_000", "test"):
         pictures = {p.stem: Image.open(p) for p in (folder / "pictures" / part).iterdir()}
         assert pictures.keys() == expected

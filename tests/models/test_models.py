@@ -185,7 +185,7 @@ def test_hypotheses_of_little_weight_are_not_looked_at() -> None:
 
 
 def test_the_learned_reference_is_one_for_all_images() -> None:
-    built = model("rot_stn")
+    built = model("rot_stn", "model.reference=learned")
     with torch.no_grad():
         built.reference.normal_()
     reference = built(torch.rand(5, 1, 28, 28), None).reference
@@ -199,7 +199,9 @@ def test_reference_and_data_must_agree() -> None:
         model("rot_stn")(image, image)
     with pytest.raises(InputError, match=r"model\.reference=learned"):
         model("rot_stn", "model.reference=batch")(image, None)
-    with pytest.raises(ValueError, match="expected learned or batch, got 'upright'"):
+    with pytest.raises(ValueError, match="expected features, learned or batch, got 'upright'"):
         RotSTN(CNNEncoder(1, "vector"), None, 1, None, "upright", (1, 28, 28))
+    with pytest.raises(InputError, match=r"set model\.reference=learned"):
+        RotSTN(CNNEncoder(1, "vector"), None, 1, None, "features", (1, 28, 28))
     with pytest.raises(ValueError, match="expected scalar or vector, got 'bins'"):
         CNNEncoder(1, "bins")

@@ -80,6 +80,18 @@ def test_one_reference_serves_all_or_each_its_own() -> None:
     torch.testing.assert_close(one.log_posterior, each.log_posterior)
 
 
+def test_features_are_a_reference_as_well() -> None:
+    """Those of a picture align as the picture does, by any size of picture."""
+    encoder = PolarEncoder(1, width=8, radii=8, angles=16, blur=0.8).eval()
+    picture = torch.rand(1, 1, 20, 20)
+    features = encoder.features(to_polar(picture, 8, 16, 0.8, halo=4)).flatten(1, 2)
+    assert features.shape[1:] == encoder.feature_shape
+    image = torch.rand(5, 1, 20, 20)
+    expected = encoder(image, picture, 2).log_posterior
+    torch.testing.assert_close(encoder(image, 3 * features, 2).log_posterior, expected, atol=1e-5, rtol=0)
+    assert encoder(torch.rand(2, 1, 31, 45), features, 2).angle.shape == (2, 2)
+
+
 def test_a_blank_picture_has_an_angle_and_a_gradient() -> None:
     encoder = PolarEncoder(1, width=8, radii=8, angles=16, blur=0.8)
     image = torch.zeros(4, 1, 28, 28, requires_grad=True)

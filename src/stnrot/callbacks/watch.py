@@ -84,7 +84,7 @@ class Watch(Collect):
             if rows.angle is not None:
                 drawn["accuracy_by_angle"] = figures.accuracy_by_angle(rows.angle, rows.label == rows.predicted)
         reference = getattr(task.model, "reference", None)
-        if isinstance(reference, Tensor):
+        if isinstance(reference, Tensor) and reference.ndim == 4:
             drawn["learned_reference"] = _stretched(reference)
         self._write(trainer, part, drawn, error)
 

@@ -18,9 +18,9 @@ def to_polar(
     the right: turning a picture by `2 pi k / angles` moves column j to column j + k, also in one that is not square.
 
     A value is the sum over all pixels, `sum_q image[q] exp(-|p - q|^2 / 2 s^2) / (2 pi s^2)`, black outside. A Gaussian
-    is round and, from about s = 0.8 pixels on, hides where the pixels lie: what is left of their frequency is
-    `exp(-2 pi^2 s^2)`, 3e-6. Bilinear sampling is sharper along the axes than across and leaves a per cent: enough for a
-    network to read off how a picture is turned against its pixels instead of what it shows.
+    is round and, from about s = 0.8 pixels on, hides where the pixels lie: of their frequency `exp(-2 pi^2 s^2)` is
+    left, 3e-6. Bilinear sampling leaves a per cent, and differs along the axes and across: enough for a network to read
+    off how a picture is turned against its pixels instead of what it shows.
 
     A picture much finer than the circles is first made smaller, with antialiasing.
 

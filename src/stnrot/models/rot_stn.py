@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -35,8 +36,9 @@ class RotSTN(nn.Module):
         hypotheses: K, how many angles the encoder is to offer.
         augment: deforms what the classifier sees in training, in one sampling with the alignment: the encoder
             needs no deformed pictures, and a picture sampled once more would be another kind of picture.
-        reference: `learned` holds one canonical picture as a parameter, the same for every image, so it
-            can carry neither label nor pose; `batch` takes the reference of each pair.
+        reference: `features` holds what the encoder would make of one canonical picture as a parameter, the same for
+            every image, so it can carry neither label nor pose; `learned` holds the picture itself; `batch` takes
+            the reference of each pair.
         image_shape: channels, height and width of the learned reference.
     """
 
@@ -50,22 +52,27 @@ class RotSTN(nn.Module):
         image_shape: Sequence[int],
     ) -> None:
         super().__init__()
-        if reference not in ("learned", "batch"):
-            raise ValueError(f"reference: expected learned or batch, got {reference!r}")
+        if reference not in ("features", "learned", "batch"):
+            raise ValueError(f"reference: expected features, learned or batch, got {reference!r}")
+        if reference == "features" and not hasattr(encoder, "feature_shape"):
+            raise InputError("model.reference=features: this encoder takes pictures, set model.reference=learned")
         self.encoder, self.classifier = encoder, classifier
         self.hypotheses, self.augment = hypotheses, augment
-        self.reference = nn.Parameter(0.1 * torch.randn(1, *image_shape)) if reference == "learned" else None
+        shape: Any = encoder.feature_shape if reference == "features" else image_shape
+        self.reference = None if reference == "batch" else nn.Parameter(0.1 * torch.randn(1, *shape))
         self.aligns_to_batch = self.reference is None
 
     def orient(
         self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "B C H W"] | None
-    ) -> tuple[Orientation, Float[Tensor, "R C H W"]]:
-        """Return the encoder's hypotheses and the reference that they line the image up with."""
+    ) -> tuple[Orientation, Float[Tensor, "B C H W"] | None]:
+        """Return the encoder's hypotheses and the picture, if it is one, that they line the image up with."""
         if self.reference is not None:
             if reference is not None:
                 raise InputError("the data gives a reference with each image: set model.reference=batch")
-            reference = self.reference
-        elif reference is None:
+            held: Tensor = self.reference
+            orientation = self.encoder(image, held, self.hypotheses)
+            return orientation, held.expand_as(image) if held.ndim == 4 else None
+        if reference is None:
             raise InputError(
                 "model.reference=batch, but the data gives no reference: set model.reference=learned, "
                 "or train on pairs with data=image_pairs"
@@ -74,8 +81,7 @@ class RotSTN(nn.Module):
 
     def forward(self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "B C H W"] | None) -> Prediction:
         """Line the image up with the reference; classify the mixture over the encoder's hypotheses."""
-        orientation, reference = self.orient(image, reference)
-        shown = reference.expand_as(image)
+        orientation, shown = self.orient(image, reference)
         if self.classifier is None:
             return Prediction(orientation, rotate(image, orientation.angle[:, 0]), shown, None)
 

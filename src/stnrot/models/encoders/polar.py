@@ -20,9 +20,9 @@ class PolarEncoder(nn.Module):
     r"""Correlate image and reference over the angle, as features on a polar grid.
 
     Both pictures are sampled where a rotation is a circular shift and go through the same small CNN, which
-    commutes with that shift. With their features f and g, of unit norm over the R radii, channels and A directions,
+    commutes with that shift. With their features f and g, of unit norm over the D radii and channels and A directions,
 
-        score(s) = scale * sum_{radius, channel, a} f(a) g(a + s),   posterior = softmax(score),
+        score(s) = scale * sum_{d, a} f(d, a) g(d, a + s),   posterior = softmax(score),
 
     computed for all A shifts at once by FFT: the shift that lines the features up is the angle that lines the pictures
     up. Turning the image by t moves the posterior by t, exactly but for resampling. The hypotheses are the posterior's
@@ -58,20 +58,32 @@ class PolarEncoder(nn.Module):
             ]
             layers += [nn.AvgPool2d((pool, 1))] if pool > 1 else []
         self.features = nn.Sequential(*layers, nn.Conv2d(width, width, 3, padding=(1, 0)))
+        self.feature_shape = (width * radii // 4, angles)
         self.log_scale = nn.Parameter(torch.tensor(math.log(ENERGY)))
 
     def forward(
-        self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "R C H W"], hypotheses: int
+        self,
+        image: Float[Tensor, "B C H W"],
+        reference: Float[Tensor, "R C H W"] | Float[Tensor, "R D A"],
+        hypotheses: int,
     ) -> Orientation:
-        """Return the hypotheses and the posterior; one reference serves all images, or each has its own."""
+        """Return the hypotheses and the posterior; one reference serves all images, or each has its own.
+
+        The reference is a picture or, with three dimensions, features as the CNN would make them of one.
+        """
         if not 1 <= hypotheses <= self.angles:
             raise InputError(f"model.hypotheses={hypotheses}: expected 1 to model.encoder.angles={self.angles}")
-        polar = torch.cat([to_polar(x, self.radii, self.angles, self.blur, HALO) for x in (image, reference)])
+        pictures = (image, reference) if reference.ndim == 4 else (image,)
+        polar = torch.cat([to_polar(x, self.radii, self.angles, self.blur, HALO) for x in pictures])
         features = self.features(polar.contiguous(memory_format=torch.channels_last)).flatten(1, 2)
         with torch.autocast(image.device.type, enabled=False):
-            unit = F.normalize(features.to(self.log_scale.dtype).flatten(1), dim=1).view_as(features)
-            spectrum = torch.fft.rfft(unit)
-            turned, target = spectrum[: len(image)], spectrum[len(image) :]
+            features = features.to(self.log_scale.dtype)
+            target = features[len(image) :] if reference.ndim == 4 else reference
+            turned, target = (torch.fft.rfft(_unit(x)) for x in (features[: len(image)], target))
             score = torch.fft.irfft((turned.conj() * target).sum(1), n=self.angles) * self.log_scale.exp()
             angle, log_weight = circular_peaks(score, hypotheses, REACH)
         return Orientation(angle, log_weight, score.log_softmax(-1))
+
+
+def _unit(features: Float[Tensor, "N D A"]) -> Float[Tensor, "N D A"]:
+    return F.normalize(features.flatten(1), dim=1).view_as(features)

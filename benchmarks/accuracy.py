@@ -58,20 +58,24 @@ FEW = (100, 300, 1000, 3000)
 Rows = dict[str, list[str]]
 EXPERIMENTS: dict[str, tuple[str, Rows]] = {  # name of a table: experiment, rows
     "rotated_digits": ("rotated_digits", MODELS | UNLABELLED),
-    "mnist_rot": ("mnist_rot", STORED_TURNED | UNLABELLED),
+    "mnist_rot": (
+        "mnist_rot",
+        STORED_TURNED
+        | {name: ["model.encoder.blur=0.3", *options] for name, options in ({POLAR: []} | UNLABELLED).items()},
+    ),
     "mnist_r90": ("mnist_r90", MODELS),
     **{
         f"few_labels_{n}": (
             "few_labels",
             {
-                name: [*STORED_TURNED[name], f"data.n_train={n}", f"data.repeats={96_000 // n}"]
+                name: [*STORED_TURNED[name], f"data.n_train={n}", f"data.repeats={48_000 // n}"]
                 for name in (POLAR, "cnn")
             },
         )
         for n in FEW
     },
     "upright_angle": ("upright_angle", {name: MODELS[name] for name in (POLAR, "rot_stn, encoder=cnn")}),
-    "upright_only": ("upright_only", MODELS),
+    "upright_only": ("upright_only", MODELS | {POLAR: ["model.reference=learned"]}),
 }
 
 

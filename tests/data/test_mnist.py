@@ -1,4 +1,5 @@
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from stnrot.data.mnist import mnist, mnist_pooled
 from stnrot.errors import InputError
 
 
-@pytest.mark.parametrize("source", [mnist, mnist_pooled])
+@pytest.mark.parametrize("source", [mnist, partial(mnist_pooled, fit_validation=False)])
 def test_missing_without_a_network_names_the_way_out(source, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/"])
     with pytest.raises(InputError, match=r"data\.root=.*could not be downloaded.*data=rotated_digits"):
@@ -25,8 +26,12 @@ def test_protocols_on_the_real_set() -> None:
     assert torch.equal(splits.test.image[:, 0], official.data)
     assert torch.equal(splits.test.label, official.targets)
 
-    pooled = mnist_pooled(root, 0)
+    pooled = mnist_pooled(root, 0, fit_validation=False)
     parts = (pooled.train, pooled.val, pooled.test)
     assert [len(p) for p in parts] == [10_000, 2_000, 50_000]
     seen = [bytes(p) for part in parts for p in part.image.flatten(1).numpy()]
     assert len(set(seen)) > 61_990  # the 70,000 hold a few identical pictures
+
+    whole = mnist_pooled(root, 0, fit_validation=True)
+    assert torch.equal(whole.train.image, torch.cat((pooled.train.image, pooled.val.image)))
+    assert torch.equal(whole.test.image, pooled.test.image)

@@ -9,8 +9,9 @@ minutes in the tables.
 
 Equal budgets: in one experiment all models have the same data, classifier, optimizer, epochs and seeds, and deform
 training pictures by the same amounts: the rotation transformer behind its encoder (`model.augment`), the others before
-(`data.augment`). Where pictures are stored turned, the baselines are also shown them turned further, which the polar
-encoder does not need. Each run tests, once, the checkpoint that was best on the validation set.
+(`data.augment`). Where pictures are stored turned, the baselines are shown them turned further, by any angle, which the
+polar encoder does not need, but not deformed, which made them worse: 2.94 % error of the CNN on mnist_rot's validation
+pictures for 2.54. Each run tests once, the checkpoint that its experiment says.
 """
 
 import argparse
@@ -35,16 +36,17 @@ MODELS = {
     "affine_stn": ["model=affine_stn", "data/augment=deform"],
     "cnn": ["model=cnn", "data/augment=deform"],
 }
-TURN = ["data/augment=deform", "data.augment.turn_deg=180"]
 STORED_TURNED = {
     POLAR: [],
-    "rot_stn, encoder=cnn": [
-        "model/encoder=cnn",
-        *TURN,
-        *(f"data.augment.{s}=0" for s in ("stretch", "shift", "elastic")),
-    ],
-    "affine_stn": ["model=affine_stn", *TURN],
-    "cnn": ["model=cnn", *TURN],
+    **{
+        name: [model, "data/augment=deform", "data.augment.turn_deg=180"]
+        + [f"data.augment.{kind}=0" for kind in ("stretch", "shift", "elastic")]
+        for name, model in (
+            ("rot_stn, encoder=cnn", "model/encoder=cnn"),
+            ("affine_stn", "model=affine_stn"),
+            ("cnn", "model=cnn"),
+        )
+    },
 }
 UNLABELLED = {
     "rot_stn, no angle labels": ["task.angle_weight=0"],

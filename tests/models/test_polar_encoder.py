@@ -36,7 +36,7 @@ def test_turning_the_input_moves_the_prediction(shape: tuple[int, int, int]) -> 
     pictures = turned_photographs(shape, degrees)
     for seed in range(3):
         torch.manual_seed(seed)
-        encoder = PolarEncoder(shape[0], width=32, radii=16, angles=64, blur=0.8).eval()
+        encoder = PolarEncoder(shape[0], width=32, radii=16, angles=64, blur=0.8, dropout=0.2).eval()
         with torch.no_grad():
             angle = encoder(pictures, pictures[:1], 1).angle[:, 0]
         error = wrap(angle + torch.from_numpy(degrees).deg2rad()).abs().rad2deg()
@@ -49,7 +49,7 @@ def test_turning_the_input_moves_the_prediction(shape: tuple[int, int, int]) -> 
 def test_quarter_turns_are_followed_exactly(size: int) -> None:
     """torch.rot90 does not resample, so nothing is left to be off by."""
     image = torch.rand(4, 3, size, size)
-    encoder = PolarEncoder(3, width=16, radii=16, angles=64, blur=0.8).eval()
+    encoder = PolarEncoder(3, width=16, radii=16, angles=64, blur=0.8, dropout=0.2).eval()
     reference = torch.rand(1, 3, size, size)
     here = encoder(image, reference, 3)
     for quarters in (1, 2, 3):
@@ -61,7 +61,7 @@ def test_quarter_turns_are_followed_exactly(size: int) -> None:
 
 def test_the_posterior_is_the_correlation_of_the_features() -> None:
     """Against sums over rolled arrays in numpy."""
-    encoder = PolarEncoder(1, width=8, radii=8, angles=20, blur=0.8).double().eval()
+    encoder = PolarEncoder(1, width=8, radii=8, angles=20, blur=0.8, dropout=0.2).double().eval()
     image, reference = torch.rand(2, 3, 1, 28, 28, dtype=torch.float64).unbind()
     with torch.no_grad():
         log_posterior = encoder(image, reference, 1).log_posterior.numpy()
@@ -74,7 +74,7 @@ def test_the_posterior_is_the_correlation_of_the_features() -> None:
 
 
 def test_one_reference_serves_all_or_each_its_own() -> None:
-    encoder = PolarEncoder(1, width=8, radii=8, angles=16, blur=0.8).eval()
+    encoder = PolarEncoder(1, width=8, radii=8, angles=16, blur=0.8, dropout=0.2).eval()
     image, reference = torch.rand(5, 1, 20, 20), torch.rand(1, 1, 20, 20)
     one, each = encoder(image, reference, 2), encoder(image, reference.expand(5, -1, -1, -1), 2)
     torch.testing.assert_close(one.log_posterior, each.log_posterior)
@@ -82,7 +82,7 @@ def test_one_reference_serves_all_or_each_its_own() -> None:
 
 def test_features_are_a_reference_as_well() -> None:
     """Those of a picture align as the picture does, by any size of picture."""
-    encoder = PolarEncoder(1, width=8, radii=8, angles=16, blur=0.8).eval()
+    encoder = PolarEncoder(1, width=8, radii=8, angles=16, blur=0.8, dropout=0.2).eval()
     picture = torch.rand(1, 1, 20, 20)
     features = encoder.features(to_polar(picture, 8, 16, 0.8, halo=4)).flatten(1, 2)
     assert features.shape[1:] == encoder.feature_shape
@@ -93,7 +93,7 @@ def test_features_are_a_reference_as_well() -> None:
 
 
 def test_a_blank_picture_has_an_angle_and_a_gradient() -> None:
-    encoder = PolarEncoder(1, width=8, radii=8, angles=16, blur=0.8)
+    encoder = PolarEncoder(1, width=8, radii=8, angles=16, blur=0.8, dropout=0.2)
     image = torch.zeros(4, 1, 28, 28, requires_grad=True)
     orientation = encoder(image, torch.rand(1, 1, 28, 28), 3)
     assert orientation.angle.isfinite().all()
@@ -108,8 +108,10 @@ def test_a_blank_picture_has_an_angle_and_a_gradient() -> None:
 
 def test_options_that_cannot_be() -> None:
     with pytest.raises(InputError, match=r"model\.encoder\.radii=10: expected a multiple of 4"):
-        PolarEncoder(1, width=8, radii=10, angles=16, blur=0.8)
+        PolarEncoder(1, width=8, radii=10, angles=16, blur=0.8, dropout=0.2)
     with pytest.raises(InputError, match=r"model\.hypotheses=17: expected 1 to model\.encoder\.angles=16"):
-        PolarEncoder(1, width=8, radii=8, angles=16, blur=0.8)(torch.rand(1, 1, 9, 9), torch.rand(1, 1, 9, 9), 17)
+        PolarEncoder(1, width=8, radii=8, angles=16, blur=0.8, dropout=0.2)(
+            torch.rand(1, 1, 9, 9), torch.rand(1, 1, 9, 9), 17
+        )
     with pytest.raises(InputError, match=r"model\.encoder\.blur=0: expected a positive number"):
-        PolarEncoder(1, width=8, radii=8, angles=16, blur=0)
+        PolarEncoder(1, width=8, radii=8, angles=16, blur=0, dropout=0)

@@ -37,12 +37,13 @@ class PolarEncoder(nn.Module):
         radii: circles of the polar grid, a multiple of 4.
         angles: A, its directions.
         blur: standard deviation of the Gaussian, in pixels.
+        dropout: probability of leaving out a whole channel of the features, in training.
 
     Source of the principle: E. De Castro and C. Morandi, Registration of translated and rotated images
     using finite Fourier transforms, 1987; here the features are learned.
     """
 
-    def __init__(self, channels: int, width: int, radii: int, angles: int, blur: float) -> None:
+    def __init__(self, channels: int, width: int, radii: int, angles: int, blur: float, dropout: float) -> None:
         super().__init__()
         if radii % 4 or radii < 4:
             raise InputError(f"model.encoder.radii={radii}: expected a multiple of 4")
@@ -57,7 +58,7 @@ class PolarEncoder(nn.Module):
                 nn.ReLU(inplace=True),
             ]
             layers += [nn.AvgPool2d((pool, 1))] if pool > 1 else []
-        self.features = nn.Sequential(*layers, nn.Conv2d(width, width, 3, padding=(1, 0)))
+        self.features = nn.Sequential(*layers, nn.Conv2d(width, width, 3, padding=(1, 0)), nn.Dropout2d(dropout))
         self.feature_shape = (width * radii // 4, angles)
         self.log_scale = nn.Parameter(torch.tensor(math.log(ENERGY)))
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -237,3 +238,16 @@ def test_options_compose() -> None:
             assert composed("train", f"experiment={experiment.stem}", *options).model.classifier.width == 32
     for trainer in ("auto", "cpu", "gpu", "ddp"):
         assert composed("train", f"trainer={trainer}").trainer.precision == "auto"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", sorted((ROOT / "configs" / "experiment").iterdir()), ids=lambda file: file.stem)
+def test_the_command_in_the_header_of_every_experiment_runs(job, file: Path) -> None:
+    (line,) = (line for line in file.read_text().splitlines() if line.startswith("# python train.py "))
+    options = line.removeprefix("# python train.py ").replace(
+        "data.root=data", f"data.root={os.environ['STNROT_MNIST']}"
+    )
+    metric, folder = job(*options.split(), "debug=one_batch")
+    assert 0 <= metric <= 1
+    assert (folder / "checkpoints" / "best.ckpt").is_file()
+    assert Image.open(folder / "pictures" / "test" / "alignment.png").size[0] > 100

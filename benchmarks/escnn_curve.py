@@ -1,0 +1,179 @@
+"""Error against training time on rotated MNIST, beside escnn: equal minutes, pictures, loop and machine.
+
+    pip install escnn "numpy<2"        # compiles py3nj, for which it needs gfortran
+    python benchmarks/escnn_curve.py --root data [--minutes 2 8 30] [--png PATH] [--json PATH]
+
+trains each network for so many minutes on the 12,000 pictures of `experiment=mnist_rot` in a plain loop: AdamW, with
+the learning rate's one cycle laid over the time and not over steps, so that whoever is slower takes fewer. Then tests
+it, once, on the whole 50,000. Nothing else should run meanwhile. Without escnn its rows are left out.
+
+The steerable network (M. Weiler and G. Cesa, General E(2)-Equivariant Steerable CNNs, 2019) commutes with turns by
+multiples of 45 degrees. Its training pictures are turned further, by any angle. `--widths` chooses its size, in
+fields of the first layer, for each time.
+"""
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from matplotlib.figure import Figure
+from omegaconf import DictConfig
+from timing import environment, markdown  # type: ignore[import-not-found]
+from torch import Tensor, nn
+from train import CONFIGS, built, stnrot_batches  # type: ignore[import-not-found]
+
+from stnrot.data.draws import Split
+from stnrot.data.image_data import ImageData
+from stnrot.hardware import auto_precision
+from stnrot.models.cnn import CNN
+from stnrot.tasks.register import Register
+
+try:
+    from escnn import gspaces
+    from escnn import nn as steerable
+except ImportError:
+    steerable = None
+
+SIDE = 29  # odd, so that strides keep the centre
+WARM_UP = 0.2
+EVALUATED = 500
+TURNED_FURTHER = ["data/augment=deform", "data.augment.turn_deg=180"] + [
+    f"data.augment.{kind}=0" for kind in ("stretch", "shift", "elastic")
+]
+
+
+class SteerableCNN(nn.Module):
+    """A CNN of regular fields of C8, pooled over the group and the picture, with one linear layer."""
+
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__()
+        group = gspaces.rot2dOnR2(8)
+        fields = self.given = steerable.FieldType(group, [group.trivial_repr])
+        layers: list[nn.Module] = [steerable.MaskModule(fields, SIDE, margin=1)]
+        for multiple, kernel, pools in ((1, 5, True), (2, 5, False), (2, 5, True), (4, 5, False)):
+            wide = steerable.FieldType(group, multiple * width * [group.regular_repr])
+            layers += [
+                steerable.R2Conv(fields, wide, kernel, padding=kernel // 2, bias=False),
+                steerable.InnerBatchNorm(wide),
+                steerable.ReLU(wide, inplace=True),
+            ]
+            layers += [steerable.PointwiseAvgPoolAntialiased(wide, sigma=0.66, stride=2)] if pools else []
+            fields = wide
+        self.stack = steerable.SequentialModule(*layers, steerable.GroupPooling(fields))
+        self.linear = nn.Linear(4 * width, classes)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return logits."""
+        odd = nn.functional.pad(image, (0, SIDE - image.shape[-1], 0, SIDE - image.shape[-2]))
+        pooled = self.stack(steerable.GeometricTensor(odd, self.given)).tensor.amax((2, 3))
+        with torch.autocast(image.device.type, enabled=False):
+            return self.linear(pooled.float())
+
+
+def configuration(root: Path, overrides: list[str]) -> DictConfig:
+    """Return that of `experiment=mnist_rot`, with a learning rate that the loop sets."""
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return compose("train", ["experiment=mnist_rot", f"data.root={root}", "task.scheduler=null", *overrides])
+
+
+def train(task: Register, batches: Iterator[Any], seconds: float, bf16: bool) -> int:
+    """Train for so long; return the number of steps."""
+    task.train()
+    optimizer = task.configure_optimizers()
+    peak = optimizer.param_groups[0]["lr"]
+    start, steps = time.perf_counter(), 0
+    while (done := (time.perf_counter() - start) / seconds) < 1:
+        rise = min(1.0, done / WARM_UP)
+        fall = max(0.0, (done - WARM_UP) / (1 - WARM_UP))
+        for group in optimizer.param_groups:
+            group["lr"] = peak * rise * (1 + math.cos(math.pi * fall)) / 2
+        batch = next(batches)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            terms = task.losses(task(batch), batch).values()
+            loss = torch.stack([weight * term for weight, term in terms]).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(task.parameters(), 10.0)
+        optimizer.step()
+        steps += 1
+    return steps
+
+
+def error(task: Register, data: ImageData, split: Split, bf16: bool) -> float:
+    """Return the share of wrong classes, in percent."""
+    task.eval()
+    wrong = count = 0
+    part = (data.splits.train, data.splits.val, data.splits.test)[split]
+    for raw in data._loader(part, torch.arange(len(part)).split(EVALUATED)):
+        batch = data.view(raw, split)
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            wrong += int((task(batch).log_probability.argmax(1) != batch.label).sum())
+        count += len(batch.label)
+    return 100 * wrong / count
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Draw error against minutes, both logarithmic."""
+    figure = Figure(figsize=(5.2, 3.8), dpi=120, layout="tight")
+    axes = figure.add_subplot(xlabel="minutes of training", ylabel="test error, %", xscale="log", yscale="log")
+    for name in dict.fromkeys(row["network"] for row in rows):
+        found = [(row["minutes"], row["error, %"]) for row in rows if row["network"] == name]
+        axes.plot(*zip(*found, strict=True), "o-", label=name)
+    minutes = sorted({row["minutes"] for row in rows})
+    axes.set_xticks(minutes, [f"{m:g}" for m in minutes])
+    axes.grid(alpha=0.3, which="both")
+    axes.legend()
+    figure.savefig(path)
+
+
+def main() -> None:
+    """Train, test and report."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--root", type=Path, default=Path("data"), help="the folder of MNIST")
+    options.add_argument("--minutes", type=float, nargs="+", default=[2, 8, 30])
+    options.add_argument("--widths", type=int, nargs="+", default=[4, 4, 8], help="of escnn's network, for each time")
+    options.add_argument("--networks", nargs="+", default=["stnrot", "escnn C8"] if steerable else ["stnrot"])
+    options.add_argument("--validate", action="store_true", help="leave the 2,000 out, and judge by them")
+    options.add_argument("--png", type=Path)
+    options.add_argument("--json", type=Path)
+    args = options.parse_args()
+    bf16 = auto_precision("cpu") == "bf16-mixed"
+    split = Split.VAL if args.validate else Split.TEST
+    rows: list[dict[str, Any]] = []
+    for minutes, width in zip(args.minutes, args.widths, strict=True):
+        for name in args.networks:
+            torch.manual_seed(1)
+            ours = name == "stnrot"
+            overrides = ["model.encoder.blur=0.3"] if ours else ["model=cnn", *TURNED_FURTHER]
+            cfg = configuration(args.root, [*overrides, f"data.source.fit_validation={not args.validate}"])
+            data: ImageData = instantiate(cfg.data, _convert_="all")
+            cfg.images = data.facts()
+            task = built(cfg, "cpu") if ours else instantiate(cfg.task, model=CNN(SteerableCNN(width, 10)))
+            steps = train(task, stnrot_batches(data, "cpu"), 60 * minutes, bf16)
+            rows.append(
+                {
+                    "network": name,
+                    "minutes": minutes,
+                    "error, %": error(task, data, split, bf16),
+                    "images/s": steps * cfg.data.batch_size / (60 * minutes),
+                    "parameters": f"{sum(p.numel() for p in task.parameters()):,}",
+                }
+            )
+            print(rows[-1], flush=True)
+    facts = environment("cpu") | {"split": split.name.lower()}
+    print(", ".join(f"{key}: {value}" for key, value in facts.items()), markdown(rows), sep="\n\n")
+    if args.png is not None:
+        draw(rows, args.png)
+    if args.json is not None:
+        args.json.write_text(json.dumps({"environment": facts, "rows": rows}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

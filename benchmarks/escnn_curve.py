@@ -27,13 +27,13 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from timing import environment, markdown  # type: ignore[import-not-found]
 from torch import Tensor, nn
-from train import CONFIGS, built, stnrot_batches  # type: ignore[import-not-found]
 
 from stnrot.data.draws import Split
 from stnrot.data.image_data import ImageData
 from stnrot.hardware import auto_precision
 from stnrot.models.cnn import CNN
 from stnrot.tasks.register import Register
+from train import CONFIGS, built, stnrot_batches  # type: ignore[import-not-found]
 
 try:
     from escnn import gspaces

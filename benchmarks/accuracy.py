@@ -56,14 +56,14 @@ UNLABELLED = {
         "task.photometric_weight=1",
     ],
 }
+SHARP = "model.encoder.blur=0.3"
 FEW = (100, 300, 1000, 3000)
 Rows = dict[str, list[str]]
 EXPERIMENTS: dict[str, tuple[str, Rows]] = {  # name of a table: experiment, rows
     "rotated_digits": ("rotated_digits", MODELS | UNLABELLED),
     "mnist_rot": (
         "mnist_rot",
-        STORED_TURNED
-        | {name: ["model.encoder.blur=0.3", *options] for name, options in ({POLAR: []} | UNLABELLED).items()},
+        STORED_TURNED | {POLAR: [SHARP]} | {name: [SHARP, *options] for name, options in UNLABELLED.items()},
     ),
     "mnist_r90": ("mnist_r90", MODELS),
     **{

@@ -21,10 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from matplotlib.figure import Figure
-from omegaconf import DictConfig
+from plain_loop import built, composed, stepper, training_batches  # type: ignore[import-not-found]
 from timing import environment, markdown  # type: ignore[import-not-found]
 from torch import Tensor, nn
 
@@ -33,10 +32,9 @@ from stnrot.data.image_data import ImageData
 from stnrot.hardware import auto_precision
 from stnrot.models.cnn import CNN
 from stnrot.tasks.register import Register
-from train import CONFIGS, built, stnrot_batches  # type: ignore[import-not-found]
 
 try:
-    from escnn import gspaces
+    from escnn import gspaces  # type: ignore[import-not-found]
     from escnn import nn as steerable
 except ImportError:
     steerable = None
@@ -77,16 +75,11 @@ class SteerableCNN(nn.Module):
             return self.linear(pooled.float())
 
 
-def configuration(root: Path, overrides: list[str]) -> DictConfig:
-    """Return that of `experiment=mnist_rot`, with a learning rate that the loop sets."""
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose("train", ["experiment=mnist_rot", f"data.root={root}", "task.scheduler=null", *overrides])
-
-
 def train(task: Register, batches: Iterator[Any], seconds: float, bf16: bool) -> int:
     """Train for so long; return the number of steps."""
     task.train()
     optimizer = task.configure_optimizers()
+    step = stepper(task, optimizer, "cpu", bf16)
     peak = optimizer.param_groups[0]["lr"]
     start, steps = time.perf_counter(), 0
     while (done := (time.perf_counter() - start) / seconds) < 1:
@@ -94,14 +87,7 @@ def train(task: Register, batches: Iterator[Any], seconds: float, bf16: bool) ->
         fall = max(0.0, (done - WARM_UP) / (1 - WARM_UP))
         for group in optimizer.param_groups:
             group["lr"] = peak * rise * (1 + math.cos(math.pi * fall)) / 2
-        batch = next(batches)
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            terms = task.losses(task(batch), batch).values()
-            loss = torch.stack([weight * term for weight, term in terms]).sum()
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(task.parameters(), 10.0)
-        optimizer.step()
+        step(next(batches))
         steps += 1
     return steps
 
@@ -115,7 +101,7 @@ def error(task: Register, data: ImageData, split: Split, bf16: bool) -> float:
         batch = data.view(raw, split)
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             wrong += int((task(batch).log_probability.argmax(1) != batch.label).sum())
-        count += len(batch.label)
+        count += len(batch.image)
     return 100 * wrong / count
 
 
@@ -152,11 +138,10 @@ def main() -> None:
             torch.manual_seed(1)
             ours = name == "stnrot"
             overrides = ["model.encoder.blur=0.3"] if ours else ["model=cnn", *TURNED_FURTHER]
-            cfg = configuration(args.root, [*overrides, f"data.source.fit_validation={not args.validate}"])
-            data: ImageData = instantiate(cfg.data, _convert_="all")
-            cfg.images = data.facts()
+            overrides += ["experiment=mnist_rot", f"data.root={args.root}"]
+            data, cfg = composed(*overrides, f"data.source.fit_validation={not args.validate}")
             task = built(cfg, "cpu") if ours else instantiate(cfg.task, model=CNN(SteerableCNN(width, 10)))
-            steps = train(task, stnrot_batches(data, "cpu"), 60 * minutes, bf16)
+            steps = train(task, training_batches(data, "cpu"), 60 * minutes, bf16)
             rows.append(
                 {
                     "network": name,

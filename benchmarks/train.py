@@ -30,9 +30,8 @@ from statistics import median
 import torch
 import torch.nn.functional as F
 import torchvision.transforms.functional as TF
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from plain_loop import built, composed, stepper, training_batches  # type: ignore[import-not-found]
 from timing import environment, in_turn, markdown, parser, report, speedup  # type: ignore[import-not-found]
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -40,9 +39,6 @@ from torchvision.datasets import MNIST
 from torchvision.transforms import InterpolationMode, RandomRotation
 
 from stnrot.data.batch import Batch
-from stnrot.data.batches import TrainingBatches
-from stnrot.data.draws import Split
-from stnrot.data.image_data import ImageData
 from stnrot.geometry import rotation_theta
 from stnrot.hardware import auto_precision
 from stnrot.models.conv_regressor import PooledConv2d
@@ -50,7 +46,6 @@ from stnrot.models.records import Prediction
 from stnrot.models.rot_stn import RotSTN
 from stnrot.tasks.register import Register
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 BATCH = 128
 SETTLED = 300
 
@@ -121,33 +116,6 @@ def tutorial_batches(root: Path, workers: int, device: str) -> Iterator[Batch]:
             yield Batch(torch.arange(len(image)), image, None, angle, label)
 
 
-def stnrot_batches(data: ImageData, device: str) -> Iterator[Batch]:
-    """Yield batches without end as a `Trainer` would get them."""
-    train = data.splits.train
-    epoch = itertools.count().__next__
-    order = TrainingBatches(len(train), data.batch_size, data.repeats, data.seed, epoch, (0, 1))
-    loader = data._loader(train, order)
-    while True:
-        for raw in loader:
-            yield data.view(data.transfer_batch_to_device(raw, torch.device(device), 0), Split.TRAIN)
-
-
-def stepper(task: Register, device: str, bf16: bool) -> Callable[[Batch], None]:
-    """Return the function that takes one training step on a batch."""
-    optimizer = task.configure_optimizers()
-
-    def step(batch: Batch) -> None:
-        with torch.autocast(device, torch.bfloat16, enabled=bf16):
-            terms = task.losses(task(batch), batch).values()
-            loss = torch.stack([weight * term for weight, term in terms]).sum()
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(task.parameters(), 1.0)
-        optimizer.step()
-
-    return step
-
-
 def fed(step: Callable[[Batch], None], batches: Iterator[Batch]) -> Callable[[], None]:
     """Return the function that takes one step on the next batch."""
     return lambda: step(next(batches))
@@ -171,13 +139,14 @@ def main() -> None:
     precision = auto_precision(device)
 
     torch.manual_seed(0)
-    data, cfg = composed(args.root, ["model/encoder=cnn", "model/augment=null"])
+    data, cfg = composed(*turned_mnist(args.root), "model/encoder=cnn", "model/augment=null")
     ours: Register = built(cfg, device)
     tutorial: Register = instantiate(cfg.task, model=instantiate(cfg.model, _target_=TutorialSTN)).to(device)
     tutorial = as_in_a_tutorial(tutorial)
-    step, tutorial_step = stepper(ours, device, precision == "bf16-mixed"), stepper(tutorial, device, False)
+    step = stepper(ours, ours.configure_optimizers(), device, precision == "bf16-mixed")
+    tutorial_step = stepper(tutorial, tutorial.configure_optimizers(), device, False)
 
-    batches = stnrot_batches(data, device)
+    batches = training_batches(data, device)
     batch = next(batches)
     for _ in range(20):  # away from the start, where every angle is zero
         step(next(batches))
@@ -212,27 +181,16 @@ def main() -> None:
     print("\n" + markdown(default_model(args.root, device, precision == "bf16-mixed", args.rounds)))
 
 
-def composed(root: Path, overrides: list[str]) -> tuple[ImageData, DictConfig]:
-    """Return turned MNIST and the configuration of a model for it."""
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        fixed = ["data=rotated_mnist", f"data.batch_size={BATCH}", f"data.root={root}", "task.scheduler=null"]
-        cfg = compose("train", [*fixed, *overrides])
-    data: ImageData = instantiate(cfg.data, _convert_="all")
-    cfg.images = data.facts()
-    return data, cfg
-
-
-def built(cfg: DictConfig, device: str) -> Register:
-    """Return the task, as train.py would have it."""
-    task: Register = instantiate(cfg.task, model=instantiate(cfg.model)).to(device)
-    return task.to(memory_format=torch.channels_last)
+def turned_mnist(root: Path) -> list[str]:
+    """Return the overrides that choose the pictures."""
+    return ["data=rotated_mnist", f"data.root={root}", f"data.batch_size={BATCH}"]
 
 
 def default_model(root: Path, device: str, bf16: bool, rounds: int) -> list[dict[str, str | float]]:
     """Train the default model for a while; time training and inference, the encoder apart."""
-    data, cfg = composed(root, [])
+    data, cfg = composed(*turned_mnist(root))
     task = built(cfg, device)
-    step, batches = stepper(task, device, bf16), stnrot_batches(data, device)
+    step, batches = stepper(task, task.configure_optimizers(), device, bf16), training_batches(data, device)
     for _ in range(SETTLED):
         step(next(batches))
     images = torch.cat([next(batches).image for _ in range(4)])
@@ -246,7 +204,7 @@ def default_model(root: Path, device: str, bf16: bool, rounds: int) -> list[dict
 
         return run
 
-    net: RotSTN = task.model  # type: ignore[assignment]
+    net: RotSTN = task.model
     methods = {
         "training, pictures and network": (fed(step, batches), BATCH),
         "inference": (infer(lambda: net(images, None)), len(images)),

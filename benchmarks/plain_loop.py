@@ -1,0 +1,61 @@
+"""What the benchmarks that train share: a task and its pictures as train.py would have them, in a loop of their own."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from torch import nn
+from torch.optim import Optimizer
+
+from stnrot.data.batch import Batch
+from stnrot.data.batches import TrainingBatches
+from stnrot.data.draws import Split
+from stnrot.data.image_data import ImageData
+from stnrot.tasks.register import Register
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+
+
+def composed(*overrides: str) -> tuple[ImageData, DictConfig]:
+    """Return the data and the configuration of a model for it; the learning rate is the loop's."""
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        cfg = compose("train", [*overrides, "task.scheduler=null"])
+    data: ImageData = instantiate(cfg.data, _convert_="all")
+    cfg.images = data.facts()
+    return data, cfg
+
+
+def built(cfg: DictConfig, device: str) -> Register:
+    """Return the task, as train.py would have it."""
+    task: Register = instantiate(cfg.task, model=instantiate(cfg.model)).to(device)
+    return task.to(memory_format=torch.channels_last)
+
+
+def training_batches(data: ImageData, device: str) -> Iterator[Batch]:
+    """Yield batches without end as a `Trainer` would get them."""
+    train = data.splits.train
+    epoch = itertools.count().__next__
+    order = TrainingBatches(len(train), data.batch_size, data.repeats, data.seed, epoch, (0, 1))
+    loader = data._loader(train, order)
+    while True:
+        for raw in loader:
+            yield data.view(data.transfer_batch_to_device(raw, torch.device(device), 0), Split.TRAIN)
+
+
+def stepper(task: Register, optimizer: Optimizer, device: str, bf16: bool) -> Callable[[Batch], None]:
+    """Return the function that takes one training step on a batch."""
+
+    def step(batch: Batch) -> None:
+        with torch.autocast(device, torch.bfloat16, enabled=bf16):
+            terms = task.losses(task(batch), batch).values()
+            loss = torch.stack([weight * term for weight, term in terms]).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(task.parameters(), 10.0)
+        optimizer.step()
+
+    return step

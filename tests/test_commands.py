@@ -156,7 +156,7 @@ def test_tensorboard_serves_images_scalars_and_hparams(finished: Path) -> None:
         tags = json.loads(get("plugin/images/tags"))
         (run,) = (name for name, found in tags.items() if "val/alignment" in found)
         assert {"val/confusion", "val/angle_error", "val/angle_polar", "val/accuracy_by_angle",
-                "val/learned_reference", "test/alignment"} <= tags[run].keys()  # fmt: skip
+                "val/angle_posterior", "test/alignment"} <= tags[run].keys()  # fmt: skip
         shown = json.loads(get("plugin/images/images", tag="val/alignment", run=run, sample="0"))
         assert len(shown) == 2  # one an epoch
         picture = get("plugin/images/individualImage", **dict(urllib.parse.parse_qsl(shown[0]["query"])))

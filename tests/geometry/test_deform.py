@@ -23,8 +23,11 @@ def ramp(height: int, width: int) -> torch.Tensor:
 
 
 def test_without_strength_it_is_the_turn() -> None:
-    image, angle = torch.rand(5, 2, 20, 30), torch.rand(5) * 6
-    torch.testing.assert_close(deform()(image, angle, torch.randn(5, NUMBERS)), rotate(image, angle), atol=1e-5, rtol=0)
+    image, angle, numbers = torch.rand(5, 2, 20, 30), torch.rand(5) * 6, torch.randn(5, NUMBERS)
+    torch.testing.assert_close(deform()(image, angle, numbers), rotate(image, angle), atol=1e-5, rtol=0)
+    further = deform(turn_deg=30)
+    both = rotate(image, angle + further.turn(numbers))
+    torch.testing.assert_close(further(image, angle, numbers), both, atol=1e-5, rtol=0)
 
 
 def test_the_stretch_is_scipys_and_has_no_rotation() -> None:
@@ -46,7 +49,8 @@ def test_the_stretch_is_scipys_and_has_no_rotation() -> None:
 def test_along_any_direction_the_log_scale_has_the_deviation_asked_for() -> None:
     sampled = deform(stretch=0.1)(ramp(20, 20).expand(3000, -1, -1, -1), torch.zeros(3000), torch.randn(3000, NUMBERS))
     right = sampled[..., 9:11, 10].mean(-1) - sampled[..., 9:11, 9].mean(-1)
-    np.testing.assert_allclose(right[:, 0].log().std(), 0.1, rtol=0.05)
+    down = sampled[..., 10, 9:11].mean(-1) - sampled[..., 9, 9:11].mean(-1)
+    np.testing.assert_allclose([right[:, 0].log().std(), down[:, 1].log().std()], [0.1, 0.1], rtol=0.05)
 
 
 def test_the_elastic_field_is_that_of_its_knots() -> None:
@@ -66,6 +70,15 @@ def test_a_shift_is_a_share_of_half_the_side() -> None:
     sampled = deform(shift=0.05)(still, torch.zeros(2000), torch.randn(2000, NUMBERS))
     moved = sampled[..., 9:11, 19:21].mean((2, 3))
     np.testing.assert_allclose(moved.std(0), [0.05 * 20, 0.05 * 10], rtol=0.1)
+
+
+def test_what_was_turned_is_what_is_deformed() -> None:
+    """A quarter turn by torch.rot90 first: shift, stretch and bend act along the axes of the output."""
+    image, numbers = torch.rand(4, 1, 24, 24), torch.randn(4, NUMBERS)
+    strong = deform(stretch=0.2, shift=0.1, elastic=0.1)
+    once = strong(image, torch.full((4,), math.pi / 2), numbers)
+    twice = strong(torch.rot90(image, 1, (2, 3)), torch.zeros(4), numbers)
+    torch.testing.assert_close(once, twice, atol=1e-4, rtol=0)
 
 
 def test_turns_are_uniform() -> None:

@@ -40,7 +40,6 @@ def test_turning_the_input_moves_the_prediction(shape: tuple[int, int, int]) -> 
         with torch.no_grad():
             angle = encoder(pictures, pictures[:1], 1).angle[:, 0]
         error = wrap(angle + torch.from_numpy(degrees).deg2rad()).abs().rad2deg()
-        print(f"{shape}: worst {error.max():.2f}, median {error.median():.2f} degrees")
         assert error.max() < 0.8
         assert error.median() < 0.3
 
@@ -107,6 +106,8 @@ def test_a_blank_picture_has_an_angle_and_a_gradient() -> None:
 
 
 def test_options_that_cannot_be() -> None:
+    with pytest.raises(InputError, match=r"model\.encoder\.angles=6: expected at least 7"):
+        PolarEncoder(1, width=8, radii=8, angles=6, blur=0.8, dropout=0)
     with pytest.raises(InputError, match=r"model\.encoder\.radii=10: expected a multiple of 4"):
         PolarEncoder(1, width=8, radii=10, angles=16, blur=0.8, dropout=0.2)
     with pytest.raises(InputError, match=r"model\.hypotheses=17: expected 1 to model\.encoder\.angles=16"):

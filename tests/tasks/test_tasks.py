@@ -57,9 +57,10 @@ def test_the_consistency_loss_is_small_where_the_prediction_follows() -> None:
         task = instantiate(config.task, model=instantiate(config.model, _convert_="all"))
         with torch.no_grad():  # a reference that can be aligned to
             task.model.reference.copy_(image[3:4])
+        task.eval()
         terms = task.losses(task(batch), batch)
         losses[name] = float(terms["consistency_loss"][1])
-    turns = uniform((Purpose.CONSISTENCY, 0), batch.index, 1)[:, 0].numpy() * 2 * np.pi - np.pi
+    turns = uniform((Purpose.CONSISTENCY,), batch.index, 1)[:, 0].numpy() * 2 * np.pi - np.pi
     assert losses["cnn"] == pytest.approx(CONCENTRATION * np.mean(1 - np.cos(turns)), rel=1e-4)
     assert losses["polar"] < math.log(64)
 

@@ -64,7 +64,7 @@ def angle_posterior(
     across, ring, reach = 5, 1.5, 0.7
     rows = -(-len(pictures) // across)
     figure = _figure(9.0, 1.8 * rows + 0.4)
-    axes = figure.add_subplot(aspect="equal", xlim=(-2.4, 4.8 * across - 2.4), ylim=(-4.8 * rows + 2.4, 2.4))
+    axes = figure.add_subplot(aspect="equal")
     axes.axis("off")
     up = np.pi / 2 - np.arange(posterior.shape[1] + 1) * (2 * np.pi / posterior.shape[1])
     for n, picture in enumerate(pictures):

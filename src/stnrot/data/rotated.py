@@ -47,12 +47,9 @@ class RotatedImages(ImageData):
         image = as_float(raw.image)
         if training and self.augment is not None:
             numbers = normal((self.seed, split, Purpose.DEFORM), raw.draw, NUMBERS)
-            further = self.augment.turn(numbers)
-            if self.train_turns == "once":
-                image = self.augment(rotate(image, turn), further, numbers)
-            else:
-                image = self.augment(image, turn + further, numbers)
-            turn = turn + further
+            stored = self.train_turns == "once"
+            image = self.augment(rotate(image, turn) if stored else image, 0 * turn if stored else turn, numbers)
+            turn = turn + self.augment.turn(numbers)
         else:
             image = rotate(image, turn)
         if self.disc:

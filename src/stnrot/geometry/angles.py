@@ -45,8 +45,8 @@ def circular_peaks(
 
     Args:
         score: log-density up to a constant, bin i standing for the angle `2 pi i / A`.
-        count: how many, at most A.
-        reach: bins on either side that belong to a maximum.
+        count: how many, at most A; there are at most A / 2 maxima.
+        reach: bins on either side that belong to a maximum, at least 1, and `2 reach + 1` at most A.
 
     Returns:
         Angles in radians, in [-pi, pi), and log-masses that sum, as masses, to one.
@@ -60,8 +60,9 @@ def circular_peaks(
     around = (place[..., None] + offset) % bins
     local = score.gather(1, around.flatten(1)).view_as(around)
     before, here, after = local[..., reach - 1 : reach + 2].unbind(-1)
-    curvature = (before - 2 * here + after).clamp(max=-FLAT)
-    angle = (place + (before - after) / (2 * curvature)) * (2 * math.pi / bins)
+    curvature = before - 2 * here + after
+    vertex = torch.where(curvature < -FLAT, (before - after) / (2 * curvature.clamp(max=-FLAT)), 0.0)
+    angle = (place + vertex) * (2 * math.pi / bins)
     mass = torch.where(missing, torch.finfo(score.dtype).min, local.logsumexp(-1)).log_softmax(-1)
     mass, order = mass.sort(descending=True)
     return wrap(angle.gather(1, order)), mass

@@ -16,12 +16,12 @@ NUMBERS = 6 + 2 * KNOTS**2  # 56 standard normal numbers deform one picture
 
 @dataclass(frozen=True)
 class Deform:
-    """Turn, stretch, shift and bend pictures at random.
+    """Turn pictures and stretch, shift and bend the turned, at random.
 
     The stretch is by the exponential of a symmetric normal matrix: scale and shear without any rotation, so that the
     angle of the picture stays known (its polar decomposition has the rotation 1). The elastic field is the bicubic
-    interpolation of normal displacements at 5 x 5 knots, after P. Simard, D. Steinkraus, J. Platt, Best practices for
-    convolutional neural networks applied to visual document analysis, 2003.
+    interpolation of normal displacements at the knots of a square lattice, after P. Simard, D. Steinkraus, J. Platt,
+    Best practices for convolutional neural networks applied to visual document analysis, 2003.
 
     Args:
         turn_deg: half the range of uniform turns.
@@ -36,13 +36,13 @@ class Deform:
     elastic: float
 
     def turn(self, numbers: Float[Tensor, "B 56"]) -> Float[Tensor, "B"]:
-        """Return the angles (radians) among the random numbers; to be added to the angle to turn by."""
+        """Return the angles (radians) that `numbers` turn by."""
         return (2 * torch.special.ndtr(numbers[:, 0]) - 1) * math.radians(self.turn_deg)
 
     def __call__(
         self, image: Float[Tensor, "B C H W"], angle: Float[Tensor, "B"], numbers: Float[Tensor, "B 56"]
     ) -> Float[Tensor, "B C H W"]:
-        """Turn the pictures by `angle` (radians), then deform the turned by standard normal `numbers`."""
+        """Turn the pictures by `angle + turn(numbers)` (radians), deform the turned by standard normal `numbers`."""
         height, width = image.shape[-2:]
         with torch.autocast(image.device.type, enabled=False):
             scale, along, across = (self.stretch * math.sqrt(0.5) * numbers[:, 1:4]).unbind(1)
@@ -51,9 +51,10 @@ class Deform:
             rows = (even + uneven * along, uneven * across, uneven * across, even - uneven * along)
             aspect = torch.tensor([[1.0, height / width], [width / height, 1.0]], device=image.device)
             stretch = torch.stack(rows, -1).view(-1, 2, 2) * aspect
-            theta = rotation_theta(angle, height, width)[..., :2] @ stretch
-            theta = torch.cat((theta, self.shift * numbers[:, 4:6, None]), -1)
-            knots = self.elastic * numbers[:, 6:].view(-1, 2, KNOTS, KNOTS)
-            bend = F.interpolate(knots, size=(height, width), mode="bicubic", align_corners=True)
+            turn = rotation_theta(angle + self.turn(numbers), height, width)[..., :2]
+            theta = torch.cat((turn @ stretch, turn @ (self.shift * numbers[:, 4:6, None])), -1)
+            knots = turn @ (self.elastic * numbers[:, 6:].view(-1, 2, KNOTS**2))
+            lattice = knots.view(-1, 2, KNOTS, KNOTS)  # its outermost knots lie on the outermost pixels:
+            bend = F.interpolate(lattice, size=(height, width), mode="bicubic", align_corners=True)
             grid = sampling_grid(theta, height, width) + bend.permute(0, 2, 3, 1)
         return sample(image, grid)

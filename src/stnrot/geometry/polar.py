@@ -22,7 +22,7 @@ def to_polar(
     left, 3e-6. Bilinear sampling leaves a per cent, and differs along the axes and across: enough for a network to read
     off how a picture is turned against its pixels instead of what it shows.
 
-    A picture much finer than the circles is first made smaller, with antialiasing.
+    A picture whose shorter side exceeds `2 radii` pixels is first made smaller, with antialiasing.
 
     Args:
         image: any size.
@@ -35,7 +35,7 @@ def to_polar(
     height, width = image.shape[-2:]
     dtype = torch.promote_types(image.dtype, torch.float32)  # bf16 coordinates are whole pixels wrong
     with torch.autocast(image.device.type, enabled=False):
-        image = image.to(dtype)
+        given, image = image.dtype, image.to(dtype)
         pixel = max(1.0, min(height, width) / (2 * radii))  # of the smaller picture, in those of the given one
         if pixel > 1:
             size = (round(height / pixel), round(width / pixel))
@@ -46,7 +46,7 @@ def to_polar(
         down = _weights(-radius * direction.sin(), height, image.shape[-2], blur * pixel)
         right = _weights(radius * direction.cos(), width, image.shape[-1], blur * pixel)
         gaussian = (down[:, None] * right).flatten(0, 1)
-        return (image.flatten(2) @ gaussian).unflatten(-1, (radii, angles + 2 * halo))
+        return (image.flatten(2) @ gaussian).unflatten(-1, (radii, angles + 2 * halo)).to(given)
 
 
 def _weights(place: Float[Tensor, "R D"], side: int, pixels: int, blur: float) -> Float[Tensor, "{pixels} R*D"]:

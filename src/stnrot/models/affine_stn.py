@@ -17,6 +17,7 @@ class AffineSTN(nn.Module):
     """
 
     aligns_to_batch = False
+    learns_angle = False
 
     def __init__(self, localisation: nn.Module, classifier: nn.Module) -> None:
         super().__init__()

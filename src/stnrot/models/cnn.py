@@ -10,6 +10,7 @@ class CNN(nn.Module):
     """Classify the picture as it comes."""
 
     aligns_to_batch = False
+    learns_angle = False
 
     def __init__(self, classifier: nn.Module) -> None:
         super().__init__()

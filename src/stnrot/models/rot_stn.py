@@ -42,6 +42,8 @@ class RotSTN(nn.Module):
         image_shape: channels, height and width of the learned reference.
     """
 
+    learns_angle = True
+
     def __init__(
         self,
         encoder: nn.Module,
@@ -85,11 +87,14 @@ class RotSTN(nn.Module):
         if self.classifier is None:
             return Prediction(orientation, rotate(image, orientation.angle[:, 0]), shown, None)
 
+        counts = orientation.log_weight > NEGLIGIBLE
+        counts[:, 0] = True
         looked_at = weightiest(orientation.log_weight)
         whose, _ = looked_at.nonzero(as_tuple=True)
         turned = self._turn(image[whose], orientation.angle[looked_at])
         logits = self.classifier(turned)
-        evidence = orientation.log_weight[looked_at][:, None] + logits
+        log_weight = orientation.log_weight.masked_fill(~counts, torch.finfo(orientation.log_weight.dtype).min)
+        evidence = log_weight[looked_at][:, None] + logits
         joint = evidence.new_full((*looked_at.shape, logits.shape[1]), torch.finfo(evidence.dtype).min)
         joint = joint.masked_scatter(looked_at[..., None], evidence)
         joint = joint.flatten(1).log_softmax(-1).view_as(joint)
@@ -97,21 +102,22 @@ class RotSTN(nn.Module):
         log_weight, order = joint.logsumexp(2).sort(descending=True, stable=True)
         place = looked_at.flatten().cumsum(0).view_as(looked_at) - 1
         aligned = turned[place.gather(1, order)[:, 0]]
+        if shown is not None and self.training and self.augment is not None:
+            aligned = rotate(image, orientation.angle.gather(1, order)[:, 0])  # as it is to match the reference
         believed = Orientation(orientation.angle.gather(1, order), log_weight, orientation.log_posterior)
         return Prediction(believed, aligned, shown, joint.logsumexp(1))
 
     def _turn(self, image: Float[Tensor, "N C H W"], angle: Float[Tensor, "N"]) -> Float[Tensor, "N C H W"]:
         if not self.training or self.augment is None:
             return rotate(image, angle)
-        numbers = torch.randn(len(image), NUMBERS, device=image.device)
-        return self.augment(image, angle + self.augment.turn(numbers), numbers)
+        return self.augment(image, angle, torch.randn(len(image), NUMBERS, device=image.device))
 
 
 def weightiest(log_weight: Float[Tensor, "B K"]) -> Bool[Tensor, "B K"]:
-    """Mark the best hypothesis of each image and, of all others, those that are not negligible.
+    """Mark the best hypothesis of each image, of all others those that are not negligible, and a few more.
 
-    Their number is rounded up to a multiple of `ROUND`, with the next in weight: convolutions are planned for each
-    batch size apart, and a size never seen before costs more than a few pictures.
+    Their number is rounded up to a multiple of `ROUND`: convolutions are planned for each batch size apart, and a
+    size never seen before costs more than a few pictures that then count for nothing.
     """
     rest = log_weight[:, 1:].flatten()
     count = int((rest > NEGLIGIBLE).sum())

@@ -52,7 +52,7 @@ class Register(L.LightningModule):
         self.encoder_lr_factor = encoder_lr_factor
         self.angle_weight, self.photometric_weight = angle_weight, photometric_weight
         self.consistency_weight = consistency_weight
-        relative = angle_weight == 0 and not model.aligns_to_batch
+        relative = not model.aligns_to_batch and (angle_weight == 0 or not model.learns_angle)
         self.angle_error = AngleError(relative)
 
     def forward(self, batch: Batch) -> Prediction:
@@ -62,7 +62,7 @@ class Register(L.LightningModule):
     def losses(self, prediction: Prediction, batch: Batch) -> dict[str, tuple[float, Tensor]]:
         """Return the terms of the loss by name, each with its weight; what a model lacks has none."""
         terms = {}
-        if self.angle_weight and prediction.orientation is not None:
+        if self.angle_weight and self.model.learns_angle and prediction.orientation is not None:
             if batch.angle is not None:
                 terms["angle_loss"] = self.angle_weight, angle_loss(prediction.orientation, batch.angle)
             elif self.training:
@@ -74,7 +74,7 @@ class Register(L.LightningModule):
                 self.photometric_weight,
                 photometric_loss(prediction.aligned, prediction.reference),
             )
-        if self.training and self.consistency_weight and prediction.orientation is not None:
+        if self.consistency_weight and prediction.orientation is not None:
             terms["consistency_loss"] = self.consistency_weight, self._consistency(prediction.orientation, batch)
         return terms
 
@@ -84,8 +84,11 @@ class Register(L.LightningModule):
                 f"task.consistency_weight={self.consistency_weight} needs a model that predicts one angle, "
                 "model=rot_stn: set task.consistency_weight=0"
             )
-        key = (Purpose.CONSISTENCY, self.current_epoch)
-        turn = (2 * uniform(key, batch.index, 1)[:, 0] - 1) * math.pi
+        if self.training:
+            turn = torch.rand(len(batch.image), device=batch.image.device)
+        else:
+            turn = uniform((Purpose.CONSISTENCY,), batch.index, 1)[:, 0]
+        turn = (2 * turn - 1) * math.pi
         orient: Any = self.model.orient
         again, _ = orient(rotate(batch.image, turn), batch.reference)
         return angle_loss(again, orientation.angle[:, 0].detach() - turn)
@@ -120,8 +123,8 @@ class Register(L.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Make what the model draws at random a function of (seed, step, process): a resumed run is the run."""
-        key = (self._seed, Purpose.STEP, self.global_rank)
-        torch.manual_seed(int(bits(key, torch.tensor([self.global_step]), 1)))
+        key = (self._seed, Purpose.STEP, self.global_rank, self.current_epoch)
+        torch.manual_seed(int(bits(key, torch.tensor([batch_idx]), 1)))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss."""

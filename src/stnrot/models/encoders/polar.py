@@ -13,7 +13,7 @@ from stnrot.models.records import Orientation
 
 HALO = 4  # as many as there are convolutions
 REACH = 3  # bins of a score's maximum on either side, about the width of one that the net makes
-ENERGY = 64.0  # the score's first span: cosines within +-1 would make every angle as likely as the other
+SCALE = 64.0  # at the start: cosines within +-1 would make every angle as likely as the other
 
 
 class PolarEncoder(nn.Module):
@@ -25,8 +25,8 @@ class PolarEncoder(nn.Module):
         score(s) = scale * sum_{d, a} f(d, a) g(d, a + s),   posterior = softmax(score),
 
     computed for all A shifts at once by FFT: the shift that lines the features up is the angle that lines the pictures
-    up. Turning the image by t moves the posterior by t, exactly but for resampling. The hypotheses are the posterior's
-    highest maxima, between the bins by a local soft-argmax.
+    up. Turning the image by t moves the posterior by -t, exactly but for resampling. The hypotheses are the posterior's
+    highest maxima, between the bins by a parabola (`circular_peaks`).
 
     The pictures are read through a Gaussian so wide that the pixels do not show (`to_polar`): a net that sees them
     learns how a picture is turned against its pixels, which is worth nothing on the next picture.
@@ -47,6 +47,8 @@ class PolarEncoder(nn.Module):
         super().__init__()
         if radii % 4 or radii < 4:
             raise InputError(f"model.encoder.radii={radii}: expected a multiple of 4")
+        if angles < 2 * REACH + 1:
+            raise InputError(f"model.encoder.angles={angles}: expected at least {2 * REACH + 1}")
         if blur <= 0:
             raise InputError(f"model.encoder.blur={blur}: expected a positive number of pixels, such as 0.8")
         self.radii, self.angles, self.blur = radii, angles, blur
@@ -60,7 +62,7 @@ class PolarEncoder(nn.Module):
             layers += [nn.AvgPool2d((pool, 1))] if pool > 1 else []
         self.features = nn.Sequential(*layers, nn.Conv2d(width, width, 3, padding=(1, 0)), nn.Dropout2d(dropout))
         self.feature_shape = (width * radii // 4, angles)
-        self.log_scale = nn.Parameter(torch.tensor(math.log(ENERGY)))
+        self.log_scale = nn.Parameter(torch.tensor(math.log(SCALE)))
 
     def forward(
         self,
@@ -78,8 +80,8 @@ class PolarEncoder(nn.Module):
         polar = torch.cat([to_polar(x, self.radii, self.angles, self.blur, HALO) for x in pictures])
         features = self.features(polar.contiguous(memory_format=torch.channels_last)).flatten(1, 2)
         with torch.autocast(image.device.type, enabled=False):
-            features = features.to(self.log_scale.dtype)
-            target = features[len(image) :] if reference.ndim == 4 else reference
+            features = features.to(torch.promote_types(features.dtype, torch.float32))  # an FFT takes no bf16
+            target = features[len(image) :] if reference.ndim == 4 else reference.to(features.dtype)
             turned, target = (torch.fft.rfft(_unit(x)) for x in (features[: len(image)], target))
             score = torch.fft.irfft((turned.conj() * target).sum(1), n=self.angles) * self.log_scale.exp()
             angle, log_weight = circular_peaks(score, hypotheses, REACH)

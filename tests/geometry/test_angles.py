@@ -79,3 +79,11 @@ def test_fewer_peaks_than_asked_for() -> None:
 def test_peaks_keep_the_gradient() -> None:
     score = smooth_scores(5, 32).requires_grad_()
     assert torch.autograd.gradcheck(lambda s: circular_peaks(s, 2, 2), (score,))
+
+
+def test_a_flat_score_moves_no_angle() -> None:
+    score = torch.full((1, 16), 3.0, requires_grad=True)
+    angle, _ = circular_peaks(score, 1, 2)
+    angle.sum().backward()
+    assert angle.isfinite().all()
+    assert torch.equal(score.grad, torch.zeros_like(score))

@@ -105,6 +105,15 @@ def test_a_blank_picture_has_an_angle_and_a_gradient() -> None:
     assert all(p.grad is None or p.grad.isfinite().all() for p in encoder.parameters())
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_in_the_precision_of_its_weights(dtype: torch.dtype) -> None:
+    encoder = PolarEncoder(1, width=8, radii=8, angles=16, blur=0.8, dropout=0).eval()
+    image, reference = torch.rand(2, 3, 1, 28, 28).unbind()
+    exact = encoder(image, reference, 1).log_posterior
+    found = encoder.to(dtype)(image.to(dtype), reference.to(dtype), 1).log_posterior
+    torch.testing.assert_close(found.float(), exact, atol=0.3 if dtype is torch.bfloat16 else 1e-4, rtol=0)
+
+
 def test_options_that_cannot_be() -> None:
     with pytest.raises(InputError, match=r"model\.encoder\.angles=6: expected at least 7"):
         PolarEncoder(1, width=8, radii=8, angles=6, blur=0.8, dropout=0)

@@ -66,17 +66,18 @@ class Watch(Collect):
         """Draw everything that the rows allow."""
         relative = task.angle_error.relative
         error = rows.error(relative)
-        drawn = {"alignment": draw_grid(self._grid_rows(rows, error, trainer.datamodule.splits.classes))}
+        place = {int(index): k for k, index in enumerate(rows.index)}
+        at = [place[sample["index"]] for sample in self._shown]
+        drawn = {"alignment": draw_grid(self._grid_rows(rows, at, error, trainer.datamodule.splits.classes))}
         if error is not None and rows.angle is not None:
             what = "predicted - true angle, less the circular mean" if relative else "predicted - true angle"
             drawn["angle_error"] = figures.angle_error_histogram(error, what)
             drawn["angle_polar"] = figures.true_against_predicted(rows.angle, error)
         posterior = [sample["log_posterior"] for sample in self._shown if sample.get("log_posterior") is not None]
         if posterior and rows.predicted_angle is not None:
-            place = np.searchsorted(rows.index, [sample["index"] for sample in self._shown])
-            angle = None if relative or rows.angle is None else rows.angle[place]
+            angle = None if relative or rows.angle is None else rows.angle[at]
             inputs = [sample["input"] for sample in self._shown]
-            predicted = rows.predicted_angle[place]
+            predicted = rows.predicted_angle[at]
             drawn["angle_posterior"] = figures.angle_posterior(inputs, np.exp(posterior), angle, predicted)
         if rows.label is not None and rows.predicted is not None:
             classes = trainer.datamodule.splits.classes
@@ -88,9 +89,9 @@ class Watch(Collect):
             drawn["learned_reference"] = _stretched(reference)
         self._write(trainer, part, drawn, error)
 
-    def _grid_rows(self, rows: Rows, error: np.ndarray | None, classes: tuple[str, ...]) -> list[Row]:
-        place = {int(index): k for k, index in enumerate(rows.index)}
-        return [self._grid_row(sample, place[sample["index"]], rows, error, classes) for sample in self._shown]
+    def _grid_rows(self, rows: Rows, at: list[int], error: np.ndarray | None, classes: tuple[str, ...]) -> list[Row]:
+        shown = zip(self._shown, at, strict=True)
+        return [self._grid_row(sample, k, rows, error, classes) for sample, k in shown]
 
     def _grid_row(
         self, sample: dict[str, Any], k: int, rows: Rows, error: np.ndarray | None, classes: tuple[str, ...]

@@ -31,7 +31,7 @@ class RotatedImages(ImageData):
     ) -> None:
         super().__init__(**options)
         if train_turns not in ("every_epoch", "once", "never"):
-            raise ValueError(f"train_turns: expected every_epoch, once or never, got {train_turns!r}")
+            raise InputError(f"data.train_turns: expected every_epoch, once or never, got {train_turns!r}")
         self.max_angle = math.radians(max_angle_deg)
         self.train_turns, self.disc, self.augment = train_turns, disc, augment
 

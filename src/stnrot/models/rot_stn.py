@@ -55,7 +55,7 @@ class RotSTN(nn.Module):
     ) -> None:
         super().__init__()
         if reference not in ("features", "learned", "batch"):
-            raise ValueError(f"reference: expected features, learned or batch, got {reference!r}")
+            raise InputError(f"model.reference: expected features, learned or batch, got {reference!r}")
         if reference == "features" and not hasattr(encoder, "feature_shape"):
             raise InputError("model.reference=features: this encoder takes pictures, set model.reference=learned")
         self.encoder, self.classifier = encoder, classifier

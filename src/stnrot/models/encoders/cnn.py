@@ -23,7 +23,7 @@ class CNNEncoder(nn.Module):
         super().__init__()
         starts = {"scalar": (0.0,), "vector": (1.0, 0.0)}
         if head not in starts:
-            raise ValueError(f"head: expected scalar or vector, got {head!r}")
+            raise InputError(f"model.encoder.head: expected scalar or vector, got {head!r}")
         self.regressor = ConvRegressor(2 * channels, starts[head])
 
     def forward(

@@ -8,6 +8,7 @@ import torch
 from stnrot.data.batch import Batch, Raw
 from stnrot.data.draws import Purpose, Split, normal, uniform
 from stnrot.data.image_data import ImageData, as_float
+from stnrot.errors import InputError
 from stnrot.geometry import Deform, inscribed_disc, rotate, wrap
 from stnrot.geometry.deform import NUMBERS
 

@@ -82,8 +82,8 @@ def angle_posterior(
                 along = np.array([start, start + 0.3])
                 top = np.pi / 2 - turned
                 axes.plot(x + along * np.cos(top), y + along * np.sin(top), color=colour, linewidth=2.5)
-    axes.set_xlim(-2.4, 4.8 * across - 2.4)
-    axes.set_ylim(-4.8 * rows + 2.4, 2.6)
+    axes.set_xlim(-2.6, 4.8 * (across - 1) + 2.6)
+    axes.set_ylim(-4.8 * (rows - 1) - 2.6, 2.6)
     axes.set_title("where the top is: posterior (blue), choice (red), truth (green)", fontsize=9)
     return _pixels(figure)
 

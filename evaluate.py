@@ -1,5 +1,6 @@
-"""Test a trained run again, or on other data: python evaluate.py ckpt=PATH|latest data=rotated_mnist ..."""
+"""Test a trained run, or several as one, again or on other data: python evaluate.py ckpt=PATH|latest data=..."""
 
+import glob
 import logging
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from stnrot.checkpoint import AtomicCheckpointIO, check_targets, read_checkpoint
 from stnrot.command_line import one_line_errors, quiet_libraries
 from stnrot.data.image_data import ImageData
 from stnrot.errors import InputError
+from stnrot.models.ensemble import Ensemble
 
 log = logging.getLogger("evaluate")
 
@@ -26,22 +28,29 @@ def main(cfg: DictConfig) -> None:
 
 
 def evaluate(cfg: DictConfig) -> dict[str, float]:
-    """Rebuild the run from its checkpoint, test it, write metrics.json, predictions.csv and pictures."""
+    """Rebuild runs from their checkpoints, test them, write metrics.json, predictions.csv and pictures."""
     if (Path(cfg.output_dir) / "metrics.json").exists():
         raise InputError(f"{cfg.output_dir} holds the results of another run: choose another hydra.run.dir")
-    path = latest() if cfg.ckpt == "latest" else Path(cfg.ckpt)
-    checkpoint = read_checkpoint(path)
-    run: dict[str, Any] = checkpoint["config"]
-    log.info("checkpoint: %s", path)
+    paths = find(cfg.ckpt)
+    checkpoints = [read_checkpoint(path) for path in paths]
+    run: dict[str, Any] = checkpoints[0]["config"]
+    for path in paths:
+        log.info("checkpoint: %s", path)
+    check_alike("model", checkpoints, paths)
 
     cfg.seed = run["seed"]
     if "_target_" not in cfg.data:  # the run's own data, with what the command line changed of it
         check_targets(run["data"])
+        check_alike("data", checkpoints, paths)
         cfg.data = OmegaConf.merge(run["data"], cfg.data)
     data: ImageData = instantiate(cfg.data, _convert_="all")
-    check_images(run, data.facts(), path)
+    for path, checkpoint in zip(paths, checkpoints, strict=True):
+        check_images(checkpoint["config"], data.facts(), path)
 
-    task = rebuild(checkpoint, path).to(memory_format=torch.channels_last)  # as in training, to the last bit
+    tasks = [rebuild(checkpoint, path) for path, checkpoint in zip(paths, checkpoints, strict=True)]
+    if len(tasks) > 1:
+        tasks[0].model = Ensemble([task.model for task in tasks]).eval()
+    task = tasks[0].to(memory_format=torch.channels_last)  # as in training, to the last bit
     if cfg.trainer.precision == "auto":  # the precision that the run's own test had
         cfg.trainer.precision = run["trainer"]["precision"]
     trainer: L.Trainer = instantiate(
@@ -55,12 +64,36 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     return dict(metrics)
 
 
+def find(ckpt: str) -> list[Path]:
+    """Return the checkpoints that were asked for: one, or all that a pattern matches."""
+    if ckpt == "latest":
+        return [latest()]
+    if Path(ckpt).exists() or glob.escape(ckpt) == ckpt:
+        return [Path(ckpt)]
+    found = sorted(Path(path) for path in glob.glob(ckpt))
+    if not found:
+        raise InputError(f"ckpt={ckpt} matches no file: expected checkpoints such as a sweep's */checkpoints/best.ckpt")
+    return found
+
+
 def latest() -> Path:
     """Return the best checkpoint of the newest run."""
     found = sorted(Path("outputs/train").glob("**/checkpoints/best.ckpt"), key=lambda path: path.stat().st_mtime)
     if not found:
         raise InputError("ckpt=latest: no run below outputs/train has a best.ckpt; train one, or give a path")
     return found[-1]
+
+
+def check_alike(section: str, checkpoints: list[dict[str, Any]], paths: list[Path]) -> None:
+    """Refuse to average runs that differ in more than their seed."""
+    first, *others = ({**checkpoint["config"][section], "seed": None} for checkpoint in checkpoints)
+    for path, other in zip(paths[1:], others, strict=True):
+        for name in sorted(first.keys() | other.keys()):
+            if first.get(name) != other.get(name):
+                raise InputError(
+                    f"the runs differ in {section}.{name}: {first.get(name)} in {paths[0]}, {other.get(name)} in "
+                    f"{path}: expected runs that differ in nothing but their seed"
+                )
 
 
 def check_images(run: dict[str, Any], given: dict[str, Any], path: Path) -> None:

@@ -128,6 +128,19 @@ def test_multirun_ends_with_a_table(tmp_path: Path) -> None:
         (line,) = (line for line in table.splitlines() if f"model={job}" in re.sub(r"\s+", " ", line))
         assert f"{metrics(sweep / str(number))['test/accuracy']:.4f}" in line
 
+    best = "checkpoints/best.ckpt"
+    both = command("evaluate.py", f"ckpt='{sweep}/[23]/{best}'", "hydra.run.dir=both", cwd=tmp_path)
+    assert both.returncode == 0, both.stderr
+    losses = [metrics(folder)["test/nll"] for folder in (tmp_path / "both", sweep / "2", sweep / "3")]
+    assert losses[0] <= (losses[1] + losses[2]) / 2, "the logarithm is concave"
+    assert metrics(tmp_path / "both")["test/accuracy"] >= min(
+        metrics(sweep / job)["test/accuracy"] for job in ("2", "3")
+    )
+    mixed = command("evaluate.py", f"ckpt={sweep}/*/{best}", "hydra.run.dir=mixed", cwd=tmp_path)
+    assert re.search(r"error: the runs differ in model\._target_: .*CNN.*RotSTN", mixed.stderr)
+    none = command("evaluate.py", f"ckpt={sweep}/*/none.ckpt", "hydra.run.dir=none", cwd=tmp_path)
+    assert "matches no file" in none.stderr
+
 
 def test_a_multirun_goes_on_after_a_bad_job(tmp_path: Path) -> None:
     done = command("train.py", "-m", *SMALL, "debug=one_batch", "data.n_train=5000,100", "model=cnn", cwd=tmp_path)

@@ -11,6 +11,7 @@ from torch import nn
 from stnrot.errors import InputError
 from stnrot.geometry import rotate, rotation_theta
 from stnrot.models.encoders.cnn import CNNEncoder
+from stnrot.models.ensemble import Ensemble
 from stnrot.models.records import Orientation, Prediction
 from stnrot.models.rot_stn import RotSTN, weightiest
 
@@ -207,3 +208,27 @@ def test_reference_and_data_must_agree() -> None:
         RotSTN(CNNEncoder(1, "vector"), None, 1, None, "features", (1, 28, 28))
     with pytest.raises(ValueError, match="expected scalar or vector, got 'bins'"):
         CNNEncoder(1, "bins")
+
+
+@pytest.mark.parametrize("options", [("rot_stn",), ("affine_stn",), ("cnn",)])
+def test_an_ensemble_has_the_mean_of_its_members_probabilities(options: tuple[str, ...]) -> None:
+    members = [model(*options).eval() for _ in range(3)]
+    image = torch.rand(20, 1, 28, 28)
+    with torch.no_grad():
+        together = Ensemble(members)(image, None)
+        alone = [member(image, None) for member in members]
+    expected = np.mean([np.exp(each.log_probability.double().numpy()) for each in alone], 0)
+    np.testing.assert_allclose(np.exp(together.log_probability.numpy()), expected, rtol=1e-4)
+    if together.orientation is None:
+        assert together.aligned is None
+        return
+
+    weight = together.orientation.log_weight.exp()
+    np.testing.assert_allclose(weight.sum(1), 1, rtol=1e-5)
+    believed = np.stack([each.orientation.log_weight[:, 0].numpy() for each in alone])
+    for k, best in enumerate(believed.argmax(0)):
+        assert together.orientation.angle[k, 0] == alone[best].orientation.angle[k, 0]
+        assert torch.equal(together.aligned[k], alone[best].aligned[k])
+    if together.orientation.log_posterior is not None:
+        expected = np.mean([each.orientation.log_posterior.double().exp().numpy() for each in alone], 0)
+        np.testing.assert_allclose(together.orientation.log_posterior.exp().numpy(), expected, rtol=1e-3, atol=1e-6)

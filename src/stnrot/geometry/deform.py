@@ -53,8 +53,8 @@ class Deform:
             stretch = torch.stack(rows, -1).view(-1, 2, 2) * aspect
             turn = rotation_theta(angle + self.turn(numbers), height, width)[..., :2]
             theta = torch.cat((turn @ stretch, turn @ (self.shift * numbers[:, 4:6, None])), -1)
-            knots = turn @ (self.elastic * numbers[:, 6:].view(-1, 2, KNOTS**2))
-            lattice = knots.view(-1, 2, KNOTS, KNOTS)  # its outermost knots lie on the outermost pixels:
-            bend = F.interpolate(lattice, size=(height, width), mode="bicubic", align_corners=True)
-            grid = sampling_grid(theta, height, width) + bend.permute(0, 2, 3, 1)
+            lattice = self.elastic * numbers[:, 6:].view(-1, 2, KNOTS, KNOTS)  # outermost knots on outermost pixels:
+            field = F.interpolate(lattice, size=(height, width), mode="bicubic", align_corners=True)
+            bend = turn @ field.flatten(2)  # turned after: no gradient has to come back through the interpolation
+            grid = sampling_grid(theta, height, width) + bend.transpose(1, 2).view(-1, height, width, 2)
         return sample(image, grid)

@@ -11,7 +11,8 @@ Equal budgets: in one experiment all models have the same data, classifier, opti
 its training pictures by the same amounts: the rotation transformer behind its encoder (`model.augment`), the others
 before (`data.augment`). Where pictures are stored turned, a deformation before is a second sampling, which made the
 CNN worse on mnist_rot (2.94 % error for 2.54, on validation pictures): there the baselines only turn them further, by
-any angle, and few_labels has a row for both. Each run tests once, the checkpoint that its experiment says.
+any angle, and few_labels has a row for both. Each run tests once, the checkpoint that its experiment says. The
+ensembles of mnist_rot are of runs of their own seeds, tested by evaluate.py; the row of single runs has them all.
 """
 
 import argparse
@@ -29,7 +30,7 @@ from typing import Any
 
 from timing import environment, markdown  # type: ignore[import-not-found]
 
-TRAIN = Path(__file__).resolve().parents[1] / "train.py"
+PROJECT = Path(__file__).resolve().parents[1]
 POLAR = "rot_stn"
 DEFORMED = ["data/augment=deform", "data.augment.turn_deg=8"]
 MODELS = {
@@ -51,6 +52,8 @@ UNLABELLED = {
     "rot_stn, no angle labels, self-supervised": ["task.angle_weight=0", "task.consistency_weight=0.1"],
 }
 SHARP = "model.encoder.blur=0.3"
+MEMBERS = (1, 2, 3)
+ENSEMBLE = f"{POLAR}, ensemble of {len(MEMBERS)}"
 FEW = (100, 300, 1000, 3000)
 FEW_MODELS = {
     POLAR: [],
@@ -63,7 +66,7 @@ EXPERIMENTS: dict[str, tuple[str, Rows]] = {  # name of a table: experiment, row
     "mnist_rot": (
         "mnist_rot",
         STORED_TURNED
-        | {POLAR: [SHARP], f"{POLAR}, blur=0.8": []}
+        | {POLAR: [SHARP], ENSEMBLE: [], f"{POLAR}, blur=0.8": []}
         | {"rot_stn, no angle labels": [SHARP, "task.angle_weight=0"]},
     ),
     "mnist_r90": ("mnist_r90", MODELS),
@@ -87,19 +90,43 @@ def run(name: str, model: str, overrides: list[str], seed: int, args: argparse.N
     folder = place(args.folder, name, model, seed)
     if (folder / "minutes.txt").exists():
         return
-    command = [sys.executable, str(TRAIN), f"experiment={EXPERIMENTS[name][0]}", *overrides]
+    command = [sys.executable, str(PROJECT / "train.py"), f"experiment={EXPERIMENTS[name][0]}", *overrides]
     command += [f"seed={seed}", f"hydra.run.dir={folder}", "callbacks.progress=null"]
     if name != "rotated_digits":
         command.append(f"data.root={args.root}")
-    threads = str(max(1, (os.cpu_count() or 1) // args.jobs))
+    minutes = call(command, folder, args.threads)
+    (folder / "minutes.txt").write_text(f"{minutes:.1f}")
+    print(f"{name}, {model}, seed {seed}: {summary([folder])}", file=sys.stderr, flush=True)
+
+
+def combine(name: str, seed: int, args: argparse.Namespace) -> None:
+    """Test the ensemble of the runs `seed`1, `seed`2, ..., unless that has been done."""
+    folder = place(args.folder, name, ENSEMBLE, seed)
+    if (folder / "minutes.txt").exists():
+        return
+    members = [place(args.folder, name, POLAR, member) for member in ensemble_seeds(seed)]
+    pattern = str(members[0].with_name(f"{seed}[{MEMBERS[0]}-{MEMBERS[-1]}]") / "checkpoints" / "best.ckpt")
+    command = [sys.executable, str(PROJECT / "evaluate.py"), f"ckpt='{pattern}'", "callbacks.progress=null"]
+    call([*command, f"hydra.run.dir={folder}"], folder, args.threads)
+    minutes = [float((member / "minutes.txt").read_text()) for member in members]
+    (folder / "minutes.txt").write_text(f"{sum(minutes):.1f}")
+    print(f"{name}, {ENSEMBLE}, seed {seed}: {summary([folder])}", file=sys.stderr, flush=True)
+
+
+def ensemble_seeds(seed: int) -> list[int]:
+    """Return the members' seeds."""
+    return [10 * seed + member for member in MEMBERS]
+
+
+def call(command: list[str], folder: Path, threads: int) -> float:
+    """Run a command that writes into a folder, begun anew, and return the minutes that it took."""
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was cut off
     folder.mkdir(parents=True)
     started = time.perf_counter()
     with (folder / "output.txt").open("w") as output:
-        subprocess.run(command, check=True, stdout=output, stderr=output, env=os.environ | {"OMP_NUM_THREADS": threads})
-    minutes = (time.perf_counter() - started) / 60
-    (folder / "minutes.txt").write_text(f"{minutes:.1f} on {threads} threads\n")
-    print(f"{name}, {model}, seed {seed}: {summary([folder])}", file=sys.stderr, flush=True)
+        environ = os.environ | {"OMP_NUM_THREADS": str(threads)}
+        subprocess.run(command, check=True, stdout=output, stderr=output, env=environ)
+    return (time.perf_counter() - started) / 60
 
 
 def place(folder: Path, name: str, model: str, seed: int) -> Path:
@@ -117,7 +144,7 @@ def summary(folders: list[Path]) -> dict[str, Any]:
         row[f"{column}: mean; median (degrees)"] = "; ".join(spread(each, ".1f") for each in values if each)
     turned = [half_turns(folder) for folder in folders]
     row["half-turns, %"] = spread([share["all"] for share in turned], ".1f") if turned[0] else ""
-    row["minutes each"] = (folders[0] / "minutes.txt").read_text().strip()
+    row["minutes each"] = f"{mean(float((folder / 'minutes.txt').read_text()) for folder in folders):.0f}"
     return row
 
 
@@ -182,25 +209,37 @@ def main() -> None:
     options.add_argument("--folder", type=Path, default=Path("outputs/accuracy"))
     args = options.parse_args()
     args.root = str(Path(args.root).absolute())
+    args.threads = max(1, (os.cpu_count() or 1) // args.jobs)
     seeds = list(range(1, args.seeds + 1))
     chosen = {
         name: {model: o for model, o in EXPERIMENTS[name][1].items() if not args.models or model in args.models}
         for name in args.only
     }
+
+    def seeds_of(name: str, model: str) -> list[int]:
+        if ENSEMBLE in EXPERIMENTS[name][1] and model == POLAR:
+            return [member for seed in seeds for member in ensemble_seeds(seed)]
+        return seeds
+
     with ThreadPoolExecutor(args.jobs) as pool:
         waiting = [
             pool.submit(run, name, model, overrides, seed, args)
             for name, rows in chosen.items()
-            for seed in seeds
             for model, overrides in rows.items()
+            if model != ENSEMBLE
+            for seed in seeds_of(name, model)
         ]
         for job in waiting:
             job.result()
-
-    tables: dict[str, Any] = {"environment": environment("cpu") | {"seeds": args.seeds}}
-    print(", ".join(f"{key}: {value}" for key, value in tables["environment"].items()))
     for name, rows in chosen.items():
-        folders = {model: [place(args.folder, name, model, seed) for seed in seeds] for model in rows}
+        for seed in seeds if ENSEMBLE in rows else []:
+            combine(name, seed, args)
+
+    facts = environment("cpu") | {"seeds": args.seeds, "threads": f"{args.threads} a run, {args.jobs} runs at once"}
+    tables: dict[str, Any] = {"environment": facts}
+    print(", ".join(f"{key}: {value}" for key, value in facts.items()))
+    for name, rows in chosen.items():
+        folders = {model: [place(args.folder, name, model, seed) for seed in seeds_of(name, model)] for model in rows}
         tables[name] = [{"model": model} | summary(each) for model, each in folders.items()]
         print(f"\n{name}\n\n{markdown(tables[name])}")
         if name == "upright_angle":

@@ -100,6 +100,7 @@ def accuracy_by_angle(angle: Float[np.ndarray, "N"], right: Bool[np.ndarray, "N"
     axes = figure.add_subplot(xlabel="the input was turned by (degrees)", ylabel="accuracy", xlim=(-180, 180))
     axes.errorbar((edges[:-1] + 7.5)[seen], share[seen], spread[seen], fmt="o-", markersize=3, linewidth=1)
     axes.axhline(right.mean(), color="grey", linewidth=0.8)
+    axes.set_ylim(top=1 + 0.02 * (1 - share[seen].min()) + 1e-3)
     axes.set_xticks(range(-180, 181, 60))
     axes.set_title(f"accuracy {right.mean():.2%} of {len(right)}", fontsize=9)
     return _pixels(figure)

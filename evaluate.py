@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from stnrot.checkpoint import AtomicCheckpointIO, check_targets, read_checkpoint, rebuild
-from stnrot.command_line import one_line_errors, quiet_libraries
+from stnrot.command_line import check_groups, one_line_errors, quiet_libraries
 from stnrot.data.image_data import ImageData
 from stnrot.errors import InputError
 from stnrot.models.ensemble import Ensemble
@@ -31,17 +31,17 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     """Rebuild runs from their checkpoints, test them, write metrics.json, predictions.csv and pictures."""
     if (Path(cfg.output_dir) / "metrics.json").exists():
         raise InputError(f"{cfg.output_dir} holds the results of another run: choose another hydra.run.dir")
+    check_groups(cfg)
     paths = find(cfg.ckpt)
     checkpoints = [read_checkpoint(path) for path in paths]
     run: dict[str, Any] = checkpoints[0]["config"]
     for path in paths:
         log.info("checkpoint: %s", path)
-    check_alike("model", checkpoints, paths)
+    check_alike(checkpoints, paths)
 
     cfg.seed = run["seed"]
     if "_target_" not in cfg.data:  # the run's own data, with what the command line changed of it
         check_targets(run["data"])
-        check_alike("data", checkpoints, paths)
         cfg.data = OmegaConf.merge(run["data"], cfg.data)
     data: ImageData = instantiate(cfg.data, _convert_="all")
     for path, checkpoint in zip(paths, checkpoints, strict=True):
@@ -58,6 +58,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         callbacks=list(filter(None, instantiate(cfg.callbacks).values())),
         logger=False,
         plugins=[AtomicCheckpointIO()],
+        enable_progress_bar=cfg.callbacks.get("progress") is not None,
     )
     metrics = trainer.test(task, datamodule=data)[0]
     log.info("metrics.json, predictions.csv and pictures: %s", cfg.output_dir)
@@ -84,16 +85,22 @@ def latest() -> Path:
     return found[-1]
 
 
-def check_alike(section: str, checkpoints: list[dict[str, Any]], paths: list[Path]) -> None:
-    """Refuse to average runs that differ in more than their seed."""
-    first, *others = ({**checkpoint["config"][section], "seed": None} for checkpoint in checkpoints)
+def check_alike(checkpoints: list[dict[str, Any]], paths: list[Path]) -> None:
+    """Refuse to average runs that differ in anything but their seed, or not even in that."""
+    first, *others = (checkpoint["config"] for checkpoint in checkpoints)
+    seeds = {first["seed"]}
     for path, other in zip(paths[1:], others, strict=True):
-        for name in sorted(first.keys() | other.keys()):
-            if first.get(name) != other.get(name):
-                raise InputError(
-                    f"the runs differ in {section}.{name}: {first.get(name)} in {paths[0]}, {other.get(name)} in "
-                    f"{path}: expected runs that differ in nothing but their seed"
-                )
+        for section in ("model", "data", "task"):
+            one, two = ({**config[section], "seed": None} for config in (first, other))
+            for name in sorted(one.keys() | two.keys()):
+                if one.get(name) != two.get(name):
+                    raise InputError(
+                        f"the runs differ in {section}.{name}: {one.get(name)} in {paths[0]}, {two.get(name)} in "
+                        f"{path}: expected runs that differ in nothing but their seed"
+                    )
+        if other["seed"] in seeds:
+            raise InputError(f"{path} has the seed {other['seed']} of a run before it: expected runs of other seeds")
+        seeds.add(other["seed"])
 
 
 def check_images(run: dict[str, Any], given: dict[str, Any], path: Path) -> None:

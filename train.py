@@ -10,6 +10,7 @@ import hydra
 import lightning as L
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -17,9 +18,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from stnrot.callbacks.run_config import RunConfig
 from stnrot.checkpoint import AtomicCheckpointIO, check_fits, read_checkpoint
-from stnrot.command_line import one_line_errors, quiet_libraries
+from stnrot.command_line import check_groups, one_line, one_line_errors, quiet_libraries
 from stnrot.data.image_data import ImageData
-from stnrot.errors import InputError
+from stnrot.errors import InputError, check_number
 from stnrot.hardware import auto_precision
 from stnrot.tasks.register import Register
 
@@ -32,22 +33,25 @@ def main(cfg: DictConfig) -> float:
     with one_line_errors():
         try:
             return train(cfg)
-        except InputError as error:
+        except (InputError, HydraException) as error:
             if HydraConfig.get().mode != RunMode.MULTIRUN:
                 raise
-            log.error("this job failed, the sweep goes on: %s", error)
+            log.error("this job failed, the sweep goes on: %s", one_line(error))
             return math.nan
 
 
 def train(cfg: DictConfig) -> float:
     """Fit, test the best checkpoint, and return its objective."""
+    check_groups(cfg)
+    check_number("seed", cfg.seed, 0, 2**32 - 1)
+    check_number("trainer.max_epochs", cfg.trainer.max_epochs, 1)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     folder = Path(cfg.output_dir)
     check_folder(folder, cfg.ckpt_path)
 
     data: ImageData = instantiate(cfg.data, _convert_="all")
     cfg.images = data.facts()
-    check_classes(cfg)
+    check_task(cfg)
     if cfg.trainer.precision == "auto":
         cfg.trainer.precision = auto_precision(cfg.trainer.accelerator)
     log.info("precision: %s", cfg.trainer.precision)
@@ -61,7 +65,8 @@ def train(cfg: DictConfig) -> float:
     trainer: L.Trainer = instantiate(
         cfg.trainer,
         callbacks=[RunConfig(config, choices()), *filter(None, instantiate(cfg.callbacks).values())],
-        logger=list(instantiate(cfg.logger).values()),
+        logger=list(filter(None, instantiate(cfg.logger).values())),
+        enable_progress_bar=cfg.callbacks.get("progress") is not None,  # else Lightning brings one of its own
         plugins=[AtomicCheckpointIO(), *instantiate(cfg.trainer.get("plugins", []))],
     )
     check_multirun(trainer)
@@ -75,6 +80,10 @@ def train(cfg: DictConfig) -> float:
     metrics = trainer.test(task, datamodule=data, ckpt_path="best", weights_only=True)[0]
     log.info("pictures, tables and checkpoints: %s", folder)
     log.info("look at it: tensorboard --logdir %s --samples_per_plugin images=1000", folder)
+    if cfg.objective not in metrics:
+        raise InputError(
+            f"objective={cfg.objective}: expected one of {', '.join(sorted(metrics))}; the test is written"
+        )
     return metrics[cfg.objective]
 
 
@@ -97,20 +106,25 @@ def check_folder(folder: Path, ckpt_path: str | None) -> None:
 
 
 def check_resumes(cfg: DictConfig, task: Register) -> None:
-    """Refuse to go on with another model, or with more epochs than the schedule was made for."""
+    """Refuse to go on with another model, or over other epochs than the schedule was made for."""
     path = Path(cfg.ckpt_path)
     checkpoint = read_checkpoint(path)
     check_fits(checkpoint, task, path)
-    epochs = checkpoint["config"]["trainer"]["max_epochs"]
-    if cfg.task.scheduler is not None and cfg.trainer.max_epochs != epochs:
-        raise InputError(
-            f"{path} is of a run over trainer.max_epochs={epochs}, for which its schedule was made, here it is "
-            f"{cfg.trainer.max_epochs}: give the same, or train without a schedule (task.scheduler=null)"
-        )
+    if cfg.task.scheduler is None:
+        return
+    for key in ("trainer.max_epochs", "data.n_train", "data.batch_size", "data.repeats"):
+        then, now = OmegaConf.select(OmegaConf.create(checkpoint["config"]), key), OmegaConf.select(cfg, key)
+        if then != now:
+            raise InputError(
+                f"{path} is of a run with {key}={then}, for which its schedule was made, here it is {now}: give the "
+                "same, or train without a schedule (task.scheduler=null)"
+            )
 
 
-def check_classes(cfg: DictConfig) -> None:
-    """Refuse to classify what is not at least two classes."""
+def check_task(cfg: DictConfig) -> None:
+    """Refuse to align without an encoder, and to classify what is not at least two classes."""
+    if cfg.model.get("reference") == "batch" and "encoder" not in cfg.model:
+        raise InputError("task=register lays pictures over a reference: expected model=rot_stn")
     if cfg.model.get("classifier") is not None and cfg.images.classes < 2:
         raise InputError(
             f"data.root={cfg.data.root} has {cfg.images.classes} classes {list(cfg.images.class_names)}: expected "

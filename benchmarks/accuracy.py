@@ -50,16 +50,14 @@ STORED_TURNED = {
 UNLABELLED = {
     "rot_stn, no angle labels": ["task.angle_weight=0"],
     "rot_stn, no angle labels, self-supervised": ["task.angle_weight=0", "task.consistency_weight=0.1"],
+    "rot_stn, no angle labels, learned picture": ["task.angle_weight=0", "model.reference=learned"],
 }
 SHARP = "model.encoder.blur=0.3"
 MEMBERS = (1, 2, 3)
 ENSEMBLE = f"{POLAR}, ensemble of {len(MEMBERS)}"
 FEW = (100, 300, 1000, 3000)
-FEW_MODELS = {
-    POLAR: [],
-    "cnn": STORED_TURNED["cnn"],
-    "cnn, also deformed": ["model=cnn", *TURNED],
-}
+FEW_MODELS = STORED_TURNED | {"cnn, also deformed": ["model=cnn", *TURNED]}
+CURVES = (POLAR, "cnn", "cnn, also deformed")
 
 
 def few_options(model: str, n: int) -> list[str]:
@@ -85,7 +83,7 @@ EXPERIMENTS: dict[str, tuple[str, Rows]] = {  # name of a table: experiment, row
         )
         for n in FEW
     },
-    "upright_angle": ("upright_angle", {name: MODELS[name] for name in (POLAR, "rot_stn, encoder=cnn")}),
+    "upright_angle": ("upright_angle", {name: options for name, options in MODELS.items() if name != "cnn"}),
     "upright_only": ("upright_only", MODELS | {POLAR: ["model.reference=learned"]}),
 }
 
@@ -189,13 +187,13 @@ def draw_curve(args: argparse.Namespace, seeds: list[int]) -> None:
     figure = Figure(figsize=(5.2, 3.8), dpi=120, layout="tight")
     axes = figure.add_subplot(xlabel="training images", ylabel="test error, %", xscale="log", yscale="log")
     means = {}
-    for model in FEW_MODELS:
+    for model in CURVES:
         folders = [[place(args.folder, f"few_labels_{n}", model, seed) for seed in seeds] for n in FEW]
         errors = [[test_error(folder) for folder in each] for each in folders]
         deviations = [stdev(each) if len(each) > 1 else 0.0 for each in errors]
         means[model] = [mean(each) for each in errors]
         axes.errorbar(FEW, means[model], deviations, fmt="o-", label=model, capsize=3)
-    baselines = zip(*(means[model] for model in FEW_MODELS if model != POLAR), strict=True)
+    baselines = zip(*(means[model] for model in CURVES if model != POLAR), strict=True)
     axes.plot(FEW, [min(each) / 2 for each in baselines], "--", color="grey", label="half the errors of the better cnn")
     axes.set_xticks(FEW, [f"{n:,}" for n in FEW])
     axes.grid(alpha=0.3, which="both")
@@ -213,13 +211,22 @@ def main() -> None:
     options.add_argument("--jobs", type=int, default=1, help="runs side by side, which share the cores")
     options.add_argument("--folder", type=Path, default=Path("outputs/accuracy"))
     args = options.parse_args()
+    if args.seeds < 1:
+        options.error(f"--seeds {args.seeds}: expected at least 1")
+    names = {model for name in args.only for model in EXPERIMENTS[name][1]}
+    if args.models and not names.issuperset(args.models):
+        options.error(f"--models {sorted({*args.models} - names)}: expected some of {sorted(names)}")
     args.root = str(Path(args.root).absolute())
     args.threads = max(1, (os.cpu_count() or 1) // args.jobs)
     seeds = list(range(1, args.seeds + 1))
     chosen = {
-        name: {model: o for model, o in EXPERIMENTS[name][1].items() if not args.models or model in args.models}
+        name: {model: o for model, o in EXPERIMENTS[name][1].items() if model in (args.models or names)}
         for name in args.only
     }
+
+    def members(name: str, rows: Rows) -> Rows:
+        single = {model: overrides for model, overrides in rows.items() if model != ENSEMBLE}
+        return single if ENSEMBLE not in rows else {POLAR: EXPERIMENTS[name][1][POLAR]} | single
 
     def seeds_of(name: str, model: str) -> list[int]:
         if ENSEMBLE in EXPERIMENTS[name][1] and model == POLAR:
@@ -230,8 +237,7 @@ def main() -> None:
         waiting = [
             pool.submit(run, name, model, overrides, seed, args)
             for name, rows in chosen.items()
-            for model, overrides in rows.items()
-            if model != ENSEMBLE
+            for model, overrides in members(name, rows).items()
             for seed in seeds_of(name, model)
         ]
         for job in waiting:
@@ -252,6 +258,7 @@ def main() -> None:
             tables["half_turns"] = [
                 {"model": model} | {c: f"{mean(share[c] for share in each):.1f}" for c in each[0]}
                 for model, each in shares.items()
+                if each[0]
             ]
             print(f"\nangles off by a half turn, % of each class\n\n{markdown(tables['half_turns'])}")
     if all(f"few_labels_{n}" in chosen for n in FEW) and not args.models:

@@ -40,14 +40,14 @@ def test_a_run_leaves_everything(job, name: str, options: tuple[str, ...], pictu
     oracle = accuracy_score([r["class"] for r in table], [r["predicted_class"] for r in table])
     assert metric == pytest.approx(oracle, abs=1e-6)
     if name != "cnn":
-        errors = np.array([float(r["angle_error_deg"]) for r in table])
+        kind = "angle_dispersion" if name == "affine_stn" else "angle"
+        errors = np.array([float(r[f"{kind}_deg" if name == "affine_stn" else "angle_error_deg"]) for r in table])
         true = np.array([float(r["angle_deg"]) for r in table])
         predicted = np.array([float(r["predicted_angle_deg"]) for r in table])
         turned = np.exp(1j * np.radians(predicted - true))
         if name == "affine_stn":  # was taught no upright: its errors are about its own
             turned *= np.exp(-1j * np.angle(turned.sum()))
         np.testing.assert_allclose(turned.real, np.cos(np.radians(errors)), atol=1e-5)
-        kind = "angle_dispersion" if name == "affine_stn" else "angle"
         assert metrics[f"test/{kind}_median_deg"] == pytest.approx(np.median(np.abs(errors)), abs=1e-2)
         assert metrics[f"test/{kind}_within_5deg"] == pytest.approx(np.mean(np.abs(errors) <= 5), abs=3e-3)
 
@@ -262,3 +262,12 @@ def test_the_command_in_the_header_of_every_experiment_runs(job, file: Path) -> 
     assert 0 <= metric <= 1
     assert (folder / "checkpoints" / "best.ckpt").is_file()
     assert Image.open(folder / "pictures" / "test" / "alignment.png").size[0] > 100
+
+
+@pytest.mark.parametrize("options", [(), ("model/encoder=cnn",), ("model=affine_stn",), ("model=cnn",)])
+def test_weights_of_16_bits(job, options: tuple[str, ...]) -> None:
+    """No autocast then: what the geometry computes must stay in 32."""
+    _, folder = job("debug=one_batch", "trainer.precision=bf16-true", *options)
+    weights = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+    assert weights["model.classifier.linear.weight"].dtype is torch.bfloat16
+    assert len(rows(folder / "predictions.csv")) == 100

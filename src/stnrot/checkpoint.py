@@ -48,9 +48,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise InputError(f"no checkpoint at {path}: give the path of a run's checkpoints/best.ckpt or last.ckpt")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().splitlines()
-        raise InputError(f"{path} is not a readable checkpoint: {reason[0] if reason else error!r}") from error
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError, pickle.UnpicklingError) as error:
+        raise InputError(
+            f"{path} is not a readable checkpoint ({type(error).__name__}): give a run's best.ckpt or last.ckpt"
+        ) from error
     if not isinstance(checkpoint, dict) or not {"config", "state_dict"} <= checkpoint.keys():
         raise InputError(f"{path} was not written by train.py: it has no run configuration")
     return checkpoint

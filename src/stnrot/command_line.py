@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from hydra.errors import HydraException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from stnrot.errors import InputError
@@ -38,17 +40,17 @@ def one_line_errors() -> Iterator[None]:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         yield
-    except (InputError, HydraException, OmegaConfBaseException, OSError) as error:
+    except (HydraException, OmegaConfBaseException, MisconfigurationException, OSError, ValueError) as error:
         if KEEP_STACKS:
             raise
-        line = _one_line(error)
+        line = one_line(error)
         if line is None:
             raise
         sys.exit(f"error: {line}")
 
 
-def _one_line(error: BaseException) -> str | None:
-    """Say the innermost cause that is the user's; None if there is none."""
+def one_line(error: BaseException) -> str | None:
+    """Say in one line the innermost cause that is the user's; None if there is none."""
     chain: list[BaseException] = []
     link: BaseException | None = error
     while link is not None and link not in chain:
@@ -64,10 +66,25 @@ def _one_line(error: BaseException) -> str | None:
             said = f"unknown key {unknown[1]}"
         elif len(chain) > 1 and (key := re.search(r"full_key: (\S+)", str(error))):
             said = f"{key[1]}: {_flat(str(chain[-1]))}"
+        if "gpu backend" in said:
+            return "no GPU was found: choose trainer=auto or trainer=cpu"
         return f"{said}; the options are in configs/ and in the output of --help"
+    if isinstance(error, MisconfigurationException):
+        return _flat(str(error))
+    if isinstance(error, ValueError) and "Config group override" in str(error):
+        return "a group of options is left out by ~, such as '~model/augment', and cannot be null"
     if isinstance(error, OSError) and (error.filename is not None or error.errno == errno.ENOSPC):
         return f"{_flat(str(error))}; if it is the run's own folder, choose another with hydra.run.dir=FOLDER"
     return None
+
+
+def check_groups(cfg: DictConfig) -> None:
+    """Refuse an option that was chosen with a dot where a slash was meant."""
+    for section in ("model", "data"):
+        for group in ("encoder", "classifier", "augment", "source"):
+            chosen = cfg.get(section, {}).get(group)
+            if isinstance(chosen, str):
+                raise InputError(f"{section}.{group}={chosen}: choose with a slash, {section}/{group}={chosen}")
 
 
 def _flat(text: str) -> str:

@@ -10,7 +10,7 @@ from stnrot.data.mnist import mnist, mnist_pooled
 from stnrot.errors import InputError
 
 
-@pytest.mark.parametrize("source", [mnist, partial(mnist_pooled, fit_validation=False)])
+@pytest.mark.parametrize("source", [partial(each, fit_validation=False) for each in (mnist, mnist_pooled)])
 def test_missing_without_a_network_names_the_way_out(source, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/"])
     with pytest.raises(InputError, match=r"data\.root=.*could not be downloaded.*data=rotated_digits"):
@@ -21,10 +21,15 @@ def test_missing_without_a_network_names_the_way_out(source, tmp_path: Path, mon
 def test_protocols_on_the_real_set() -> None:
     root = Path(os.environ["STNROT_MNIST"])
     official = MNIST(str(root), train=False)
-    splits = mnist(root, 0)
+    splits = mnist(root, 0, fit_validation=False)
     assert [len(p) for p in (splits.train, splits.val, splits.test)] == [55_000, 5_000, 10_000]
     assert torch.equal(splits.test.image[:, 0], official.data)
     assert torch.equal(splits.test.label, official.targets)
+
+    seen = [bytes(p) for part in (splits.train, splits.val) for p in part.image.flatten(1).numpy()]
+    whole = mnist(root, 0, fit_validation=True)
+    assert sorted(seen) == sorted(bytes(p) for p in whole.train.image.flatten(1).numpy())
+    assert sorted(seen) == sorted(bytes(p) for p in MNIST(str(root), train=True).data.flatten(1).numpy())
 
     pooled = mnist_pooled(root, 0, fit_validation=False)
     parts = (pooled.train, pooled.val, pooled.test)

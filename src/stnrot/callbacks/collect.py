@@ -34,7 +34,10 @@ class Rows:
 
 
 def _array(column: Tensor | None) -> np.ndarray | None:
-    return None if column is None else column.detach().cpu().numpy()
+    if column is None:
+        return None
+    known = column.float() if column.dtype is torch.bfloat16 else column  # which NumPy does not know
+    return known.detach().cpu().numpy()
 
 
 def _rows(prediction: Prediction, batch: Batch) -> Rows:

@@ -45,7 +45,8 @@ def true_against_predicted(angle: Float[np.ndarray, "N"], error_deg: Float[np.nd
     axes.scatter(angle, error_deg, s=4, alpha=0.5, c=np.abs(error_deg), cmap="coolwarm", vmin=0, vmax=90)
     axes.plot(np.linspace(0, 2 * np.pi, 181), np.zeros(181), color="black", linewidth=0.8)
     axes.set_rlim(-220, 180)
-    axes.set_rticks([-180, -90, 0, 90, 180])
+    axes.set_rticks([-180, 0, 180])
+    axes.set_rlabel_position(45)
     axes.tick_params(labelsize=7)
     axes.set_title("around: true angle; outwards: predicted - true (degrees)", fontsize=9)
     return _pixels(figure)
@@ -56,12 +57,13 @@ def angle_posterior(
     posterior: Float[np.ndarray, "N A"],
     angle: Float[np.ndarray, "N"] | None,
     predicted: Float[np.ndarray, "N"],
+    whose: str,
 ) -> Pixels:
-    """Show around each picture where the encoder believes its top to be (blue), the choice and the truth.
+    """Show around each picture where the encoder believes `whose` top to be (blue), the choice and the truth.
 
     The distance from the ring is the square root of the posterior over its highest: second thoughts show.
     """
-    across, ring, reach = 5, 1.5, 0.7
+    across, ring, reach = 5, 1.5, 0.55
     rows = -(-len(pictures) // across)
     figure = _figure(9.0, 1.8 * rows + 0.4)
     axes = figure.add_subplot(aspect="equal")
@@ -84,7 +86,10 @@ def angle_posterior(
                 axes.plot(x + along * np.cos(top), y + along * np.sin(top), color=colour, linewidth=2.5)
     axes.set_xlim(-2.6, 4.8 * (across - 1) + 2.6)
     axes.set_ylim(-4.8 * (rows - 1) - 2.6, 2.6)
-    axes.set_title("where the top is: posterior (blue), choice (red), truth (green)", fontsize=9)
+    truth_too = "" if angle is None else ", truth (green)"
+    axes.set_title(
+        f"where {whose} is: root of the posterior over its highest (blue), choice (red){truth_too}", fontsize=9
+    )
     return _pixels(figure)
 
 
@@ -96,12 +101,15 @@ def accuracy_by_angle(angle: Float[np.ndarray, "N"], right: Bool[np.ndarray, "N"
     share = np.bincount(bins, weights=right, minlength=len(edges) - 1) / np.maximum(count, 1)
     spread = 2 * np.sqrt(share * (1 - share) / np.maximum(count, 1))
     seen = count > 0
+    middle, share, spread = (edges[:-1] + 7.5)[seen], 100 * share[seen], 100 * spread[seen]
     figure = _figure()
-    axes = figure.add_subplot(xlabel="the input was turned by (degrees)", ylabel="accuracy", xlim=(-180, 180))
-    axes.errorbar((edges[:-1] + 7.5)[seen], share[seen], spread[seen], fmt="o-", markersize=3, linewidth=1)
-    axes.axhline(right.mean(), color="grey", linewidth=0.8)
-    axes.set_ylim(top=1 + 0.02 * (1 - share[seen].min()) + 1e-3)
-    axes.set_xticks(range(-180, 181, 60))
+    axes = figure.add_subplot(xlabel="the input was turned by (degrees)", ylabel="accuracy, %")
+    axes.errorbar(middle, share, spread, fmt="o-", markersize=3, linewidth=1)
+    axes.axhline(100 * right.mean(), color="grey", linewidth=0.8)
+    axes.set_ylim(top=100.1 + 0.02 * (100 - share.min()))
+    axes.set_xlim(middle[0] - 7.5, middle[-1] + 7.5)
+    if seen.all():
+        axes.set_xticks(range(-180, 181, 60))
     axes.set_title(f"accuracy {right.mean():.2%} of {len(right)}", fontsize=9)
     return _pixels(figure)
 

@@ -16,6 +16,7 @@ from stnrot.callbacks.collect import Collect, Rows, gathered
 from stnrot.data.batch import Batch
 from stnrot.data.draws import Purpose, permutation
 from stnrot.data.image_set import PictureSet, balanced_order
+from stnrot.errors import check_number
 from stnrot.models.records import Prediction
 
 
@@ -29,6 +30,7 @@ class Watch(Collect):
 
     def __init__(self, folder: str, samples: int) -> None:
         super().__init__()
+        check_number("callbacks.watch.samples", samples, 1)
         self.folder, self.samples = Path(folder), samples
         self._chosen: dict[str, Tensor] = {}
         self._shown: list[dict[str, Any]] = []
@@ -68,17 +70,19 @@ class Watch(Collect):
         error = rows.error(relative)
         place = {int(index): k for k, index in enumerate(rows.index)}
         at = [place[sample["index"]] for sample in self._shown]
-        drawn = {"alignment": draw_grid(self._grid_rows(rows, at, error, trainer.datamodule.splits.classes))}
+        known = None if relative else rows.angle
+        drawn = {"alignment": draw_grid(self._grid_rows(rows, at, known, error, trainer.datamodule.splits.classes))}
         if error is not None and rows.angle is not None:
             what = "predicted - true angle, less the circular mean" if relative else "predicted - true angle"
             drawn["angle_error"] = figures.angle_error_histogram(error, what)
             drawn["angle_polar"] = figures.true_against_predicted(rows.angle, error)
         posterior = [sample["log_posterior"] for sample in self._shown if sample.get("log_posterior") is not None]
         if posterior and rows.predicted_angle is not None:
-            angle = None if relative or rows.angle is None else rows.angle[at]
+            angle = None if known is None else known[at]
             inputs = [sample["input"] for sample in self._shown]
             predicted = rows.predicted_angle[at]
-            drawn["angle_posterior"] = figures.angle_posterior(inputs, np.exp(posterior), angle, predicted)
+            whose = "the reference's top" if task.model.aligns_to_batch else "the top"
+            drawn["angle_posterior"] = figures.angle_posterior(inputs, np.exp(posterior), angle, predicted, whose)
         if rows.label is not None and rows.predicted is not None:
             classes = trainer.datamodule.splits.classes
             drawn["confusion"] = figures.confusion_matrix(rows.label, rows.predicted, classes)
@@ -89,20 +93,27 @@ class Watch(Collect):
             drawn["learned_reference"] = _stretched(reference)
         self._write(trainer, part, drawn, error)
 
-    def _grid_rows(self, rows: Rows, at: list[int], error: np.ndarray | None, classes: tuple[str, ...]) -> list[Row]:
+    def _grid_rows(
+        self, rows: Rows, at: list[int], angle: np.ndarray | None, error: np.ndarray | None, classes: tuple[str, ...]
+    ) -> list[Row]:
         shown = zip(self._shown, at, strict=True)
-        return [self._grid_row(sample, k, rows, error, classes) for sample, k in shown]
+        return [self._grid_row(sample, k, rows, angle, error, classes) for sample, k in shown]
 
     def _grid_row(
-        self, sample: dict[str, Any], k: int, rows: Rows, error: np.ndarray | None, classes: tuple[str, ...]
+        self,
+        sample: dict[str, Any],
+        k: int,
+        rows: Rows,
+        angle: np.ndarray | None,
+        error: np.ndarray | None,
+        classes: tuple[str, ...],
     ) -> Row:
         reference, aligned = sample["reference"], sample["aligned"]
         difference = None if reference is None or aligned is None else np.abs(aligned - reference)
         text = []
         if rows.predicted_angle is not None:
-            true = "" if rows.angle is None else f"true {np.degrees(rows.angle[k]):.0f}°, "
-            turned = (np.degrees(rows.predicted_angle[k]) + 180) % 360 - 180
-            text.append(f"{true}predicted {turned:.0f}°")
+            true = "" if angle is None else f"true {_whole_degrees(angle[k])}°, "
+            text.append(f"{true}predicted {_whole_degrees(rows.predicted_angle[k])}°")
         wrong = error is not None and abs(error[k]) > 5
         if rows.label is not None and rows.predicted is not None and rows.confidence is not None:
             wrong = bool(rows.label[k] != rows.predicted[k])
@@ -123,6 +134,10 @@ class Watch(Collect):
                     logger.experiment.add_image(f"{part}/{name}", pixels, trainer.global_step, dataformats="HWC")
                 if error is not None:
                     logger.experiment.add_histogram(f"{part}/angle_error_deg", error, trainer.global_step)
+
+
+def _whole_degrees(angle: np.floating) -> int:
+    return (round(float(np.degrees(angle))) + 180) % 360 - 180
 
 
 def _stretched(reference: Tensor) -> np.ndarray:

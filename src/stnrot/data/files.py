@@ -16,7 +16,7 @@ from torch import Tensor
 
 from stnrot.data.batch import Raw
 from stnrot.data.image_set import ImageSet, PictureSet
-from stnrot.errors import InputError
+from stnrot.errors import InputError, check_number
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +46,10 @@ class Decoding:
     memory_gb: float | None
 
     def __post_init__(self) -> None:
-        if len(self.image_size) != 2 or min(self.image_size) < 4:
-            raise InputError(f"image_size: expected height and width of at least 4 pixels, got {self.image_size}")
+        if not isinstance(self.image_size, Sequence) or len(self.image_size) != 2:
+            raise InputError(f"data.source.image_size={self.image_size}: expected height and width, such as [64,64]")
+        for side in self.image_size:
+            check_number("a side of data.source.image_size", side, 4)
         if self.fit not in ("crop", "pad"):
             raise InputError(f"fit: expected crop or pad, got {self.fit!r}")
         if self.on_bad_image not in ("error", "skip"):

@@ -16,7 +16,7 @@ from stnrot.data.batch import Batch, Raw
 from stnrot.data.batches import EvaluationBatches, TrainingBatches
 from stnrot.data.draws import Purpose, Split
 from stnrot.data.image_set import ImageSet, PictureSet, Splits, balanced_order
-from stnrot.errors import InputError
+from stnrot.errors import InputError, check_number
 
 Source = Callable[[Path | None, int], Splits]
 
@@ -50,13 +50,10 @@ class ImageData(L.LightningDataModule):
         split_seed: int,
     ) -> None:
         super().__init__()
-        if repeats < 1:
-            raise InputError(f"data.repeats={repeats}: expected at least 1")
-        if not callable(source):
-            raise InputError(
-                f"data.source must be a source's configuration, got {source!r}; "
-                f"choose one with a slash: data/source={source}"
-            )
+        check_number("data.repeats", repeats, 1)
+        check_number("data.batch_size", batch_size, 1)
+        if n_train is not None:
+            check_number("data.n_train", n_train, 1)
         self.source, self.root, self.n_train = source, root, n_train
         self.batch_size, self.repeats, self.num_workers = batch_size, repeats, num_workers
         self.seed, self.split_seed = seed, split_seed
@@ -116,7 +113,7 @@ class ImageData(L.LightningDataModule):
         assert trainer is not None
         for split in ("train", "val", "test"):
             self._check_size(split)
-        if self.batch_size < 1 or self.batch_size % trainer.world_size:
+        if self.batch_size % trainer.world_size:
             raise InputError(
                 f"data.batch_size={self.batch_size} counts all processes: expected a multiple of {trainer.world_size}"
             )

@@ -30,7 +30,7 @@ def image_folder(
         decoding: the fields of `Decoding`.
     """
     if root is None or not root.is_dir():
-        raise InputError(f"data.root={root}: expected a folder of pictures in class folders")
+        raise InputError(f"data.root={root}: expected a folder of pictures in class folders, set data.root=FOLDER")
     decode = Decoding(**decoding)
     found = {part: _pictures(root / part) for part in ("train", "val", "test") if (root / part).is_dir()}
     if "train" not in found:

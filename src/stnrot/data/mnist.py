@@ -13,21 +13,24 @@ from stnrot.errors import InputError
 CLASSES = tuple("0123456789")
 
 
-def mnist(root: Path | None, split_seed: int) -> Splits:
+def mnist(root: Path | None, split_seed: int, fit_validation: bool) -> Splits:
     """Return MNIST: 55,000 to train and 5,000 to validate by `split_seed`; the official 10,000 to test.
+
+    With `fit_validation` all 60,000 are trained on, as in published figures: once all is chosen, and for a run of a
+    fixed length, since the metrics of validation then say nothing.
 
     Source: Y. LeCun, C. Cortes, C. Burges, The MNIST database of handwritten digits, 1998.
     """
     train, test = _load(root)
-    fit, val = permutation((split_seed,), len(train)).split((55_000, 5_000))
-    return Splits(train.subset(fit), train.subset(val), test, CLASSES)
+    order = permutation((split_seed,), len(train))
+    fit, val = order.split((55_000, 5_000))
+    return Splits(train.subset(order if fit_validation else fit), train.subset(val), test, CLASSES)
 
 
 def mnist_pooled(root: Path | None, split_seed: int, fit_validation: bool) -> Splits:
     """Return 10,000 to train, 2,000 to validate and 50,000 to test, drawn from all 70,000 by `split_seed`.
 
-    With `fit_validation` the 2,000 are trained on as well, as in published figures: once all is chosen, and
-    for a run of a fixed length, since the metrics of validation then say nothing.
+    With `fit_validation` all 12,000 are trained on, as by `mnist`.
 
     The protocol of H. Larochelle et al., An empirical evaluation of deep architectures on problems with
     many factors of variation, 2007. Their own draw and turns are not reproduced, only their counts.
@@ -36,11 +39,11 @@ def mnist_pooled(root: Path | None, split_seed: int, fit_validation: bool) -> Sp
     assert train.label is not None
     assert test.label is not None
     pooled = ImageSet(torch.cat((train.image, test.image)), torch.cat((train.label, test.label)))
-    order = permutation((split_seed,), len(pooled))[:62_000]
-    fit, val, rest = order.split((10_000, 2_000, 50_000))
-    if fit_validation:
-        fit = order[:12_000]
-    return Splits(pooled.subset(fit), pooled.subset(val), pooled.subset(rest), CLASSES)
+    order = permutation((split_seed,), len(pooled))
+    fit, val, rest, _ = order.split((10_000, 2_000, 50_000, 8_000))
+    return Splits(
+        pooled.subset(order[:12_000] if fit_validation else fit), pooled.subset(val), pooled.subset(rest), CLASSES
+    )
 
 
 def _load(root: Path | None) -> tuple[ImageSet, ImageSet]:

@@ -8,7 +8,7 @@ import torch
 from stnrot.data.batch import Batch, Raw
 from stnrot.data.draws import Purpose, Split, normal, uniform
 from stnrot.data.image_data import ImageData, as_float
-from stnrot.errors import InputError
+from stnrot.errors import InputError, check_number
 from stnrot.geometry import Deform, inscribed_disc, rotate, wrap
 from stnrot.geometry.deform import NUMBERS
 
@@ -33,6 +33,7 @@ class RotatedImages(ImageData):
         super().__init__(**options)
         if train_turns not in ("every_epoch", "once", "never"):
             raise InputError(f"data.train_turns: expected every_epoch, once or never, got {train_turns!r}")
+        check_number("data.max_angle_deg", max_angle_deg, 0, 180, whole=False)
         self.max_angle = math.radians(max_angle_deg)
         self.train_turns, self.disc, self.augment = train_turns, disc, augment
 

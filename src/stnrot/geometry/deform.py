@@ -35,6 +35,10 @@ class Deform:
     shift: float
     elastic: float
 
+    def __post_init__(self) -> None:
+        if not all(amount >= 0 for amount in (self.turn_deg, self.stretch, self.shift, self.elastic)):
+            raise ValueError(f"expected amounts of 0 or more, got {self}")
+
     def turn(self, numbers: Float[Tensor, "B 56"]) -> Float[Tensor, "B"]:
         """Return the angles (radians) that `numbers` turn by."""
         return (2 * torch.special.ndtr(numbers[:, 0]) - 1) * math.radians(self.turn_deg)
@@ -49,8 +53,8 @@ class Deform:
             size = torch.hypot(along, across)
             even, uneven = scale.exp() * size.cosh(), scale.exp() * size.sinh() / size.clamp(min=1e-6)
             rows = (even + uneven * along, uneven * across, uneven * across, even - uneven * along)
-            aspect = torch.tensor([[1.0, height / width], [width / height, 1.0]], device=image.device)
-            stretch = torch.stack(rows, -1).view(-1, 2, 2) * aspect
+            aspect = [[1.0, height / width], [width / height, 1.0]]
+            stretch = torch.stack(rows, -1).view(-1, 2, 2) * scale.new_tensor(aspect)
             turn = rotation_theta(angle + self.turn(numbers), height, width)[..., :2]
             theta = torch.cat((turn @ stretch, turn @ (self.shift * numbers[:, 4:6, None])), -1)
             lattice = self.elastic * numbers[:, 6:].view(-1, 2, KNOTS, KNOTS)  # outermost knots on outermost pixels:

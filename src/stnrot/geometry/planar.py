@@ -96,6 +96,6 @@ def inscribed_disc(size: Sequence[int], device: torch.device | None = None) -> B
     Its radius reaches to the centres of the outermost pixels, `(min(height, width) - 1) / 2`.
     """
     height, width = size
-    y = torch.arange(height, device=device) - (height - 1) / 2
-    x = torch.arange(width, device=device) - (width - 1) / 2
-    return y[:, None] ** 2 + x**2 <= ((min(height, width) - 1) / 2) ** 2
+    y = 2 * torch.arange(height, device=device) - (height - 1)  # of half pixels: whole numbers, exact
+    x = 2 * torch.arange(width, device=device) - (width - 1)
+    return y[:, None] ** 2 + x**2 <= (min(height, width) - 1) ** 2

@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from stnrot.errors import check_number
+
 
 class ConvClassifier(nn.Module):
     """Four 3 x 3 convolutions with batch norm and ReLU at half and quarter resolution, one linear layer.
@@ -22,6 +24,7 @@ class ConvClassifier(nn.Module):
 
     def __init__(self, channels: int, classes: int, width: int, dropout: float) -> None:
         super().__init__()
+        check_number("model.classifier.width", width, 1)
 
         def layer(wide_in: int, wide_out: int) -> list[nn.Module]:
             conv = nn.Conv2d(wide_in, wide_out, 3, padding=1, bias=False)

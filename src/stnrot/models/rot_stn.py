@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from stnrot.errors import InputError
+from stnrot.errors import InputError, check_number
 from stnrot.geometry import Deform, rotate
 from stnrot.geometry.deform import NUMBERS
 from stnrot.models.records import Orientation, Prediction
@@ -54,6 +54,7 @@ class RotSTN(nn.Module):
         image_shape: Sequence[int],
     ) -> None:
         super().__init__()
+        check_number("model.hypotheses", hypotheses, 1)
         if reference not in ("features", "learned", "batch"):
             raise InputError(f"model.reference: expected features, learned or batch, got {reference!r}")
         if reference == "features" and not hasattr(encoder, "feature_shape"):
@@ -110,7 +111,8 @@ class RotSTN(nn.Module):
     def _turn(self, image: Float[Tensor, "N C H W"], angle: Float[Tensor, "N"]) -> Float[Tensor, "N C H W"]:
         if not self.training or self.augment is None:
             return rotate(image, angle)
-        return self.augment(image, angle, torch.randn(len(image), NUMBERS, device=image.device))
+        numbers = torch.randn(len(image), NUMBERS, device=image.device, dtype=angle.dtype)
+        return self.augment(image, angle, numbers)
 
 
 def weightiest(log_weight: Float[Tensor, "B K"]) -> Bool[Tensor, "B K"]:

@@ -7,7 +7,7 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
 from stnrot.data.batch import Batch
-from stnrot.errors import InputError
+from stnrot.errors import InputError, check_number
 from stnrot.models.records import Prediction
 from stnrot.tasks.register import Register
 
@@ -23,6 +23,7 @@ class Classify(Register):
 
     def __init__(self, *, classes: int, classification_weight: float, **options: Any) -> None:
         super().__init__(**options)
+        check_number("task.classification_weight", classification_weight, 0, whole=False)
         self.classification_weight = classification_weight
         self.accuracy = MulticlassAccuracy(classes, average="micro", validate_args=False)
 

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from stnrot.data.batch import Batch
 from stnrot.data.draws import Purpose, bits, uniform
-from stnrot.errors import InputError
+from stnrot.errors import InputError, check_number
 from stnrot.geometry import rotate
 from stnrot.models.records import Orientation, Prediction
 from stnrot.tasks.angle_error import AngleError
@@ -52,12 +52,16 @@ class Register(L.LightningModule):
         self.encoder_lr_factor = encoder_lr_factor
         self.angle_weight, self.photometric_weight = angle_weight, photometric_weight
         self.consistency_weight = consistency_weight
+        weights = {"angle": angle_weight, "photometric": photometric_weight, "consistency": consistency_weight}
+        for name, weight in weights.items():
+            check_number(f"task.{name}_weight", weight, 0, whole=False)
         relative = not model.aligns_to_batch and (angle_weight == 0 or not model.learns_angle)
         self.angle_error = AngleError(relative)
 
     def forward(self, batch: Batch) -> Prediction:
-        """Predict for a batch."""
-        return self.model(batch.image, batch.reference)
+        """Predict for a batch, in the precision of the weights."""
+        reference = None if batch.reference is None else batch.reference.to(self.dtype)
+        return self.model(batch.image.to(self.dtype), reference)
 
     def losses(self, prediction: Prediction, batch: Batch) -> dict[str, tuple[float, Tensor]]:
         """Return the terms of the loss by name, each with its weight; what a model lacks has none."""
@@ -85,12 +89,13 @@ class Register(L.LightningModule):
                 "model=rot_stn: set task.consistency_weight=0"
             )
         if self.training:
-            turn = torch.rand(len(batch.image), device=batch.image.device)
+            turn = torch.rand(len(batch.image), device=batch.image.device, dtype=batch.image.dtype)
         else:
             turn = uniform((Purpose.CONSISTENCY,), batch.index, 1)[:, 0]
         turn = (2 * turn - 1) * math.pi
         orient: Any = self.model.orient
-        again, _ = orient(rotate(batch.image, turn), batch.reference)
+        reference = None if batch.reference is None else batch.reference.to(self.dtype)
+        again, _ = orient(rotate(batch.image.to(self.dtype), turn), reference)
         return angle_loss(again, orientation.angle[:, 0].detach() - turn)
 
     def measure(self, prediction: Prediction, batch: Batch) -> None:
@@ -101,9 +106,9 @@ class Register(L.LightningModule):
     def _step(self, batch: Batch, part: str) -> tuple[Tensor, Prediction]:
         prediction = self(batch)
         terms = self.losses(prediction, batch)
+        if self.training and not any(weight for weight, _ in terms.values()):
+            raise InputError("this model, data and task leave nothing to minimise: give one task.*_weight > 0")
         if not terms:
-            if self.training:
-                raise InputError("this model, data and task leave nothing to minimise: give one task.*_weight > 0")
             return torch.zeros(()), prediction
         loss = torch.stack([weight * term for weight, term in terms.values()]).sum()
         values = {"loss": loss} | {name: term for name, (_, term) in terms.items()}

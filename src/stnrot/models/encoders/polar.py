@@ -7,12 +7,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stnrot.errors import InputError
+from stnrot.errors import InputError, check_number
 from stnrot.geometry import circular_peaks, to_polar
 from stnrot.models.records import Orientation
 
 HALO = 4  # as many as there are convolutions
 REACH = 3  # bins of a score's maximum on either side, about the width of one that the net makes
+SHARPEST = 0.2  # pixels; a narrower Gaussian falls between them
 SCALE = 64.0  # at the start: cosines within +-1 would make every angle as likely as the other
 
 
@@ -45,12 +46,13 @@ class PolarEncoder(nn.Module):
 
     def __init__(self, channels: int, width: int, radii: int, angles: int, blur: float, dropout: float) -> None:
         super().__init__()
-        if radii % 4 or radii < 4:
+        check_number("model.encoder.width", width, 2)
+        check_number("model.encoder.radii", radii, 4)
+        if radii % 4:
             raise InputError(f"model.encoder.radii={radii}: expected a multiple of 4")
-        if angles < 2 * REACH + 1:
-            raise InputError(f"model.encoder.angles={angles}: expected at least {2 * REACH + 1}")
-        if blur <= 0:
-            raise InputError(f"model.encoder.blur={blur}: expected a positive number of pixels, such as 0.8")
+        check_number("model.encoder.angles", angles, 2 * REACH + 1)
+        check_number("model.encoder.blur", blur, SHARPEST, radii, whole=False)
+        check_number("model.encoder.dropout", dropout, 0, 0.99, whole=False)
         self.radii, self.angles, self.blur = radii, angles, blur
         layers: list[nn.Module] = []
         for wide_in, wide_out, pool in ((channels, width // 2, 2), (width // 2, width, 2), (width, width, 1)):

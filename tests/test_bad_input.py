@@ -33,6 +33,17 @@ def test_unknown_keys_and_options(tmp_path: Path) -> None:
     assert "data/source=image_folder" in fails("data=image_pairs", "data.source=image_folder", cwd=tmp_path)
 
 
+def test_groups_and_values(tmp_path: Path) -> None:
+    assert "choose with a slash, model/augment=deform" in fails("model.augment=deform", cwd=tmp_path)
+    assert "~model/augment" in fails("model/augment=null", cwd=tmp_path)
+    assert "trainer.max_epochs=0: expected a whole number of at least 1" in fails("trainer.max_epochs=0", cwd=tmp_path)
+    assert "task.angle_weight=-1: expected a number of at least 0" in fails("task.angle_weight=-1", cwd=tmp_path)
+    assert "expected model=rot_stn" in fails("task=register", "data=image_pairs", "model=cnn", cwd=tmp_path)
+    line = fails(*SMALL, "monitor.metric=val/nonsense", "debug=one_batch", cwd=tmp_path)
+    assert "val/nonsense" in line
+    assert "val/nll" in line
+
+
 def test_missing_data(tmp_path: Path) -> None:
     line = fails("data=rotated_mnist", f"data.root={tmp_path / 'none'}", cwd=tmp_path)
     assert "data.root=" in line

@@ -142,10 +142,12 @@ def test_multirun_ends_with_a_table(tmp_path: Path) -> None:
     assert "matches no file" in none.stderr
 
 
-def test_a_multirun_goes_on_after_a_bad_job(tmp_path: Path) -> None:
-    done = command("train.py", "-m", *SMALL, "debug=one_batch", "data.n_train=5000,100", "model=cnn", cwd=tmp_path)
+@pytest.mark.parametrize("key", ["data.n_train=5000,100", "model.classifier.width=0,8"])
+def test_a_multirun_goes_on_after_a_bad_job(key: str, tmp_path: Path) -> None:
+    """Found in the data, and in what Hydra builds."""
+    done = command("train.py", "-m", *SMALL, "debug=one_batch", key, "model=cnn", cwd=tmp_path)
     assert "Traceback" not in done.stderr
-    assert re.search(r"data\.n_train=5000 \(did not finish\)", done.stdout)
+    assert re.search(rf"{re.escape(key.partition(',')[0])} \(did not finish\)", done.stdout)
     (sweep,) = (tmp_path / "outputs" / "train").glob("*/*-multirun")
     assert metrics(sweep / "1")
 

@@ -139,7 +139,7 @@ def main() -> None:
     precision = auto_precision(device)
 
     torch.manual_seed(0)
-    data, cfg = composed(*turned_mnist(args.root), "model/encoder=cnn", "model/augment=null")
+    data, cfg = composed(*turned_mnist(args.root), "model/encoder=cnn", "~model/augment")
     ours: Register = built(cfg, device)
     tutorial: Register = instantiate(cfg.task, model=instantiate(cfg.model, _target_=TutorialSTN)).to(device)
     tutorial = as_in_a_tutorial(tutorial)

@@ -49,7 +49,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
 
     tasks = [rebuild(checkpoint, path) for path, checkpoint in zip(paths, checkpoints, strict=True)]
     if len(tasks) > 1:
-        tasks[0].model = Ensemble([task.model for task in tasks]).eval()
+        tasks[0].model = Ensemble([task.model for task in tasks], not tasks[0].angle_error.relative).eval()
     task = tasks[0].to(memory_format=torch.channels_last)  # as in training, to the last bit
     if cfg.trainer.precision == "auto":  # the precision that the run's own test had
         cfg.trainer.precision = run["trainer"]["precision"]
@@ -86,21 +86,26 @@ def latest() -> Path:
 
 
 def check_alike(checkpoints: list[dict[str, Any]], paths: list[Path]) -> None:
-    """Refuse to average runs that differ in anything but their seed, or not even in that."""
-    first, *others = (checkpoint["config"] for checkpoint in checkpoints)
-    seeds = {first["seed"]}
-    for path, other in zip(paths[1:], others, strict=True):
-        for section in ("model", "data", "task"):
-            one, two = ({**config[section], "seed": None} for config in (first, other))
-            for name in sorted(one.keys() | two.keys()):
-                if one.get(name) != two.get(name):
-                    raise InputError(
-                        f"the runs differ in {section}.{name}: {one.get(name)} in {paths[0]}, {two.get(name)} in "
-                        f"{path}: expected runs that differ in nothing but their seed"
-                    )
-        if other["seed"] in seeds:
-            raise InputError(f"{path} has the seed {other['seed']} of a run before it: expected runs of other seeds")
-        seeds.add(other["seed"])
+    """Refuse to average runs that differ in what was trained, on what and how, or not even in their seed."""
+    seeds: list[int] = []
+    first = _what_counts(checkpoints[0]["config"])
+    for path, checkpoint in zip(paths, checkpoints, strict=True):
+        other = _what_counts(checkpoint["config"])
+        for name in sorted(first.keys() | other.keys()):
+            if first.get(name) != other.get(name):
+                raise InputError(
+                    f"the runs differ in {name}: {first.get(name)} in {paths[0]}, {other.get(name)} in {path}: "
+                    "expected runs that differ in their seed alone"
+                )
+        seeds.append(checkpoint["config"]["seed"])
+        if seeds[-1] in seeds[:-1]:
+            raise InputError(f"{path} has the seed {seeds[-1]} of a run before it: expected runs of other seeds")
+
+
+def _what_counts(config: dict[str, Any]) -> dict[str, Any]:
+    sections = {f"{part}.{name}": value for part in ("model", "data", "task") for name, value in config[part].items()}
+    trained = {f"trainer.{name}": config["trainer"][name] for name in ("max_epochs", "precision")}
+    return {n: v for n, v in sections.items() if n not in ("data.seed", "data.root", "data.num_workers")} | trained
 
 
 def check_images(run: dict[str, Any], given: dict[str, Any], path: Path) -> None:

@@ -10,7 +10,6 @@ import hydra
 import lightning as L
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -33,10 +32,11 @@ def main(cfg: DictConfig) -> float:
     with one_line_errors():
         try:
             return train(cfg)
-        except (InputError, HydraException) as error:
-            if HydraConfig.get().mode != RunMode.MULTIRUN:
+        except Exception as error:
+            line = one_line(error)
+            if line is None or HydraConfig.get().mode != RunMode.MULTIRUN:
                 raise
-            log.error("this job failed, the sweep goes on: %s", one_line(error))
+            log.error("this job failed, the sweep goes on: %s", line)
             return math.nan
 
 
@@ -60,7 +60,8 @@ def train(cfg: DictConfig) -> float:
     task: Register = instantiate(cfg.task, model=instantiate(cfg.model))
     task = task.to(memory_format=torch.channels_last)
     if cfg.ckpt_path is not None:
-        check_resumes(cfg, task)
+        path = Path(cfg.ckpt_path)
+        check_fits(read_checkpoint(path), task, path)
 
     trainer: L.Trainer = instantiate(
         cfg.trainer,
@@ -103,22 +104,6 @@ def check_folder(folder: Path, ckpt_path: str | None) -> None:
             f"{folder} holds the checkpoints of a run already: continue it with ckpt_path={existing[-1]}, "
             "or choose another hydra.run.dir"
         )
-
-
-def check_resumes(cfg: DictConfig, task: Register) -> None:
-    """Refuse to go on with another model, or over other epochs than the schedule was made for."""
-    path = Path(cfg.ckpt_path)
-    checkpoint = read_checkpoint(path)
-    check_fits(checkpoint, task, path)
-    if cfg.task.scheduler is None:
-        return
-    for key in ("trainer.max_epochs", "data.n_train", "data.batch_size", "data.repeats"):
-        then, now = OmegaConf.select(OmegaConf.create(checkpoint["config"]), key), OmegaConf.select(cfg, key)
-        if then != now:
-            raise InputError(
-                f"{path} is of a run with {key}={then}, for which its schedule was made, here it is {now}: give the "
-                "same, or train without a schedule (task.scheduler=null)"
-            )
 
 
 def check_task(cfg: DictConfig) -> None:

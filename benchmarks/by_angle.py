@@ -40,7 +40,7 @@ def by_angle(checkpoint: Path, digits: MNIST) -> tuple[list[float], Tensor | Non
         for image, label in zip(images.split(BATCH), labels.split(BATCH), strict=True):
             with (
                 torch.inference_mode(),
-                torch.autocast("cpu", torch.bfloat16, enabled=auto_precision("cpu") != "32-true"),
+                torch.autocast("cpu", torch.bfloat16, enabled=auto_precision("cpu") == "bf16-mixed"),
             ):
                 prediction = model(rotate(image, turn), None)
             right += int((prediction.log_probability.argmax(1) == label).sum())

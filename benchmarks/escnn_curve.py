@@ -96,7 +96,7 @@ def error(task: Register, data: ImageData, split: Split, bf16: bool) -> float:
     """Return the share of wrong classes, in percent."""
     task.eval()
     wrong = count = 0
-    part = (data.splits.train, data.splits.val, data.splits.test)[split]
+    part = data.splits.part(split)
     for raw in data._loader(part, torch.arange(len(part)).split(EVALUATED)):
         batch = data.view(raw, split)
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):

@@ -40,11 +40,9 @@ def one_line_errors() -> Iterator[None]:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         yield
-    except (HydraException, OmegaConfBaseException, MisconfigurationException, OSError, ValueError) as error:
-        if KEEP_STACKS:
-            raise
+    except Exception as error:
         line = one_line(error)
-        if line is None:
+        if line is None or KEEP_STACKS:
             raise
         sys.exit(f"error: {line}")
 

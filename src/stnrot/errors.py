@@ -1,5 +1,6 @@
 """What the person at the keyboard can put right: the commands print it as one line, without a stack."""
 
+import math
 from typing import Any
 
 
@@ -8,9 +9,10 @@ class InputError(ValueError):
 
 
 def check_number(name: str, value: Any, low: float, high: float | None = None, whole: bool = True) -> None:
-    """Raise InputError unless `value` is a number, and a whole one, from `low` to `high`."""
+    """Raise InputError unless `value` is a finite number, and a whole one, from `low` to `high`."""
     kind = int if whole else (int, float)
-    if isinstance(value, kind) and not isinstance(value, bool) and low <= value and (high is None or value <= high):
+    known = isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
+    if known and low <= value and (high is None or value <= high):
         return
     span = f"of at least {low}" if high is None else f"from {low} to {high}"
     raise InputError(f"{name}={value}: expected a {'whole ' if whole else ''}number {span}")

@@ -15,7 +15,7 @@ def pairs(*overrides: str) -> ImageData:
 
 
 def view(data: ImageData, draws: torch.Tensor, split: Split = Split.VAL):
-    part = (data.splits.train, data.splits.val, data.splits.test)[split]
+    part = data.splits.part(split)
     return data.view(part.__getitems__(draws), split)
 
 

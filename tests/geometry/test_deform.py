@@ -73,12 +73,21 @@ def test_a_shift_is_a_share_of_half_the_side() -> None:
 
 
 def test_what_was_turned_is_what_is_deformed() -> None:
-    """A quarter turn by torch.rot90 first: shift, stretch and bend act along the axes of the output."""
-    image, numbers = torch.rand(4, 1, 24, 24), torch.randn(4, NUMBERS)
+    """A turn by torch.rot90 first: shift, stretch and bend act along the axes of the output."""
+    numbers = torch.randn(4, NUMBERS)
     strong = deform(stretch=0.2, shift=0.1, elastic=0.1)
-    once = strong(image, torch.full((4,), math.pi / 2), numbers)
-    twice = strong(torch.rot90(image, 1, (2, 3)), torch.zeros(4), numbers)
-    torch.testing.assert_close(once, twice, atol=1e-4, rtol=0)
+    for quarters, size in ((1, (24, 24)), (2, (20, 30))):
+        image = torch.rand(4, 1, *size)
+        once = strong(image, torch.full((4,), quarters * math.pi / 2), numbers)
+        twice = strong(torch.rot90(image, quarters, (2, 3)), torch.zeros(4), numbers)
+        torch.testing.assert_close(once, twice, atol=1e-4, rtol=0)
+
+
+def test_coordinates_are_never_in_16_bits() -> None:
+    image, numbers, angle = torch.rand(2, 1, 224, 224), torch.randn(2, NUMBERS), torch.tensor([0.5, 2.0])
+    exact = deform(stretch=0.1, elastic=0.05)(image, angle, numbers)
+    coarse = deform(stretch=0.1, elastic=0.05)(image.bfloat16(), angle.bfloat16(), numbers)
+    assert (coarse.float() - exact).abs().max() < 0.01
 
 
 def test_turns_are_uniform() -> None:

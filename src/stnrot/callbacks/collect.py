@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from stnrot.data.batch import Batch
+from stnrot.geometry import circular_mean, wrap
 from stnrot.models.records import Prediction
 
 
@@ -27,10 +28,8 @@ class Rows:
         """Return predicted minus true angle, wrapped, in degrees; less its circular mean if `relative`."""
         if self.angle is None or self.predicted_angle is None:
             return None
-        error = self.predicted_angle - self.angle
-        if relative:
-            error = error - np.angle(np.exp(1j * error).sum())
-        return np.degrees((error + np.pi) % (2 * np.pi) - np.pi)
+        error = torch.from_numpy(self.predicted_angle - self.angle)
+        return np.degrees(wrap(error - circular_mean(error) if relative else error).numpy())
 
 
 def _array(column: Tensor | None) -> np.ndarray | None:

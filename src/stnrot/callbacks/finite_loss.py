@@ -6,7 +6,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from stnrot.errors import InputError
+from stnrot.errors import InputError, check_number
 
 
 class FiniteLoss(L.Callback):
@@ -17,6 +17,7 @@ class FiniteLoss(L.Callback):
     """
 
     def __init__(self, every: int) -> None:
+        check_number("callbacks.finite.every", every, 1)
         self.every = every
 
     def on_train_batch_end(

@@ -20,7 +20,7 @@ class Predictions(Collect):
         self.folder = Path(folder)
 
     def finish(self, trainer: Any, task: Any, part: str, rows: Rows) -> None:
-        """Write both files; angles in degrees, classes by name; of errors that are relative, the dispersion."""
+        """Write both files; angles in degrees, classes by name. Relative errors are less their circular mean."""
         splits = trainer.datamodule.splits
         error = rows.error(task.angle_error.relative)
         columns: dict[str, Any] = {"index": rows.index}
@@ -35,7 +35,7 @@ class Predictions(Collect):
             if radians is not None:
                 columns[name] = [f"{value:.4f}" for value in (np.degrees(radians) + 180) % 360 - 180]
         if error is not None:
-            name = "angle_dispersion_deg" if task.angle_error.relative else "angle_error_deg"
+            name = "angle_error_less_mean_deg" if task.angle_error.relative else "angle_error_deg"
             columns[name] = [f"{value:.4f}" for value in error]
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "predictions.csv").open("w", newline="", encoding="utf-8") as file:

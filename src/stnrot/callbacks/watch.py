@@ -71,7 +71,10 @@ class Watch(Collect):
         place = {int(index): k for k, index in enumerate(rows.index)}
         at = [place[sample["index"]] for sample in self._shown]
         known = None if relative else rows.angle
-        drawn = {"alignment": draw_grid(self._grid_rows(rows, at, known, error, trainer.datamodule.splits.classes))}
+        classes = trainer.datamodule.splits.classes
+        shown = zip(self._shown, at, strict=True)
+        grid = [self._grid_row(sample, k, rows, known, error, classes) for sample, k in shown]
+        drawn = {"alignment": draw_grid(grid)}
         if error is not None and rows.angle is not None:
             what = "predicted - true angle, less the circular mean" if relative else "predicted - true angle"
             drawn["angle_error"] = figures.angle_error_histogram(error, what)
@@ -84,7 +87,6 @@ class Watch(Collect):
             whose = "the reference's top" if task.model.aligns_to_batch else "the top"
             drawn["angle_posterior"] = figures.angle_posterior(inputs, np.exp(posterior), angle, predicted, whose)
         if rows.label is not None and rows.predicted is not None:
-            classes = trainer.datamodule.splits.classes
             drawn["confusion"] = figures.confusion_matrix(rows.label, rows.predicted, classes)
             if rows.angle is not None:
                 drawn["accuracy_by_angle"] = figures.accuracy_by_angle(rows.angle, rows.label == rows.predicted)
@@ -92,12 +94,6 @@ class Watch(Collect):
         if isinstance(reference, Tensor) and reference.ndim == 4:
             drawn["learned_reference"] = _stretched(reference)
         self._write(trainer, part, drawn, error)
-
-    def _grid_rows(
-        self, rows: Rows, at: list[int], angle: np.ndarray | None, error: np.ndarray | None, classes: tuple[str, ...]
-    ) -> list[Row]:
-        shown = zip(self._shown, at, strict=True)
-        return [self._grid_row(sample, k, rows, angle, error, classes) for sample, k in shown]
 
     def _grid_row(
         self,

@@ -51,11 +51,11 @@ class Decoding:
         for side in self.image_size:
             check_number("a side of data.source.image_size", side, 4)
         if self.fit not in ("crop", "pad"):
-            raise InputError(f"fit: expected crop or pad, got {self.fit!r}")
+            raise InputError(f"data.source.fit: expected crop or pad, got {self.fit!r}")
         if self.on_bad_image not in ("error", "skip"):
-            raise InputError(f"on_bad_image: expected error or skip, got {self.on_bad_image!r}")
+            raise InputError(f"data.source.on_bad_image: expected error or skip, got {self.on_bad_image!r}")
         if self.channels not in (None, 1, 3):
-            raise InputError(f"channels: expected 1, 3 or null, got {self.channels!r}")
+            raise InputError(f"data.source.channels: expected 1, 3 or null, got {self.channels!r}")
 
     def read(self, path: Path) -> UInt8[np.ndarray, "C H W"]:
         """Decode one file, honouring its EXIF orientation."""

@@ -52,8 +52,9 @@ class ImageData(L.LightningDataModule):
         super().__init__()
         check_number("data.repeats", repeats, 1)
         check_number("data.batch_size", batch_size, 1)
-        if n_train is not None:
-            check_number("data.n_train", n_train, 1)
+        for name, number, least in (("n_train", n_train, 1), ("num_workers", num_workers, 0)):
+            if number is not None:
+                check_number(f"data.{name}", number, least)
         self.source, self.root, self.n_train = source, root, n_train
         self.batch_size, self.repeats, self.num_workers = batch_size, repeats, num_workers
         self.seed, self.split_seed = seed, split_seed

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from stnrot.data.batch import Raw
-from stnrot.data.draws import Key, permutation
+from stnrot.data.draws import Key, Split, permutation
 
 
 @runtime_checkable
@@ -74,6 +74,10 @@ class Splits:
     val: PictureSet
     test: PictureSet
     classes: tuple[str, ...]
+
+    def part(self, split: Split) -> PictureSet:
+        """Return one of the three."""
+        return (self.train, self.val, self.test)[split]
 
 
 def balanced_order(label: Int[Tensor, "N"], key: Key) -> Int[Tensor, "N"]:

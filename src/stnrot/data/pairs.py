@@ -11,7 +11,7 @@ from stnrot.data.batch import Batch, Raw
 from stnrot.data.draws import Key, Purpose, Split, normal, uniform
 from stnrot.data.image_data import ImageData, as_float
 from stnrot.data.image_set import ImageSet, PictureSet, Splits
-from stnrot.errors import InputError
+from stnrot.errors import InputError, check_number
 from stnrot.geometry import inscribed_disc, rotate, wrap
 
 
@@ -83,6 +83,8 @@ class ImagePairs(ImageData):
         **options: Any,
     ) -> None:
         super().__init__(**options)
+        check_number("data.gain", gain, 0, 1, whole=False)
+        check_number("data.noise", noise, 0, whole=False)
         self.turn_reference, self.other_instance = turn_reference, other_instance
         self.gain, self.noise, self.disc = gain, noise, disc
 
@@ -92,10 +94,8 @@ class ImagePairs(ImageData):
             return
         super().setup(stage)
         if self.other_instance:
-            parts = (self.splits.train, self.splits.val, self.splits.test)
             train, val, test = (
-                OtherInstance(part, (self._seed(split), split, Purpose.PARTNER))
-                for part, split in zip(parts, Split, strict=True)
+                OtherInstance(self.splits.part(split), (self._seed(split), split, Purpose.PARTNER)) for split in Split
             )
             self.splits = Splits(train, val, test, self.splits.classes)
 
@@ -105,7 +105,7 @@ class ImagePairs(ImageData):
     def view(self, raw: Raw, split: Split) -> Batch:
         """Turn both pictures, then change their brightness and add noise."""
         seed = self._seed(split)
-        count = len((self.splits.train, self.splits.val, self.splits.test)[split])
+        count = len(self.splits.part(split))
 
         def turn(purpose: Purpose) -> Tensor:
             return (2 * uniform((seed, split, purpose), raw.draw, 1)[:, 0] - 1) * math.pi

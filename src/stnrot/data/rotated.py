@@ -39,7 +39,7 @@ class RotatedImages(ImageData):
 
     def view(self, raw: Raw, split: Split) -> Batch:
         """Turn each picture; the reference is for the model to hold."""
-        index = raw.draw % len((self.splits.train, self.splits.val, self.splits.test)[split])
+        index = raw.draw % len(self.splits.part(split))
         training = split is Split.TRAIN
         fresh = training and self.train_turns == "every_epoch"
         key = (self.seed if fresh else self.split_seed, split, Purpose.TURN)

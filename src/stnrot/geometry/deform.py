@@ -48,6 +48,8 @@ class Deform:
     ) -> Float[Tensor, "B C H W"]:
         """Turn the pictures by `angle + turn(numbers)` (radians), deform the turned by standard normal `numbers`."""
         height, width = image.shape[-2:]
+        dtype = torch.promote_types(angle.dtype, torch.float32)  # bf16 coordinates are whole pixels wrong
+        angle, numbers = angle.to(dtype), numbers.to(dtype)
         with torch.autocast(image.device.type, enabled=False):
             scale, along, across = (self.stretch * math.sqrt(0.5) * numbers[:, 1:4]).unbind(1)
             size = torch.hypot(along, across)
@@ -57,7 +59,7 @@ class Deform:
             stretch = torch.stack(rows, -1).view(-1, 2, 2) * scale.new_tensor(aspect)
             turn = rotation_theta(angle + self.turn(numbers), height, width)[..., :2]
             theta = torch.cat((turn @ stretch, turn @ (self.shift * numbers[:, 4:6, None])), -1)
-            lattice = self.elastic * numbers[:, 6:].view(-1, 2, KNOTS, KNOTS)  # outermost knots on outermost pixels:
+            lattice = self.elastic * numbers[:, 6:].view(-1, 2, KNOTS, KNOTS)  # the outermost knots on outermost pixels
             field = F.interpolate(lattice, size=(height, width), mode="bicubic", align_corners=True)
             bend = turn @ field.flatten(2)  # turned after: no gradient has to come back through the interpolation
             grid = sampling_grid(theta, height, width) + bend.transpose(1, 2).view(-1, height, width, 2)

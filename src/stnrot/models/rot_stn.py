@@ -88,16 +88,16 @@ class RotSTN(nn.Module):
         if self.classifier is None:
             return Prediction(orientation, rotate(image, orientation.angle[:, 0]), shown, None)
 
+        nothing = torch.finfo(orientation.log_weight.dtype).min
         counts = orientation.log_weight > NEGLIGIBLE
         counts[:, 0] = True
+        log_weight = orientation.log_weight.masked_fill(~counts, nothing)
         looked_at = weightiest(orientation.log_weight)
-        whose, _ = looked_at.nonzero(as_tuple=True)
-        turned = self._turn(image[whose], orientation.angle[looked_at])
+        whose, which = looked_at.nonzero(as_tuple=True)
+        turned = self._turn(image[whose], orientation.angle[whose, which])
         logits = self.classifier(turned)
-        log_weight = orientation.log_weight.masked_fill(~counts, torch.finfo(orientation.log_weight.dtype).min)
-        evidence = log_weight[looked_at][:, None] + logits
-        joint = evidence.new_full((*looked_at.shape, logits.shape[1]), torch.finfo(evidence.dtype).min)
-        joint = joint.masked_scatter(looked_at[..., None], evidence)
+        joint = log_weight.new_full((*looked_at.shape, logits.shape[1]), nothing)
+        joint = joint.index_put((whose, which), log_weight[whose, which][:, None] + logits)
         joint = joint.flatten(1).log_softmax(-1).view_as(joint)
 
         log_weight, order = joint.logsumexp(2).sort(descending=True, stable=True)
@@ -111,7 +111,7 @@ class RotSTN(nn.Module):
     def _turn(self, image: Float[Tensor, "N C H W"], angle: Float[Tensor, "N"]) -> Float[Tensor, "N C H W"]:
         if not self.training or self.augment is None:
             return rotate(image, angle)
-        numbers = torch.randn(len(image), NUMBERS, device=image.device, dtype=angle.dtype)
+        numbers = torch.randn(len(image), NUMBERS, device=image.device, dtype=torch.float32)
         return self.augment(image, angle, numbers)
 
 

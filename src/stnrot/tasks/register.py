@@ -52,11 +52,13 @@ class Register(L.LightningModule):
         self.encoder_lr_factor = encoder_lr_factor
         self.angle_weight, self.photometric_weight = angle_weight, photometric_weight
         self.consistency_weight = consistency_weight
+        check_number("task.encoder_lr_factor", encoder_lr_factor, 0, whole=False)
         weights = {"angle": angle_weight, "photometric": photometric_weight, "consistency": consistency_weight}
         for name, weight in weights.items():
             check_number(f"task.{name}_weight", weight, 0, whole=False)
         relative = not model.aligns_to_batch and (angle_weight == 0 or not model.learns_angle)
         self.angle_error = AngleError(relative)
+        self._steps_resumed: int | None = None
 
     def forward(self, batch: Batch) -> Prediction:
         """Predict for a batch, in the precision of the weights."""
@@ -122,6 +124,10 @@ class Register(L.LightningModule):
         )
         return loss, prediction
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take down how long the schedule of a run to continue is."""
+        self._steps_resumed = next((each["total_steps"] for each in checkpoint.get("lr_schedulers", [])), None)
+
     def on_fit_start(self) -> None:
         """Take down the seed that the job was given."""
         self._seed = torch.initial_seed()
@@ -176,9 +182,13 @@ class Register(L.LightningModule):
             optimizer.param_groups[0]["lr"] *= self.encoder_lr_factor
         if self.make_scheduler is None:
             return optimizer
-        scheduler = self.make_scheduler(
-            optimizer,
-            max_lr=[group["lr"] for group in optimizer.param_groups],
-            total_steps=int(self.trainer.estimated_stepping_batches),
-        )
+        steps = int(self.trainer.estimated_stepping_batches)
+        if self._steps_resumed not in (None, steps):
+            raise InputError(
+                f"the run to continue was planned for {self._steps_resumed} steps, for which its schedule was made, "
+                f"this one for {steps}: give the same trainer.max_epochs and data, or train without a schedule "
+                "(task.scheduler=null)"
+            )
+        rates = [group["lr"] for group in optimizer.param_groups]
+        scheduler = self.make_scheduler(optimizer, max_lr=rates, total_steps=steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

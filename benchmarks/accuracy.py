@@ -7,12 +7,12 @@ screen, as JSON and, for the curve, as PNG into the folder. A run that has ended
 can be stopped and continued; delete the folder to begin anew. From scratch it takes days on two cores: see the
 minutes in the tables.
 
-Equal budgets: in one experiment all models have the same data, classifier, optimizer, epochs and seeds. Each deforms
-its training pictures by the same amounts: the rotation transformer behind its encoder (`model.augment`), the others
-before (`data.augment`). Where pictures are stored turned, a deformation before is a second sampling, which made the
-CNN worse on mnist_rot (2.94 % error for 2.54, on validation pictures): there the baselines only turn them further, by
-any angle, and few_labels has a row for both. Each run tests once, the checkpoint that its experiment says. The
-ensembles of mnist_rot are of runs of their own seeds, tested by evaluate.py; the row of single runs has them all.
+Equal budgets: in one experiment all models have the same data, classifier, optimizer, epochs and seeds, and `rot_stn`
+is the default model. It deforms its training pictures behind its encoder (`model.augment`), the others by the same
+amounts before (`data.augment`). Where pictures are stored turned, a deformation before is a second sampling, which
+made the CNN worse on mnist_rot (2.94 % error for 2.54, on validation pictures): there the baselines only turn them
+further, by any angle, and few_labels has rows for both, of `rot_stn` too. Each run tests once, the checkpoint that its
+experiment says. The ensemble has three times the budget: three runs of their own seeds, tested as one by evaluate.py.
 """
 
 import argparse
@@ -31,10 +31,9 @@ from typing import Any
 from timing import environment, markdown  # type: ignore[import-not-found]
 
 PROJECT = Path(__file__).resolve().parents[1]
-POLAR = "rot_stn"
 DEFORMED = ["data/augment=deform", "data.augment.turn_deg=8"]
 MODELS = {
-    POLAR: [],
+    "rot_stn": [],
     "rot_stn, encoder=cnn": ["model/encoder=cnn"],
     "affine_stn": ["model=affine_stn", *DEFORMED],
     "cnn": ["model=cnn", *DEFORMED],
@@ -42,7 +41,7 @@ MODELS = {
 TURNED = ["data/augment=deform", "data.augment.turn_deg=180"]
 ONLY_TURNED = TURNED + [f"data.augment.{kind}=0" for kind in ("stretch", "shift", "elastic")]
 STORED_TURNED = {
-    POLAR: [],
+    "rot_stn": [],
     "rot_stn, encoder=cnn": ["model/encoder=cnn", *ONLY_TURNED],
     "affine_stn": ["model=affine_stn", *ONLY_TURNED],
     "cnn": ["model=cnn", *ONLY_TURNED],
@@ -52,39 +51,34 @@ UNLABELLED = {
     "rot_stn, no angle labels, self-supervised": ["task.angle_weight=0", "task.consistency_weight=0.1"],
     "rot_stn, no angle labels, learned picture": ["task.angle_weight=0", "model.reference=learned"],
 }
-SHARP = "model.encoder.blur=0.3"
+SHARP = "rot_stn, blur=0.3"
 MEMBERS = (1, 2, 3)
-ENSEMBLE = f"{POLAR}, ensemble of {len(MEMBERS)}"
+ENSEMBLES = {"mnist_rot": SHARP}  # table: row whose runs are put together
 FEW = (100, 300, 1000, 3000)
-FEW_MODELS = STORED_TURNED | {"cnn, also deformed": ["model=cnn", *TURNED]}
-CURVES = (POLAR, "cnn", "cnn, also deformed")
-
-
-def few_options(model: str, n: int) -> list[str]:
-    """Return what the number of pictures decides; what the encoder sees is deformed too where they are very few."""
-    very_few = ["data/augment=deform"] if model == POLAR and n < 1000 else []  # better on validation at 100 and 300
-    return [*very_few, f"data.n_train={n}", f"data.repeats={48_000 // n}"]
-
-
+FEW_MODELS = STORED_TURNED | {
+    "rot_stn, also deformed": ["data/augment=deform"],
+    "cnn, also deformed": ["model=cnn", *TURNED],
+}
+CURVES = ("rot_stn", "rot_stn, also deformed", "cnn", "cnn, also deformed")
 Rows = dict[str, list[str]]
 EXPERIMENTS: dict[str, tuple[str, Rows]] = {  # name of a table: experiment, rows
     "rotated_digits": ("rotated_digits", MODELS | UNLABELLED),
     "mnist_rot": (
         "mnist_rot",
         STORED_TURNED
-        | {POLAR: [SHARP], ENSEMBLE: [], f"{POLAR}, blur=0.8": []}
-        | {"rot_stn, no angle labels": [SHARP, "task.angle_weight=0"]},
+        | {SHARP: ["model.encoder.blur=0.3"]}
+        | {f"{SHARP}, no angle labels": ["model.encoder.blur=0.3", "task.angle_weight=0"]},
     ),
     "mnist_r90": ("mnist_r90", MODELS),
     **{
         f"few_labels_{n}": (
             "few_labels",
-            {name: [*options, *few_options(name, n)] for name, options in FEW_MODELS.items()},
+            {name: [*o, f"data.n_train={n}", f"data.repeats={48_000 // n}"] for name, o in FEW_MODELS.items()},
         )
         for n in FEW
     },
     "upright_angle": ("upright_angle", {name: options for name, options in MODELS.items() if name != "cnn"}),
-    "upright_only": ("upright_only", MODELS | {POLAR: ["model.reference=learned"]}),
+    "upright_only": ("upright_only", MODELS | {"rot_stn, learned picture": ["model.reference=learned"]}),
 }
 
 
@@ -103,22 +97,27 @@ def run(name: str, model: str, overrides: list[str], seed: int, args: argparse.N
 
 
 def combine(name: str, seed: int, args: argparse.Namespace) -> None:
-    """Test the ensemble of the runs `seed`1, `seed`2, ..., unless that has been done."""
-    folder = place(args.folder, name, ENSEMBLE, seed)
+    """Test the members with the seeds that begin with `seed` as one, unless that has been done."""
+    folder = place(args.folder, name, ensemble(name), seed)
     if (folder / "minutes.txt").exists():
         return
-    members = [place(args.folder, name, POLAR, member) for member in ensemble_seeds(seed)]
-    pattern = str(members[0].with_name(f"{seed}[{MEMBERS[0]}-{MEMBERS[-1]}]") / "checkpoints" / "best.ckpt")
+    members = [place(args.folder, name, ENSEMBLES[name], member) for member in member_seeds([seed])]
+    pattern = members[0].with_name(f"{seed}[{MEMBERS[0]}-{MEMBERS[-1]}]") / "checkpoints" / "best.ckpt"
     command = [sys.executable, str(PROJECT / "evaluate.py"), f"ckpt='{pattern}'", "callbacks.progress=null"]
-    call([*command, f"hydra.run.dir={folder}"], folder, args.threads)
+    call([*command, f"hydra.run.dir='{folder}'"], folder, args.threads)
     minutes = [float((member / "minutes.txt").read_text()) for member in members]
     (folder / "minutes.txt").write_text(f"{sum(minutes):.1f}")
-    print(f"{name}, {ENSEMBLE}, seed {seed}: {summary([folder])}", file=sys.stderr, flush=True)
+    print(f"{name}, {ensemble(name)}, seed {seed}: {summary([folder])}", file=sys.stderr, flush=True)
 
 
-def ensemble_seeds(seed: int) -> list[int]:
-    """Return the members' seeds."""
-    return [10 * seed + member for member in MEMBERS]
+def ensemble(name: str) -> str:
+    """Return what the row of a table's ensemble is called."""
+    return f"{ENSEMBLES[name]}, ensemble of {len(MEMBERS)}"
+
+
+def member_seeds(seeds: list[int]) -> list[int]:
+    """Return the seeds of the members of the ensembles."""
+    return [10 * seed + member for seed in seeds for member in MEMBERS]
 
 
 def call(command: list[str], folder: Path, threads: int) -> float:
@@ -128,7 +127,9 @@ def call(command: list[str], folder: Path, threads: int) -> float:
     started = time.perf_counter()
     with (folder / "output.txt").open("w") as output:
         environ = os.environ | {"OMP_NUM_THREADS": str(threads)}
-        subprocess.run(command, check=True, stdout=output, stderr=output, env=environ)
+        done = subprocess.run(command, stdout=output, stderr=output, env=environ)
+    if done.returncode:
+        raise SystemExit(f"failed: {' '.join(command)}; see {folder / 'output.txt'}")
     return (time.perf_counter() - started) / 60
 
 
@@ -170,14 +171,10 @@ def half_turns(folder: Path) -> dict[str, float]:
         rows = list(csv.DictReader(file))
     if "angle_error_deg" not in rows[0]:
         return {}
-    off = {name: [abs(float(r["angle_error_deg"])) > 150 for r in rows if r["class"] == name] for name in classes(rows)}
+    classes = sorted({row["class"] for row in rows})
+    off = {name: [abs(float(r["angle_error_deg"])) > 150 for r in rows if r["class"] == name] for name in classes}
     shares = {name: 100 * mean(each) for name, each in off.items()}
     return shares | {"all": 100 * mean(one for each in off.values() for one in each)}
-
-
-def classes(rows: list[dict[str, str]]) -> list[str]:
-    """Return the classes that occur, in order."""
-    return sorted({row["class"] for row in rows})
 
 
 def draw_curve(args: argparse.Namespace, seeds: list[int]) -> None:
@@ -193,7 +190,7 @@ def draw_curve(args: argparse.Namespace, seeds: list[int]) -> None:
         deviations = [stdev(each) if len(each) > 1 else 0.0 for each in errors]
         means[model] = [mean(each) for each in errors]
         axes.errorbar(FEW, means[model], deviations, fmt="o-", label=model, capsize=3)
-    baselines = zip(*(means[model] for model in CURVES if model != POLAR), strict=True)
+    baselines = zip(*(means[model] for model in CURVES if model.startswith("cnn")), strict=True)
     axes.plot(FEW, [min(each) / 2 for each in baselines], "--", color="grey", label="half the errors of the better cnn")
     axes.set_xticks(FEW, [f"{n:,}" for n in FEW])
     axes.grid(alpha=0.3, which="both")
@@ -211,59 +208,61 @@ def main() -> None:
     options.add_argument("--jobs", type=int, default=1, help="runs side by side, which share the cores")
     options.add_argument("--folder", type=Path, default=Path("outputs/accuracy"))
     args = options.parse_args()
-    if args.seeds < 1:
-        options.error(f"--seeds {args.seeds}: expected at least 1")
     names = {model for name in args.only for model in EXPERIMENTS[name][1]}
+    if args.seeds < 1 or args.jobs < 1:
+        options.error("--seeds and --jobs: expected at least 1")
     if args.models and not names.issuperset(args.models):
         options.error(f"--models {sorted({*args.models} - names)}: expected some of {sorted(names)}")
     args.root = str(Path(args.root).absolute())
     args.threads = max(1, (os.cpu_count() or 1) // args.jobs)
     seeds = list(range(1, args.seeds + 1))
-    chosen = {
-        name: {model: o for model, o in EXPERIMENTS[name][1].items() if model in (args.models or names)}
-        for name in args.only
-    }
 
-    def members(name: str, rows: Rows) -> Rows:
-        single = {model: overrides for model, overrides in rows.items() if model != ENSEMBLE}
-        return single if ENSEMBLE not in rows else {POLAR: EXPERIMENTS[name][1][POLAR]} | single
-
-    def seeds_of(name: str, model: str) -> list[int]:
-        if ENSEMBLE in EXPERIMENTS[name][1] and model == POLAR:
-            return [member for seed in seeds for member in ensemble_seeds(seed)]
-        return seeds
-
+    tables: dict[str, dict[str, list[int]]] = {}  # name: row: seeds
+    for name in args.only:
+        tables[name] = {model: seeds for model in EXPERIMENTS[name][1] if model in (args.models or names)}
+        if ENSEMBLES.get(name) in tables[name]:
+            tables[name][ENSEMBLES[name]] = member_seeds(seeds)
     with ThreadPoolExecutor(args.jobs) as pool:
         waiting = [
-            pool.submit(run, name, model, overrides, seed, args)
-            for name, rows in chosen.items()
-            for model, overrides in members(name, rows).items()
-            for seed in seeds_of(name, model)
+            pool.submit(run, name, model, EXPERIMENTS[name][1][model], seed, args)
+            for name, rows in tables.items()
+            for model, each in rows.items()
+            for seed in each
         ]
         for job in waiting:
             job.result()
-    for name, rows in chosen.items():
-        for seed in seeds if ENSEMBLE in rows else []:
-            combine(name, seed, args)
+    for name, rows in tables.items():
+        if ENSEMBLES.get(name) in rows:
+            for seed in seeds:
+                combine(name, seed, args)
+            rows[ensemble(name)] = seeds
 
     facts = environment("cpu") | {"seeds": args.seeds, "threads": f"{args.threads} a run, {args.jobs} runs at once"}
-    tables: dict[str, Any] = {"environment": facts}
+    found: dict[str, Any] = {"environment": facts}
     print(", ".join(f"{key}: {value}" for key, value in facts.items()))
-    for name, rows in chosen.items():
-        folders = {model: [place(args.folder, name, model, seed) for seed in seeds_of(name, model)] for model in rows}
-        tables[name] = [{"model": model} | summary(each) for model, each in folders.items()]
-        print(f"\n{name}\n\n{markdown(tables[name])}")
+    for name, rows in tables.items():
+        folders = {model: [place(args.folder, name, model, seed) for seed in each] for model, each in rows.items()}
+        if not folders:
+            continue
+        found[name] = [{"model": model} | summary(each) for model, each in folders.items()]
+        print(f"\n{name}\n\n{markdown(found[name])}")
         if name == "upright_angle":
-            shares = {model: [half_turns(folder) for folder in each] for model, each in folders.items()}
-            tables["half_turns"] = [
-                {"model": model} | {c: f"{mean(share[c] for share in each):.1f}" for c in each[0]}
-                for model, each in shares.items()
-                if each[0]
-            ]
-            print(f"\nangles off by a half turn, % of each class\n\n{markdown(tables['half_turns'])}")
-    if all(f"few_labels_{n}" in chosen for n in FEW) and not args.models:
+            report_half_turns(found, folders)
+    if all(f"few_labels_{n}" in tables for n in FEW) and not args.models:
         draw_curve(args, seeds)
-    (args.folder / "accuracy.json").write_text(json.dumps(tables, indent=2) + "\n")
+    (args.folder / "accuracy.json").write_text(json.dumps(found, indent=2) + "\n")
+
+
+def report_half_turns(found: dict[str, Any], folders: dict[str, list[Path]]) -> None:
+    """Print the share of half-turns by class, of the models that were taught the angle."""
+    shares = {model: [half_turns(folder) for folder in each] for model, each in folders.items()}
+    found["half_turns"] = [
+        {"model": model} | {c: f"{mean(share[c] for share in each):.1f}" for c in each[0]}
+        for model, each in shares.items()
+        if each[0]
+    ]
+    if found["half_turns"]:
+        print(f"\nangles off by a half turn, % of each class\n\n{markdown(found['half_turns'])}")
 
 
 if __name__ == "__main__":

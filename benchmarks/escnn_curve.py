@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accuracy import ONLY_TURNED  # type: ignore[import-not-found]
 from hydra.utils import instantiate
 from matplotlib.figure import Figure
 from plain_loop import built, composed, stepper, training_batches  # type: ignore[import-not-found]
@@ -42,9 +43,6 @@ except ImportError:
 SIDE = 29  # odd, so that strides keep the centre
 WARM_UP = 0.2
 EVALUATED = 500
-TURNED_FURTHER = ["data/augment=deform", "data.augment.turn_deg=180"] + [
-    f"data.augment.{kind}=0" for kind in ("stretch", "shift", "elastic")
-]
 
 
 class SteerableCNN(nn.Module):
@@ -137,7 +135,7 @@ def main() -> None:
         for name in args.networks:
             torch.manual_seed(1)
             ours = name == "stnrot"
-            overrides = ["model.encoder.blur=0.3"] if ours else ["model=cnn", *TURNED_FURTHER]
+            overrides = ["model.encoder.blur=0.3"] if ours else ["model=cnn", *ONLY_TURNED]
             overrides += ["experiment=mnist_rot", f"data.root={args.root}"]
             data, cfg = composed(*overrides, f"data.source.fit_validation={not args.validate}")
             task = built(cfg, "cpu") if ours else instantiate(cfg.task, model=CNN(SteerableCNN(width, 10)))

@@ -1,0 +1,48 @@
+"""The pictures, by their pixels: what points where, and in which colour."""
+
+import numpy as np
+import torch
+
+from stnrot.callbacks import figures
+from stnrot.callbacks.alignment_grid import Row, draw_grid
+
+
+def middle(pixels: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
+    """Return (x, y) of the middle of what has this colour, from the middle of the figure, y down."""
+    close = np.abs(pixels.astype(int) - colour).max(-1) < 40
+    y, x = close.nonzero()
+    assert len(x) > 5
+    return np.array([x.mean() - pixels.shape[1] / 2, y.mean() - pixels.shape[0] / 2])
+
+
+def test_the_posterior_points_to_where_the_top_is() -> None:
+    """A picture that torch.rot90 turned clockwise has its top at the right and is to be turned back by +90 degrees."""
+    upright = torch.zeros(1, 20, 20)
+    upright[:, :6] = 1
+    turned = torch.rot90(upright, -1, (1, 2)).numpy()
+    assert turned[0, 10, 19] == 1
+    posterior = np.full((5, 64), 1e-6, dtype=np.float32)
+    posterior[:, 16] = 1
+    quarter = np.full(5, np.pi / 2, dtype=np.float32)
+    drawn = figures.angle_posterior([turned] * 5, posterior, -quarter, quarter, "the top")
+    first = drawn[40:, 32:200]  # the circle of the first picture and its marks
+    chosen, truth = middle(first, (214, 39, 40)), middle(first, (44, 160, 44))
+    assert chosen[0] > 20 > abs(chosen[1] - truth[1])
+    assert truth[0] < -20
+    believed = middle(first, (31, 119, 180))
+    assert believed[0] > 3
+
+
+def test_accuracy_is_drawn_at_the_turn_of_the_input() -> None:
+    """The angle undoes the turn: what is right only of pictures turned by +90 degrees is high at +90."""
+    angle = np.radians(np.arange(-180, 180, 3)).astype(np.float32)
+    right = np.abs(np.degrees(-angle) - 90) < 40
+    line = middle(figures.accuracy_by_angle(angle, right)[:120], (31, 119, 180))
+    assert line[0] > 40
+
+
+def test_a_wrong_sample_has_a_red_frame() -> None:
+    picture = np.ones((1, 8, 8), dtype=np.float32)
+    rows = [Row((picture, None, picture, None), ("", ""), wrong) for wrong in (False, True)]
+    red = (np.abs(draw_grid(rows).astype(int) - (214, 39, 40)).max(-1) < 10).nonzero()[1]
+    assert red.min() >= draw_grid(rows[:1]).shape[1] - 8

@@ -4,8 +4,8 @@
 
 trains every experiment of configs/experiment/ with every model and seed, and writes the tables as Markdown to the
 screen, as JSON and, for the curve, as PNG into the folder. A run that has ended there is not run again, so the whole
-can be stopped and continued; delete the folder to begin anew. From scratch it takes days on two cores: see the
-minutes in the tables.
+can be stopped and continued; delete the folder to begin anew. From scratch it takes a day on two cores: see the
+tables for the minutes that one core was busy with a run.
 
 Equal budgets: in one experiment all models have the same data, classifier, optimizer, epochs and seeds, and `rot_stn`
 is the default model. It deforms its training pictures behind its encoder (`model.augment`), the others by the same
@@ -22,7 +22,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import mean, stdev
@@ -85,28 +84,28 @@ EXPERIMENTS: dict[str, tuple[str, Rows]] = {  # name of a table: experiment, row
 def run(name: str, model: str, overrides: list[str], seed: int, args: argparse.Namespace) -> None:
     """Train and test once, unless that has been done."""
     folder = place(args.folder, name, model, seed)
-    if (folder / "minutes.txt").exists():
+    if (folder / "core_minutes.txt").exists():
         return
     command = [sys.executable, str(PROJECT / "train.py"), f"experiment={EXPERIMENTS[name][0]}", *overrides]
     command += [f"seed={seed}", f"hydra.run.dir={folder}", "callbacks.progress=null"]
     if name != "rotated_digits":
         command.append(f"data.root={args.root}")
     minutes = call(command, folder, args.threads)
-    (folder / "minutes.txt").write_text(f"{minutes:.1f}")
+    (folder / "core_minutes.txt").write_text(f"{minutes:.1f}")
     print(f"{name}, {model}, seed {seed}: {summary([folder])}", file=sys.stderr, flush=True)
 
 
 def combine(name: str, seed: int, args: argparse.Namespace) -> None:
     """Test the members with the seeds that begin with `seed` as one, unless that has been done."""
     folder = place(args.folder, name, ensemble(name), seed)
-    if (folder / "minutes.txt").exists():
+    if (folder / "core_minutes.txt").exists():
         return
     members = [place(args.folder, name, ENSEMBLES[name], member) for member in member_seeds([seed])]
     pattern = members[0].with_name(f"{seed}[{MEMBERS[0]}-{MEMBERS[-1]}]") / "checkpoints" / "best.ckpt"
     command = [sys.executable, str(PROJECT / "evaluate.py"), f"ckpt='{pattern}'", "callbacks.progress=null"]
     call([*command, f"hydra.run.dir='{folder}'"], folder, args.threads)
-    minutes = [float((member / "minutes.txt").read_text()) for member in members]
-    (folder / "minutes.txt").write_text(f"{sum(minutes):.1f}")
+    minutes = [float((member / "core_minutes.txt").read_text()) for member in members]
+    (folder / "core_minutes.txt").write_text(f"{sum(minutes):.1f}")
     print(f"{name}, {ensemble(name)}, seed {seed}: {summary([folder])}", file=sys.stderr, flush=True)
 
 
@@ -121,16 +120,17 @@ def member_seeds(seeds: list[int]) -> list[int]:
 
 
 def call(command: list[str], folder: Path, threads: int) -> float:
-    """Run a command that writes into a folder, begun anew, and return the minutes that it took."""
+    """Run a command that writes into a folder, begun anew, and return the core-minutes that it took."""
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was cut off
     folder.mkdir(parents=True)
-    started = time.perf_counter()
     with (folder / "output.txt").open("w") as output:
         environ = os.environ | {"OMP_NUM_THREADS": str(threads)}
-        done = subprocess.run(command, stdout=output, stderr=output, env=environ)
-    if done.returncode:
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=environ)
+        _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
         raise SystemExit(f"failed: {' '.join(command)}; see {folder / 'output.txt'}")
-    return (time.perf_counter() - started) / 60
+    return (used.ru_utime + used.ru_stime) / 60
 
 
 def place(folder: Path, name: str, model: str, seed: int) -> Path:
@@ -148,7 +148,7 @@ def summary(folders: list[Path]) -> dict[str, Any]:
         row[f"{column}: mean; median (degrees)"] = "; ".join(spread(each, ".1f") for each in values if each)
     turned = [half_turns(folder) for folder in folders]
     row["half-turns, %"] = spread([share["all"] for share in turned], ".1f") if turned[0] else ""
-    row["minutes each"] = f"{mean(float((folder / 'minutes.txt').read_text()) for folder in folders):.0f}"
+    row["core-minutes each"] = f"{mean(float((folder / 'core_minutes.txt').read_text()) for folder in folders):.0f}"
     return row
 
 

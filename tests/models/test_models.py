@@ -179,11 +179,11 @@ def test_one_hypothesis_is_the_plain_rotation_stn() -> None:
 
 
 def test_hypotheses_of_little_weight_are_not_looked_at() -> None:
-    log_weight = torch.tensor([[0.9, 0.099, 0.001], [0.5, 0.4, 0.1], [0.998, 0.001, 0.001]]).log().repeat(40, 1)
+    log_weight = torch.tensor([[0.9, 0.099, 0.001], [0.5, 0.4, 0.1], [0.998, 0.001, 0.001]]).log().repeat(41, 1)
     seen = weightiest(log_weight)
     assert seen[:, 0].all()
     assert seen[log_weight > math.log(0.01)].all()
-    assert int(seen[:, 1:].sum()) == 128  # 120 of weight, rounded up
+    assert int(seen[:, 1:].sum()) == 128  # 123 of weight, rounded up
     assert weightiest(torch.zeros(5, 1)).all()
 
 

@@ -14,7 +14,7 @@ from stnrot.geometry.deform import NUMBERS
 from stnrot.models.records import Orientation, Prediction
 
 NEGLIGIBLE = math.log(1e-2)  # a hypothesis of less weight is not looked at
-ROUND = 32
+ROUND = 8
 
 
 class RotSTN(nn.Module):

@@ -44,10 +44,10 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         check_targets(run["data"])
         cfg.data = OmegaConf.merge(run["data"], cfg.data)
     data: ImageData = instantiate(cfg.data, _convert_="all")
+    tasks = []
     for path, checkpoint in zip(paths, checkpoints, strict=True):
         check_images(checkpoint["config"], data.facts(), path)
-
-    tasks = [rebuild(checkpoint, path) for path, checkpoint in zip(paths, checkpoints, strict=True)]
+        tasks.append(rebuild(checkpoint, path))
     if len(tasks) > 1:
         tasks[0].model = Ensemble([task.model for task in tasks], not tasks[0].angle_error.relative).eval()
     task = tasks[0].to(memory_format=torch.channels_last)  # as in training, to the last bit

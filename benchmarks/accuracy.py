@@ -87,7 +87,7 @@ def run(name: str, model: str, overrides: list[str], seed: int, args: argparse.N
     if (folder / "core_minutes.txt").exists():
         return
     command = [sys.executable, str(PROJECT / "train.py"), f"experiment={EXPERIMENTS[name][0]}", *overrides]
-    command += [f"seed={seed}", f"hydra.run.dir={folder}", "callbacks.progress=null"]
+    command += [f"seed={seed}", f"hydra.run.dir='{folder}'", "callbacks.progress=null"]
     if name != "rotated_digits":
         command.append(f"data.root={args.root}")
     minutes = call(command, folder, args.threads)

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 from PIL import Image
+from torch import nn
 
 torch.set_num_threads(1)  # tests run side by side, one a core: threads would wait for one another
 ROOT = Path(__file__).parents[1]
@@ -38,6 +40,13 @@ def composed(name: str, *overrides: str) -> DictConfig:
     """Compose a configuration as the command line would."""
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         return compose(name, overrides=list(overrides))
+
+
+def model(name: str, *overrides: str, shape: tuple[int, int, int] = (1, 28, 28), classes: int = 10) -> nn.Module:
+    """Build a model as a job would for such pictures."""
+    config = composed("train", f"model={name}", *overrides)
+    config.images = dict(zip(("channels", "height", "width"), shape, strict=True)) | {"classes": classes}
+    return instantiate(config.model, _convert_="all")
 
 
 @pytest.fixture

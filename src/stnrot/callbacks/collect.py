@@ -1,5 +1,6 @@
 """Gather what a task predicted over an evaluation epoch and over processes."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -63,7 +64,7 @@ def _joined(parts: list[Rows]) -> Rows:
     return Rows(**{field.name: column(field.name) for field in fields(Rows)})
 
 
-class Collect(L.Callback):
+class Collect(L.Callback, ABC):
     """Call `finish` on the first process with the rows of every epoch of the `parts` named."""
 
     parts: tuple[str, ...] = ("val", "test")
@@ -71,9 +72,9 @@ class Collect(L.Callback):
     def __init__(self) -> None:
         self._batches: list[Rows] = []
 
+    @abstractmethod
     def finish(self, trainer: L.Trainer, task: Any, part: str, rows: Rows) -> None:
         """Do something with the rows."""
-        raise NotImplementedError
 
     def keep(self, trainer: L.Trainer, part: str, prediction: Prediction, batch: Batch) -> None:
         """Take one batch in."""

@@ -1,6 +1,7 @@
 """The LightningDataModule under every data option: splits, loaders, shares of processes."""
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from stnrot.errors import InputError, check_number
 Source = Callable[[Path | None, int], Splits]
 
 
-class ImageData(L.LightningDataModule):
+class ImageData(L.LightningDataModule, ABC):
     """Feed whole batches of bytes to the device and there make a `Batch` of them.
 
     Args:
@@ -91,9 +92,9 @@ class ImageData(L.LightningDataModule):
             "class_names": names,
         }
 
+    @abstractmethod
     def view(self, raw: Raw, split: Split) -> Batch:
         """Make the batch that a model sees, on the device, as a function of the draws."""
-        raise NotImplementedError
 
     def on_after_batch_transfer(self, batch: Raw, dataloader_idx: int) -> Batch:
         """Rotate after the transfer: whole batches, on the device."""

@@ -62,8 +62,10 @@ class Register(L.LightningModule):
 
     def forward(self, batch: Batch) -> Prediction:
         """Predict for a batch, in the precision of the weights."""
-        reference = None if batch.reference is None else batch.reference.to(self.dtype)
-        return self.model(batch.image.to(self.dtype), reference)
+        return self.model(*self._pictures(batch))
+
+    def _pictures(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        return batch.image.to(self.dtype), None if batch.reference is None else batch.reference.to(self.dtype)
 
     def losses(self, prediction: Prediction, batch: Batch) -> dict[str, tuple[float, Tensor]]:
         """Return the terms of the loss by name, each with its weight; what a model lacks has none."""
@@ -96,8 +98,8 @@ class Register(L.LightningModule):
             turn = uniform((Purpose.CONSISTENCY,), batch.index, 1)[:, 0]
         turn = (2 * turn - 1) * math.pi
         orient: Any = self.model.orient
-        reference = None if batch.reference is None else batch.reference.to(self.dtype)
-        again, _ = orient(rotate(batch.image.to(self.dtype), turn), reference)
+        image, reference = self._pictures(batch)
+        again, _ = orient(rotate(image, turn), reference)
         return angle_loss(again, orientation.angle[:, 0].detach() - turn)
 
     def measure(self, prediction: Prediction, batch: Batch) -> None:

@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+import torch
+from conftest import model
+from torch import nn
+
+from stnrot.geometry import rotate
+from stnrot.models.ensemble import Ensemble
+from stnrot.models.records import Orientation
+
+
+@pytest.mark.parametrize("options", [("rot_stn",), ("rot_stn", "model/encoder=cnn"), ("cnn",)])
+def test_an_ensemble_has_the_mean_of_its_members_probabilities(options: tuple[str, ...]) -> None:
+    members = [model(*options).eval() for _ in range(3)]
+    image = torch.rand(20, 1, 28, 28)
+    with torch.no_grad():
+        together = Ensemble(members, same_upright=True)(image, None)
+        apart = Ensemble(members, same_upright=False)(image, None)
+        alone = [member(image, None) for member in members]
+    expected = np.mean([np.exp(each.log_probability.double().numpy()) for each in alone], 0)
+    np.testing.assert_allclose(np.exp(together.log_probability.numpy()), expected, rtol=1e-4)
+    assert torch.equal(apart.log_probability, together.log_probability)
+    assert apart.orientation is None
+    if together.orientation is not None:
+        np.testing.assert_allclose(together.orientation.log_weight.exp().sum(1), 1, rtol=1e-5)
+        turned = rotate(image, together.orientation.angle[:, 0])
+        torch.testing.assert_close(together.aligned, turned, atol=1e-5, rtol=0)
+        if together.orientation.log_posterior is not None:
+            expected = np.mean([each.orientation.log_posterior.double().exp().numpy() for each in alone], 0)
+            np.testing.assert_allclose(together.orientation.log_posterior.exp().numpy(), expected, rtol=1e-3, atol=1e-6)
+
+
+class Says(nn.Module):
+    """Offers the hypotheses that it was made with."""
+
+    aligns_to_batch, learns_angle = True, True
+
+    def __init__(self, angles: list[float], weights: list[float]) -> None:
+        super().__init__()
+        self.orientation = Orientation(torch.tensor([angles]), torch.tensor([weights]).log(), None)
+
+    def orient(self, image: torch.Tensor, reference: torch.Tensor) -> tuple[Orientation, torch.Tensor]:
+        return self.orientation, reference
+
+
+def test_members_who_agree_outvote_one_that_is_sure() -> None:
+    members = [Says([0.0, 3.1], [0.8, 0.2]), Says([0.01, 3.1], [0.8, 0.2]), Says([3.1, 0.0], [0.9, 0.1])]
+    reference = torch.rand(1, 1, 8, 8)
+    orientation, shown = Ensemble(members, same_upright=True).orient(reference, reference)
+    assert orientation.angle[0, 0].abs() <= 0.01
+    assert torch.equal(shown, reference)
+    alike = [Says([0.5], [1.0]), Says([0.1], [1.0]), Says([0.12], [1.0])]
+    orientation, _ = Ensemble(alike, same_upright=True).orient(reference, reference)
+    assert orientation.angle[0, 0] == pytest.approx(0.11, abs=0.011)

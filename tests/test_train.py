@@ -105,7 +105,8 @@ def test_a_failed_save_keeps_the_old_checkpoint(tmp_path: Path) -> None:
 
 
 def test_register_learns_pairs_without_labels(job) -> None:
-    _, folder = job("task=register", "data=image_pairs", "data.repeats=2")
+    weights = ("task.angle_weight=0", "task.photometric_weight=1")
+    _, folder = job("task=register", "data=image_pairs", "data.repeats=2", *weights)
     metrics = json.loads((folder / "metrics.json").read_text())
     assert {"test/loss", "test/photometric_loss", "test/angle_median_deg"} <= metrics.keys()
     assert "test/accuracy" not in metrics
@@ -121,7 +122,8 @@ def test_register_learns_pairs_without_labels(job) -> None:
 
 
 def test_register_to_a_learned_reference_reports_dispersion(job) -> None:
-    _, folder = job("task=register", "model.reference=learned")
+    weights = ("task.angle_weight=0", "task.photometric_weight=1")
+    _, folder = job("task=register", "model.reference=learned", *weights)
     metrics = json.loads((folder / "metrics.json").read_text())
     assert "test/angle_dispersion_median_deg" in metrics
     assert "test/angle_median_deg" not in metrics
@@ -188,7 +190,7 @@ def test_evaluation_without_ground_truth(job, pair_manifest, tmp_path: Path) -> 
     """Trained with known angles, tested on pairs of which nothing is known."""
     from evaluate import evaluate
 
-    _, run = job("task=register", "data=image_pairs", "task.angle_weight=1")
+    _, run = job("task=register", "data=image_pairs")
     path, _ = pair_manifest
     lines = [line.split(",")[:2] for line in path.read_text().splitlines()]
     (tmp_path / "bare.csv").write_text("\n".join(map(",".join, lines)))

@@ -1,5 +1,6 @@
 """Rotation-only spatial transformer networks: learn to undo rotation."""
 
 from stnrot.geometry import rotate
+from stnrot.inference import Aligner, Alignment, align
 
-__all__ = ["rotate"]
+__all__ = ["Aligner", "Alignment", "align", "rotate"]

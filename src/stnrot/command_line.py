@@ -79,7 +79,7 @@ def one_line(error: BaseException) -> str | None:
 def check_groups(cfg: DictConfig) -> None:
     """Refuse an option that was chosen with a dot where a slash was meant."""
     for section in ("model", "data"):
-        for group in ("encoder", "classifier", "augment", "source"):
+        for group in ("encoder", "classifier", "augment", "degrade", "source"):
             chosen = cfg.get(section, {}).get(group)
             if isinstance(chosen, str):
                 raise InputError(f"{section}.{group}={chosen}: choose with a slash, {section}/{group}={chosen}")

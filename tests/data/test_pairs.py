@@ -1,9 +1,16 @@
+import math
+from pathlib import Path
+
 import numpy as np
+import pytest
 import torch
 from conftest import composed
 from hydra.utils import instantiate
+from PIL import Image
+from scipy import ndimage
 
-from stnrot.data.draws import Split
+from stnrot.data.degrade import NUMBERS
+from stnrot.data.draws import Purpose, Split, uniform
 from stnrot.data.image_data import ImageData
 from stnrot.geometry import rotate, wrap
 
@@ -20,7 +27,7 @@ def view(data: ImageData, draws: torch.Tensor, split: Split = Split.VAL):
 
 
 def test_the_angle_turns_the_image_onto_the_reference() -> None:
-    batch = view(pairs("data.gain=0", "data.noise=0"), torch.arange(100))
+    batch = view(pairs("data.degrade.gain=0", "data.degrade.noise=0"), torch.arange(100))
     inner = (..., slice(8, 20), slice(8, 20))
     right = ((rotate(batch.image, batch.angle) - batch.reference)[inner] ** 2).mean()
     left = ((rotate(batch.image, -batch.angle) - batch.reference)[inner] ** 2).mean()
@@ -28,24 +35,53 @@ def test_the_angle_turns_the_image_onto_the_reference() -> None:
 
 
 def test_both_pictures_are_turned_independently() -> None:
-    data = pairs("data.gain=0", "data.noise=0")
+    data = pairs("data.degrade.gain=0", "data.degrade.noise=0")
     upright = data.splits.val.image[:100].float() / 255
     batch = view(data, torch.arange(100))
     for picture in (batch.image, batch.reference):
         assert ((picture - upright) ** 2).mean() > 0.02
-    shown = view(pairs("data.gain=0", "data.noise=0", "data.turn_reference=false"), torch.arange(100))
+    shown = view(pairs("data.degrade.gain=0", "data.degrade.noise=0", "data.turn_reference=false"), torch.arange(100))
     assert ((shown.reference - upright) ** 2).mean() < 0.002
 
 
 def test_gain_and_noise_have_their_size() -> None:
-    clean = view(pairs("data.gain=0", "data.noise=0"), torch.arange(200))
-    noisy = view(pairs("data.gain=0", "data.noise=0.1"), torch.arange(200))
+    clean = view(pairs("data.degrade.gain=0", "data.degrade.noise=0"), torch.arange(200))
+    noisy = view(pairs("data.degrade.gain=0", "data.degrade.noise=0.1"), torch.arange(200))
     middle = (clean.image > 0.4) & (clean.image < 0.6)
-    assert abs(float((noisy.image - clean.image)[middle].std()) - 0.1) < 0.01
-    bright = view(pairs("data.gain=0.5", "data.noise=0"), torch.arange(200))
+    assert abs(float((noisy.image - clean.image)[middle].std()) - 0.1 / math.sqrt(3)) < 0.01  # uniform up to 0.1
+    bright = view(pairs("data.degrade.gain=0.5", "data.degrade.noise=0"), torch.arange(200))
     ratio = bright.image.sum((1, 2, 3)) / clean.image.sum((1, 2, 3))
     assert 0.45 < float(ratio.min()) < 0.6
     assert 1.0 < float(ratio.max()) < 1.5  # bright pixels saturate
+
+
+def test_the_image_moves_after_it_turned() -> None:
+    """To where scipy moves the picture that does not move, in one sampling."""
+    options = ("data.degrade.gain=0", "data.degrade.noise=0", "data.border=keep")
+    still, moved = (view(pairs(*options, f"data.degrade.shift={s}"), torch.arange(50)) for s in (0, 0.1))
+    assert torch.equal(still.reference, moved.reference)
+    assert torch.equal(still.angle, moved.angle)
+    centres = [np.array([ndimage.center_of_mass(p[0]) for p in b.image.numpy()]) for b in (still, moved)]
+    numbers = uniform((0, Split.VAL, Purpose.DEGRADE), torch.arange(50), NUMBERS).numpy()
+    expected = 28 * 0.1 * (2 * numbers[:, 9:] - 1)[:, ::-1]  # down, right
+    np.testing.assert_allclose(centres[1] - centres[0], expected, atol=0.1)
+
+
+@pytest.mark.parametrize("size", [(40, 40), (41, 60)])
+def test_no_turn_blackens_what_is_cut_out(tmp_path: Path, size: tuple[int, int]) -> None:
+    """White pictures, turned and moved, stay white, and those of scipy's centre stay in the centre."""
+    for k in range(12):
+        Image.new("L", (70, 70), 255).save(tmp_path / f"{k}.png")
+    source = ("data/source=image_folder", f"data.root={tmp_path}", f"data.source.image_size=[{size[0]},{size[1]}]")
+    options = ("data.degrade.gain=0", "data.degrade.noise=0", "data.degrade.shift=0.05", "data.border=cut")
+    data = pairs(*source, *options)
+    batch = view(data, torch.arange(500), Split.TRAIN)
+    assert batch.image.min() > 0.999
+    assert batch.reference.min() > 0.999
+    height, width = batch.image.shape[-2:]
+    assert (height - size[0]) % 2 == (width - size[1]) % 2 == 0
+    assert data.facts() == data.facts() | {"height": height, "width": width}
+    assert 40 / 1.1 / math.sqrt(2) - 2 < min(height, width) <= 41 / math.sqrt(2)
 
 
 def test_other_instance_is_of_the_class_and_another_and_any() -> None:
@@ -70,8 +106,8 @@ def test_manifest_pairs_are_evaluated_as_they_are(pair_manifest) -> None:
         "data.source.image_size=[40,40]",
         "data.source.test_fraction=1",
         "data.source.val_fraction=0",
-        "data.gain=0",
-        "data.noise=0",
+        "data.degrade.gain=0",
+        "data.degrade.noise=0",
     )
     batch = view(data, torch.arange(len(angles)), Split.TEST)
     error = wrap(batch.angle - torch.tensor(np.radians(angles), dtype=torch.float32))

@@ -99,3 +99,11 @@ def test_the_gradient_reaches_the_pixels() -> None:
     assert torch.autograd.gradcheck(lambda x: to_polar(x, 5, 7, 0.8, halo=1), (image,))
     assert torch.autograd.gradcheck(lambda x: to_polar(x, 2, 7, 0.8, halo=1), (image,))
     assert math.isfinite(to_polar(image.float().bfloat16(), 4, 8, 0.8).float().sum().item())
+
+
+def test_a_centre_beside_that_of_the_picture() -> None:
+    """Against a picture that torch.roll moved the other way; shares are of the shorter side."""
+    image = F.pad(torch.rand(2, 3, 20, 40), (10, 10, 10, 10))
+    moved = torch.roll(image, (4, -2), (2, 3))  # down, right
+    found = to_polar(image, 10, 24, 0.8, centre=(2 / 40, -4 / 40))
+    torch.testing.assert_close(found, to_polar(moved, 10, 24, 0.8), atol=1e-5, rtol=0)

@@ -1,15 +1,22 @@
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from scipy import special
 from sklearn.datasets import load_sample_images
 
 from stnrot.errors import InputError
 from stnrot.geometry import to_polar, wrap
 from stnrot.models.encoders.polar import PolarEncoder
+
+
+def built(channels: int, **options: float) -> PolarEncoder:
+    small: dict[str, Any] = {"width": 8, "radii": 8, "angles": 16, "blur": 0.8, "dropout": 0.2, "shift": 0.0}
+    return PolarEncoder(channels, **small | options)
 
 
 def turned_photographs(shape: tuple[int, int, int], degrees: np.ndarray) -> torch.Tensor:
@@ -40,7 +47,7 @@ def test_turning_the_input_moves_the_prediction(shape: tuple[int, int, int]) -> 
     pictures = turned_photographs(shape, degrees)
     for seed in range(3):
         torch.manual_seed(seed)
-        encoder = PolarEncoder(shape[0], width=32, radii=16, angles=64, blur=0.8, dropout=0.2).eval()
+        encoder = built(shape[0], width=32, radii=16, angles=64).eval()
         with torch.no_grad():
             angle = encoder(pictures, pictures[:1], 1).angle[:, 0]
         error = wrap(angle + torch.from_numpy(degrees).deg2rad()).abs().rad2deg()
@@ -54,7 +61,7 @@ def test_turning_the_input_moves_the_posterior(shape: tuple[int, int, int]) -> N
     pictures = turned_photographs(shape, np.arange(64) * (360 / 64))
     for seed in range(5):
         torch.manual_seed(seed)
-        encoder = PolarEncoder(shape[0], width=32, radii=16, angles=64, blur=0.8, dropout=0.2).eval()
+        encoder = built(shape[0], width=32, radii=16, angles=64).eval()
         with torch.no_grad():
             score = encoder(pictures, torch.randn(1, *encoder.feature_shape), 1).log_posterior.numpy()
         score = np.stack([np.roll(each - each.mean(), turns) for turns, each in enumerate(score)])
@@ -65,7 +72,7 @@ def test_turning_the_input_moves_the_posterior(shape: tuple[int, int, int]) -> N
 def test_quarter_turns_are_followed_exactly(size: int) -> None:
     """torch.rot90 does not resample, so nothing is left to be off by."""
     image = torch.rand(4, 3, size, size)
-    encoder = PolarEncoder(3, width=16, radii=16, angles=64, blur=0.8, dropout=0.2).eval()
+    encoder = built(3, width=16, radii=16, angles=64).eval()
     reference = torch.rand(1, 3, size, size)
     here = encoder(image, reference, 3)
     for quarters in (1, 2, 3):
@@ -77,7 +84,7 @@ def test_quarter_turns_are_followed_exactly(size: int) -> None:
 
 def test_the_posterior_is_the_correlation_of_the_features() -> None:
     """Against sums over rolled arrays in numpy."""
-    encoder = PolarEncoder(1, width=8, radii=8, angles=20, blur=0.8, dropout=0.2).double().eval()
+    encoder = built(1, angles=20).double().eval()
     image, reference = torch.rand(2, 3, 1, 28, 28, dtype=torch.float64).unbind()
     with torch.no_grad():
         log_posterior = encoder(image, reference, 1).log_posterior.numpy()
@@ -90,7 +97,7 @@ def test_the_posterior_is_the_correlation_of_the_features() -> None:
 
 
 def test_one_reference_serves_all_or_each_its_own() -> None:
-    encoder = PolarEncoder(1, width=8, radii=8, angles=16, blur=0.8, dropout=0.2).eval()
+    encoder = built(1).eval()
     image, reference = torch.rand(5, 1, 20, 20), torch.rand(1, 1, 20, 20)
     one, each = encoder(image, reference, 2), encoder(image, reference.expand(5, -1, -1, -1), 2)
     torch.testing.assert_close(one.log_posterior, each.log_posterior)
@@ -98,7 +105,7 @@ def test_one_reference_serves_all_or_each_its_own() -> None:
 
 def test_features_are_a_reference_as_well() -> None:
     """Those of a picture align as the picture does, by any size of picture."""
-    encoder = PolarEncoder(1, width=8, radii=8, angles=16, blur=0.8, dropout=0.2).eval()
+    encoder = built(1).eval()
     picture = torch.rand(1, 1, 20, 20)
     features = encoder.features(to_polar(picture, 8, 16, 0.8, halo=4)).flatten(1, 2)
     assert features.shape[1:] == encoder.feature_shape
@@ -109,7 +116,7 @@ def test_features_are_a_reference_as_well() -> None:
 
 
 def test_a_blank_picture_has_an_angle_and_a_gradient() -> None:
-    encoder = PolarEncoder(1, width=8, radii=8, angles=16, blur=0.8, dropout=0.2)
+    encoder = built(1)
     image = torch.zeros(4, 1, 28, 28, requires_grad=True)
     orientation = encoder(image, torch.rand(1, 1, 28, 28), 3)
     assert orientation.angle.isfinite().all()
@@ -122,9 +129,24 @@ def test_a_blank_picture_has_an_angle_and_a_gradient() -> None:
     assert all(p.grad is None or p.grad.isfinite().all() for p in encoder.parameters())
 
 
+def test_the_searched_score_is_the_sum_over_nine_centres() -> None:
+    """Against pictures that torch.roll moved by whole pixels."""
+    searching, fixed = built(1, shift=0.075).eval(), built(1).eval()
+    fixed.load_state_dict(searching.state_dict())
+    image, reference = F.pad(torch.rand(2, 3, 1, 28, 38), (6, 6, 6, 6)).unbind()
+    moves = [(down, right) for down in (-2, 0, 2) for right in (-2, 0, 2)]  # 0.05 of 40 pixels
+    polar = [to_polar(torch.roll(image, move, (2, 3)), 8, 16, 0.8, halo=4) for move in moves]
+    features = [fixed.features(each).flatten(1, 2).detach().numpy() for each in polar]
+    target = fixed.features(to_polar(reference, 8, 16, 0.8, halo=4)).flatten(1, 2).detach().numpy()
+    unit = [f / np.sqrt((f**2).sum((1, 2), keepdims=True)) for f in (*features, target)]
+    scores = [np.stack([(np.roll(f, s, -1) * unit[-1]).sum((1, 2)) for s in range(16)], 1) for f in unit[:-1]]
+    expected = special.log_softmax(special.logsumexp(np.array(scores) * fixed.log_scale.exp().item(), 0), 1)
+    np.testing.assert_allclose(searching(image, reference, 1).log_posterior.detach(), expected, atol=1e-3)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_in_the_precision_of_its_weights(dtype: torch.dtype) -> None:
-    encoder = PolarEncoder(1, width=8, radii=8, angles=16, blur=0.8, dropout=0).eval()
+    encoder = built(1, dropout=0).eval()
     image, reference = torch.rand(2, 3, 1, 28, 28).unbind()
     exact = encoder(image, reference, 1).log_posterior
     found = encoder.to(dtype)(image.to(dtype), reference.to(dtype), 1).log_posterior
@@ -133,12 +155,10 @@ def test_in_the_precision_of_its_weights(dtype: torch.dtype) -> None:
 
 def test_options_that_cannot_be() -> None:
     with pytest.raises(InputError, match=r"model\.encoder\.angles=6: expected a whole number of at least 7"):
-        PolarEncoder(1, width=8, radii=8, angles=6, blur=0.8, dropout=0)
+        built(1, angles=6, dropout=0)
     with pytest.raises(InputError, match=r"model\.encoder\.radii=10: expected a multiple of 4"):
-        PolarEncoder(1, width=8, radii=10, angles=16, blur=0.8, dropout=0.2)
+        built(1, radii=10)
     with pytest.raises(InputError, match=r"model\.hypotheses=17: expected 1 to model\.encoder\.angles=16"):
-        PolarEncoder(1, width=8, radii=8, angles=16, blur=0.8, dropout=0.2)(
-            torch.rand(1, 1, 9, 9), torch.rand(1, 1, 9, 9), 17
-        )
+        built(1)(torch.rand(1, 1, 9, 9), torch.rand(1, 1, 9, 9), 17)
     with pytest.raises(InputError, match=r"model\.encoder\.blur=0: expected a number from 0\.2 to 8"):
-        PolarEncoder(1, width=8, radii=8, angles=16, blur=0, dropout=0)
+        built(1, blur=0, dropout=0)

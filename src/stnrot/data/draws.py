@@ -33,7 +33,7 @@ class Purpose(IntEnum):
     TURN = 1
     REFERENCE_TURN = 2
     PARTNER = 3
-    GAIN = 4
+    DEGRADE = 4
     NOISE = 5
     SHOWN = 6
     ORDER = 7

@@ -16,11 +16,10 @@ from torch import Tensor
 
 from stnrot.data.batch import Raw
 from stnrot.data.image_set import ImageSet, PictureSet
+from stnrot.data.picture_file import is_grey, read_upright
 from stnrot.errors import InputError, check_number
 
 log = logging.getLogger(__name__)
-
-Image.MAX_IMAGE_PIXELS = None  # `max_pixels` guards instead: it names the file and can be raised
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Decoding:
         fit: `crop` fills the frame and loses what sticks out; `pad` shows the whole picture on black. In turned
             pictures the black bars turn along and give the angle away, so pad those that have black around them.
         channels: 1 for grey, 3 for colour; None takes grey if every file is grey.
-        max_pixels: a larger picture counts as bad: it would rather be a broken header than a photograph.
+        max_pixels: a larger picture counts as bad.
         on_bad_image: `error` stops at an unreadable, truncated or oversized file, `skip` leaves it out
             with a warning. Both name the file.
         memory_gb: keep a set in memory up to this size, else stream it; None is a quarter of the machine's.
@@ -59,45 +58,18 @@ class Decoding:
 
     def read(self, path: Path) -> UInt8[np.ndarray, "C H W"]:
         """Decode one file, honouring its EXIF orientation."""
-        try:
-            height, width = self.image_size
-            with Image.open(path) as picture:
-                self._check_size(path, picture)
-                if max(picture.size) > 2 * max(height, width):
-                    picture.draft(None, (2 * width, 2 * height))  # JPEG decodes smaller, faster
-                upright = _to_8_bit(ImageOps.exif_transpose(picture), self.channels)
-        except InputError:
-            raise
-        except Exception as error:  # decoders raise almost anything on broken files
-            raise InputError(f"cannot read the image {path}: {error}") from error
+        height, width = self.image_size
+        upright = read_upright(path, self.channels, self.max_pixels, (width, height))
         fitting = ImageOps.fit if self.fit == "crop" else ImageOps.pad
         fitted = fitting(upright, (width, height), Image.Resampling.BICUBIC)
         return np.atleast_3d(np.asarray(fitted)).transpose(2, 0, 1)
-
-    def _check_size(self, path: Path, picture: Image.Image) -> None:
-        if picture.width * picture.height > self.max_pixels:
-            raise InputError(
-                f"the image {path} is {picture.width} x {picture.height}: expected at most {self.max_pixels} "
-                "pixels; shrink it, raise data.source.max_pixels, or set data.source.on_bad_image=skip"
-            )
-
-    def is_grey(self, path: Path) -> bool:
-        """Read a header: its size is checked, its pixels are not decoded."""
-        try:
-            with Image.open(path) as picture:
-                self._check_size(path, picture)
-                return picture.mode in ("1", "L", "LA") or picture.mode.startswith(("I", "F"))
-        except InputError:
-            raise
-        except Exception as error:
-            raise InputError(f"cannot read the image {path}: {error}") from error
 
     def readable(self, pairs: Sequence[tuple[Path, ...]]) -> tuple[list[int], "Decoding"]:
         """Return which rows have good headers in all their files, and this decoding with its channels set."""
 
         def grey(files: tuple[Path, ...]) -> bool | InputError:
             try:
-                return all(self.is_grey(file) for file in files)
+                return all(is_grey(file, self.max_pixels) for file in files)
             except InputError as error:
                 return error
 
@@ -200,18 +172,6 @@ def memory_or_stream(parts: Sequence[FileSet]) -> list[PictureSet]:
         log.info("%d pictures take more than %.3g GB: they are streamed, see data.num_workers", pictures, limit)
         return list(parts)
     return [part.in_memory() if part.files else part for part in parts]
-
-
-def _to_8_bit(picture: Image.Image, channels: int | None) -> Image.Image:
-    """Convert any mode to L or RGB: deep greys by range, not by clipping; transparency onto black."""
-    if picture.mode.startswith(("I", "F")):
-        deep = np.asarray(picture, dtype=np.float64)
-        top = 65535.0 if picture.mode.startswith("I") and deep.max(initial=0) <= 65535 else deep.max(initial=0)
-        picture = Image.fromarray((deep.clip(0) * (255 / max(top, 1e-12))).round().clip(0, 255).astype(np.uint8))
-    if "A" in picture.getbands() or "transparency" in picture.info:
-        clear = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", clear.size, (0, 0, 0, 255)), clear)
-    return picture.convert("L" if channels == 1 else "RGB")
 
 
 def split_by_seed(

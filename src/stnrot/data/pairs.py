@@ -8,11 +8,12 @@ from jaxtyping import Int
 from torch import Tensor
 
 from stnrot.data.batch import Batch, Raw
+from stnrot.data.degrade import NUMBERS, Degrade
 from stnrot.data.draws import Key, Purpose, Split, normal, uniform
 from stnrot.data.image_data import ImageData, as_float
 from stnrot.data.image_set import ImageSet, PictureSet, Splits
-from stnrot.errors import InputError, check_number
-from stnrot.geometry import inscribed_disc, rotate, wrap
+from stnrot.errors import InputError
+from stnrot.geometry import inscribed_disc, rotate, rotation_theta, warp, wrap
 
 
 class OtherInstance:
@@ -66,9 +67,11 @@ class ImagePairs(ImageData):
     Args:
         turn_reference: False leaves the reference upright; a split that shows the trap named above.
         other_instance: the reference is another picture of the class, both upright before the turns.
-        gain: brightness factor drawn from 1 +- gain, for each picture apart; not for those of a manifest.
-        noise: standard deviation of the Gaussian noise added to each picture, which lies in [0, 1]; likewise.
-        disc: black out what lies outside the inscribed disc of both, which else gives the angle away.
+        degrade: what the pictures differ in beside their turn; not for pairs of a manifest.
+        border: what becomes of the corners that a turn blackens, and that would give the angle away. `disc` blacks out
+            all that lies outside the inscribed disc, of every picture; `cut` keeps the largest square that a turn (and
+            `degrade.shift`) leaves whole, so that nothing is black that is not so in the scene: for pictures that show
+            more than is needed; `keep` leaves them: for pictures on black.
         options: those of `ImageData`.
     """
 
@@ -77,16 +80,15 @@ class ImagePairs(ImageData):
         *,
         turn_reference: bool,
         other_instance: bool,
-        gain: float,
-        noise: float,
-        disc: bool,
+        degrade: Degrade,
+        border: str,
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        check_number("data.gain", gain, 0, 1, whole=False)
-        check_number("data.noise", noise, 0, whole=False)
         self.turn_reference, self.other_instance = turn_reference, other_instance
-        self.gain, self.noise, self.disc = gain, noise, disc
+        if border not in ("disc", "cut", "keep"):
+            raise InputError(f"data.border: expected disc, cut or keep, got {border!r}")
+        self.degrade, self.border = degrade, border
 
     def setup(self, stage: str | None = None) -> None:
         """Load the splits, once, and choose the partners."""
@@ -102,8 +104,23 @@ class ImagePairs(ImageData):
     def _seed(self, split: Split) -> int:
         return self.seed if split is Split.TRAIN else self.split_seed
 
+    def facts(self) -> dict[str, int | list[str]]:
+        """Return what a model must know of the data: the shape of a picture and the classes."""
+        known = super().facts()
+        channels, height, width = self.splits.train.shape
+        _, known["height"], known["width"] = self._cut(torch.empty(channels, height, width)).shape
+        return known
+
+    def _cut(self, image: Tensor) -> Tensor:
+        if self.border != "cut":
+            return image
+        height, width = image.shape[-2:]
+        side = (min(height, width) - 1) / (math.sqrt(2) * (1 + 2 * self.degrade.shift))
+        top, left = (math.ceil((length - side) / 2) for length in (height, width))
+        return image[..., top : height - top, left : width - left]  # about the same centre
+
     def view(self, raw: Raw, split: Split) -> Batch:
-        """Turn both pictures, then change their brightness and add noise."""
+        """Turn both pictures, then degrade them."""
         seed = self._seed(split)
         count = len(self.splits.part(split))
 
@@ -113,23 +130,26 @@ class ImagePairs(ImageData):
         image = as_float(raw.image)
         given = raw.reference is not None and not self.other_instance
         reference = image if raw.reference is None else as_float(raw.reference)
+        numbers = uniform((seed, split, Purpose.DEGRADE), raw.draw, NUMBERS)
+        size = image.new_tensor(image.shape[:1:-1])  # width, height
+        shown = image.new_tensor(self._cut(image).shape[:1:-1])
+        moved = 0 * numbers[:, :2] if given else 2 * self.degrade.displacement(numbers) * shown / size
         angle = raw.angle if given else torch.zeros(len(image), device=image.device)
         if not given or split is Split.TRAIN:
             first = turn(Purpose.TURN)
             second = turn(Purpose.REFERENCE_TURN) if self.turn_reference else torch.zeros_like(first)
-            image, reference = rotate(image, first), rotate(reference, second)
+            matrix = rotation_theta(first, *image.shape[-2:])[..., :2]
+            image = warp(image, torch.cat((matrix, matrix @ -moved[..., None]), -1))
+            reference = rotate(reference, second)
             angle = None if angle is None else wrap(angle - first + second)
+        image, reference = self._cut(image), self._cut(reference)
         if not given:
-            image = self._degrade(image, raw.draw, (seed, split, 0))
-            reference = self._degrade(reference, raw.draw, (seed, split, 1))
-        if self.disc:
+            noise = None
+            if self.degrade.noise:
+                pixels = torch.cat((image, reference), 1)
+                noise = normal((seed, split, Purpose.NOISE), raw.draw, pixels[0].numel()).view_as(pixels)
+            image, reference = self.degrade(image, reference, numbers, noise)
+        if self.border == "disc":
             inside = inscribed_disc(image.shape[-2:], image.device)
             image, reference = image * inside, reference * inside
         return Batch(raw.draw % count, image, reference, angle, raw.label)
-
-    def _degrade(self, image: Tensor, draw: Tensor, key: Key) -> Tensor:
-        gain = 1 + self.gain * (2 * uniform((*key, Purpose.GAIN), draw, 1) - 1)
-        image = image * gain[..., None, None]
-        if self.noise:
-            image = image + self.noise * normal((*key, Purpose.NOISE), draw, image[0].numel()).view_as(image)
-        return image.clamp(0, 1)

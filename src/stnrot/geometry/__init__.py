@@ -15,6 +15,7 @@ Shapes
 """
 
 from stnrot.geometry.angles import angular_distance, circular_mean, circular_peaks, wrap
+from stnrot.geometry.correlation import AngularCorrelation, correlate
 from stnrot.geometry.deform import Deform
 from stnrot.geometry.planar import (
     inscribed_disc,
@@ -28,10 +29,12 @@ from stnrot.geometry.planar import (
 from stnrot.geometry.polar import to_polar
 
 __all__ = [
+    "AngularCorrelation",
     "Deform",
     "angular_distance",
     "circular_mean",
     "circular_peaks",
+    "correlate",
     "inscribed_disc",
     "nearest_rotation",
     "rotate",

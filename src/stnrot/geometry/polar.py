@@ -9,7 +9,12 @@ from torch import Tensor
 
 
 def to_polar(
-    image: Float[Tensor, "B C H W"], radii: int, angles: int, blur: float, halo: int = 0
+    image: Float[Tensor, "B C H W"],
+    radii: int,
+    angles: int,
+    blur: float,
+    halo: int = 0,
+    centre: tuple[float, float] = (0.0, 0.0),
 ) -> Float[Tensor, "B C {radii} {angles}+2*{halo}"]:
     r"""Read pictures through a Gaussian at `angles` directions (columns) on `radii` centred circles (rows).
 
@@ -31,6 +36,7 @@ def to_polar(
         blur: s, in pixels of the picture or of the smaller one, whose shorter side has `2 radii` of them.
         halo: columns repeated on either side. A stack of `halo` convolutions of width 3 without padding
             then computes what circular padding would, and no layer has to pad.
+        centre: of the circles, right of and below that of the picture, as shares of the shorter side.
     """
     height, width = image.shape[-2:]
     dtype = torch.promote_types(image.dtype, torch.float32)  # bf16 coordinates are whole pixels wrong
@@ -43,8 +49,9 @@ def to_polar(
         circle = torch.arange(radii, device=image.device, dtype=dtype) + 0.5
         radius = circle[:, None] * ((min(height, width) - 1) / (2 * radii))
         direction = torch.arange(-halo, angles + halo, device=image.device, dtype=dtype) * (2 * math.pi / angles)
-        down = _weights(-radius * direction.sin(), height, image.shape[-2], blur * pixel)
-        right = _weights(radius * direction.cos(), width, image.shape[-1], blur * pixel)
+        x, y = (share * min(height, width) for share in centre)
+        down = _weights(y - radius * direction.sin(), height, image.shape[-2], blur * pixel)
+        right = _weights(x + radius * direction.cos(), width, image.shape[-1], blur * pixel)
         gaussian = (down[:, None] * right).flatten(0, 1)
         return (image.flatten(2) @ gaussian).unflatten(-1, (radii, angles + 2 * halo)).to(given)
 

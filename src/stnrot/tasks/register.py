@@ -75,7 +75,8 @@ class Register(L.LightningModule):
                 terms["angle_loss"] = self.angle_weight, angle_loss(prediction.orientation, batch.angle)
             elif self.training:
                 raise InputError(
-                    f"task.angle_weight={self.angle_weight}, but the data knows no angles: set task.angle_weight=0"
+                    f"task.angle_weight={self.angle_weight}, but the data knows no angles: set task.angle_weight=0 "
+                    "and another weight, such as task.photometric_weight=1 where there are references"
                 )
         if self.photometric_weight and prediction.aligned is not None and prediction.reference is not None:
             terms["photometric_loss"] = (

@@ -39,12 +39,17 @@ class PolarEncoder(nn.Module):
         angles: A, its directions.
         blur: standard deviation of the Gaussian, in pixels.
         dropout: probability of leaving out a whole channel of the features, in training.
+        shift: how far off its centre an image may be along each axis, as a share of the shorter side. If not 0, the
+            score is summed, as a likelihood, over circles about nine points of that square, each the middle of a
+            ninth of it. In training one point is enough: there let pictures be off by a third of it at most.
 
     Source of the principle: E. De Castro and C. Morandi, Registration of translated and rotated images
     using finite Fourier transforms, 1987; here the features are learned.
     """
 
-    def __init__(self, channels: int, width: int, radii: int, angles: int, blur: float, dropout: float) -> None:
+    def __init__(
+        self, channels: int, width: int, radii: int, angles: int, blur: float, dropout: float, shift: float
+    ) -> None:
         super().__init__()
         check_number("model.encoder.width", width, 2)
         check_number("model.encoder.radii", radii, 4)
@@ -53,7 +58,10 @@ class PolarEncoder(nn.Module):
         check_number("model.encoder.angles", angles, 2 * REACH + 1)
         check_number("model.encoder.blur", blur, SHARPEST, radii, whole=False)
         check_number("model.encoder.dropout", dropout, 0, 0.99, whole=False)
+        check_number("model.encoder.shift", shift, 0, 0.5, whole=False)
         self.radii, self.angles, self.blur = radii, angles, blur
+        steps = (-2 / 3 * shift, 0.0, 2 / 3 * shift)
+        self.centres = [(x, y) for x in steps for y in steps] if shift else [(0.0, 0.0)]
         layers: list[nn.Module] = []
         for wide_in, wide_out, pool in ((channels, width // 2, 2), (width // 2, width, 2), (width, width, 1)):
             layers += [
@@ -78,14 +86,19 @@ class PolarEncoder(nn.Module):
         """
         if not 1 <= hypotheses <= self.angles:
             raise InputError(f"model.hypotheses={hypotheses}: expected 1 to model.encoder.angles={self.angles}")
-        pictures = (image, reference) if reference.ndim == 4 else (image,)
-        polar = torch.cat([to_polar(x, self.radii, self.angles, self.blur, HALO) for x in pictures])
+        centres = [(0.0, 0.0)] if self.training else self.centres
+        pictures = [(image, centre) for centre in centres]
+        if reference.ndim == 4:
+            pictures.append((reference, (0.0, 0.0)))
+        polar = torch.cat([to_polar(x, self.radii, self.angles, self.blur, HALO, centre) for x, centre in pictures])
         features = self.features(polar.contiguous(memory_format=torch.channels_last)).flatten(1, 2)
         with torch.autocast(image.device.type, enabled=False):
             features = features.to(torch.promote_types(features.dtype, torch.float32))  # an FFT takes no bf16
-            target = features[len(image) :] if reference.ndim == 4 else reference.to(features.dtype)
-            turned, target = (torch.fft.rfft(_unit(x)) for x in (features[: len(image)], target))
-            score = torch.fft.irfft((turned.conj() * target).sum(1), n=self.angles) * self.log_scale.exp()
+            count = len(centres) * len(image)
+            target = features[count:] if reference.ndim == 4 else reference.to(features.dtype)
+            turned, target = (torch.fft.rfft(_unit(x)) for x in (features[:count], target))
+            product = (turned.conj().unflatten(0, (len(centres), -1)) * target).sum(2)
+            score = (torch.fft.irfft(product, n=self.angles) * self.log_scale.exp()).logsumexp(0)
             angle, log_weight = circular_peaks(score, hypotheses, REACH)
         return Orientation(angle, log_weight, score.log_softmax(-1))
 

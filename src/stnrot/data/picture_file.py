@@ -1,0 +1,62 @@
+"""One picture in a file: opened, stood upright, brought to 8 bits; what is wrong with it is said with its name."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from stnrot.errors import InputError
+
+Image.MAX_IMAGE_PIXELS = None  # `max_pixels` guards instead: it names the file and can be raised
+
+
+def is_grey(path: Path, max_pixels: int) -> bool:
+    """Read a header: its size is checked, its pixels are not decoded."""
+    with _opened(path, max_pixels) as picture:
+        return picture.mode in ("1", "L", "LA") or picture.mode.startswith(("I", "F"))
+
+
+def read_upright(path: Path, channels: int | None, max_pixels: int, fit_into: tuple[int, int] | None) -> Image.Image:
+    """Decode a file as L or RGB, honouring its EXIF orientation.
+
+    Args:
+        path: of the file.
+        channels: 1 for grey, else colour.
+        max_pixels: a larger picture is refused: it would rather be a broken header than a photograph.
+        fit_into: width and height that the picture will be made smaller to: a JPEG of more than twice that size is
+            decoded smaller, which is faster. None decodes the whole.
+    """
+    with _opened(path, max_pixels) as picture:
+        if fit_into and max(picture.size) > 2 * max(fit_into):
+            picture.draft(None, (2 * fit_into[0], 2 * fit_into[1]))
+        return _to_8_bit(ImageOps.exif_transpose(picture), channels)
+
+
+@contextmanager
+def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
+    try:
+        with Image.open(path) as picture:
+            if picture.width * picture.height > max_pixels:
+                raise InputError(
+                    f"the image {path} is {picture.width} x {picture.height}: expected at most {max_pixels} pixels; "
+                    "shrink it"
+                )
+            yield picture
+    except InputError:
+        raise
+    except Exception as error:  # decoders raise almost anything on broken files
+        raise InputError(f"cannot read the image {path}: {error}") from error
+
+
+def _to_8_bit(picture: Image.Image, channels: int | None) -> Image.Image:
+    """Convert any mode to L or RGB: deep greys by range, not by clipping; transparency onto black."""
+    if picture.mode.startswith(("I", "F")):
+        deep = np.asarray(picture, dtype=np.float64)
+        top = 65535.0 if picture.mode.startswith("I") and deep.max(initial=0) <= 65535 else deep.max(initial=0)
+        picture = Image.fromarray((deep.clip(0) * (255 / max(top, 1e-12))).round().clip(0, 255).astype(np.uint8))
+    if "A" in picture.getbands() or "transparency" in picture.info:
+        clear = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", clear.size, (0, 0, 0, 255)), clear)
+    return picture.convert("L" if channels == 1 else "RGB")

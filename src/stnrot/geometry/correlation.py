@@ -1,0 +1,72 @@
+"""Correlation of two pictures over the angle: a function of any angle, not only of samples."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Complex, Float
+from scipy.fft import next_fast_len
+from torch import Tensor
+
+SPEED = 4  # directions for a pixel of the side; around the rim a circle has pi pixels for each
+
+
+@dataclass(frozen=True)
+class AngularCorrelation:
+    r"""Pearson's correlation of the image, turned by an angle, with the reference: a trigonometric polynomial.
+
+        s(angle) = Re sum_{k >= 1} coefficient[k - 1] exp(i k angle), in [-1, 1] but for rounding.
+
+    The mean of each circle about the centre has been taken off: it says nothing of the angle, and would let all angles
+    look alike in pictures that are dark towards their rim. After the best change of the image's contrast, `1 - s^2` of
+    what remains of the reference is left: that is the photometric error of the angle, and `s < 0` says that one
+    picture is the negative of the other.
+    """
+
+    coefficient: Complex[Tensor, "B F"]
+
+    def sampled(self, count: int) -> Float[Tensor, "B {count}"]:
+        """Return s at `count` equal steps of the circle, more than twice as many as there are coefficients."""
+        return torch.fft.irfft(F.pad(self.coefficient, (1, 0)), n=count) * (count / 2)
+
+    def derivatives(
+        self, angle: Float[Tensor, "B K"]
+    ) -> tuple[Float[Tensor, "B K"], Float[Tensor, "B K"], Float[Tensor, "B K"]]:
+        """Return s and its first and second derivative at angles (radians)."""
+        k = torch.arange(1, self.coefficient.shape[1] + 1, device=angle.device, dtype=angle.dtype)
+        phase = angle[..., None] * k
+        term = torch.polar(torch.ones_like(phase), phase) * self.coefficient[:, None]
+        return term.real.sum(-1), -(term.imag * k).sum(-1), -(term.real * k**2).sum(-1)
+
+
+def correlate(image: Float[Tensor, "B C H W"], reference: Float[Tensor, "B C h w"]) -> AngularCorrelation:
+    r"""Correlate pictures inside their inscribed discs, which are laid over each other, over all angles.
+
+    Both are read bicubically on circles a pixel of the smaller one apart, a ring counting by its area, where a
+    turn is a shift: the correlation over all of them is one product of Fourier transforms a circle.
+
+    Source of the principle: E. De Castro and C. Morandi, Registration of translated and rotated images using finite
+    Fourier transforms, 1987.
+    """
+    side = min(*image.shape[-2:], *reference.shape[-2:])
+    radii, angles = max(side // 2, 4), next_fast_len(SPEED * side, real=True)
+    dtype = torch.promote_types(image.dtype, torch.float32)
+    with torch.autocast(image.device.type, enabled=False):
+        circle = (torch.arange(radii, device=image.device, dtype=dtype) + 0.5) / radii
+        area = (circle / circle.sum())[:, None]
+        f, g = (_spectrum(x.to(dtype), circle * (1 - 1 / side), angles) for x in (image, reference))
+        product = (f.conj() * g * area).sum((1, 2))
+        power = [(x.abs() ** 2 * area).sum((1, 2, 3), keepdim=True)[:, 0, 0] for x in (f, g)]
+        return AngularCorrelation(product / (power[0] * power[1]).clamp(min=torch.finfo(dtype).tiny).sqrt())
+
+
+def _spectrum(image: Float[Tensor, "B C H W"], radius: Float[Tensor, "R"], angles: int) -> Complex[Tensor, "B C R F"]:
+    """Return the Fourier coefficients of each circle (its radius in halves of the shorter side) but for its mean."""
+    height, width = image.shape[-2:]
+    side = min(height, width)
+    direction = torch.arange(angles, device=image.device, dtype=image.dtype) * (2 * math.pi / angles)
+    x, y = radius[:, None] * direction.cos() * (side / width), -radius[:, None] * direction.sin() * (side / height)
+    grid = torch.stack((x, y), -1).expand(len(image), -1, -1, -1)
+    circles = F.grid_sample(image, grid, mode="bicubic", padding_mode="border", align_corners=False)
+    return torch.fft.rfft(circles)[..., 1 : angles // 2]  # the highest of an even number of directions has no phase

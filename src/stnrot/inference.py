@@ -1,0 +1,181 @@
+"""Two pictures in; the angle between them, how sure that is, and the aligned picture out."""
+
+import math
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from stnrot.errors import InputError
+from stnrot.geometry import AngularCorrelation, correlate, inscribed_disc, rotate, wrap
+from stnrot.models.encoders.correlation import FINE, CorrelationEncoder, climbed, independent_pixels
+from stnrot.models.records import Orientation
+from stnrot.pictures import Pictures, read_pair
+
+RIGHT = math.radians(5)  # an angle within it counts as right
+FINEST = 256  # pixels of the shorter side: more tell the angle no better than a thousandth of a degree
+AT_ONCE = 2**22  # values of a chunk, which bounds the memory
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """How images line up with their references.
+
+    `angle` (radians) turns the image counter-clockwise onto the reference; `confidence` is the probability that it is
+    right within 5 degrees; `aligned` is the image turned by it. `orientation` has all the angles that were likely,
+    with their weights: a picture with a symmetry lines up in several ways.
+    """
+
+    angle: Float[Tensor, "B"]
+    confidence: Float[Tensor, "B"]
+    aligned: Float[Tensor, "B C H W"]
+    orientation: Orientation
+
+
+def align(image: Pictures, reference: Pictures, *, model: "str | Path | Aligner | None" = None) -> Alignment:
+    """Find the angles that turn images onto their references.
+
+    Without a model the pictures themselves are correlated over the whole circle, which is hard to beat for two pictures
+    of the same thing, brightness, contrast, negatives and some noise apart. Where they differ in more, a trained
+    encoder is ahead.
+
+    Args:
+        image: a tensor [B, C, H, W], [C, H, W] or [H, W], of bytes or of floats (from 0 to 1, if there is a model); or
+            the path of a picture, or the paths of pictures of one size.
+        reference: likewise, one for each image or one for all. It may have another size: the shorter sides of both
+            are taken to show the same length.
+        model: the checkpoint of a run with `task=register` on pairs, or an `Aligner`.
+
+    Raises:
+        InputError: names the picture that cannot be aligned.
+
+    >>> import math, torch
+    >>> picture = torch.rand(64, 64)
+    >>> found = align(picture, torch.rot90(picture))
+    >>> round(math.degrees(found.angle.item()), 2)
+    90.0
+    """
+    return (model if isinstance(model, Aligner) else Aligner(model))(image, reference)
+
+
+class Aligner:
+    """What `align` does, its checkpoint read once.
+
+    Args:
+        checkpoint: of a run with `task=register` on pairs; None correlates the pictures themselves.
+        hypotheses: how many angles of a pair are reported.
+    """
+
+    def __init__(self, checkpoint: str | Path | None = None, hypotheses: int = 4) -> None:
+        self.hypotheses = hypotheses
+        self.encoder: Any = CorrelationEncoder()
+        self.channels: int | None = None
+        self.learned, self.disc = checkpoint is not None, False
+        if checkpoint is not None:
+            self._load(Path(checkpoint))
+
+    def _load(self, path: Path) -> None:
+        from stnrot.checkpoint import read_checkpoint, rebuild  # Hydra and Lightning: seconds, for who needs them
+
+        saved = read_checkpoint(path)
+        model: Any = rebuild(saved, path).model
+        if not model.aligns_to_batch or not hasattr(model, "orient"):
+            raise InputError(f"{path} was not trained on pairs: give a run of train.py task=register data=image_pairs")
+        if not hasattr(model.encoder, "angles"):
+            raise InputError(f"{path} regresses the angle, without a posterior: train with model/encoder=polar")
+        self.encoder = model.encoder.to(memory_format=torch.channels_last)
+        self.disc = saved["config"]["data"].get("border") == "disc"
+        self.channels = int(saved["config"]["images"]["channels"])
+
+    def __call__(self, image: Pictures, reference: Pictures) -> Alignment:
+        """Align; see `align`."""
+        pictures = read_pair(image, reference, self.channels)
+        for role, each in zip(("image", "reference"), pictures, strict=True):
+            self._check(each, role)
+        chunk = max(1, AT_ONCE // max(each[0].numel() for each in pictures))
+        with torch.inference_mode():
+            parts = [self._align(a, b) for a, b in zip(*(each.split(chunk) for each in pictures), strict=True)]
+        return _joined(parts)
+
+    def _check(self, pictures: Tensor, role: str) -> None:
+        if not self.learned:
+            return
+        if pictures.shape[1] != self.channels:
+            raise InputError(
+                f"the {role} has {pictures.shape[1]} channels: expected {self.channels}, as in the pictures that the "
+                "checkpoint was trained on"
+            )
+        if pictures.min() < 0 or pictures.max() > 1:
+            raise InputError(
+                f"the {role} has values from {pictures.min():.3g} to {pictures.max():.3g}: expected 0 to 1, as in the "
+                "pictures that the checkpoint was trained on"
+            )
+
+    def _align(self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "B C h w"]) -> Alignment:
+        side = min(*image.shape[-2:], *reference.shape[-2:], FINEST)
+        small = [_shrunk(each, side) for each in (image, reference)]
+        if self.learned:
+            correlation = correlate(*small)
+            if self.disc:
+                small = [each * inscribed_disc(each.shape[-2:], each.device) for each in small]
+            self.encoder.to(image.device)
+            orientation = refined(self.encoder(*(each.float() for each in small), self.hypotheses), correlation)
+        else:
+            orientation = self.encoder(*small, self.hypotheses)
+        angle = orientation.angle[:, 0]
+        return Alignment(angle, confidence(orientation), rotate(image, angle), orientation)
+
+
+def refined(orientation: Orientation, correlation: AngularCorrelation) -> Orientation:
+    r"""Refine an encoder's angles by the photometric error inside the inscribed disc, `1 - s^2`.
+
+    A few Newton steps on the product of two likelihoods: that of the pictures (`CorrelationEncoder`) and the encoder's
+    posterior about its peak, taken as normal. Where the pictures match they decide; where they do not, the encoder
+    does. A refined angle is kept if its photometric error is lower.
+    """
+    log_posterior = orientation.log_posterior
+    assert log_posterior is not None
+    bins = log_posterior.shape[1]
+    width = 2 * math.pi / bins
+    place = (orientation.angle / width).round().long()
+    before, here, after = (log_posterior.gather(1, (place + step) % bins) for step in (-1, 0, 1))
+    precision = (2 * here - before - after).clamp(min=0) / width**2
+    explained = correlation.sampled(max(FINE, 2 * correlation.coefficient.shape[1])).square()
+    pull = precision / independent_pixels(explained, orientation.angle[:, :1])
+    angle = climbed(correlation, orientation.angle, width, pull)
+    gain = correlation.derivatives(angle)[0].square() - correlation.derivatives(orientation.angle)[0].square()
+    return Orientation(torch.where(gain > 0, angle, orientation.angle), orientation.log_weight, log_posterior)
+
+
+def confidence(orientation: Orientation) -> Float[Tensor, "B"]:
+    """Return the posterior probability that the first angle is right within 5 degrees.
+
+    A posterior of few bins is interpolated in its logarithm, as a trigonometric polynomial: it is a correlation.
+    """
+    log_posterior = orientation.log_posterior
+    assert log_posterior is not None
+    bins = max(FINE, log_posterior.shape[1])
+    fine = torch.fft.irfft(torch.fft.rfft(log_posterior), n=bins) * (bins / log_posterior.shape[1])
+    angle = torch.arange(bins, device=fine.device) * (2 * math.pi / bins)
+    near = wrap(angle - orientation.angle[:, :1]).abs() <= RIGHT
+    return (fine.softmax(1) * near).sum(1)
+
+
+def _joined(parts: list[Any]) -> Any:
+    """Concatenate records of one kind, field by field."""
+    if isinstance(parts[0], Tensor):
+        return torch.cat(parts)
+    return type(parts[0])(*(_joined([getattr(part, field.name) for part in parts]) for field in fields(parts[0])))
+
+
+def _shrunk(image: Float[Tensor, "B C H W"], side: int) -> Float[Tensor, "B C h w"]:
+    """Bring the shorter side down to `side`, with antialiasing, in a time that grows with the number of pixels."""
+    shorter = min(image.shape[-2:])
+    if shorter == side:
+        return image
+    size = [round(length * side / shorter) for length in image.shape[-2:]]
+    return F.interpolate(image, size=size, mode="bilinear", align_corners=False, antialias=True)

@@ -1,0 +1,94 @@
+"""Pictures as people hand them over, tensors or files: brought to one form, and checked."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from stnrot.data.picture_file import is_grey, read_upright
+from stnrot.errors import InputError
+from stnrot.geometry import inscribed_disc
+
+Pictures = Tensor | str | Path | Sequence[str | Path]
+
+SMALLEST = 8  # pixels of the shorter side
+MAX_PIXELS = 2**28
+
+
+def read_pair(
+    image: Pictures, reference: Pictures, channels: int | None
+) -> tuple[Float[Tensor, "B C H W"], Float[Tensor, "B C h w"]]:
+    """Return images and references as floats, files with as many `channels`, or grey if one of them is."""
+    if channels is None:
+        paths = _paths(image) + _paths(reference)
+        channels = 1 if any(is_grey(path, MAX_PIXELS) for path in paths) else 3
+    first, second = _stack(image, "image", channels), _stack(reference, "reference", channels)
+    if len(second) not in (1, len(first)):
+        raise InputError(
+            f"{len(first)} images and {len(second)} references: expected a reference for each image, or one for all"
+        )
+    if first.shape[1] != second.shape[1]:
+        raise InputError(
+            f"the image has {first.shape[1]} channels, the reference {second.shape[1]}: expected the same number"
+        )
+    return first, second.expand(len(first), -1, -1, -1)
+
+
+def _paths(pictures: Pictures) -> list[Path]:
+    if isinstance(pictures, Tensor):
+        return []
+    return [Path(pictures)] if isinstance(pictures, str | Path) else [Path(path) for path in pictures]
+
+
+def _stack(pictures: Pictures, role: str, channels: int) -> Float[Tensor, "B C H W"]:
+    if isinstance(pictures, Tensor):
+        if not 2 <= pictures.ndim <= 4 or 0 in pictures.shape:
+            raise InputError(f"{role}: expected [B, C, H, W], [C, H, W] or [H, W], got {list(pictures.shape)}")
+        stack = pictures.detach().reshape((1,) * (4 - pictures.ndim) + pictures.shape)
+        names = [f"{role}[{k}]" for k in range(len(stack))] if len(stack) > 1 else [role]
+    else:
+        names = [str(path) for path in _paths(pictures)]
+        stack = _decoded(_paths(pictures), role, channels)
+    if stack.dtype is torch.uint8:
+        stack = stack.float() / 255
+    if stack.dtype not in (torch.float32, torch.float64):
+        if not stack.is_floating_point():
+            raise InputError(f"{role}: expected bytes or floats, got {stack.dtype}")
+        stack = stack.float()
+    _check(stack, names)
+    return stack
+
+
+def _decoded(paths: list[Path], role: str, channels: int) -> Tensor:
+    if not paths:
+        raise InputError(f"{role}: expected at least one picture, got an empty list")
+    read = []
+    for path in paths:
+        pixels = np.array(read_upright(path, channels, MAX_PIXELS, None))
+        read.append(torch.from_numpy(np.atleast_3d(pixels)).permute(2, 0, 1))
+        if read[-1].shape != read[0].shape:
+            (_, *here), (_, *first) = read[-1].shape, read[0].shape
+            raise InputError(
+                f"{path} is {here[1]} x {here[0]}, {paths[0]} is {first[1]} x {first[0]}: expected pictures of one "
+                "size; align them one by one, or list them in a manifest"
+            )
+    return torch.stack(read)
+
+
+def _check(pictures: Float[Tensor, "B C H W"], names: list[str]) -> None:
+    """Refuse pictures in which no angle can be seen."""
+    height, width = pictures.shape[-2:]
+    if min(height, width) < SMALLEST:
+        raise InputError(f"{names[0]} is {width} x {height}: expected sides of at least {SMALLEST} pixels")
+    inside = pictures[..., inscribed_disc((height, width), pictures.device)].flatten(1)
+    good = inside.isfinite().all(1)
+    if not good.all():
+        name = names[int((~good).nonzero()[0])]
+        raise InputError(f"{name} holds values that are no numbers (NaN or infinite): expected numbers everywhere")
+    plain = (inside.view(*pictures.shape[:2], -1).amax(2) == inside.view(*pictures.shape[:2], -1).amin(2)).all(1)
+    if plain.any():
+        name = names[int(plain.nonzero()[0])]
+        raise InputError(f"{name} is of one colour inside its inscribed disc: no turn of it could be seen")

@@ -1,0 +1,76 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy import ndimage
+from sklearn.datasets import load_sample_image
+
+from stnrot.geometry import correlate
+
+
+def photograph(side: int, turn_deg: float = 0.0, x: int = 300, y: int = 213) -> np.ndarray:
+    """A part of a photograph, turned counter-clockwise by Pillow at full size, then cut out and made small."""
+    whole = Image.fromarray(load_sample_image("china.jpg")).convert("L").crop((x - 200, y - 200, x + 200, y + 200))
+    turned = whole.rotate(turn_deg, Image.Resampling.BICUBIC)
+    return np.asarray(turned.resize((side, side), Image.Resampling.LANCZOS, box=(80, 80, 320, 320))) / 255
+
+
+def tensor(*pictures: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.stack(pictures))[:, None]
+
+
+def less_rings(picture: np.ndarray, radius: np.ndarray) -> np.ndarray:
+    ring = radius.round().astype(int)
+    return picture - (np.bincount(ring.ravel(), picture.ravel()) / np.bincount(ring.ravel()))[ring]
+
+
+@pytest.mark.parametrize("side", [32, 45, 64])
+def test_it_is_pearsons_over_the_disc(side: int) -> None:
+    """Against scipy's turned pictures and NumPy's corrcoef of the disc's pixels, less the mean at their distance."""
+    image, reference = photograph(side), photograph(side, 40, x=320)
+    correlation = correlate(tensor(image), tensor(reference))
+    y, x = np.mgrid[:side, :side] - (side - 1) / 2
+    radius = np.hypot(y, x)
+    disc = radius <= (side - 1) / 2
+    for degrees in (0, 33, 90, 200):
+        turned = ndimage.rotate(image, degrees, reshape=False, order=3, mode="nearest")
+        expected = np.corrcoef(less_rings(turned, radius)[disc], less_rings(reference, radius)[disc])[0, 1]
+        found = correlation.derivatives(torch.tensor([[math.radians(degrees)]]))[0]
+        assert found.item() == pytest.approx(expected, abs=0.02)
+
+
+def test_itself_is_one_and_its_negative_minus_one() -> None:
+    image = photograph(50)
+    correlation = correlate(tensor(image, image), tensor(0.3 + 0.5 * image, 1 - image))
+    found = correlation.derivatives(torch.zeros(2, 1, dtype=torch.float64))[0][:, 0]
+    torch.testing.assert_close(found, torch.tensor([1.0, -1.0]).double(), atol=1e-4, rtol=0)
+
+
+def test_samples_and_derivatives_are_those_of_one_function() -> None:
+    """Against finite differences in float64."""
+    correlation = correlate(tensor(photograph(30)), tensor(photograph(30, 70)))
+    count = 2 * correlation.coefficient.shape[1] + 6
+    angle = torch.arange(count, dtype=torch.float64)[None] * (2 * math.pi / count)
+    value, slope, bend = correlation.derivatives(angle)
+    torch.testing.assert_close(correlation.sampled(count), value)
+    step = 1e-5
+    above, below = (correlation.derivatives(angle + s)[0] for s in (step, -step))
+    torch.testing.assert_close(slope, (above - below) / (2 * step), atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(bend, (above - 2 * value + below) / step**2, atol=1e-3, rtol=1e-4)
+
+
+def test_colour_counts_every_channel() -> None:
+    """A turn that only the blue channel shows."""
+    plain = np.tile(np.linspace(0, 1, 40), (40, 1))
+    image = np.stack([0 * plain, 0 * plain, photograph(40)])
+    reference = np.stack([0 * plain, 0 * plain, photograph(40, 25)])
+    samples = correlate(torch.from_numpy(image)[None], torch.from_numpy(reference)[None]).sampled(720)
+    assert samples.argmax().item() == pytest.approx(50, abs=1)
+
+
+def test_a_plain_picture_correlates_with_nothing() -> None:
+    found = correlate(torch.full((1, 1, 30, 30), 0.7), torch.rand(1, 1, 30, 30)).sampled(200)
+    assert found.isfinite().all()
+    assert found.abs().max() < 1 + 1e-5

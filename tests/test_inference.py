@@ -1,0 +1,219 @@
+"""Two pictures in, an angle out: every oracle is a turn that somebody else made."""
+
+import math
+from pathlib import Path
+
+import cv2
+import kornia
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy import ndimage
+from sklearn.datasets import load_sample_image
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as tv
+
+from stnrot import Aligner, align
+from stnrot.errors import InputError
+
+DEGREES = 34.0
+
+
+def scene(width: int, height: int, channels: int = 1) -> torch.Tensor:
+    """An asymmetric picture with black around it, so that no turn cuts anything."""
+    picture = Image.fromarray(load_sample_image("china.jpg")).crop((150, 30, 150 + width, 30 + height))
+    pixels = np.asarray(picture.convert("RGB" if channels == 3 else "L"), dtype=np.float32) / 255
+    y, x = np.mgrid[:height, :width]
+    radius = np.hypot(y - (height - 1) / 2, x - (width - 1) / 2) / min(height, width)
+    window = np.clip((0.48 - radius) / 0.1, 0, 1).astype(np.float32)
+    return torch.from_numpy(np.atleast_3d(pixels * window[..., None] if channels == 3 else pixels * window)).permute(
+        2, 0, 1
+    )
+
+
+def by_torch(picture: torch.Tensor) -> tuple[torch.Tensor, float]:
+    return torch.rot90(picture, 1, (-2, -1)), 90.0
+
+
+def by_torchvision(picture: torch.Tensor) -> tuple[torch.Tensor, float]:
+    return tv.rotate(picture, DEGREES, InterpolationMode.BILINEAR), DEGREES
+
+
+def by_kornia(picture: torch.Tensor) -> tuple[torch.Tensor, float]:
+    return kornia.geometry.rotate(picture[None], torch.tensor([DEGREES]))[0], DEGREES
+
+
+def by_pillow(picture: torch.Tensor) -> tuple[torch.Tensor, float]:
+    turned = [Image.fromarray(c.numpy()).rotate(DEGREES, Image.Resampling.BICUBIC) for c in picture]
+    return torch.from_numpy(np.stack(turned)), DEGREES
+
+
+def by_opencv(picture: torch.Tensor) -> tuple[torch.Tensor, float]:
+    _, height, width = picture.shape
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), DEGREES, 1.0)
+    return torch.from_numpy(np.stack([cv2.warpAffine(c.numpy(), matrix, (width, height)) for c in picture])), DEGREES
+
+
+@pytest.mark.parametrize("turn", [by_torch, by_torchvision, by_kornia, by_pillow, by_opencv])
+@pytest.mark.parametrize("size", [(64, 64), (65, 65), (120, 80), (71, 110)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_signed_angle_of_every_library(turn, size: tuple[int, int], channels: int) -> None:
+    picture = scene(*size, channels)
+    turned, degrees = turn(picture)
+    found = align(picture, turned)
+    assert math.degrees(found.angle.item()) == pytest.approx(degrees, abs=0.3)
+    assert found.confidence.item() > 0.95
+    back = align(turned, picture)
+    assert math.degrees(back.angle.item()) == pytest.approx(-degrees, abs=0.3)
+    if turned.shape == picture.shape:
+        inside = (..., slice(size[1] // 4, -size[1] // 4), slice(size[0] // 4, -size[0] // 4))
+        assert (found.aligned[0] - turned)[inside].abs().mean() < 0.03
+
+
+@pytest.mark.parametrize("side", [16, 17, 40, 300, 700])
+def test_every_size(side: int) -> None:
+    whole = Image.fromarray(load_sample_image("flower.jpg")).convert("L").crop((120, 20, 520, 420))
+    pictures = [
+        whole.rotate(turn, Image.Resampling.BICUBIC).resize((side, side), Image.Resampling.LANCZOS, (80, 80, 320, 320))
+        for turn in (0, 123)
+    ]
+    image, reference = (torch.from_numpy(np.array(p)) for p in pictures)
+    found = align(image, reference)
+    assert math.degrees(found.angle.item()) == pytest.approx(123, abs=2 if side < 20 else 0.3)
+
+
+def test_pictures_of_different_sizes_and_shapes() -> None:
+    large = scene(200, 200, 3)
+    turned, degrees = by_pillow(large)
+    small = Image.fromarray((turned.permute(1, 2, 0).numpy().clip(0, 1) * 255).astype(np.uint8))
+    small = torch.from_numpy(np.array(small.resize((77, 77), Image.Resampling.LANCZOS))).permute(2, 0, 1)
+    assert math.degrees(align(large, small).angle.item()) == pytest.approx(degrees, abs=0.3)
+    assert math.degrees(align(small, large).angle.item()) == pytest.approx(-degrees, abs=0.3)
+    wide = torch.nn.functional.pad(small, (30, 30, 0, 0))
+    found = align(large, wide)
+    assert math.degrees(found.angle.item()) == pytest.approx(degrees, abs=0.3)
+    assert found.aligned.shape == (1, 3, 200, 200)
+
+
+def test_a_batch_is_its_pairs_and_one_reference_serves_all() -> None:
+    picture = scene(60, 60)
+    turns = [10.0, -75.0, 160.0]
+    batch = torch.stack([tv.rotate(picture, turn, InterpolationMode.BILINEAR) for turn in turns])
+    together = align(batch, picture)
+    np.testing.assert_allclose(np.degrees(together.angle), [-t for t in turns], atol=0.3)
+    for k in range(3):
+        alone = align(batch[k], picture)
+        torch.testing.assert_close(together.angle[k], alone.angle[0], atol=1e-4, rtol=0)
+        torch.testing.assert_close(together.confidence[k], alone.confidence[0], atol=1e-3, rtol=0)
+
+
+def test_brightness_contrast_and_negatives_do_not_matter() -> None:
+    picture = scene(64, 64)
+    turned, degrees = by_pillow(picture)
+    for changed in (0.2 + 0.5 * turned, 1 - turned, 1000 * turned.double()):
+        assert math.degrees(align(picture, changed.float()).angle.item()) == pytest.approx(degrees, abs=0.3)
+
+
+def test_a_symmetric_picture_has_all_its_angles() -> None:
+    y, x = np.mgrid[:64, :64] - 31.5
+    square = ((abs(x) < 15) & (abs(y) < 15)).astype(np.float32)
+    bar = ((abs(x) < 24) & (abs(y) < 5)).astype(np.float32)
+    for picture, every in ((square, 90), (bar, 180)):
+        turned = ndimage.rotate(picture, 20, reshape=False, order=1)
+        found = align(torch.from_numpy(picture), torch.from_numpy(turned))
+        several = found.orientation.log_weight[0].exp() > 0.2
+        angles = np.sort(np.degrees(found.orientation.angle[0, several].numpy()) % 360)
+        np.testing.assert_allclose(angles, np.arange(20, 360, every), atol=0.5)
+        assert found.confidence.item() < 1.2 * every / 360
+
+
+def test_unrelated_pictures_have_a_low_confidence() -> None:
+    photographs = [load_sample_image(name).mean(2) for name in ("china.jpg", "flower.jpg")]
+    china, flower = (
+        torch.stack(
+            [torch.from_numpy(p[a : a + 64, b : b + 64] / 255) for a in range(0, 360, 60) for b in range(0, 560, 60)]
+        )[:, None]
+        for p in photographs
+    )
+    unrelated = align(china.float(), flower.float()).confidence
+    same = align(china.float(), torch.rot90(china.float(), 1, (2, 3))).confidence
+    assert unrelated.mean() < 0.3
+    assert same.mean() > 0.95
+
+
+def test_files_with_exif_and_grey_beside_colour(tmp_path: Path) -> None:
+    picture = Image.fromarray((scene(90, 90, 3).permute(1, 2, 0).numpy() * 255).astype(np.uint8))
+    picture.save(tmp_path / "image.png")
+    turned = picture.rotate(DEGREES, Image.Resampling.BICUBIC).convert("L")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned clockwise by 90 degrees
+    turned.rotate(90).save(tmp_path / "reference.jpg", exif=exif, quality=95)
+    found = align(tmp_path / "image.png", str(tmp_path / "reference.jpg"))
+    assert math.degrees(found.angle.item()) == pytest.approx(DEGREES, abs=0.3)
+    assert found.aligned.shape == (1, 1, 90, 90)
+    several = align([tmp_path / "image.png"] * 2, tmp_path / "reference.jpg")
+    assert several.angle.shape == (2,)
+
+
+def test_what_cannot_be_aligned_is_named(tmp_path: Path) -> None:
+    good = torch.rand(1, 30, 30)
+    for bad, words in (
+        (torch.full((30, 30), 0.3), r"image is of one colour inside its inscribed disc"),
+        (torch.stack([good, good * torch.nan]), r"image\[1\] holds values that are no numbers"),
+        (torch.rand(2, 30, 30), r"the image has 2 channels, the reference 1"),
+        (torch.rand(30, 7), r"image is 7 x 30: expected sides of at least 8"),
+        (torch.rand(30), r"image: expected \[B, C, H, W\], \[C, H, W\] or \[H, W\], got \[30\]"),
+        (torch.zeros(30, 30, dtype=torch.int64), r"image: expected bytes or floats, got torch.int64"),
+        (tmp_path / "missing.png", r"cannot read the image .*missing\.png"),
+        ([], r"image: expected at least one picture"),
+    ):
+        with pytest.raises(InputError, match=words):
+            align(bad, good)
+    with pytest.raises(InputError, match=r"3 images and 2 references"):
+        align(torch.rand(3, 1, 20, 20), torch.rand(2, 1, 20, 20))
+    corner = torch.zeros(30, 30)
+    corner[0, 0] = 1  # outside the disc
+    with pytest.raises(InputError, match="reference is of one colour"):
+        align(good, corner)
+    Image.new("L", (20, 20)).save(tmp_path / "small.png")
+    Image.new("L", (30, 20)).save(tmp_path / "large.png")
+    with pytest.raises(
+        InputError, match=r"large\.png is 30 x 20, .*small\.png is 20 x 20: expected pictures of one size"
+    ):
+        align([tmp_path / "small.png", tmp_path / "large.png"], good)
+
+
+def test_a_trained_run_aligns(job, tmp_path: Path) -> None:
+    _, folder = job(
+        "task=register",
+        "data=image_pairs",
+        "data.n_train=null",
+        "data.repeats=4",
+    )
+    aligner = Aligner(folder / "checkpoints" / "best.ckpt")
+    picture = scene(64, 64)
+    batch = torch.stack([tv.rotate(picture, turn, InterpolationMode.BILINEAR) for turn in range(0, 360, 30)])
+    found = aligner(batch, picture)
+    error = (np.degrees(found.angle) + np.arange(0, 360, 30) + 180) % 360 - 180
+    assert np.abs(error).max() < 0.3  # refined
+    once = align(batch, picture, model=folder / "checkpoints" / "best.ckpt")
+    assert torch.equal(once.angle, found.angle)
+    with pytest.raises(InputError, match="the image has 3 channels: expected 1"):
+        aligner(torch.rand(3, 30, 30), torch.rand(3, 30, 30))
+    with pytest.raises(InputError, match=r"the reference has values from .* expected 0 to 1"):
+        aligner(picture, 2 * picture)
+
+
+def test_only_runs_on_pairs_align(job, tmp_path: Path) -> None:
+    for options, words in (
+        (("debug=one_batch",), "was not trained on pairs"),
+        (("debug=one_batch", "model=cnn"), "was not trained on pairs"),
+        (
+            ("debug=one_batch", "task=register", "data=image_pairs", "model/encoder=cnn", "model.reference=batch"),
+            "regresses the angle",
+        ),
+    ):
+        _, folder = job(*options, folder=tmp_path / str(len(list(tmp_path.iterdir()))))
+        with pytest.raises(InputError, match=words):
+            Aligner(folder / "checkpoints" / "best.ckpt")

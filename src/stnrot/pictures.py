@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from stnrot.data.picture_file import is_grey, read_upright
@@ -23,8 +23,7 @@ def read_pair(
 ) -> tuple[Float[Tensor, "B C H W"], Float[Tensor, "B C h w"]]:
     """Return images and references as floats, files with as many `channels`, or grey if one of them is."""
     if channels is None:
-        paths = _paths(image) + _paths(reference)
-        channels = 1 if any(is_grey(path, MAX_PIXELS) for path in paths) else 3
+        channels = common_channels(_paths(image) + _paths(reference))
     first, second = _stack(image, "image", channels), _stack(reference, "reference", channels)
     if len(second) not in (1, len(first)):
         raise InputError(
@@ -35,6 +34,19 @@ def read_pair(
             f"the image has {first.shape[1]} channels, the reference {second.shape[1]}: expected the same number"
         )
     return first, second.expand(len(first), -1, -1, -1)
+
+
+def common_channels(paths: Sequence[Path]) -> int:
+    """Return 1 if one of the pictures is grey, else 3."""
+    return 1 if any(is_grey(path, MAX_PIXELS) for path in paths) else 3
+
+
+def read_file(path: Path, channels: int | None) -> UInt8[Tensor, "C H W"]:
+    """Decode a picture, as grey or in colour; with None as it is in its file."""
+    if channels is None:
+        channels = common_channels([path])
+    pixels = np.array(read_upright(path, channels, MAX_PIXELS, None))
+    return torch.from_numpy(np.atleast_3d(pixels)).permute(2, 0, 1)
 
 
 def _paths(pictures: Pictures) -> list[Path]:
@@ -67,8 +79,7 @@ def _decoded(paths: list[Path], role: str, channels: int) -> Tensor:
         raise InputError(f"{role}: expected at least one picture, got an empty list")
     read = []
     for path in paths:
-        pixels = np.array(read_upright(path, channels, MAX_PIXELS, None))
-        read.append(torch.from_numpy(np.atleast_3d(pixels)).permute(2, 0, 1))
+        read.append(read_file(path, channels))
         if read[-1].shape != read[0].shape:
             (_, *here), (_, *first) = read[-1].shape, read[0].shape
             raise InputError(

@@ -223,7 +223,7 @@ def test_manifest_reads_pairs(pair_manifest) -> None:
         ("image,angle_deg\na.png,3\n", "expected a column 'reference'"),
         ("image,reference\n", "at least one pair"),
         ("image,reference\nimage0.png,missing.png\n", r"line 2: the file .*missing\.png does not exist"),
-        ("image,reference\nimage0.png\n", "line 2: the file"),
+        ("image,reference\nimage0.png\n", "line 2: the reference is empty"),
         ("image,reference,angle_deg\nimage0.png,reference0.png,left\n", "line 2: angle_deg .*'left'"),
         ("image,reference,angle_deg\nimage0.png,reference0.png,nan\n", "line 2: angle_deg"),
         ("image,reference,angle_deg\nimage0.png,reference0.png,\n", "line 2: angle_deg"),

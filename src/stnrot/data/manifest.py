@@ -2,6 +2,7 @@
 
 import csv
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +29,8 @@ def manifest(
     if root is None or not root.is_file():
         raise InputError(f"data.root={root}: expected a CSV file with the columns image,reference[,angle_deg][,label]")
     decode = Decoding(**decoding)
-    try:
-        with root.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            columns = reader.fieldnames or ()
-            rows = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot read {root} as CSV in UTF-8: {error}") from error
-    for column in ("image", "reference"):
-        if column not in columns:
-            raise InputError(f"{root}: expected a column {column!r}, found {', '.join(columns) or 'nothing'}")
-    if not rows:
-        raise InputError(f"{root}: expected at least one pair below the header, found none")
-    files = [_files(root, line, row) for line, row in rows]
+    rows, columns = read_manifest(root)
+    files = [pair_files(root, line, row) for line, row in rows]
     angles = [_angle(root, line, row["angle_deg"]) for line, row in rows] if "angle_deg" in columns else None
     labels = [_label(root, line, row["label"]) for line, row in rows] if "label" in columns else None
     good, decode = decode.readable(files)
@@ -60,11 +50,31 @@ def manifest(
     return Splits(train_set, val_set, test_set, classes)
 
 
-def _files(root: Path, line: int, row: dict[str, str | None]) -> tuple[Path, Path]:
-    first, second = (root.parent / (row[column] or "") for column in ("image", "reference"))
-    for path in (first, second):
-        if not path.is_file():
-            raise InputError(f"{root}, line {line}: the file {path} does not exist")
+def read_manifest(path: Path) -> tuple[list[tuple[int, dict[str, str | None]]], Sequence[str]]:
+    """Return the rows, each with its line number, and the columns of a CSV file of pairs."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
+            columns = reader.fieldnames or ()
+            rows = [(reader.line_num, row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"cannot read {path} as CSV in UTF-8: {error}") from error
+    for column in ("image", "reference"):
+        if column not in columns:
+            raise InputError(f"{path}: expected a column {column!r}, found {', '.join(columns) or 'nothing'}")
+    if not rows:
+        raise InputError(f"{path}: expected at least one pair below the header, found none")
+    return rows, columns
+
+
+def pair_files(path: Path, line: int, row: dict[str, str | None]) -> tuple[Path, Path]:
+    """Return the two files that a row of a manifest names, relative to it."""
+    first, second = (path.parent / (row[column] or "") for column in ("image", "reference"))
+    for column, file in (("image", first), ("reference", second)):
+        if not row[column]:
+            raise InputError(f"{path}, line {line}: the {column} is empty: expected the path of a picture")
+        if not file.is_file():
+            raise InputError(f"{path}, line {line}: the file {file} does not exist")
     return first, second
 
 

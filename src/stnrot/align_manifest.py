@@ -1,0 +1,138 @@
+"""Align a list of pairs: a table that grows row by row and survives whatever stops it."""
+
+import csv
+import math
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from stnrot.data.manifest import pair_files, read_manifest
+from stnrot.errors import InputError
+from stnrot.inference import Aligner
+from stnrot.pictures import common_channels, read_file
+
+COLUMNS = ("line", "image", "reference", "angle_deg", "confidence", "model", "error")
+AT_ONCE = 64  # pairs that are read together
+VALUES = 2**24  # of the pictures that are aligned together
+
+Row = dict[str, Any]
+Pair = tuple[Tensor, Tensor]
+
+
+def align_manifest(manifest: Path, out: Path, ckpt: Path | None) -> int:
+    """Align the pairs of a CSV file, write `out`, return 0, or 1 if there are rows with an error.
+
+    Columns of the table: the line of the manifest, its two paths, the angle that turns the image onto the reference,
+    the confidence, the model, and what is wrong with a pair that could not be aligned. Rows that the table has already
+    are not done again.
+    """
+    rows = [
+        {"line": line, "image": row["image"] or "", "reference": row["reference"] or ""}
+        for line, row in read_manifest(manifest)[0]
+    ]
+    model = "correlation" if ckpt is None else str(ckpt)
+    done = _done(out, rows, model)
+    waiting = [row for row in rows if row["line"] not in done]
+    failed = sum(bool(error) for error in done.values())
+    aligner = Aligner(ckpt)
+    try:
+        with out.open("a", newline="", encoding="utf-8") as file, _progress(len(rows), len(done)) as progress:
+            writer = csv.DictWriter(file, COLUMNS)
+            if not done and not file.tell():
+                writer.writeheader()
+            for row in _aligned(aligner, manifest, waiting):
+                writer.writerow(row | {"model": model})
+                file.flush()
+                failed += bool(row["error"])
+                progress.advance(progress.task_ids[0])
+    except OSError as error:
+        raise InputError(f"cannot write {out}: {error}") from error
+    print(f"{len(rows)} pairs in {out}" + (f", {failed} with an error: see that column" if failed else ""))
+    return int(failed > 0)
+
+
+def _done(out: Path, rows: list[Row], model: str) -> dict[int, str]:
+    """Return the errors, mostly empty, of the lines that the table has; cut off a row that was half written."""
+    if not out.exists() or not out.stat().st_size:
+        return {}
+    try:
+        written = out.read_bytes()
+        whole = written[: written.rfind(b"\n") + 1]
+        lines = whole.decode().splitlines(keepends=True)
+        found = list(csv.DictReader(lines, strict=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"cannot read {out}: {error}; choose another --out") from error
+    if tuple(next(csv.reader(lines), ())) != COLUMNS:
+        raise InputError(f"{out} is not a table of this command: choose another --out")
+    asked = {str(row["line"]): row for row in rows}
+    for row in found:
+        want = asked.get(row["line"])
+        if want is None or (row["image"], row["reference"]) != (want["image"], want["reference"]):
+            raise InputError(f"{out} has the results of another manifest (line {row['line']}): choose another --out")
+        if row["model"] != model:
+            raise InputError(f"{out} was begun with the model {row['model']}, this is {model}: choose another --out")
+    if whole != written:
+        os.truncate(out, len(whole))
+    return {int(row["line"]): row["error"] for row in found}
+
+
+def _progress(total: int, completed: int) -> Progress:
+    columns = (TextColumn("align"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    progress = Progress(*columns, console=Console(file=sys.stderr))
+    progress.add_task("align", total=total, completed=completed)
+    return progress
+
+
+def _aligned(aligner: Aligner, manifest: Path, rows: list[Row]) -> Iterator[Row]:
+    """Yield the finished rows, in order; pairs of the same sizes that follow each other are aligned together."""
+
+    def read(row: Row) -> Pair | InputError:
+        try:
+            files = pair_files(manifest, row["line"], row)
+            channels = aligner.channels or common_channels(files)
+            first, second = (read_file(file, channels) for file in files)
+            return first, second
+        except InputError as error:
+            return error
+
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(rows), AT_ONCE):
+            some = rows[start : start + AT_ONCE]
+            pairs = list(pool.map(read, some))
+            for size, group in groupby(zip(some, pairs, strict=True), key=lambda item: _size(item[1])):
+                if size is None:
+                    yield from (row | {"error": " ".join(str(error).split())} for row, error in group)
+                    continue
+                alike: list[Any] = list(group)
+                together = max(1, VALUES // math.prod(max(size)))
+                for part in (alike[k : k + together] for k in range(0, len(alike), together)):
+                    yield from _results(aligner, part)
+
+
+def _size(pair: Pair | InputError) -> tuple[torch.Size, ...] | None:
+    return None if isinstance(pair, InputError) else tuple(picture.shape for picture in pair)
+
+
+def _results(aligner: Aligner, items: list[tuple[Row, Pair]]) -> Iterable[Row]:
+    """Align pairs at once; if one of them cannot be aligned, each by itself."""
+    try:
+        images, references = (torch.stack([pair[k] for _, pair in items]) for k in (0, 1))
+        found = aligner(images, references)
+    except InputError as error:
+        if len(items) == 1:
+            return [items[0][0] | {"error": " ".join(str(error).split())}]
+        return [row for item in items for row in _results(aligner, [item])]
+    numbers = zip(found.angle.tolist(), found.confidence.tolist(), strict=True)
+    return [
+        row | {"angle_deg": f"{math.degrees(angle):.4f}", "confidence": f"{confidence:.4f}", "error": ""}
+        for (row, _), (angle, confidence) in zip(items, numbers, strict=True)
+    ]

@@ -1,0 +1,92 @@
+"""The `stnrot` command: what `stnrot.align` finds, for one pair or for a list of them."""
+
+import argparse
+import json
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from stnrot.align_manifest import align_manifest
+from stnrot.errors import InputError
+from stnrot.geometry import rotate
+from stnrot.inference import Aligner
+from stnrot.pictures import read_file
+
+LIKELY = 0.05  # a hypothesis of less weight is not worth a line
+
+
+def main() -> None:
+    """Run the command; what the user can put right is one line."""
+    args = _parser().parse_args()
+    try:
+        sys.exit(_align(args))
+    except InputError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="stnrot", description="Software that undoes rotation.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    command = commands.add_parser(
+        "align",
+        help="tell by how much two pictures are turned against each other",
+        description="Find the angle that turns IMAGE, counter-clockwise, onto REFERENCE, and how sure that is: the "
+        "probability that it is right within 5 degrees. Without --ckpt the pictures themselves are correlated; "
+        "with it the encoder of a run of `train.py task=register` looks at them.",
+    )
+    command.add_argument("image", nargs="?", type=Path, metavar="IMAGE")
+    command.add_argument("reference", nargs="?", type=Path, metavar="REFERENCE")
+    command.add_argument(
+        "--manifest", type=Path, metavar="CSV", help="a list of pairs, with the columns image,reference, relative to it"
+    )
+    command.add_argument(
+        "--out", type=Path, metavar="FILE", help="where to write the aligned picture or, for a manifest, the table"
+    )
+    command.add_argument("--ckpt", type=Path, metavar="CKPT", help="best.ckpt of a run with task=register")
+    command.add_argument("--json", action="store_true", help="print JSON (of one pair)")
+    return parser
+
+
+def _align(args: argparse.Namespace) -> int:
+    if args.manifest is not None:
+        if args.image is not None or args.json:
+            raise InputError("--manifest takes the place of IMAGE and REFERENCE, and writes a table, not JSON")
+        if args.out is None:
+            raise InputError("--manifest needs --out: expected the CSV file to write, such as --out results.csv")
+        return align_manifest(args.manifest, args.out, args.ckpt)
+    if args.reference is None:
+        raise InputError("expected two pictures, IMAGE REFERENCE, or --manifest pairs.csv")
+    found = Aligner(args.ckpt)(args.image, args.reference)
+    if args.out is not None:
+        _write_aligned(args.image, found.angle, args.out)
+    weights = found.orientation.log_weight[0].exp().tolist()
+    likely = [
+        {"angle_deg": math.degrees(angle), "weight": weight}
+        for angle, weight in zip(found.orientation.angle[0].tolist(), weights, strict=True)
+        if weight >= LIKELY
+    ]
+    angle_deg, confidence = math.degrees(found.angle.item()), found.confidence.item()
+    if args.json:
+        answer = {"image": str(args.image), "reference": str(args.reference), "angle_deg": angle_deg}
+        print(json.dumps(answer | {"confidence": confidence, "hypotheses": likely}))
+        return 0
+    print(f"angle      {angle_deg:.2f} degrees counter-clockwise\nconfidence {confidence:.3f}")
+    for other in likely[1:]:
+        print(f"or         {other['angle_deg']:.2f} degrees (weight {other['weight']:.2f})")
+    return 0
+
+
+def _write_aligned(path: Path, angle: torch.Tensor, out: Path) -> None:
+    """Turn the picture as it is in its file, in colour even where a grey reference made the two be compared in grey."""
+    picture = read_file(path, channels=None)[None]
+    turned = rotate(picture.float(), angle).round().clamp(0, 255).to(torch.uint8)[0]
+    try:
+        Image.fromarray(turned.permute(1, 2, 0).squeeze(2).numpy().astype(np.uint8)).save(out)
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot write {out}: {error}; expected a name such as aligned.png") from error

@@ -18,6 +18,7 @@ from stnrot.pictures import Pictures, read_pair
 
 RIGHT = math.radians(5)  # an angle within it counts as right
 FINEST = 256  # pixels of the shorter side: more tell the angle no better than a thousandth of a degree
+MATCH = 0.5  # of the reference's variance, explained by the turned image
 AT_ONCE = 2**22  # values of a chunk, which bounds the memory
 
 
@@ -68,10 +69,11 @@ class Aligner:
     Args:
         checkpoint: of a run with `task=register` on pairs; None correlates the pictures themselves.
         hypotheses: how many angles of a pair are reported.
+        refine: whether a trained encoder's angles are refined by the pictures.
     """
 
-    def __init__(self, checkpoint: str | Path | None = None, hypotheses: int = 4) -> None:
-        self.hypotheses = hypotheses
+    def __init__(self, checkpoint: str | Path | None = None, *, hypotheses: int = 4, refine: bool = True) -> None:
+        self.hypotheses, self.refine = hypotheses, refine
         self.encoder: Any = CorrelationEncoder()
         self.channels: int | None = None
         self.learned, self.disc = checkpoint is not None, False
@@ -118,14 +120,12 @@ class Aligner:
     def _align(self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "B C h w"]) -> Alignment:
         side = min(*image.shape[-2:], *reference.shape[-2:], FINEST)
         small = [_shrunk(each, side) for each in (image, reference)]
-        if self.learned:
-            correlation = correlate(*small)
-            if self.disc:
-                small = [each * inscribed_disc(each.shape[-2:], each.device) for each in small]
-            self.encoder.to(image.device)
-            orientation = refined(self.encoder(*(each.float() for each in small), self.hypotheses), correlation)
-        else:
-            orientation = self.encoder(*small, self.hypotheses)
+        seen = small
+        if self.disc:  # as the training pictures were
+            seen = [each * inscribed_disc(each.shape[-2:], each.device) for each in small]
+        orientation = self.encoder.to(image.device)(*seen, self.hypotheses)
+        if self.learned and self.refine:
+            orientation = refined(orientation, correlate(*small))
         angle = orientation.angle[:, 0]
         return Alignment(angle, confidence(orientation), rotate(image, angle), orientation)
 
@@ -134,8 +134,9 @@ def refined(orientation: Orientation, correlation: AngularCorrelation) -> Orient
     r"""Refine an encoder's angles by the photometric error inside the inscribed disc, `1 - s^2`.
 
     A few Newton steps on the product of two likelihoods: that of the pictures (`CorrelationEncoder`) and the encoder's
-    posterior about its peak, taken as normal. Where the pictures match they decide; where they do not, the encoder
-    does. A refined angle is kept if its photometric error is lower.
+    posterior about its peak, taken as normal. A refined angle is kept if its photometric error is lower, and less than
+    half of the reference's variance: where the pictures differ in more than that, what differs (a thing in front, a
+    shift) draws the angle away.
     """
     log_posterior = orientation.log_posterior
     assert log_posterior is not None
@@ -147,8 +148,9 @@ def refined(orientation: Orientation, correlation: AngularCorrelation) -> Orient
     explained = correlation.sampled(max(FINE, 2 * correlation.coefficient.shape[1])).square()
     pull = precision / independent_pixels(explained, orientation.angle[:, :1])
     angle = climbed(correlation, orientation.angle, width, pull)
-    gain = correlation.derivatives(angle)[0].square() - correlation.derivatives(orientation.angle)[0].square()
-    return Orientation(torch.where(gain > 0, angle, orientation.angle), orientation.log_weight, log_posterior)
+    first, then = (correlation.derivatives(each)[0].square() for each in (orientation.angle, angle))
+    kept = (then > first) & (then > MATCH)
+    return Orientation(torch.where(kept, angle, orientation.angle), orientation.log_weight, log_posterior)
 
 
 def confidence(orientation: Orientation) -> Float[Tensor, "B"]:

@@ -1,0 +1,137 @@
+"""Pairs of pictures with a known angle: MNIST digits and parts of photographs, turned by Pillow, clean to hard."""
+
+import io
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from sklearn.datasets import load_sample_images
+from torchvision.datasets import MNIST
+
+LEVELS = ("clean", "noisy", "hard", "inverted", "other instance", "unrelated")
+SIZES = {"mnist": 28, "photographs 64": 64, "photographs 128": 128, "photographs 256": 256}
+TESTED = ("astronaut.png", "camera.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
+TRAINED = (
+    "brick.png",
+    "cell.png",
+    "clock_motion.png",
+    "coins.png",
+    "grass.png",
+    "gravel.png",
+    "hubble_deep_field.jpg",
+    "ihc.png",
+    "microaneurysms.png",
+    "moon.png",
+    "retina.jpg",
+    "china.jpg",
+    "flower.jpg",
+)
+PLAIN = 0.08  # deviation of grey levels below which a part shows too little (a sky)
+Pairs = tuple[np.ndarray, np.ndarray, np.ndarray]  # images and references, uint8 [N, H, W]; angles, radians
+
+
+def photograph(name: str) -> Image.Image:
+    """Return a photograph that scikit-image or scikit-learn ships, in grey."""
+    if name in ("china.jpg", "flower.jpg"):
+        bunch = load_sample_images()
+        return Image.fromarray(bunch.images[[Path(f).name for f in bunch.filenames].index(name)]).convert("L")
+    import skimage
+
+    return Image.open(Path(skimage.__file__).parent / "data" / name).convert("L")
+
+
+def pairs(what: str, level: str, count: int, root: str) -> Pairs:
+    """Return `count` pairs: the k-th is a function of (what, level, k) and of nothing else."""
+    made = _digits(level, count, root) if what == "mnist" else _parts(SIZES[what], level, count)
+    images, references, angles = zip(*made, strict=True)
+    if level == "unrelated":
+        references = references[1:] + references[:1]  # neighbours are of different photographs, and digits
+    return np.stack(images), np.stack(references), np.array(angles)
+
+
+def _digits(level: str, count: int, root: str) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
+    test = MNIST(root, train=False)
+    labels = test.targets.numpy()
+    order = np.random.default_rng(0).permutation(len(test))
+    for k in range(count):
+        rng = np.random.default_rng([28, LEVELS.index(level), k])
+        first = second = int(order[k])
+        if level == "other instance":
+            second = int(rng.choice(np.flatnonzero((labels == labels[first]) & (np.arange(len(test)) != first))))
+        digits = [Image.fromarray(test.data[i].numpy()) for i in (first, second)]
+        yield _pair(digits[0], digits[1], (14, 14), 28, level, rng)
+
+
+def _parts(size: int, level: str, count: int) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
+    whole = [photograph(name) for name in TESTED]
+    for k in range(count):
+        rng = np.random.default_rng([size, LEVELS.index(level), k])
+        while True:
+            picture = whole[k % len(whole)]
+            shorter = size * rng.uniform(2, 3)  # to which the photograph is made smaller, at most
+            factor = min(1, shorter / min(picture.size))
+            small = picture.resize([round(side * factor) for side in picture.size], Image.Resampling.LANCZOS)
+            margin = size * (math.sqrt(0.5) + 0.1) + 1
+            centre = tuple(rng.uniform(margin, side - margin) for side in small.size)
+            if _turned(small, centre, 0.0, np.zeros(2), size).std() > PLAIN:
+                break
+        yield _pair(small, small, centre, size, level, rng)
+
+
+def _pair(
+    first: Image.Image, second: Image.Image, centre: tuple[float, ...], size: int, level: str, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, float]:
+    turns = rng.uniform(-math.pi, math.pi, 2)
+    moved = rng.uniform(-0.07, 0.07, 2) * size if level == "hard" else np.zeros(2)
+    image, reference = _turned(first, centre, turns[0], moved, size), _turned(second, centre, turns[1], 0 * moved, size)
+    if level == "inverted":
+        image = 1 - image
+    if level in ("noisy", "hard"):
+        image, reference = (x * rng.uniform(0.8, 1.2) for x in (image, reference))
+    if level == "hard":
+        height = rng.uniform(0.35, 0.7)
+        box = np.round(np.array([height, 0.25 / height]) * size).astype(int)
+        top, left = rng.integers(0, size - box + 1)
+        image[top : top + box[0], left : left + box[1]] = rng.uniform()
+    noise = {"noisy": 0.1, "hard": 0.3}.get(level, 0.0)
+    image, reference = (x + noise * rng.standard_normal(x.shape) for x in (image, reference))
+    saved = [_saved(x, "JPEG" if level == "hard" else "PNG") for x in (image, reference)]
+    return saved[0], saved[1], float(turns[1] - turns[0])
+
+
+def _turned(picture: Image.Image, centre: tuple[float, ...], turn: float, moved: np.ndarray, size: int) -> np.ndarray:
+    """Turn counter-clockwise about `centre`, then move right and down, in one bicubic sampling."""
+    c, s = math.cos(turn), math.sin(turn)
+    x, y = size / 2 + moved
+    matrix = (c, -s, centre[0] - c * x + s * y, s, c, centre[1] - s * x - c * y)
+    turned = picture.transform((size, size), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
+    return np.asarray(turned, dtype=np.float64) / 255
+
+
+def _saved(picture: np.ndarray, kind: str) -> np.ndarray:
+    """Return what is left of a picture that was saved to a file."""
+    file = io.BytesIO()
+    Image.fromarray((picture.clip(0, 1) * 255).round().astype(np.uint8)).save(file, kind, quality=50)
+    file.seek(0)
+    return np.asarray(Image.open(file))
+
+
+def write_parts(folder: Path, side: int, count: int) -> None:
+    """Write upright parts of the photographs to train on, 90 % of them below `train`, to files."""
+    rng = np.random.default_rng(1)
+    whole = [photograph(name) for name in TRAINED]
+    written = 0
+    while written < count:
+        picture = whole[written % len(whole)]
+        part = round(min(picture.size) * rng.uniform(0.4, 0.9))
+        left, top = (int(rng.integers(0, length - part + 1)) for length in picture.size)
+        kind = Image.Resampling.LANCZOS if part > side else Image.Resampling.BICUBIC
+        small = picture.crop((left, top, left + part, top + part)).resize((side, side), kind)
+        if np.asarray(small).std() < 255 * PLAIN:
+            continue
+        place = folder / (("train", "val", "test")[max(0, written * 20 // count - 17)])
+        place.mkdir(parents=True, exist_ok=True)
+        small.save(place / f"{written}.png")
+        written += 1

@@ -12,6 +12,7 @@ from scipy import ndimage
 from stnrot.data.degrade import NUMBERS
 from stnrot.data.draws import Purpose, Split, uniform
 from stnrot.data.image_data import ImageData
+from stnrot.errors import InputError
 from stnrot.geometry import rotate, wrap
 
 
@@ -96,6 +97,35 @@ def test_other_instance_is_of_the_class_and_another_and_any() -> None:
     train = data.splits.train
     first, second = (train.__getitems__(torch.arange(50) + e * len(train)).reference for e in (0, 1))
     assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("other_instance", [False, True])
+def test_a_share_of_the_training_pairs_is_unrelated(other_instance: bool) -> None:
+    data = pairs("data.unrelated=0.3", f"data.other_instance={other_instance}")
+    train, val = data.splits.train, data.splits.val
+    draws = torch.arange(4 * len(train))
+    raw = train.__getitems__(draws)
+    pixels = {bytes(p): k for k, p in enumerate(raw.image[: len(train)].flatten(1).numpy())}
+    partner = torch.tensor([pixels[bytes(p)] for p in raw.reference.flatten(1).numpy()])
+    alike = train.label[partner] == raw.label if other_instance else partner == draws % len(train)
+    expected = 0.3 * (0.9 if other_instance else 1)  # any other digit is of the same class in a tenth
+    assert (~alike).float().mean() == pytest.approx(expected, abs=0.03)
+    some = torch.tensor([7, 2000, 11])
+    assert torch.equal(train.__getitems__(some).reference, raw.reference[some])
+    kept = val.__getitems__(torch.arange(len(val)))
+    if other_instance:
+        assert kept.reference.shape == kept.image.shape
+    else:
+        assert kept.reference is None
+    error = view(data, draws[:1000], Split.TRAIN).angle
+    assert error.std() == pytest.approx(math.pi / math.sqrt(3), abs=0.1)  # uniform over the circle
+
+
+def test_pairs_of_a_manifest_cannot_be_mixed(pair_manifest) -> None:
+    path, _ = pair_manifest
+    data = pairs("data/source=manifest", f"data.root={path}", "data.unrelated=0.1")
+    with pytest.raises(InputError, match=r"data\.unrelated=0\.1: expected 0 for the pairs of a manifest"):
+        data.splits.train.__getitems__(torch.arange(3))
 
 
 def test_manifest_pairs_are_evaluated_as_they_are(pair_manifest) -> None:

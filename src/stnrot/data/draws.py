@@ -40,6 +40,7 @@ class Purpose(IntEnum):
     DEFORM = 8
     CONSISTENCY = 9
     STEP = 10
+    UNRELATED = 11
 
 
 def _shift_right(z: Tensor, bits: int) -> Tensor:

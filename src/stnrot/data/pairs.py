@@ -1,6 +1,7 @@
 """Pairs of pictures and the angle between them, made from single pictures or read from a manifest."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from stnrot.data.degrade import NUMBERS, Degrade
 from stnrot.data.draws import Key, Purpose, Split, normal, uniform
 from stnrot.data.image_data import ImageData, as_float
 from stnrot.data.image_set import ImageSet, PictureSet, Splits
-from stnrot.errors import InputError
+from stnrot.errors import InputError, check_number
 from stnrot.geometry import inscribed_disc, rotate, rotation_theta, warp, wrap
 
 
@@ -57,6 +58,33 @@ class OtherInstance:
         return OtherInstance(self.pictures.subset(index), self.key)
 
 
+class Unrelated:
+    """Give a share of the pictures any other one as reference, chosen by (key, draw), the others themselves."""
+
+    def __init__(self, pictures: PictureSet, share: float, key: Key) -> None:
+        self.pictures, self.share, self.key = pictures, share, key
+        self.label, self.names, self.shape = pictures.label, pictures.names, pictures.shape
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitems__(self, draws: Int[Tensor, "B"]) -> Raw:
+        raw = self.pictures.__getitems__(draws)
+        if raw.reference is not None and not isinstance(self.pictures, OtherInstance):
+            raise InputError(f"data.unrelated={self.share}: expected 0 for the pairs of a manifest")
+        chosen, step = uniform(self.key, raw.draw, 2).unbind(1)
+        place = (chosen < self.share).nonzero()[:, 0]
+        reference = (raw.image if raw.reference is None else raw.reference).clone()
+        if len(place):
+            other = (raw.draw + 1 + (step * (len(self) - 1)).long())[place] % len(self)
+            found = self.pictures.__getitems__(other)  # without those that cannot be read
+            reference[place[torch.isin(other, found.draw)]] = found.image
+        return raw._replace(reference=reference)
+
+    def subset(self, index: Int[Tensor, "M"]) -> "Unrelated":
+        return Unrelated(self.pictures.subset(index), self.share, self.key)
+
+
 class ImagePairs(ImageData):
     """Two pictures in, the angle between them out.
 
@@ -67,6 +95,8 @@ class ImagePairs(ImageData):
     Args:
         turn_reference: False leaves the reference upright; a split that shows the trap named above.
         other_instance: the reference is another picture of the class, both upright before the turns.
+        unrelated: share of the training pairs whose reference is any other picture. Their angle is as random as the
+            turns, which teaches an encoder to be unsure of what does not match. Not for pairs of a manifest.
         degrade: what the pictures differ in beside their turn; not for pairs of a manifest.
         border: what becomes of the corners that a turn blackens, and that would give the angle away. `disc` blacks out
             all that lies outside the inscribed disc, of every picture; `cut` keeps the largest square that a turn (and
@@ -80,12 +110,14 @@ class ImagePairs(ImageData):
         *,
         turn_reference: bool,
         other_instance: bool,
+        unrelated: float,
         degrade: Degrade,
         border: str,
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.turn_reference, self.other_instance = turn_reference, other_instance
+        check_number("data.unrelated", unrelated, 0, 1, whole=False)
+        self.turn_reference, self.other_instance, self.unrelated = turn_reference, other_instance, unrelated
         if border not in ("disc", "cut", "keep"):
             raise InputError(f"data.border: expected disc, cut or keep, got {border!r}")
         self.degrade, self.border = degrade, border
@@ -100,6 +132,9 @@ class ImagePairs(ImageData):
                 OtherInstance(self.splits.part(split), (self._seed(split), split, Purpose.PARTNER)) for split in Split
             )
             self.splits = Splits(train, val, test, self.splits.classes)
+        if self.unrelated:
+            mixed = Unrelated(self.splits.train, self.unrelated, (self.seed, Purpose.UNRELATED))
+            self.splits = replace(self.splits, train=mixed)
 
     def _seed(self, split: Split) -> int:
         return self.seed if split is Split.TRAIN else self.split_seed
@@ -128,7 +163,8 @@ class ImagePairs(ImageData):
             return (2 * uniform((seed, split, purpose), raw.draw, 1)[:, 0] - 1) * math.pi
 
         image = as_float(raw.image)
-        given = raw.reference is not None and not self.other_instance
+        made = self.other_instance or isinstance(self.splits.part(split), Unrelated)
+        given = raw.reference is not None and not made
         reference = image if raw.reference is None else as_float(raw.reference)
         numbers = uniform((seed, split, Purpose.DEGRADE), raw.draw, NUMBERS)
         size = image.new_tensor(image.shape[:1:-1])  # width, height

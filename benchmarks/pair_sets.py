@@ -70,10 +70,10 @@ def _parts(size: int, level: str, count: int) -> Iterator[tuple[np.ndarray, np.n
         rng = np.random.default_rng([size, LEVELS.index(level), k])
         while True:
             picture = whole[k % len(whole)]
-            shorter = size * rng.uniform(2, 3)  # to which the photograph is made smaller, at most
-            factor = min(1, shorter / min(picture.size))
-            small = picture.resize([round(side * factor) for side in picture.size], Image.Resampling.LANCZOS)
             margin = size * (math.sqrt(0.5) + 0.1) + 1
+            factor = min(1.0, size * rng.uniform(2, 3) / min(picture.size))  # made smaller, where it is large enough,
+            factor = max(factor, (2 * margin + 8) / min(picture.size))  # or larger, where no part would fit
+            small = picture.resize([round(side * factor) for side in picture.size], Image.Resampling.LANCZOS)
             centre = tuple(rng.uniform(margin, side - margin) for side in small.size)
             if _turned(small, centre, 0.0, np.zeros(2), size).std() > PLAIN:
                 break

@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scipy import ndimage
+from scipy import ndimage, stats
 from sklearn.datasets import load_sample_image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tv
 
 from stnrot import Aligner, align
 from stnrot.errors import InputError
+from stnrot.geometry import correlate
+from stnrot.inference import confidence, refined
+from stnrot.models.records import Orientation
 
 DEGREES = 34.0
 
@@ -217,3 +220,41 @@ def test_only_runs_on_pairs_align(job, tmp_path: Path) -> None:
         _, folder = job(*options, folder=tmp_path / str(len(list(tmp_path.iterdir()))))
         with pytest.raises(InputError, match=words):
             Aligner(folder / "checkpoints" / "best.ckpt")
+
+
+@pytest.mark.parametrize("bins", [64, 512])
+@pytest.mark.parametrize("off_deg", [0.0, 2.0])
+def test_the_confidence_is_the_mass_within_5_degrees(bins: int, off_deg: float) -> None:
+    """Of a von Mises distribution in equal bins, by scipy; its mean lies between two bins."""
+    mean = math.radians(43.3)
+    bin_angle = torch.arange(bins, dtype=torch.float64) * (2 * math.pi / bins)
+    log_posterior = (50 * (bin_angle - mean).cos()).log_softmax(0)[None]
+    angle = torch.tensor([[mean + math.radians(off_deg)]], dtype=torch.float64)
+    found = confidence(Orientation(angle, torch.zeros_like(angle), log_posterior)).item()
+    low, high = (stats.vonmises.cdf(math.radians(off_deg + side), 50) for side in (-5, 5))
+    assert found == pytest.approx(high - low, abs=0.02)
+
+
+def posterior(degrees: float, concentration: float) -> Orientation:
+    bin_angle = torch.arange(64) * (2 * math.pi / 64)
+    angle = torch.full((1, 1), math.radians(degrees))
+    return Orientation(angle, torch.zeros(1, 1), (concentration * (bin_angle - angle).cos()).log_softmax(1))
+
+
+def test_refinement_lets_the_pictures_decide_where_they_match() -> None:
+    picture = scene(64, 64)[None]
+    turned, degrees = by_pillow(picture[0])
+    for wrong in (3, 100):
+        found = refined(posterior(degrees + wrong, 5), correlate(picture, turned[None]), 2)
+        assert math.degrees(found.angle[0, 0].item()) == pytest.approx(degrees, abs=0.2)
+        assert confidence(found).item() > 0.95
+
+
+def test_refinement_leaves_the_encoder_alone_where_the_pictures_do_not_match() -> None:
+    picture = scene(64, 64)[None]
+    turned, degrees = by_pillow(picture[0])
+    noisy = turned[None] + 2 * torch.randn(1, 1, 64, 64)
+    given = posterior(degrees + 100, 20)
+    found = refined(given, correlate(picture, noisy), 2)
+    assert math.degrees(found.angle[0, 0].item()) == pytest.approx(degrees + 100, abs=5)
+    assert confidence(found).item() == pytest.approx(confidence(given).item(), abs=0.1)

@@ -12,14 +12,14 @@ from torch import Tensor
 
 from stnrot.errors import InputError
 from stnrot.geometry import AngularCorrelation, correlate, inscribed_disc, rotate, wrap
-from stnrot.models.encoders.correlation import FINE, CorrelationEncoder, climbed, independent_pixels
+from stnrot.hardware import auto_precision
+from stnrot.models.encoders.correlation import FINE, CorrelationEncoder, likelihood, oriented
 from stnrot.models.records import Orientation
 from stnrot.pictures import Pictures, read_pair
 
 RIGHT = math.radians(5)  # an angle within it counts as right
 FINEST = 256  # pixels of the shorter side: more tell the angle no better than a thousandth of a degree
-MATCH = 0.5  # of the reference's variance, explained by the turned image
-AT_ONCE = 2**22  # values of a chunk, which bounds the memory
+AT_ONCE = 2**17  # values of a chunk of pictures: on a CPU what fits into the cache is read fastest
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,11 @@ class Aligner:
         pictures = read_pair(image, reference, self.channels)
         for role, each in zip(("image", "reference"), pictures, strict=True):
             self._check(each, role)
-        chunk = max(1, AT_ONCE // max(each[0].numel() for each in pictures))
-        with torch.inference_mode():
+        on_cpu = pictures[0].device.type == "cpu"
+        at_once = AT_ONCE // 4 if self.learned else AT_ONCE  # the encoder has many channels
+        chunk = max(1, (at_once if on_cpu else 32 * at_once) // max(each[0].numel() for each in pictures))
+        fast = self.learned and auto_precision("cpu" if on_cpu else "auto") == "bf16-mixed"
+        with torch.inference_mode(), torch.autocast(pictures[0].device.type, torch.bfloat16, enabled=fast):
             parts = [self._align(a, b) for a, b in zip(*(each.split(chunk) for each in pictures), strict=True)]
         return _joined(parts)
 
@@ -125,46 +128,42 @@ class Aligner:
             seen = [each * inscribed_disc(each.shape[-2:], each.device) for each in small]
         orientation = self.encoder.to(image.device)(*seen, self.hypotheses)
         if self.learned and self.refine:
-            orientation = refined(orientation, correlate(*small))
+            orientation = refined(orientation, correlate(*small), self.hypotheses)
         angle = orientation.angle[:, 0]
         return Alignment(angle, confidence(orientation), rotate(image, angle), orientation)
 
 
-def refined(orientation: Orientation, correlation: AngularCorrelation) -> Orientation:
-    r"""Refine an encoder's angles by the photometric error inside the inscribed disc, `1 - s^2`.
+def refined(orientation: Orientation, correlation: AngularCorrelation, hypotheses: int) -> Orientation:
+    r"""Put what an encoder says and what the pictures say together, and refine the peaks.
 
-    A few Newton steps on the product of two likelihoods: that of the pictures (`CorrelationEncoder`) and the encoder's
-    posterior about its peak, taken as normal. A refined angle is kept if its photometric error is lower, and less than
-    half of the reference's variance: where the pictures differ in more than that, what differs (a thing in front, a
-    shift) draws the angle away.
+        log p(angle) = log p_encoder(angle) + share * log p_pictures(angle) + constant
+
+    The pictures (`likelihood`) have a say by the share of the reference's variance that they explain, turned at best:
+    all of it where nothing but turn, contrast and a little noise lies between the two, and next to none where things in
+    front, a shift or strong noise, which that likelihood knows nothing of, would draw the angle away. Refinement lowers
+    the photometric error inside the inscribed disc, or leaves the angle (`oriented`).
     """
-    log_posterior = orientation.log_posterior
-    assert log_posterior is not None
-    bins = log_posterior.shape[1]
-    width = 2 * math.pi / bins
-    place = (orientation.angle / width).round().long()
-    before, here, after = (log_posterior.gather(1, (place + step) % bins) for step in (-1, 0, 1))
-    precision = (2 * here - before - after).clamp(min=0) / width**2
-    explained = correlation.sampled(max(FINE, 2 * correlation.coefficient.shape[1])).square()
-    pull = precision / independent_pixels(explained, orientation.angle[:, :1])
-    angle = climbed(correlation, orientation.angle, width, pull)
-    first, then = (correlation.derivatives(each)[0].square() for each in (orientation.angle, angle))
-    kept = (then > first) & (then > MATCH)
-    return Orientation(torch.where(kept, angle, orientation.angle), orientation.log_weight, log_posterior)
+    log_pictures, share = likelihood(correlation)
+    assert orientation.log_posterior is not None
+    log_encoder = _finer(orientation.log_posterior, log_pictures.shape[1])
+    return oriented(correlation, (log_encoder + share * log_pictures).log_softmax(1), hypotheses)
 
 
 def confidence(orientation: Orientation) -> Float[Tensor, "B"]:
-    """Return the posterior probability that the first angle is right within 5 degrees.
-
-    A posterior of few bins is interpolated in its logarithm, as a trigonometric polynomial: it is a correlation.
-    """
-    log_posterior = orientation.log_posterior
-    assert log_posterior is not None
-    bins = max(FINE, log_posterior.shape[1])
-    fine = torch.fft.irfft(torch.fft.rfft(log_posterior), n=bins) * (bins / log_posterior.shape[1])
-    angle = torch.arange(bins, device=fine.device) * (2 * math.pi / bins)
+    """Return the posterior probability that the first angle is right within 5 degrees."""
+    assert orientation.log_posterior is not None
+    posterior = _finer(orientation.log_posterior, max(FINE, orientation.log_posterior.shape[1])).exp()
+    angle = torch.arange(posterior.shape[1], device=posterior.device) * (2 * math.pi / posterior.shape[1])
     near = wrap(angle - orientation.angle[:, :1]).abs() <= RIGHT
-    return (fine.softmax(1) * near).sum(1)
+    return (posterior * near).sum(1)
+
+
+def _finer(log_posterior: Float[Tensor, "B a"], bins: int) -> Float[Tensor, "B {bins}"]:
+    """Interpolate in the logarithm, as a trigonometric polynomial: it is a correlation."""
+    if log_posterior.shape[1] == bins:
+        return log_posterior
+    fine = torch.fft.irfft(torch.fft.rfft(log_posterior), n=bins) * (bins / log_posterior.shape[1])
+    return fine.log_softmax(1)
 
 
 def _joined(parts: list[Any]) -> Any:

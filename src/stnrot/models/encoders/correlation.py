@@ -13,60 +13,60 @@ from stnrot.models.records import Orientation
 FINE = 512  # bins of the posterior, at least: less than a degree
 NEAR = math.radians(12)  # of the peak: what belongs to it, and not to chance
 STEPS = 4
+MATCH = 0.5
 
 
 class CorrelationEncoder(nn.Module):
-    r"""Correlate image and reference over all angles (`correlate`); return the angles of the highest peaks.
+    """Correlate image and reference over all angles; return the angles of the highest peaks of the likelihood."""
 
-    If the reference is the turned image with another brightness, contrast, and Gaussian noise on nu independent pixels,
-    all of them unknown, an angle with the correlation s has the profile likelihood
+    def forward(
+        self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "B C h w"], hypotheses: int
+    ) -> Orientation:
+        """Return the hypotheses, refined, and the posterior; `correlate` says what of the pictures is compared."""
+        correlation = correlate(image, reference)
+        log_posterior, _ = likelihood(correlation)
+        return oriented(correlation, log_posterior, hypotheses)
+
+
+def likelihood(correlation: AngularCorrelation) -> tuple[Float[Tensor, "B A"], Float[Tensor, "B 1"]]:
+    r"""Return the logarithm of a posterior in equal bins of the circle, and the share of variance that is explained.
+
+    If the reference is the turned image with another contrast, and Gaussian noise on nu independent pixels, both of
+    unknown size, an angle with the correlation s has the profile likelihood
 
         p(angle) ~ (1 - s(angle)^2)^(-nu / 2).
 
     How many pixels of a picture are independent is not known either; but at wrong angles s is there by chance, and
     then has the variance 1 / nu. So nu is one over the mean of s^2 away from the highest peak, and a picture that
     resembles itself at many angles, or an unrelated one, gives a flat posterior. A negative (s < 0) is as good as a
-    positive.
+    positive. The share that is explained is the highest s^2.
     """
-
-    def forward(
-        self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "B C h w"], hypotheses: int
-    ) -> Orientation:
-        """Return the hypotheses, refined by Newton steps, and the posterior."""
-        correlation = correlate(image, reference)
-        bins = max(FINE, 2 * correlation.coefficient.shape[1])
-        width = 2 * math.pi / bins
-        if not 1 <= hypotheses <= bins // 2:
-            raise InputError(f"model.hypotheses={hypotheses}: expected 1 to {bins // 2}")
-        explained = correlation.sampled(bins).square().clamp(max=1 - 1e-6)
-        pixels = independent_pixels(explained, explained.argmax(1, keepdim=True) * width)
-        log_posterior = (-pixels / 2 * torch.log1p(-explained)).log_softmax(1)
-        angle, log_weight = circular_peaks(log_posterior, hypotheses, round(NEAR / 2 / width))
-        return Orientation(climbed(correlation, angle, width), log_weight, log_posterior)
+    bins = max(FINE, 2 * correlation.coefficient.shape[1] + 2)
+    explained = correlation.sampled(bins).square().clamp(max=1 - 1e-6)
+    share, place = explained.max(1, keepdim=True)
+    away = (torch.arange(bins, device=place.device) - place) * (2 * math.pi / bins)
+    chance = wrap(away.to(share.dtype)).abs() > NEAR
+    pixels = chance.sum(1, keepdim=True) / (explained * chance).sum(1, keepdim=True).clamp(min=1e-6)
+    return (-pixels / 2 * torch.log1p(-explained)).log_softmax(1), share
 
 
-def independent_pixels(explained: Float[Tensor, "B A"], peak: Float[Tensor, "B 1"]) -> Float[Tensor, "B 1"]:
-    """Return nu: one over the mean of s^2 (in equal bins of the circle) away from the angle of the peak."""
-    bins = explained.shape[1]
-    angle = torch.arange(bins, device=peak.device) * (2 * math.pi / bins)
-    chance = wrap(angle - peak).abs() > NEAR
-    return chance.sum(1, keepdim=True) / (explained * chance).sum(1, keepdim=True).clamp(min=1e-6)
+def oriented(correlation: AngularCorrelation, log_posterior: Float[Tensor, "B A"], hypotheses: int) -> Orientation:
+    """Return the highest peaks of a posterior, refined by Newton steps on the photometric error `1 - s^2`.
 
-
-def climbed(
-    correlation: AngularCorrelation, start: Float[Tensor, "B K"], reach: float, pull: Float[Tensor, "B K"] | float = 0.0
-) -> Float[Tensor, "B K"]:
-    r"""Return the maxima of the likelihood next to `start`, by a few Newton steps of at most `reach` (radians).
-
-    What is climbed is `-nu / 2 log(1 - s^2) - nu pull / 2 (angle - start)^2`, whose last term keeps near the start what
-    the pictures do not decide: `pull` is the precision of the start over nu.
+    A refined angle is kept if its error is lower, and below one half: where turning the image explains less, the error
+    is not least at the right angle. It does not leave the bin: which peak it is the posterior says.
     """
-    angle = start
+    bins = log_posterior.shape[1]
+    if not 1 <= hypotheses <= bins // 2:
+        raise InputError(f"hypotheses={hypotheses}: expected 1 to {bins // 2}")
+    width = 2 * math.pi / bins
+    start, log_weight = circular_peaks(log_posterior, hypotheses, round(NEAR / 2 / width))
+    moved = torch.zeros_like(start)
     for _ in range(STEPS):
-        s, slope, bend = correlation.derivatives(angle)
-        held = pull * (1 - s**2)
-        gradient = s * slope - held * wrap(angle - start)
-        curvature = s * bend + slope**2 - held
+        s, slope, bend = correlation.derivatives(start + moved)
+        gradient, curvature = s * slope, s * bend + slope**2
         step = torch.where(curvature < 0, -gradient / curvature.clamp(max=-1e-9), 0.0)
-        angle = wrap(angle + step.clamp(-reach, reach))
-    return angle
+        moved = (moved + step).clamp(-width, width)
+    before, after = (correlation.derivatives(angle)[0].square() for angle in (start, start + moved))
+    kept = (after > before) & (after > MATCH)
+    return Orientation(wrap(torch.where(kept, start + moved, start)), log_weight, log_posterior)

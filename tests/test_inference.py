@@ -15,6 +15,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tv
 
 from stnrot import Aligner, align
+from stnrot.data.digits import digits
 from stnrot.errors import InputError
 from stnrot.geometry import correlate
 from stnrot.inference import confidence, refined
@@ -208,17 +209,30 @@ def test_a_trained_run_aligns(job, tmp_path: Path) -> None:
         aligner(picture, 2 * picture)
 
 
-def test_only_runs_on_pairs_align(job, tmp_path: Path) -> None:
-    for options, words in (
-        (("debug=one_batch",), "was not trained on pairs"),
-        (("debug=one_batch", "model=cnn"), "was not trained on pairs"),
-        (
-            ("debug=one_batch", "task=register", "data=image_pairs", "model/encoder=cnn", "model.reference=batch"),
-            "regresses the angle",
-        ),
-    ):
+def test_what_is_taught_an_upright_aligns_by_it(job) -> None:
+    """Digits that each stood upright before torchvision turned them: the angle between two is that of their turns."""
+    _, folder = job("task=register", "model.reference=features", "data.n_train=null", "data.repeats=4")
+    val = digits(None, 0).val.image[:60]
+    turns = np.random.default_rng(0).uniform(-180, 180, (60, 2))
+    image, reference = (
+        torch.stack([tv.rotate(p, turn, InterpolationMode.BILINEAR) for p, turn in zip(val, turns[:, k], strict=True)])
+        for k in (0, 1)
+    )
+    aligner = Aligner(folder / "checkpoints" / "best.ckpt")
+    found = aligner(image, reference.roll(1, 0))  # another digit
+    true = np.roll(turns[:, 1], 1) - turns[:, 0]
+    error = np.abs((np.degrees(found.angle.numpy()) - true + 180) % 360 - 180)
+    assert np.median(error) < 30
+    assert found.orientation.log_posterior is not None
+    sure = found.confidence > found.confidence.median()
+    assert np.median(error[sure]) <= np.median(error)
+
+
+def test_only_a_search_aligns(job, tmp_path: Path) -> None:
+    pairs_too = ("debug=one_batch", "task=register", "data=image_pairs", "model/encoder=cnn", "model.reference=batch")
+    for options in (("debug=one_batch", "model=cnn"), ("debug=one_batch", "model=affine_stn"), pairs_too):
         _, folder = job(*options, folder=tmp_path / str(len(list(tmp_path.iterdir()))))
-        with pytest.raises(InputError, match=words):
+        with pytest.raises(InputError, match="has no encoder that searches the angle: train with model=rot_stn"):
             Aligner(folder / "checkpoints" / "best.ckpt")
 
 

@@ -11,9 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from stnrot.errors import InputError
-from stnrot.geometry import AngularCorrelation, correlate, inscribed_disc, rotate, wrap
+from stnrot.geometry import AngularCorrelation, correlate, finer, inscribed_disc, rotate, wrap
 from stnrot.hardware import auto_precision
 from stnrot.models.encoders.correlation import FINE, CorrelationEncoder, likelihood, oriented
+from stnrot.models.encoders.difference import DifferenceEncoder
 from stnrot.models.records import Orientation
 from stnrot.pictures import Pictures, read_pair
 
@@ -49,7 +50,9 @@ def align(image: Pictures, reference: Pictures, *, model: "str | Path | Aligner 
             the path of a picture, or the paths of pictures of one size.
         reference: likewise, one for each image or one for all. It may have another size: the shorter sides of both
             are taken to show the same length.
-        model: the checkpoint of a run with `task=register` on pairs, or an `Aligner`.
+        model: the checkpoint of a run, or an `Aligner`. A run with `task=register` on pairs has learned to compare two
+            pictures; one with a learned reference, such as any of the classifiers, to stand a picture upright, and the
+            angle between two is then the difference: for two pictures that are only of one kind.
 
     Raises:
         InputError: names the picture that cannot be aligned.
@@ -67,9 +70,10 @@ class Aligner:
     """What `align` does, its checkpoint read once.
 
     Args:
-        checkpoint: of a run with `task=register` on pairs; None correlates the pictures themselves.
+        checkpoint: of a run of `model=rot_stn`, on pairs or with an upright of its own; None correlates the pictures
+            themselves.
         hypotheses: how many angles of a pair are reported.
-        refine: whether a trained encoder's angles are refined by the pictures.
+        refine: whether the pictures have a say beside an encoder that was trained on pairs of the same thing.
     """
 
     def __init__(self, checkpoint: str | Path | None = None, *, hypotheses: int = 4, refine: bool = True) -> None:
@@ -85,12 +89,14 @@ class Aligner:
 
         saved = read_checkpoint(path)
         model: Any = rebuild(saved, path).model
-        if not model.aligns_to_batch or not hasattr(model, "orient"):
-            raise InputError(f"{path} was not trained on pairs: give a run of train.py task=register data=image_pairs")
-        if not hasattr(model.encoder, "angles"):
-            raise InputError(f"{path} regresses the angle, without a posterior: train with model/encoder=polar")
-        self.encoder = model.encoder.to(memory_format=torch.channels_last)
-        self.disc = saved["config"]["data"].get("border") == "disc"
+        if not hasattr(getattr(model, "encoder", None), "angles"):
+            raise InputError(f"{path} has no encoder that searches the angle: train with model=rot_stn")
+        encoder = model.encoder.to(memory_format=torch.channels_last)
+        data = saved["config"]["data"]
+        self.encoder = encoder if model.aligns_to_batch else DifferenceEncoder(encoder, model.reference.detach())
+        # of other things than the very same the pixels do not match best where they were taught to be upright
+        self.refine = self.refine and model.aligns_to_batch and not data.get("other_instance")
+        self.disc = data.get("border") == "disc" or bool(data.get("disc"))
         self.channels = int(saved["config"]["images"]["channels"])
 
     def __call__(self, image: Pictures, reference: Pictures) -> Alignment:
@@ -145,25 +151,17 @@ def refined(orientation: Orientation, correlation: AngularCorrelation, hypothese
     """
     log_pictures, share = likelihood(correlation)
     assert orientation.log_posterior is not None
-    log_encoder = _finer(orientation.log_posterior, log_pictures.shape[1])
+    log_encoder = finer(orientation.log_posterior, log_pictures.shape[1])
     return oriented(correlation, (log_encoder + share * log_pictures).log_softmax(1), hypotheses)
 
 
 def confidence(orientation: Orientation) -> Float[Tensor, "B"]:
     """Return the posterior probability that the first angle is right within 5 degrees."""
     assert orientation.log_posterior is not None
-    posterior = _finer(orientation.log_posterior, max(FINE, orientation.log_posterior.shape[1])).exp()
+    posterior = finer(orientation.log_posterior, max(FINE, orientation.log_posterior.shape[1])).exp()
     angle = torch.arange(posterior.shape[1], device=posterior.device) * (2 * math.pi / posterior.shape[1])
     near = wrap(angle - orientation.angle[:, :1]).abs() <= RIGHT
     return (posterior * near).sum(1)
-
-
-def _finer(log_posterior: Float[Tensor, "B a"], bins: int) -> Float[Tensor, "B {bins}"]:
-    """Interpolate in the logarithm, as a trigonometric polynomial: it is a correlation."""
-    if log_posterior.shape[1] == bins:
-        return log_posterior
-    fine = torch.fft.irfft(torch.fft.rfft(log_posterior), n=bins) * (bins / log_posterior.shape[1])
-    return fine.log_softmax(1)
 
 
 def _joined(parts: list[Any]) -> Any:

@@ -14,7 +14,7 @@ Shapes
     `B` batch, `C H W` image, `K` hypotheses, `A` angle bins, `N` points, `d` dimension.
 """
 
-from stnrot.geometry.angles import angular_distance, circular_mean, circular_peaks, wrap
+from stnrot.geometry.angles import angular_distance, circular_mean, circular_peaks, finer, wrap
 from stnrot.geometry.correlation import AngularCorrelation, correlate
 from stnrot.geometry.deform import Deform
 from stnrot.geometry.planar import (
@@ -35,6 +35,7 @@ __all__ = [
     "circular_mean",
     "circular_peaks",
     "correlate",
+    "finer",
     "inscribed_disc",
     "nearest_rotation",
     "rotate",

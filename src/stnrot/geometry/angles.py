@@ -28,6 +28,14 @@ def circular_mean(angle: Float[Tensor, "n"]) -> Float[Tensor, ""]:
     return torch.atan2(angle.sin().sum(), angle.cos().sum())
 
 
+def finer(log_density: Float[Tensor, "B a"], bins: int) -> Float[Tensor, "B {bins}"]:
+    """Return a log-density of few equal bins of the circle in more, normalised, by trigonometric interpolation."""
+    if log_density.shape[1] == bins:
+        return log_density
+    fine = torch.fft.irfft(torch.fft.rfft(log_density), n=bins) * (bins / log_density.shape[1])
+    return fine.log_softmax(1)
+
+
 def circular_peaks(
     score: Float[Tensor, "B A"], count: int, reach: int
 ) -> tuple[Float[Tensor, "B {count}"], Float[Tensor, "B {count}"]]:

@@ -1,0 +1,44 @@
+"""The encoder of pictures that only have their upright in common: each is stood upright, the angles are subtracted."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from stnrot.geometry import circular_peaks, finer
+from stnrot.models.encoders.correlation import FINE, NEAR
+from stnrot.models.records import Orientation
+
+
+class DifferenceEncoder(nn.Module):
+    r"""Search the upright angle of image and reference apart; their difference is the angle between the two.
+
+    With the posteriors p and q of the two upright angles,
+
+        p(image, reference turned by angle) = sum_b p(b + angle) q(b),
+
+    a correlation on the circle, by FFT.
+
+    Args:
+        encoder: takes pictures, a reference and K, returns an `Orientation` with a posterior.
+        upright: the reference that it learned.
+    """
+
+    def __init__(self, encoder: nn.Module, upright: Tensor) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.register_buffer("upright", upright)
+
+    def forward(
+        self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "B C h w"], hypotheses: int
+    ) -> Orientation:
+        """Return the hypotheses on the angle that turns the image onto the reference."""
+        said: list[Orientation] = [self.encoder(picture, self.upright, 1) for picture in (image, reference)]
+        p, q = (
+            torch.fft.rfft(finer(each.log_posterior, FINE).exp()) for each in said if each.log_posterior is not None
+        )
+        both = torch.fft.irfft(p * q.conj(), n=FINE)
+        log_posterior = both.clamp(min=torch.finfo(both.dtype).tiny).log().log_softmax(1)
+        angle, log_weight = circular_peaks(log_posterior, hypotheses, round(NEAR / 2 * FINE / (2 * math.pi)))
+        return Orientation(angle, log_weight, log_posterior)

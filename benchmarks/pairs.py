@@ -34,7 +34,7 @@ from timing import environment, in_turn, markdown, speedup  # type: ignore[impor
 from stnrot import Aligner
 
 PROJECT = Path(__file__).resolve().parents[1]
-RUNS = {"mnist": "pairs_mnist", "other instance": "pairs_other", "photographs": "pairs_photos"}  # experiments
+RUNS = {"mnist": "pairs_mnist", "other instance": "upright_angle", "photographs": "pairs_photos"}  # experiments
 FREE, LEARNED, REFINED = "stnrot, no training", "stnrot, learned", "stnrot, learned and refined"
 RECIPE = "scikit-image polar"
 OTHERS: dict[str, tuple[int, Callable[[np.ndarray, np.ndarray], float]]] = {  # most pairs, method

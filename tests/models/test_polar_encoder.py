@@ -144,6 +144,22 @@ def test_the_searched_score_is_the_sum_over_nine_centres() -> None:
     np.testing.assert_allclose(searching(image, reference, 1).log_posterior.detach(), expected, atol=1e-3)
 
 
+def test_in_training_the_middle_is_right_and_two_points_stand_for_the_others() -> None:
+    encoder = built(1, shift=0.06, dropout=0)
+    image, reference = torch.rand(2, 4, 1, 28, 28).unbind()
+    polar = [to_polar(image, 8, 16, 0.8, 4, c) for c in encoder.centres] + [to_polar(reference, 8, 16, 0.8, 4)]
+    torch.manual_seed(3)
+    which = [0, *(1 + torch.randperm(8)[:2]).tolist(), 9]
+    torch.manual_seed(3)
+    found = encoder(image, reference, 1).log_posterior.detach().numpy()
+    features = encoder.features(torch.cat([polar[k] for k in which])).flatten(1, 2)  # one batch, for its norm
+    unit = F.normalize(features.flatten(1), dim=1).view_as(features).detach().view(4, 4, -1, 16).numpy()
+    score = np.array([[(np.roll(f, s, -1) * unit[3]).sum((1, 2)) for s in range(16)] for f in unit[:3]])
+    score = score.transpose(0, 2, 1) * encoder.log_scale.exp().item()
+    everything = np.exp(score[0]).sum(1) + 4 * np.exp(score[1:]).sum((0, 2))
+    np.testing.assert_allclose(found, score[0] - np.log(everything)[:, None], atol=1e-3)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_in_the_precision_of_its_weights(dtype: torch.dtype) -> None:
     encoder = built(1, dropout=0).eval()

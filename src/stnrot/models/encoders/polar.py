@@ -12,6 +12,7 @@ from stnrot.geometry import circular_peaks, to_polar
 from stnrot.models.records import Orientation
 
 HALO = 4  # as many as there are convolutions
+WRONG = 2  # points that a training step tries beside the right one
 REACH = 3  # bins of a score's maximum on either side, about the width of one that the net makes
 SHARPEST = 0.2  # pixels; a narrower Gaussian falls between them
 SCALE = 64.0  # at the start: cosines within +-1 would make every angle as likely as the other
@@ -40,8 +41,9 @@ class PolarEncoder(nn.Module):
         blur: standard deviation of the Gaussian, in pixels.
         dropout: probability of leaving out a whole channel of the features, in training.
         shift: how far off its centre an image may be along each axis, as a share of the shorter side. If not 0, the
-            score is summed, as a likelihood, over circles about nine points of that square, each the middle of a
-            ninth of it. In training one point is enough: there let pictures be off by a third of it at most.
+            likelihood is summed over circles about nine points of that square, each the middle of a ninth of it. In
+            training let pictures be off by a third of it at most: then the middle point is known to be the right one,
+            the posterior is that of it and the angle together, and two others stand for the eight that are wrong.
 
     Source of the principle: E. De Castro and C. Morandi, Registration of translated and rotated images
     using finite Fourier transforms, 1987; here the features are learned.
@@ -61,7 +63,8 @@ class PolarEncoder(nn.Module):
         check_number("model.encoder.shift", shift, 0, 0.5, whole=False)
         self.radii, self.angles, self.blur = radii, angles, blur
         steps = (-2 / 3 * shift, 0.0, 2 / 3 * shift)
-        self.centres = [(x, y) for x in steps for y in steps] if shift else [(0.0, 0.0)]
+        points = [(x, y) for x in steps for y in steps if (x, y) != (0.0, 0.0)] if shift else []
+        self.centres = [(0.0, 0.0), *points]
         layers: list[nn.Module] = []
         for wide_in, wide_out, pool in ((channels, width // 2, 2), (width // 2, width, 2), (width, width, 1)):
             layers += [
@@ -86,7 +89,9 @@ class PolarEncoder(nn.Module):
         """
         if not 1 <= hypotheses <= self.angles:
             raise InputError(f"model.hypotheses={hypotheses}: expected 1 to model.encoder.angles={self.angles}")
-        centres = [(0.0, 0.0)] if self.training else self.centres
+        centres = self.centres
+        if self.training and len(centres) > 1:
+            centres = [centres[k] for k in (0, *(1 + torch.randperm(len(centres) - 1)[:WRONG]).tolist())]
         pictures = [(image, centre) for centre in centres]
         if reference.ndim == 4:
             pictures.append((reference, (0.0, 0.0)))
@@ -98,9 +103,12 @@ class PolarEncoder(nn.Module):
             target = features[count:] if reference.ndim == 4 else reference.to(features.dtype)
             turned, target = (torch.fft.rfft(_unit(x)) for x in (features[:count], target))
             product = (turned.conj().unflatten(0, (len(centres), -1)) * target).sum(2)
-            score = (torch.fft.irfft(product, n=self.angles) * self.log_scale.exp()).logsumexp(0)
+            scores = torch.fft.irfft(product, n=self.angles) * self.log_scale.exp()
+            score = scores[0] if self.training else scores.logsumexp(0)
             angle, log_weight = circular_peaks(score, hypotheses, REACH)
-        return Orientation(angle, log_weight, score.log_softmax(-1))
+            stands_for = max(1, len(self.centres) - 1) / max(1, len(centres) - 1)  # this many wrong points, each
+            everything = torch.cat((scores[:1], scores[1:] + math.log(stands_for))).logsumexp((0, 2))
+        return Orientation(angle, log_weight, score - everything[:, None])
 
 
 def _unit(features: Float[Tensor, "N D A"]) -> Float[Tensor, "N D A"]:

@@ -107,3 +107,12 @@ def test_a_centre_beside_that_of_the_picture() -> None:
     moved = torch.roll(image, (4, -2), (2, 3))  # down, right
     found = to_polar(image, 10, 24, 0.8, centre=(2 / 40, -4 / 40))
     torch.testing.assert_close(found, to_polar(moved, 10, 24, 0.8), atol=1e-5, rtol=0)
+
+
+def test_smaller_circles_are_those_of_a_part() -> None:
+    """Of a picture cut to half its sides, in which they fill the inscribed disc."""
+    image = torch.rand(2, 3, 41, 41)
+    part = image[..., 8:-8, 8:-8]  # 25 pixels: 24 of 40 between the outermost
+    found = to_polar(image, 24, 32, 0.5, share=0.6)
+    inner = slice(0, 20)  # whose Gaussian does not reach beyond the part
+    torch.testing.assert_close(found[:, :, inner], to_polar(part, 24, 32, 0.5)[:, :, inner], atol=1e-3, rtol=0)

@@ -135,9 +135,9 @@ def test_the_searched_score_is_the_sum_over_nine_centres() -> None:
     fixed.load_state_dict(searching.state_dict())
     image, reference = F.pad(torch.rand(2, 3, 1, 28, 38), (6, 6, 6, 6)).unbind()
     moves = [(down, right) for down in (-2, 0, 2) for right in (-2, 0, 2)]  # 0.05 of 40 pixels
-    polar = [to_polar(torch.roll(image, move, (2, 3)), 8, 16, 0.8, halo=4) for move in moves]
+    polar = [to_polar(torch.roll(image, move, (2, 3)), 8, 16, 0.8, halo=4, share=0.85) for move in moves]
     features = [fixed.features(each).flatten(1, 2).detach().numpy() for each in polar]
-    target = fixed.features(to_polar(reference, 8, 16, 0.8, halo=4)).flatten(1, 2).detach().numpy()
+    target = fixed.features(to_polar(reference, 8, 16, 0.8, halo=4, share=0.85)).flatten(1, 2).detach().numpy()
     unit = [f / np.sqrt((f**2).sum((1, 2), keepdims=True)) for f in (*features, target)]
     scores = [np.stack([(np.roll(f, s, -1) * unit[-1]).sum((1, 2)) for s in range(16)], 1) for f in unit[:-1]]
     expected = special.log_softmax(special.logsumexp(np.array(scores) * fixed.log_scale.exp().item(), 0), 1)
@@ -147,7 +147,8 @@ def test_the_searched_score_is_the_sum_over_nine_centres() -> None:
 def test_in_training_the_middle_is_right_and_two_points_stand_for_the_others() -> None:
     encoder = built(1, shift=0.06, dropout=0)
     image, reference = torch.rand(2, 4, 1, 28, 28).unbind()
-    polar = [to_polar(image, 8, 16, 0.8, 4, c) for c in encoder.centres] + [to_polar(reference, 8, 16, 0.8, 4)]
+    polar = [to_polar(image, 8, 16, 0.8, 4, centre, 0.88) for centre in encoder.centres]
+    polar.append(to_polar(reference, 8, 16, 0.8, 4, share=0.88))
     torch.manual_seed(3)
     which = [0, *(1 + torch.randperm(8)[:2]).tolist(), 9]
     torch.manual_seed(3)

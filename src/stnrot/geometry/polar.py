@@ -15,6 +15,7 @@ def to_polar(
     blur: float,
     halo: int = 0,
     centre: tuple[float, float] = (0.0, 0.0),
+    share: float = 1.0,
 ) -> Float[Tensor, "B C {radii} {angles}+2*{halo}"]:
     r"""Read pictures through a Gaussian at `angles` directions (columns) on `radii` centred circles (rows).
 
@@ -37,17 +38,18 @@ def to_polar(
         halo: columns repeated on either side. A stack of `halo` convolutions of width 3 without padding
             then computes what circular padding would, and no layer has to pad.
         centre: of the circles, right of and below that of the picture, as shares of the shorter side.
+        share: of the radii above that the circles have: less than 1 to stay inside the picture about another centre.
     """
     height, width = image.shape[-2:]
     dtype = torch.promote_types(image.dtype, torch.float32)  # bf16 coordinates are whole pixels wrong
     with torch.autocast(image.device.type, enabled=False):
         given, image = image.dtype, image.to(dtype)
-        pixel = max(1.0, min(height, width) / (2 * radii))  # of the smaller picture, in those of the given one
+        pixel = max(1.0, share * min(height, width) / (2 * radii))  # of the smaller picture, in those of the given one
         if pixel > 1:
             size = (round(height / pixel), round(width / pixel))
             image = F.interpolate(image, size=size, mode="bilinear", align_corners=False, antialias=True)
         circle = torch.arange(radii, device=image.device, dtype=dtype) + 0.5
-        radius = circle[:, None] * ((min(height, width) - 1) / (2 * radii))
+        radius = circle[:, None] * (share * (min(height, width) - 1) / (2 * radii))
         direction = torch.arange(-halo, angles + halo, device=image.device, dtype=dtype) * (2 * math.pi / angles)
         x, y = (share * min(height, width) for share in centre)
         down = _weights(y - radius * direction.sin(), height, image.shape[-2], blur * pixel)

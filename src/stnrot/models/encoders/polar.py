@@ -43,7 +43,9 @@ class PolarEncoder(nn.Module):
         shift: how far off its centre an image may be along each axis, as a share of the shorter side. If not 0, the
             likelihood is summed over circles about nine points of that square, each the middle of a ninth of it. In
             training let pictures be off by a third of it at most: then the middle point is known to be the right one,
-            the posterior is that of it and the angle together, and two others stand for the eight that are wrong.
+            the posterior is that of it and the angle together, and two others stand for the eight that are wrong. The
+            circles are so much smaller that they stay inside the picture about every point: black beyond its border
+            would tell the middle from the others.
 
     Source of the principle: E. De Castro and C. Morandi, Registration of translated and rotated images
     using finite Fourier transforms, 1987; here the features are learned.
@@ -60,8 +62,8 @@ class PolarEncoder(nn.Module):
         check_number("model.encoder.angles", angles, 2 * REACH + 1)
         check_number("model.encoder.blur", blur, SHARPEST, radii, whole=False)
         check_number("model.encoder.dropout", dropout, 0, 0.99, whole=False)
-        check_number("model.encoder.shift", shift, 0, 0.5, whole=False)
-        self.radii, self.angles, self.blur = radii, angles, blur
+        check_number("model.encoder.shift", shift, 0, 0.25, whole=False)
+        self.radii, self.angles, self.blur, self.share = radii, angles, blur, 1 - 2 * shift
         steps = (-2 / 3 * shift, 0.0, 2 / 3 * shift)
         points = [(x, y) for x in steps for y in steps if (x, y) != (0.0, 0.0)] if shift else []
         self.centres = [(0.0, 0.0), *points]
@@ -95,7 +97,8 @@ class PolarEncoder(nn.Module):
         pictures = [(image, centre) for centre in centres]
         if reference.ndim == 4:
             pictures.append((reference, (0.0, 0.0)))
-        polar = torch.cat([to_polar(x, self.radii, self.angles, self.blur, HALO, centre) for x, centre in pictures])
+        grid = (self.radii, self.angles, self.blur, HALO)
+        polar = torch.cat([to_polar(x, *grid, centre, self.share) for x, centre in pictures])
         features = self.features(polar.contiguous(memory_format=torch.channels_last)).flatten(1, 2)
         with torch.autocast(image.device.type, enabled=False):
             features = features.to(torch.promote_types(features.dtype, torch.float32))  # an FFT takes no bf16

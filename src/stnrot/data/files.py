@@ -84,7 +84,7 @@ class Decoding:
         if not isinstance(answer, InputError):
             return False
         if self.on_bad_image == "error":
-            raise answer
+            raise InputError(f"{answer}; data.source.on_bad_image=skip leaves it out") from answer
         log.warning("skipped: %s", answer)
         return True
 

@@ -41,7 +41,7 @@ def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
             if picture.width * picture.height > max_pixels:
                 raise InputError(
                     f"the image {path} is {picture.width} x {picture.height}: expected at most {max_pixels} pixels; "
-                    "shrink it"
+                    "shrink it or, in training, raise data.source.max_pixels"
                 )
             yield picture
     except InputError:

@@ -19,7 +19,7 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
         """Normalise; a gradient flows through the statistics to every process."""
         if not (self.training and dist.is_available() and dist.is_initialized()):
             return super().forward(input)
-        x = input.float()
+        x = input.to(torch.promote_types(input.dtype, torch.float32))
         here = torch.cat((x.sum((0, 2, 3)), x.new_tensor([x.numel() / x.shape[1]])))
         total = all_reduce(here)
         count = total[-1]
@@ -32,8 +32,9 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
         assert self.momentum is not None
         with torch.no_grad():
             self.num_batches_tracked.add_(1)
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
+            self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
+            unbiased = variance * (count / (count - 1))
+            self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
         scale = self.weight * (variance + self.eps).rsqrt()
         return (centred * scale[:, None, None] + self.bias[:, None, None]).to(input.dtype)
 

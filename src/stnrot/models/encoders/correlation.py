@@ -50,17 +50,24 @@ def likelihood(correlation: AngularCorrelation) -> tuple[Float[Tensor, "B A"], F
     return (-pixels / 2 * torch.log1p(-explained)).log_softmax(1), share
 
 
+def peaks(
+    log_posterior: Float[Tensor, "B A"], hypotheses: int
+) -> tuple[Float[Tensor, "B {hypotheses}"], Float[Tensor, "B {hypotheses}"]]:
+    """Return the angles and log-weights of the highest maxima; what lies within half of `NEAR` belongs to one."""
+    bins = log_posterior.shape[1]
+    if not 1 <= hypotheses <= bins // 2:
+        raise InputError(f"hypotheses={hypotheses}: expected 1 to {bins // 2}")
+    return circular_peaks(log_posterior, hypotheses, round(NEAR / 2 / (2 * math.pi / bins)))
+
+
 def oriented(correlation: AngularCorrelation, log_posterior: Float[Tensor, "B A"], hypotheses: int) -> Orientation:
     """Return the highest peaks of a posterior, refined by Newton steps on the photometric error `1 - s^2`.
 
     A refined angle is kept if its error is lower, and below one half: where turning the image explains less, the error
     is not least at the right angle. It does not leave the bin: which peak it is the posterior says.
     """
-    bins = log_posterior.shape[1]
-    if not 1 <= hypotheses <= bins // 2:
-        raise InputError(f"hypotheses={hypotheses}: expected 1 to {bins // 2}")
-    width = 2 * math.pi / bins
-    start, log_weight = circular_peaks(log_posterior, hypotheses, round(NEAR / 2 / width))
+    width = 2 * math.pi / log_posterior.shape[1]
+    start, log_weight = peaks(log_posterior, hypotheses)
     moved = torch.zeros_like(start)
     for _ in range(STEPS):
         s, slope, bend = correlation.derivatives(start + moved)

@@ -1,13 +1,11 @@
 """The encoder of pictures that only have their upright in common: each is stood upright, the angles are subtracted."""
 
-import math
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stnrot.geometry import circular_peaks, finer
-from stnrot.models.encoders.correlation import FINE, NEAR
+from stnrot.geometry import finer
+from stnrot.models.encoders.correlation import FINE, peaks
 from stnrot.models.records import Orientation
 
 
@@ -40,5 +38,5 @@ class DifferenceEncoder(nn.Module):
         )
         both = torch.fft.irfft(p * q.conj(), n=FINE)
         log_posterior = both.clamp(min=torch.finfo(both.dtype).tiny).log().log_softmax(1)
-        angle, log_weight = circular_peaks(log_posterior, hypotheses, round(NEAR / 2 * FINE / (2 * math.pi)))
+        angle, log_weight = peaks(log_posterior, hypotheses)
         return Orientation(angle, log_weight, log_posterior)

@@ -1,17 +1,20 @@
-"""Whole jobs for tests: the real train and evaluate, composed by Hydra, small."""
+"""Whole jobs for tests: the real train and evaluate, composed by Hydra, small; pictures to give them."""
 
+import csv
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from PIL import Image
+from sklearn.datasets import load_sample_image, load_sample_images
 from torch import nn
 
 torch.set_num_threads(1)  # tests run side by side, one a core: threads would wait for one another
@@ -74,16 +77,31 @@ def command(script: str, *arguments: str, cwd: Path = ROOT, timeout: float = 240
     )
 
 
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
 
 
+def scene(width: int, height: int, channels: int = 1) -> torch.Tensor:
+    """An asymmetric picture with black around it, so that no turn cuts anything."""
+    picture = Image.fromarray(load_sample_image("china.jpg")).crop((150, 30, 150 + width, 30 + height))
+    pixels = np.asarray(picture.convert("RGB" if channels == 3 else "L"), dtype=np.float32) / 255
+    y, x = np.mgrid[:height, :width]
+    radius = np.hypot(y - (height - 1) / 2, x - (width - 1) / 2) / min(height, width)
+    window = np.clip((0.48 - radius) / 0.1, 0, 1).astype(np.float32)
+    return torch.from_numpy(np.atleast_3d(pixels * window[..., None] if channels == 3 else pixels * window)).permute(
+        2, 0, 1
+    )
+
+
 @pytest.fixture
 def pair_manifest(tmp_path: Path) -> tuple[Path, list[float]]:
     """Eight pairs of photographs in files, turned by Pillow, and their angles in degrees."""
-    from sklearn.datasets import load_sample_images
-
     photographs = [Image.fromarray(p).convert("L") for p in load_sample_images().images]
     angles, lines = [], ["image,reference,angle_deg,label"]
     for k in range(8):
@@ -97,3 +115,14 @@ def pair_manifest(tmp_path: Path) -> tuple[Path, list[float]]:
     path = tmp_path / "pairs.csv"
     path.write_text("\n".join(lines) + "\n")
     return path, angles
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    """A user's folder: forty crops of two photographs, in two classes."""
+    photographs = [Image.fromarray(p) for p in load_sample_images().images]
+    for k in range(40):
+        path = tmp_path / "mine" / ("temple", "flower")[k % 2] / f"{k}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        photographs[k % 2].crop((10 * k, 5 * k, 10 * k + 120, 5 * k + 90)).save(path)
+    return tmp_path / "mine"

@@ -1,24 +1,17 @@
-"""Whole jobs in this process: every model, data set and task, and what they leave on disk."""
+"""Whole jobs in this process: every model and task, and what they leave on disk."""
 
-import csv
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, composed
+from conftest import rows
 from PIL import Image
 from sklearn.metrics import accuracy_score
 
 from stnrot.checkpoint import AtomicCheckpointIO, check_targets, read_checkpoint, rebuild
 from stnrot.errors import InputError
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.mark.parametrize(
@@ -129,80 +122,11 @@ def test_register_to_a_learned_reference_reports_dispersion(job) -> None:
     assert "test/angle_median_deg" not in metrics
 
 
-def test_register_reads_a_manifest(job, pair_manifest) -> None:
-    path, _ = pair_manifest
-    _, folder = job(
-        "task=register",
-        "data=image_pairs",
-        "data/source=manifest",
-        f"data.root={path}",
-        "data.n_train=null",
-        "data.source.image_size=[32,32]",
-        "data.source.val_fraction=0.25",
-        "data.source.test_fraction=0.25",
-    )
-    table = rows(folder / "predictions.csv")
-    assert all(Path(row["file"]).is_file() for row in table)
-
-
-@pytest.fixture
-def mine(tmp_path: Path) -> Path:
-    """A user's folder: forty crops of two photographs, in two classes."""
-    from sklearn.datasets import load_sample_images
-
-    photographs = [Image.fromarray(p) for p in load_sample_images().images]
-    for k in range(40):
-        path = tmp_path / "mine" / ("temple", "flower")[k % 2] / f"{k}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        photographs[k % 2].crop((10 * k, 5 * k, 10 * k + 120, 5 * k + 90)).save(path)
-    return tmp_path / "mine"
-
-
-FOLDER = ("data=image_folder", "data.source.image_size=[24,32]", "data.n_train=null", "data.batch_size=10")
-STREAMED = ("data.source.memory_gb=1e-6", "data.num_workers=1")
-
-
-@pytest.mark.parametrize("streamed", [False, True])
-def test_a_users_folder(job, mine: Path, streamed: bool) -> None:
-    _, folder = job(*FOLDER, f"data.root={mine}", *(STREAMED if streamed else ()))
-    table = rows(folder / "predictions.csv")
-    assert {row["class"] for row in table} == {"temple", "flower"}
-    assert all(row["class"] in row["file"] for row in table)
-
-
-def test_with_workers_too_a_resumed_run_is_the_run(job, mine: Path, tmp_path: Path) -> None:
-    options = (*FOLDER, f"data.root={mine}", *STREAMED, "task.scheduler=null")
-    _, whole = job(*options, "trainer.max_epochs=4", folder=tmp_path / "whole")
-    _, part = job(*options, "trainer.max_epochs=2", folder=tmp_path / "part")
-    last = part / "checkpoints" / "last.ckpt"
-    _, rest = job(*options, "trainer.max_epochs=4", f"ckpt_path={last}", folder=tmp_path / "rest")
-    assert json.loads((rest / "metrics.json").read_text()) == json.loads((whole / "metrics.json").read_text())
-
-
 def test_more_epochs_than_the_schedule_was_made_for(job, tmp_path: Path) -> None:
     _, part = job("model=cnn", "debug=one_batch", folder=tmp_path / "part")
     options = ("model=cnn", "debug=one_batch", f"ckpt_path={part / 'checkpoints' / 'last.ckpt'}")
     with pytest.raises(InputError, match=r"planned for 1 steps, .* for 2: give the same"):
         job(*options, "trainer.max_epochs=2", folder=tmp_path / "rest")
-
-
-def test_evaluation_without_ground_truth(job, pair_manifest, tmp_path: Path) -> None:
-    """Trained with known angles, tested on pairs of which nothing is known."""
-    from evaluate import evaluate
-
-    _, run = job("task=register", "data=image_pairs")
-    path, _ = pair_manifest
-    lines = [line.split(",")[:2] for line in path.read_text().splitlines()]
-    (tmp_path / "bare.csv").write_text("\n".join(map(",".join, lines)))
-    (tmp_path / "again").mkdir()
-    overrides = ["data=image_pairs", "data/source=manifest", f"data.root={tmp_path / 'bare.csv'}"]
-    overrides += ["data.source.image_size=[28,28]", "data.source.val_fraction=0", "data.source.test_fraction=1"]
-    ckpt = run / "checkpoints" / "last.ckpt"
-    evaluate(composed("evaluate", f"ckpt={ckpt}", f"output_dir={tmp_path / 'again'}", *overrides))
-    table = rows(tmp_path / "again" / "predictions.csv")
-    assert len(table) == 8
-    assert "predicted_angle_deg" in table[0]
-    assert "angle_deg" not in table[0]
 
 
 def test_the_self_supervised_term_trains_alone(job) -> None:
@@ -239,36 +163,6 @@ def test_a_loss_that_is_no_number_stops_the_run(job) -> None:
             "task.scheduler=null",
             "trainer.max_epochs=5",
         )
-
-
-def test_options_compose() -> None:
-    for data in ("rotated_digits", "rotated_mnist", "mnist_rot", "image_pairs"):
-        for model in ("rot_stn", "affine_stn", "cnn"):
-            config = composed("train", f"data={data}", f"model={model}")
-            assert config.model.classifier.width == 32
-    assert composed("train", "task=register", "data=image_pairs").model.classifier is None
-    assert composed("train", "data=rotated_mnist", "data.max_angle_deg=90", "data.n_train=100").data.n_train == 100
-    for experiment in sorted((ROOT / "configs" / "experiment").glob("*.yaml")):
-        if experiment.stem.startswith("pairs_"):
-            assert composed("train", f"experiment={experiment.stem}").model.classifier is None
-            continue
-        for options in ((), ("model/encoder=cnn",), ("model=cnn", "data/augment=deform"), ("model=affine_stn",)):
-            assert composed("train", f"experiment={experiment.stem}", *options).model.classifier.width == 32
-    for trainer in ("auto", "cpu", "gpu", "ddp"):
-        assert composed("train", f"trainer={trainer}").trainer.precision == "auto"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("file", sorted((ROOT / "configs" / "experiment").iterdir()), ids=lambda file: file.stem)
-def test_the_command_in_the_header_of_every_experiment_runs(job, mine: Path, file: Path) -> None:
-    (line,) = (line for line in file.read_text().splitlines() if line.startswith("# python train.py "))
-    options = line.removeprefix("# python train.py ")
-    options = options.replace("data.root=data", f"data.root={os.environ['STNROT_MNIST']}")
-    options = options.replace("data.root=FOLDER", f"data.root={mine} data.n_train=null")
-    metric, folder = job(*options.split(), "debug=one_batch")
-    assert 0 <= metric <= (10 if file.stem.startswith("pairs_") else 1)  # a loss of pairs, else an accuracy
-    assert (folder / "checkpoints" / "best.ckpt").is_file()
-    assert Image.open(folder / "pictures" / "test" / "alignment.png").size[0] > 100
 
 
 @pytest.mark.parametrize("options", [(), ("model/encoder=cnn",), ("model=affine_stn",), ("model=cnn",)])

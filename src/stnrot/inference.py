@@ -80,7 +80,7 @@ class Aligner:
         self.hypotheses, self.refine = hypotheses, refine
         self.encoder: Any = CorrelationEncoder()
         self.channels: int | None = None
-        self.learned, self.disc = checkpoint is not None, False
+        self.learned, self.blackened = checkpoint is not None, False
         if checkpoint is not None:
             self._load(Path(checkpoint))
 
@@ -96,7 +96,7 @@ class Aligner:
         self.encoder = encoder if model.aligns_to_batch else DifferenceEncoder(encoder, model.reference.detach())
         # of other things than the very same the pixels do not match best where they were taught to be upright
         self.refine = self.refine and model.aligns_to_batch and not data.get("other_instance")
-        self.disc = data.get("border") == "disc" or bool(data.get("disc"))
+        self.blackened = data.get("border") == "disc"
         self.channels = int(saved["config"]["images"]["channels"])
 
     def __call__(self, image: Pictures, reference: Pictures) -> Alignment:
@@ -130,7 +130,7 @@ class Aligner:
         side = min(*image.shape[-2:], *reference.shape[-2:], FINEST)
         small = [_shrunk(each, side) for each in (image, reference)]
         seen = small
-        if self.disc:  # as the training pictures were
+        if self.blackened:  # as the training pictures were
             seen = [each * inscribed_disc(each.shape[-2:], each.device) for each in small]
         orientation = self.encoder.to(image.device)(*seen, self.hypotheses)
         if self.learned and self.refine:

@@ -78,7 +78,7 @@ def test_n_train_is_balanced(count: int) -> None:
 
 
 def test_disc_blacks_out_the_corners() -> None:
-    data = digits("data.disc=true")
+    data = digits("data.border=disc")
     image = data.view(
         data.splits.val.__getitems__(torch.arange(20))._replace(
             image=torch.full((20, 1, 28, 28), 255, dtype=torch.uint8)

@@ -20,22 +20,24 @@ class RotatedImages(ImageData):
         max_angle_deg: half the range of the turns; 180 is the full circle.
         train_turns: `every_epoch` draws a new turn each time that a training picture is shown, `once`
             gives each one turn for good, as if the set had been stored turned, `never` leaves them upright.
-        disc: black out what lies outside the inscribed disc, where black corners would otherwise give
-            the turn away. For photographs; pictures on black need none.
+        border: what becomes of the corners that a turn blackens, and that would give the angle away: `disc` blacks out
+            all that lies outside the inscribed disc, `keep` leaves them: for pictures on black.
         augment: deforms the training pictures; in one sampling with their turn where that is fresh, as
             a second one where they are as if stored turned.
         options: those of `ImageData`.
     """
 
     def __init__(
-        self, *, max_angle_deg: float, train_turns: str, disc: bool, augment: Deform | None, **options: Any
+        self, *, max_angle_deg: float, train_turns: str, border: str, augment: Deform | None, **options: Any
     ) -> None:
         super().__init__(**options)
         if train_turns not in ("every_epoch", "once", "never"):
             raise InputError(f"data.train_turns: expected every_epoch, once or never, got {train_turns!r}")
+        if border not in ("disc", "keep"):
+            raise InputError(f"data.border: expected disc or keep, got {border!r}")
         check_number("data.max_angle_deg", max_angle_deg, 0, 180, whole=False)
         self.max_angle = math.radians(max_angle_deg)
-        self.train_turns, self.disc, self.augment = train_turns, disc, augment
+        self.train_turns, self.border, self.augment = train_turns, border, augment
 
     def view(self, raw: Raw, split: Split) -> Batch:
         """Turn each picture; the reference is for the model to hold."""
@@ -54,6 +56,6 @@ class RotatedImages(ImageData):
             turn = turn + self.augment.turn(numbers)
         else:
             image = rotate(image, turn)
-        if self.disc:
+        if self.border == "disc":
             image *= inscribed_disc(image.shape[-2:], image.device)
         return Batch(index=index, image=image, reference=None, angle=wrap(-turn), label=raw.label)

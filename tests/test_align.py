@@ -8,32 +8,17 @@ import kornia
 import numpy as np
 import pytest
 import torch
+from conftest import scene
 from PIL import Image
-from scipy import ndimage, stats
+from scipy import ndimage
 from sklearn.datasets import load_sample_image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tv
 
-from stnrot import Aligner, align
-from stnrot.data.digits import digits
+from stnrot import align
 from stnrot.errors import InputError
-from stnrot.geometry import correlate
-from stnrot.inference import confidence, refined
-from stnrot.models.records import Orientation
 
 DEGREES = 34.0
-
-
-def scene(width: int, height: int, channels: int = 1) -> torch.Tensor:
-    """An asymmetric picture with black around it, so that no turn cuts anything."""
-    picture = Image.fromarray(load_sample_image("china.jpg")).crop((150, 30, 150 + width, 30 + height))
-    pixels = np.asarray(picture.convert("RGB" if channels == 3 else "L"), dtype=np.float32) / 255
-    y, x = np.mgrid[:height, :width]
-    radius = np.hypot(y - (height - 1) / 2, x - (width - 1) / 2) / min(height, width)
-    window = np.clip((0.48 - radius) / 0.1, 0, 1).astype(np.float32)
-    return torch.from_numpy(np.atleast_3d(pixels * window[..., None] if channels == 3 else pixels * window)).permute(
-        2, 0, 1
-    )
 
 
 def by_torch(picture: torch.Tensor) -> tuple[torch.Tensor, float]:
@@ -186,89 +171,3 @@ def test_what_cannot_be_aligned_is_named(tmp_path: Path) -> None:
         InputError, match=r"large\.png is 30 x 20, .*small\.png is 20 x 20: expected pictures of one size"
     ):
         align([tmp_path / "small.png", tmp_path / "large.png"], good)
-
-
-def test_a_trained_run_aligns(job, tmp_path: Path) -> None:
-    _, folder = job(
-        "task=register",
-        "data=image_pairs",
-        "data.n_train=null",
-        "data.repeats=4",
-    )
-    aligner = Aligner(folder / "checkpoints" / "best.ckpt")
-    picture = scene(64, 64)
-    batch = torch.stack([tv.rotate(picture, turn, InterpolationMode.BILINEAR) for turn in range(0, 360, 30)])
-    found = aligner(batch, picture)
-    error = (np.degrees(found.angle) + np.arange(0, 360, 30) + 180) % 360 - 180
-    assert np.abs(error).max() < 0.3  # refined
-    once = align(batch, picture, model=folder / "checkpoints" / "best.ckpt")
-    assert torch.equal(once.angle, found.angle)
-    with pytest.raises(InputError, match="the image has 3 channels: expected 1"):
-        aligner(torch.rand(3, 30, 30), torch.rand(3, 30, 30))
-    with pytest.raises(InputError, match=r"the reference has values from .* expected 0 to 1"):
-        aligner(picture, 2 * picture)
-
-
-def test_what_is_taught_an_upright_aligns_by_it(job) -> None:
-    """Digits that each stood upright before torchvision turned them: the angle between two is that of their turns."""
-    _, folder = job("task=register", "model.reference=features", "data.n_train=null", "data.repeats=4")
-    val = digits(None, 0).val.image[:60]
-    turns = np.random.default_rng(0).uniform(-180, 180, (60, 2))
-    image, reference = (
-        torch.stack([tv.rotate(p, turn, InterpolationMode.BILINEAR) for p, turn in zip(val, turns[:, k], strict=True)])
-        for k in (0, 1)
-    )
-    aligner = Aligner(folder / "checkpoints" / "best.ckpt")
-    found = aligner(image, reference.roll(1, 0))  # another digit
-    true = np.roll(turns[:, 1], 1) - turns[:, 0]
-    error = np.abs((np.degrees(found.angle.numpy()) - true + 180) % 360 - 180)
-    assert np.median(error) < 30
-    assert found.orientation.log_posterior is not None
-    sure = found.confidence > found.confidence.median()
-    assert np.median(error[sure]) <= np.median(error)
-
-
-def test_only_a_search_aligns(job, tmp_path: Path) -> None:
-    pairs_too = ("debug=one_batch", "task=register", "data=image_pairs", "model/encoder=cnn", "model.reference=batch")
-    for options in (("debug=one_batch", "model=cnn"), ("debug=one_batch", "model=affine_stn"), pairs_too):
-        _, folder = job(*options, folder=tmp_path / str(len(list(tmp_path.iterdir()))))
-        with pytest.raises(InputError, match="has no encoder that searches the angle: train with model=rot_stn"):
-            Aligner(folder / "checkpoints" / "best.ckpt")
-
-
-@pytest.mark.parametrize("bins", [64, 512])
-@pytest.mark.parametrize("off_deg", [0.0, 2.0])
-def test_the_confidence_is_the_mass_within_5_degrees(bins: int, off_deg: float) -> None:
-    """Of a von Mises distribution in equal bins, by scipy; its mean lies between two bins."""
-    mean = math.radians(43.3)
-    bin_angle = torch.arange(bins, dtype=torch.float64) * (2 * math.pi / bins)
-    log_posterior = (50 * (bin_angle - mean).cos()).log_softmax(0)[None]
-    angle = torch.tensor([[mean + math.radians(off_deg)]], dtype=torch.float64)
-    found = confidence(Orientation(angle, torch.zeros_like(angle), log_posterior)).item()
-    low, high = (stats.vonmises.cdf(math.radians(off_deg + side), 50) for side in (-5, 5))
-    assert found == pytest.approx(high - low, abs=0.02)
-
-
-def posterior(degrees: float, concentration: float) -> Orientation:
-    bin_angle = torch.arange(64) * (2 * math.pi / 64)
-    angle = torch.full((1, 1), math.radians(degrees))
-    return Orientation(angle, torch.zeros(1, 1), (concentration * (bin_angle - angle).cos()).log_softmax(1))
-
-
-def test_refinement_lets_the_pictures_decide_where_they_match() -> None:
-    picture = scene(64, 64)[None]
-    turned, degrees = by_pillow(picture[0])
-    for wrong in (3, 100):
-        found = refined(posterior(degrees + wrong, 5), correlate(picture, turned[None]), 2)
-        assert math.degrees(found.angle[0, 0].item()) == pytest.approx(degrees, abs=0.2)
-        assert confidence(found).item() > 0.95
-
-
-def test_refinement_leaves_the_encoder_alone_where_the_pictures_do_not_match() -> None:
-    picture = scene(64, 64)[None]
-    turned, degrees = by_pillow(picture[0])
-    noisy = turned[None] + 2 * torch.randn(1, 1, 64, 64)
-    given = posterior(degrees + 100, 20)
-    found = refined(given, correlate(picture, noisy), 2)
-    assert math.degrees(found.angle[0, 0].item()) == pytest.approx(degrees + 100, abs=5)
-    assert confidence(found).item() == pytest.approx(confidence(given).item(), abs=0.1)

@@ -1,0 +1,38 @@
+"""Every configuration composes, and the command in the header of every experiment runs."""
+
+import os
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, composed
+from PIL import Image
+
+
+def test_options_compose() -> None:
+    for data in ("rotated_digits", "rotated_mnist", "mnist_rot", "image_pairs"):
+        for model in ("rot_stn", "affine_stn", "cnn"):
+            config = composed("train", f"data={data}", f"model={model}")
+            assert config.model.classifier.width == 32
+    assert composed("train", "task=register", "data=image_pairs").model.classifier is None
+    assert composed("train", "data=rotated_mnist", "data.max_angle_deg=90", "data.n_train=100").data.n_train == 100
+    for experiment in sorted((ROOT / "configs" / "experiment").glob("*.yaml")):
+        if experiment.stem.startswith("pairs_"):
+            assert composed("train", f"experiment={experiment.stem}").model.classifier is None
+            continue
+        for options in ((), ("model/encoder=cnn",), ("model=cnn", "data/augment=deform"), ("model=affine_stn",)):
+            assert composed("train", f"experiment={experiment.stem}", *options).model.classifier.width == 32
+    for trainer in ("auto", "cpu", "gpu", "ddp"):
+        assert composed("train", f"trainer={trainer}").trainer.precision == "auto"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", sorted((ROOT / "configs" / "experiment").iterdir()), ids=lambda file: file.stem)
+def test_the_command_in_the_header_of_every_experiment_runs(job, mine: Path, file: Path) -> None:
+    (line,) = (line for line in file.read_text().splitlines() if line.startswith("# python train.py "))
+    options = line.removeprefix("# python train.py ")
+    options = options.replace("data.root=data", f"data.root={os.environ['STNROT_MNIST']}")
+    options = options.replace("data.root=FOLDER", f"data.root={mine} data.n_train=null")
+    metric, folder = job(*options.split(), "debug=one_batch")
+    assert 0 <= metric <= (10 if file.stem.startswith("pairs_") else 1)  # a loss of pairs, else an accuracy
+    assert (folder / "checkpoints" / "best.ckpt").is_file()
+    assert Image.open(folder / "pictures" / "test" / "alignment.png").size[0] > 100

@@ -15,7 +15,15 @@ from stnrot.models.encoders.polar import PolarEncoder
 
 
 def built(channels: int, **options: float) -> PolarEncoder:
-    small: dict[str, Any] = {"width": 8, "radii": 8, "angles": 16, "blur": 0.8, "dropout": 0.2, "shift": 0.0}
+    small: dict[str, Any] = {
+        "width": 8,
+        "radii": 8,
+        "rings": 2,
+        "angles": 16,
+        "blur": 0.8,
+        "dropout": 0.2,
+        "shift": 0.0,
+    }
     return PolarEncoder(channels, **small | options)
 
 
@@ -47,7 +55,7 @@ def test_turning_the_input_moves_the_prediction(shape: tuple[int, int, int]) -> 
     pictures = turned_photographs(shape, degrees)
     for seed in range(3):
         torch.manual_seed(seed)
-        encoder = built(shape[0], width=32, radii=16, angles=64).eval()
+        encoder = built(shape[0], width=32, radii=16, rings=4, angles=64).eval()
         with torch.no_grad():
             angle = encoder(pictures, pictures[:1], 1).angle[:, 0]
         error = wrap(angle + torch.from_numpy(degrees).deg2rad()).abs().rad2deg()
@@ -61,7 +69,7 @@ def test_turning_the_input_moves_the_posterior(shape: tuple[int, int, int]) -> N
     pictures = turned_photographs(shape, np.arange(64) * (360 / 64))
     for seed in range(5):
         torch.manual_seed(seed)
-        encoder = built(shape[0], width=32, radii=16, angles=64).eval()
+        encoder = built(shape[0], width=32, radii=16, rings=4, angles=64).eval()
         with torch.no_grad():
             score = encoder(pictures, torch.randn(1, *encoder.feature_shape), 1).log_posterior.numpy()
         score = np.stack([np.roll(each - each.mean(), turns) for turns, each in enumerate(score)])
@@ -72,7 +80,7 @@ def test_turning_the_input_moves_the_posterior(shape: tuple[int, int, int]) -> N
 def test_quarter_turns_are_followed_exactly(size: int) -> None:
     """torch.rot90 does not resample, so nothing is left to be off by."""
     image = torch.rand(4, 3, size, size)
-    encoder = built(3, width=16, radii=16, angles=64).eval()
+    encoder = built(3, width=16, radii=16, rings=4, angles=64).eval()
     reference = torch.rand(1, 3, size, size)
     here = encoder(image, reference, 3)
     for quarters in (1, 2, 3):
@@ -173,8 +181,9 @@ def test_in_the_precision_of_its_weights(dtype: torch.dtype) -> None:
 def test_options_that_cannot_be() -> None:
     with pytest.raises(InputError, match=r"model\.encoder\.angles=6: expected a whole number of at least 7"):
         built(1, angles=6, dropout=0)
-    with pytest.raises(InputError, match=r"model\.encoder\.radii=10: expected a multiple of 4"):
-        built(1, radii=10)
+    for rings in (3, 16, 1):
+        with pytest.raises(InputError, match=rf"model\.encoder\.rings={rings}: expected as many as .*radii=8, a half"):
+            built(1, rings=rings)
     with pytest.raises(InputError, match=r"model\.hypotheses=17: expected 1 to model\.encoder\.angles=16"):
         built(1)(torch.rand(1, 1, 9, 9), torch.rand(1, 1, 9, 9), 17)
     with pytest.raises(InputError, match=r"model\.encoder\.blur=0: expected a number from 0\.2 to 8"):

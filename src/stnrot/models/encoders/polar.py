@@ -36,7 +36,9 @@ class PolarEncoder(nn.Module):
     Args:
         channels: of one picture.
         width: channels of the features.
-        radii: circles of the polar grid, a multiple of 4.
+        radii: circles of the polar grid.
+        rings: that the features are averaged to on the way: as many as radii, a half or a quarter. A quarter is what
+            a centred picture needs; more tell the middle of the others, with a `shift`.
         angles: A, its directions.
         blur: standard deviation of the Gaussian, in pixels.
         dropout: probability of leaving out a whole channel of the features, in training.
@@ -52,13 +54,24 @@ class PolarEncoder(nn.Module):
     """
 
     def __init__(
-        self, channels: int, width: int, radii: int, angles: int, blur: float, dropout: float, shift: float
+        self,
+        channels: int,
+        width: int,
+        radii: int,
+        rings: int,
+        angles: int,
+        blur: float,
+        dropout: float,
+        shift: float,
     ) -> None:
         super().__init__()
         check_number("model.encoder.width", width, 2)
         check_number("model.encoder.radii", radii, 4)
-        if radii % 4:
-            raise InputError(f"model.encoder.radii={radii}: expected a multiple of 4")
+        check_number("model.encoder.rings", rings, 1)
+        if radii / rings not in (1, 2, 4):
+            raise InputError(
+                f"model.encoder.rings={rings}: expected as many as model.encoder.radii={radii}, a half or a quarter"
+            )
         check_number("model.encoder.angles", angles, 2 * REACH + 1)
         check_number("model.encoder.blur", blur, SHARPEST, radii, whole=False)
         check_number("model.encoder.dropout", dropout, 0, 0.99, whole=False)
@@ -68,7 +81,8 @@ class PolarEncoder(nn.Module):
         points = [(x, y) for x in steps for y in steps if (x, y) != (0.0, 0.0)] if shift else []
         self.centres = [(0.0, 0.0), *points]
         layers: list[nn.Module] = []
-        for wide_in, wide_out, pool in ((channels, width // 2, 2), (width // 2, width, 2), (width, width, 1)):
+        first, second = min(radii // rings, 2), radii // rings // 2 or 1
+        for wide_in, wide_out, pool in ((channels, width // 2, first), (width // 2, width, second), (width, width, 1)):
             layers += [
                 nn.Conv2d(wide_in, wide_out, 3, padding=(1, 0), bias=False),
                 nn.BatchNorm2d(wide_out),
@@ -76,7 +90,7 @@ class PolarEncoder(nn.Module):
             ]
             layers += [nn.AvgPool2d((pool, 1))] if pool > 1 else []
         self.features = nn.Sequential(*layers, nn.Conv2d(width, width, 3, padding=(1, 0)), nn.Dropout2d(dropout))
-        self.feature_shape = (width * radii // 4, angles)
+        self.feature_shape = (width * rings, angles)
         self.log_scale = nn.Parameter(torch.tensor(math.log(SCALE)))
 
     def forward(

@@ -85,7 +85,7 @@ def _align(args: argparse.Namespace) -> int:
 def _write_aligned(path: Path, angle: torch.Tensor, out: Path) -> None:
     """Turn the picture as it is in its file, in colour even where a grey reference made the two be compared in grey."""
     picture = read_file(path, channels=None)[None]
-    turned = rotate(picture.float(), angle).round().clamp(0, 255).to(torch.uint8)[0]
+    turned = rotate(picture.float(), angle, "bicubic").round().clamp(0, 255).to(torch.uint8)[0]
     try:
         Image.fromarray(turned.permute(1, 2, 0).squeeze(2).numpy().astype(np.uint8)).save(out)
     except (OSError, ValueError) as error:

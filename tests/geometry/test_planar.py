@@ -2,6 +2,7 @@ import math
 import subprocess
 import sys
 
+import cv2
 import kornia
 import numpy as np
 import pytest
@@ -45,6 +46,17 @@ def test_any_turn_is_scipys_in_pixel_space(size: tuple[int, int], degrees: float
     )
     turned = rotate(image[None, None], torch.tensor([a], dtype=torch.float64))[0, 0].numpy()
     np.testing.assert_allclose(turned, expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_bicubic_turn_is_opencvs(size: tuple[int, int]) -> None:
+    """Which knows where to sample to a 32nd of a pixel."""
+    image, (height, width) = smooth(*size), size
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), 33.0, 1.0)
+    expected = cv2.warpAffine(image[0, 0].numpy(), matrix, (width, height), flags=cv2.INTER_CUBIC)
+    turned = rotate(image, torch.tensor([math.radians(33)]), "bicubic")[0, 0].numpy()
+    np.testing.assert_allclose(turned, expected, atol=0.03)
+    assert abs(rotate(image, torch.tensor([math.radians(33)]))[0, 0].numpy() - expected).max() > 0.03
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -18,6 +18,7 @@ from stnrot.data.batches import EvaluationBatches, TrainingBatches
 from stnrot.data.draws import Purpose, Split
 from stnrot.data.image_set import ImageSet, PictureSet, Splits, balanced_order
 from stnrot.errors import InputError, check_number
+from stnrot.geometry import rotate
 
 Source = Callable[[Path | None, int], Splits]
 
@@ -173,3 +174,8 @@ def as_fetched(raw: Any) -> Any:
 def as_float(image: Tensor) -> Tensor:
     """Bytes to numbers in [0, 1]."""
     return image.float().div_(255)
+
+
+def turned(image: Tensor, angle: Tensor) -> Tensor:
+    """Turn pictures with values in [0, 1] so that the sampling does not give the angle away."""
+    return rotate(image, angle, "bicubic").clamp(0, 1)

@@ -11,10 +11,10 @@ from torch import Tensor
 from stnrot.data.batch import Batch, Raw
 from stnrot.data.degrade import NUMBERS, Degrade
 from stnrot.data.draws import Key, Purpose, Split, normal, uniform
-from stnrot.data.image_data import ImageData, as_float
+from stnrot.data.image_data import ImageData, as_float, turned
 from stnrot.data.image_set import ImageSet, PictureSet, Splits
 from stnrot.errors import InputError, check_number
-from stnrot.geometry import inscribed_disc, rotate, rotation_theta, warp, wrap
+from stnrot.geometry import inscribed_disc, rotation_theta, warp, wrap
 
 
 class OtherInstance:
@@ -175,8 +175,8 @@ class ImagePairs(ImageData):
             first = turn(Purpose.TURN)
             second = turn(Purpose.REFERENCE_TURN) if self.turn_reference else torch.zeros_like(first)
             matrix = rotation_theta(first, *image.shape[-2:])[..., :2]
-            image = warp(image, torch.cat((matrix, matrix @ -moved[..., None]), -1))
-            reference = rotate(reference, second)
+            image = warp(image, torch.cat((matrix, matrix @ -moved[..., None]), -1), "bicubic").clamp(0, 1)
+            reference = turned(reference, second)
             angle = None if angle is None else wrap(angle - first + second)
         image, reference = self._cut(image), self._cut(reference)
         if not given:

@@ -7,9 +7,9 @@ import torch
 
 from stnrot.data.batch import Batch, Raw
 from stnrot.data.draws import Purpose, Split, normal, uniform
-from stnrot.data.image_data import ImageData, as_float
+from stnrot.data.image_data import ImageData, as_float, turned
 from stnrot.errors import InputError, check_number
-from stnrot.geometry import Deform, inscribed_disc, rotate, wrap
+from stnrot.geometry import Deform, inscribed_disc, wrap
 from stnrot.geometry.deform import NUMBERS
 
 
@@ -52,10 +52,11 @@ class RotatedImages(ImageData):
         if training and self.augment is not None:
             numbers = normal((self.seed, split, Purpose.DEFORM), raw.draw, NUMBERS)
             stored = self.train_turns == "once"
-            image = self.augment(rotate(image, turn) if stored else image, 0 * turn if stored else turn, numbers)
+            image = turned(image, turn) if stored else image
+            image = self.augment(image, 0 * turn if stored else turn, numbers, "bicubic").clamp(0, 1)
             turn = turn + self.augment.turn(numbers)
         else:
-            image = rotate(image, turn)
+            image = turned(image, turn)
         if self.border == "disc":
             image *= inscribed_disc(image.shape[-2:], image.device)
         return Batch(index=index, image=image, reference=None, angle=wrap(-turn), label=raw.label)

@@ -44,9 +44,16 @@ class Deform:
         return (2 * torch.special.ndtr(numbers[:, 0]) - 1) * math.radians(self.turn_deg)
 
     def __call__(
-        self, image: Float[Tensor, "B C H W"], angle: Float[Tensor, "B"], numbers: Float[Tensor, "B 56"]
+        self,
+        image: Float[Tensor, "B C H W"],
+        angle: Float[Tensor, "B"],
+        numbers: Float[Tensor, "B 56"],
+        mode: str = "bilinear",
     ) -> Float[Tensor, "B C H W"]:
-        """Turn the pictures by `angle + turn(numbers)` (radians), deform the turned by standard normal `numbers`."""
+        """Turn the pictures by `angle + turn(numbers)` (radians), deform the turned by standard normal `numbers`.
+
+        `sample` says what the modes do.
+        """
         height, width = image.shape[-2:]
         dtype = torch.promote_types(angle.dtype, torch.float32)  # bf16 coordinates are whole pixels wrong
         angle, numbers = angle.to(dtype), numbers.to(dtype)
@@ -63,4 +70,4 @@ class Deform:
             field = F.interpolate(lattice, size=(height, width), mode="bicubic", align_corners=True)
             bend = turn @ field.flatten(2)  # turned after: no gradient has to come back through the interpolation
             grid = sampling_grid(theta, height, width) + bend.transpose(1, 2).view(-1, height, width, 2)
-        return sample(image, grid)
+        return sample(image, grid, mode)

@@ -100,7 +100,7 @@ class Register(L.LightningModule):
         turn = (2 * turn - 1) * math.pi
         orient: Any = self.model.orient
         image, reference = self._pictures(batch)
-        again, _ = orient(rotate(image, turn), reference)
+        again, _ = orient(rotate(image, turn, "bicubic").clamp(0, 1), reference)
         return angle_loss(again, orientation.angle[:, 0].detach() - turn)
 
     def measure(self, prediction: Prediction, batch: Batch) -> None:

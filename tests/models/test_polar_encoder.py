@@ -18,7 +18,6 @@ def built(channels: int, **options: float) -> PolarEncoder:
     small: dict[str, Any] = {
         "width": 8,
         "radii": 8,
-        "rings": 2,
         "angles": 16,
         "blur": 0.8,
         "dropout": 0.2,
@@ -55,7 +54,7 @@ def test_turning_the_input_moves_the_prediction(shape: tuple[int, int, int]) -> 
     pictures = turned_photographs(shape, degrees)
     for seed in range(3):
         torch.manual_seed(seed)
-        encoder = built(shape[0], width=32, radii=16, rings=4, angles=64).eval()
+        encoder = built(shape[0], width=16, radii=16, angles=64).eval()
         with torch.no_grad():
             angle = encoder(pictures, pictures[:1], 1).angle[:, 0]
         error = wrap(angle + torch.from_numpy(degrees).deg2rad()).abs().rad2deg()
@@ -69,18 +68,18 @@ def test_turning_the_input_moves_the_posterior(shape: tuple[int, int, int]) -> N
     pictures = turned_photographs(shape, np.arange(64) * (360 / 64))
     for seed in range(5):
         torch.manual_seed(seed)
-        encoder = built(shape[0], width=32, radii=16, rings=4, angles=64).eval()
+        encoder = built(shape[0], width=16, radii=16, angles=64).eval()
         with torch.no_grad():
             score = encoder(pictures, torch.randn(1, *encoder.feature_shape), 1).log_posterior.numpy()
         score = np.stack([np.roll(each - each.mean(), turns) for turns, each in enumerate(score)])
-        assert score.var(0).mean() < 0.015 * score.mean(0).var()  # the worst was 0.01
+        assert score.var(0).mean() < 0.02 * score.mean(0).var()  # the worst was 0.018, half were below 0.002
 
 
 @pytest.mark.parametrize("size", [28, 29])
 def test_quarter_turns_are_followed_exactly(size: int) -> None:
     """torch.rot90 does not resample, so nothing is left to be off by."""
     image = torch.rand(4, 3, size, size)
-    encoder = built(3, width=16, radii=16, rings=4, angles=64).eval()
+    encoder = built(3, width=16, radii=16, angles=64).eval()
     reference = torch.rand(1, 3, size, size)
     here = encoder(image, reference, 3)
     for quarters in (1, 2, 3):
@@ -115,11 +114,11 @@ def test_features_are_a_reference_as_well() -> None:
     """Those of a picture align as the picture does, by any size of picture."""
     encoder = built(1).eval()
     picture = torch.rand(1, 1, 20, 20)
-    features = encoder.features(to_polar(picture, 8, 16, 0.8, halo=4)).flatten(1, 2)
+    features = encoder.features(to_polar(picture, 8, 16, 0.8, halo=4)).transpose(1, 2).flatten(1, 2)
     assert features.shape[1:] == encoder.feature_shape
     image = torch.rand(5, 1, 20, 20)
     expected = encoder(image, picture, 2).log_posterior
-    torch.testing.assert_close(encoder(image, 3 * features, 2).log_posterior, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(encoder(image, 3 * features, 2).log_posterior, expected, atol=1e-4, rtol=0)
     assert encoder(torch.rand(2, 1, 31, 45), features, 2).angle.shape == (2, 2)
 
 
@@ -181,9 +180,8 @@ def test_in_the_precision_of_its_weights(dtype: torch.dtype) -> None:
 def test_options_that_cannot_be() -> None:
     with pytest.raises(InputError, match=r"model\.encoder\.angles=6: expected a whole number of at least 7"):
         built(1, angles=6, dropout=0)
-    for rings in (3, 16, 1):
-        with pytest.raises(InputError, match=rf"model\.encoder\.rings={rings}: expected as many as .*radii=8, a half"):
-            built(1, rings=rings)
+    with pytest.raises(InputError, match=r"model\.encoder\.radii=3: expected a whole number of at least 4"):
+        built(1, radii=3)
     with pytest.raises(InputError, match=r"model\.hypotheses=17: expected 1 to model\.encoder\.angles=16"):
         built(1)(torch.rand(1, 1, 9, 9), torch.rand(1, 1, 9, 9), 17)
     with pytest.raises(InputError, match=r"model\.encoder\.blur=0: expected a number from 0\.2 to 8"):

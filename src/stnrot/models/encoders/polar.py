@@ -25,9 +25,9 @@ class PolarEncoder(nn.Module):
 
         score(s) = scale * sum_{d, a} f(d, a) g(d, a + s),   posterior = softmax(score),
 
-    computed for all A shifts at once by FFT: the shift that lines the features up is the angle that lines the pictures
-    up. Turning the image by t moves the posterior by -t, exactly but for resampling. The hypotheses are the posterior's
-    highest maxima, between the bins by a parabola (`circular_peaks`).
+    for all A shifts at once: the shift that lines the features up is the angle that lines the pictures up. Turning the
+    image by t moves the posterior by -t, exactly but for resampling. The hypotheses are the posterior's highest maxima,
+    between the bins by a parabola (`circular_peaks`).
 
     The pictures are read through a Gaussian so wide that the pixels do not show (`to_polar`): a net that sees them
     learns how a picture is turned against its pixels, which is worth nothing on the next picture.
@@ -35,8 +35,8 @@ class PolarEncoder(nn.Module):
     Args:
         channels: of one picture.
         width: channels of the features.
-        radii: circles of the polar grid. The features keep them all: averaged over four they told the upright of a
-            digit to half of what they tell with as many channels as take the same time.
+        radii: circles of the polar grid. The features keep them all: averaged over four circles, with twice the
+            channels, they told the upright of a digit half as exactly.
         angles: A, its directions.
         blur: standard deviation of the Gaussian, in pixels.
         dropout: probability of leaving out a whole channel of the features, in training.

@@ -41,7 +41,7 @@ OTHERS: dict[str, tuple[int, Callable[[np.ndarray, np.ndarray], float]]] = {  # 
     RECIPE: (500, partial(classical.polar, normalization=None)),
     "scikit-image polar, default": (500, partial(classical.polar, normalization="phase")),
     "OpenCV ECC, 1 start": (500, partial(classical.ecc, starts=1)),
-    "OpenCV ECC, 16 starts": (500, partial(classical.ecc, starts=16)),
+    "OpenCV ECC, 16 starts": (100, partial(classical.ecc, starts=16)),
     "kornia, 8 starts": (24, partial(classical.registrator, starts=8)),
     "360 rotations": (60, classical.brute_force),
 }

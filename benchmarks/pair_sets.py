@@ -13,19 +13,21 @@ from torchvision.datasets import MNIST
 LEVELS = ("clean", "noisy", "hard", "inverted", "other instance", "unrelated")
 SIZES = {"mnist": 28, "photographs 64": 64, "photographs 128": 128, "photographs 256": 256}
 TESTED = ("astronaut.png", "camera.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
-TRAINED = (
-    "brick.png",
-    "cell.png",
-    "coins.png",
-    "grass.png",
-    "gravel.png",
-    "hubble_deep_field.jpg",
-    "ihc.png",
-    "moon.png",
-    "retina.jpg",
-    "china.jpg",
-    "flower.jpg",
-)
+TRAINED = {
+    "train": (
+        "brick.png",
+        "cell.png",
+        "grass.png",
+        "gravel.png",
+        "hubble_deep_field.jpg",
+        "ihc.png",
+        "moon.png",
+        "retina.jpg",
+        "china.jpg",
+    ),
+    "val": ("flower.jpg",),
+    "test": ("coins.png",),
+}
 PLAIN = 0.08  # deviation of grey levels below which a part shows too little (a sky)
 Pairs = tuple[np.ndarray, np.ndarray, np.ndarray]  # images and references, uint8 [N, H, W]; angles, radians
 
@@ -116,20 +118,24 @@ def _saved(picture: np.ndarray, kind: str) -> np.ndarray:
     return np.asarray(Image.open(file))
 
 
-def write_parts(folder: Path, side: int, count: int) -> None:
-    """Write upright parts of the photographs to train on, 90 % of them below `train`, to files."""
+def write_parts(folder: Path, side: int, train: int) -> None:
+    """Write upright parts of photographs to train on, `train` and a twentieth to validate and to test, to files."""
     rng = np.random.default_rng(1)
-    whole = [photograph(name) for name in TRAINED]
-    written = 0
-    while written < count:
-        picture = whole[rng.integers(len(whole))]
-        part = round(min(picture.size) * rng.uniform(0.4, 0.9))
-        left, top = (int(rng.integers(0, length - part + 1)) for length in picture.size)
-        kind = Image.Resampling.LANCZOS if part > side else Image.Resampling.BICUBIC
-        small = picture.crop((left, top, left + part, top + part)).resize((side, side), kind)
-        if np.asarray(small).std() < 255 * PLAIN:
-            continue
-        place = folder / (("train", "val", "test")[max(0, written * 20 // count - 17)])
+    making = folder.with_name(f"{folder.name}.making")
+    for split, names in TRAINED.items():
+        whole = [photograph(name) for name in names]
+        place = making / split
         place.mkdir(parents=True, exist_ok=True)
-        small.save(place / f"{written}.png")
-        written += 1
+        for k in range(train if split == "train" else train // 20):
+            small = _part(whole[k % len(whole)], side, rng)
+            while np.asarray(small).std() < 255 * PLAIN:
+                small = _part(whole[rng.integers(len(whole))], side, rng)
+            small.save(place / f"{k}.png")
+    making.rename(folder)  # whole, or not at all
+
+
+def _part(picture: Image.Image, side: int, rng: np.random.Generator) -> Image.Image:
+    part = round(min(picture.size) * rng.uniform(0.4, 0.9))
+    left, top = (int(rng.integers(0, length - part + 1)) for length in picture.size)
+    kind = Image.Resampling.LANCZOS if part > side else Image.Resampling.BICUBIC
+    return picture.crop((left, top, left + part, top + part)).resize((side, side), kind)

@@ -7,7 +7,7 @@ import torch
 from conftest import composed
 from hydra.utils import instantiate
 from PIL import Image
-from scipy import ndimage
+from scipy import ndimage, stats
 
 from stnrot.data.degrade import NUMBERS
 from stnrot.data.draws import Purpose, Split, uniform
@@ -117,8 +117,13 @@ def test_a_share_of_the_training_pairs_is_unrelated(other_instance: bool) -> Non
         assert kept.reference.shape == kept.image.shape
     else:
         assert kept.reference is None
-    error = view(data, draws[:1000], Split.TRAIN).angle
-    assert error.std() == pytest.approx(math.pi / math.sqrt(3), abs=0.1)  # uniform over the circle
+    # between two pictures that are not the same any angle is right, not the one between their uprights
+    mixed = partner != (raw.draw % len(train)) if not other_instance else raw.angle != 0
+    assert not raw.angle[~mixed].any()
+    assert stats.kstest(raw.angle[mixed].numpy(), stats.uniform(0, 2 * math.pi).cdf).pvalue > 0.01
+    calm = pairs("data.unrelated=0", f"data.other_instance={other_instance}")
+    moved = wrap(view(data, draws[:1000], Split.TRAIN).angle - view(calm, draws[:1000], Split.TRAIN).angle)
+    torch.testing.assert_close(moved, wrap(raw.angle[:1000]), atol=1e-5, rtol=0)
 
 
 def test_pairs_of_a_manifest_cannot_be_mixed(pair_manifest) -> None:

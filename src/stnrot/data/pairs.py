@@ -59,7 +59,11 @@ class OtherInstance:
 
 
 class Unrelated:
-    """Give a share of the pictures any other one as reference, chosen by (key, draw), the others themselves."""
+    """Give a share of the pictures any other one as reference, chosen by (key, draw), the others themselves.
+
+    The angle of such a pair is any: that between their turns would be the one between their uprights, which can be
+    learned.
+    """
 
     def __init__(self, pictures: PictureSet, share: float, key: Key) -> None:
         self.pictures, self.share, self.key = pictures, share, key
@@ -72,14 +76,16 @@ class Unrelated:
         raw = self.pictures.__getitems__(draws)
         if raw.reference is not None and not isinstance(self.pictures, OtherInstance):
             raise InputError(f"data.unrelated={self.share}: expected 0 for the pairs of a manifest")
-        chosen, step = uniform(self.key, raw.draw, 2).unbind(1)
+        chosen, step, angle = uniform(self.key, raw.draw, 3).unbind(1)
         place = (chosen < self.share).nonzero()[:, 0]
         reference = (raw.image if raw.reference is None else raw.reference).clone()
+        between = torch.zeros(len(reference))
         if len(place):
             other = (raw.draw + 1 + (step * (len(self) - 1)).long())[place] % len(self)
             found = self.pictures.__getitems__(other)  # without those that cannot be read
-            reference[place[torch.isin(other, found.draw)]] = found.image
-        return raw._replace(reference=reference)
+            place = place[torch.isin(other, found.draw)]
+            reference[place], between[place] = found.image, (2 * math.pi * angle)[place]
+        return raw._replace(reference=reference, angle=between)
 
     def subset(self, index: Int[Tensor, "M"]) -> "Unrelated":
         return Unrelated(self.pictures.subset(index), self.share, self.key)
@@ -95,8 +101,8 @@ class ImagePairs(ImageData):
     Args:
         turn_reference: False leaves the reference upright; a split that shows the trap named above.
         other_instance: the reference is another picture of the class, both upright before the turns.
-        unrelated: share of the training pairs whose reference is any other picture. Their angle is as random as the
-            turns, which teaches an encoder to be unsure of what does not match. Not for pairs of a manifest.
+        unrelated: share of the training pairs whose reference is any other picture, their angle any angle, which
+            teaches an encoder to be unsure of what does not match. Not for pairs of a manifest.
         degrade: what the pictures differ in beside their turn; not for pairs of a manifest.
         border: what becomes of the corners that a turn blackens, and that would give the angle away. `disc` blacks out
             all that lies outside the inscribed disc, of every picture; `cut` keeps the largest square that a turn (and
@@ -169,8 +175,8 @@ class ImagePairs(ImageData):
         numbers = uniform((seed, split, Purpose.DEGRADE), raw.draw, NUMBERS)
         size = image.new_tensor(image.shape[:1:-1])  # width, height
         shown = image.new_tensor(self._cut(image).shape[:1:-1])
-        moved = 0 * numbers[:, :2] if given else 2 * self.degrade.displacement(numbers) * shown / size
-        angle = raw.angle if given else torch.zeros(len(image), device=image.device)
+        moved = torch.zeros_like(numbers[:, :2]) if given else 2 * self.degrade.displacement(numbers) * shown / size
+        angle = raw.angle if given or raw.angle is not None else torch.zeros(len(image), device=image.device)
         if not given or split is Split.TRAIN:
             first = turn(Purpose.TURN)
             second = turn(Purpose.REFERENCE_TURN) if self.turn_reference else torch.zeros_like(first)

@@ -54,7 +54,7 @@ def train(folder: Path, root: str) -> dict[str, Path]:
     """Return the checkpoints of the encoders by what they are for, trained if the folder lacks them."""
     parts = folder / "parts"
     if not parts.exists():
-        write_parts(parts, 96, 12000)
+        write_parts(parts, 96, 10800)
     checkpoints = {}
     for what, experiment in RUNS.items():
         run = folder / experiment

@@ -47,7 +47,7 @@ def test_one_pair(pair: Path) -> None:
     assert float(confidence[1]) > 0.95
     aligned = Image.open(pair / "aligned.png")
     assert (aligned.mode, aligned.size) == ("RGB", (200, 160))
-    expected = Image.open(pair / "image.png").rotate(TURN, Image.Resampling.BILINEAR)
+    expected = Image.open(pair / "image.png").rotate(TURN, Image.Resampling.BICUBIC)
     inner = (slice(40, 120), slice(60, 140))
     assert np.abs(np.asarray(aligned, float)[inner] - np.asarray(expected, float)[inner]).mean() < 2
 

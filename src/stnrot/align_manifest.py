@@ -1,6 +1,7 @@
 """Align a list of pairs: a table that grows row by row and survives whatever stops it."""
 
 import csv
+import io
 import math
 import os
 import sys
@@ -67,11 +68,11 @@ def _done(out: Path, rows: list[Row], model: str) -> dict[int, str]:
     try:
         written = out.read_bytes()
         whole = written[: written.rfind(b"\n") + 1]
-        lines = whole.decode().splitlines(keepends=True)
-        found = list(csv.DictReader(lines, strict=True))
+        text = whole.decode()
+        found = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"cannot read {out}: {error}; choose another --out") from error
-    if tuple(next(csv.reader(lines), ())) != COLUMNS:
+    if tuple(next(csv.reader(io.StringIO(text, newline="")), ())) != COLUMNS:
         raise InputError(f"{out} is not a table of this command: choose another --out")
     asked = {str(row["line"]): row for row in rows}
     for row in found:
@@ -103,6 +104,8 @@ def _aligned(aligner: Aligner, manifest: Path, rows: list[Row]) -> Iterator[Row]
             return first, second
         except InputError as error:
             return error
+        except OSError as error:  # a name that no file can have, a folder that may not be entered
+            return InputError(f"{manifest}, line {row['line']}: {error}")
 
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(rows), AT_ONCE):
@@ -113,7 +116,7 @@ def _aligned(aligner: Aligner, manifest: Path, rows: list[Row]) -> Iterator[Row]
                     yield from (row | {"error": " ".join(str(error).split())} for row, error in group)
                     continue
                 alike: list[Any] = list(group)
-                together = max(1, VALUES // math.prod(max(size)))
+                together = max(1, VALUES // max(map(math.prod, size)))
                 for part in (alike[k : k + together] for k in range(0, len(alike), together)):
                     yield from _results(aligner, part)
 

@@ -6,7 +6,6 @@ import math
 import sys
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 
@@ -38,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
         help="tell by how much two pictures are turned against each other",
         description="Find the angle that turns IMAGE, counter-clockwise, onto REFERENCE, and how sure that is: the "
         "probability that it is right within 5 degrees. Without --ckpt the pictures themselves are correlated; "
-        "with it the encoder of a run of `train.py task=register` looks at them.",
+        "with it the encoder of a run of `train.py` looks at them.",
     )
     command.add_argument("image", nargs="?", type=Path, metavar="IMAGE")
     command.add_argument("reference", nargs="?", type=Path, metavar="REFERENCE")
@@ -48,7 +47,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--out", type=Path, metavar="FILE", help="where to write the aligned picture or, for a manifest, the table"
     )
-    command.add_argument("--ckpt", type=Path, metavar="CKPT", help="best.ckpt of a run with task=register")
+    command.add_argument(
+        "--ckpt",
+        type=Path,
+        metavar="CKPT",
+        help="best.ckpt of a run of model=rot_stn, on pairs or not",
+    )
     command.add_argument("--json", action="store_true", help="print JSON (of one pair)")
     return parser
 
@@ -87,6 +91,6 @@ def _write_aligned(path: Path, angle: torch.Tensor, out: Path) -> None:
     picture = read_file(path, channels=None)[None]
     turned = rotate(picture.float(), angle, "bicubic").round().clamp(0, 255).to(torch.uint8)[0]
     try:
-        Image.fromarray(turned.permute(1, 2, 0).squeeze(2).numpy().astype(np.uint8)).save(out)
+        Image.fromarray(turned.permute(1, 2, 0).squeeze(2).numpy()).save(out)
     except (OSError, ValueError) as error:
         raise InputError(f"cannot write {out}: {error}; expected a name such as aligned.png") from error

@@ -2,8 +2,9 @@
 
 import math
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,7 @@ from stnrot.pictures import Pictures, read_pair
 
 RIGHT = math.radians(5)  # an angle within it counts as right
 FINEST = 128  # pixels of the shorter side: twice as many tell the angle better by a thousandth of a degree
+HYPOTHESES = 4  # angles of a pair that are reported
 AT_ONCE = 2**17  # values of a chunk of pictures: on a CPU what fits into the cache is read fastest
 
 
@@ -32,10 +34,17 @@ class Alignment:
     with their weights: a picture with a symmetry lines up in several ways.
     """
 
-    angle: Float[Tensor, "B"]
+    image: Float[Tensor, "B C H W"]
     confidence: Float[Tensor, "B"]
-    aligned: Float[Tensor, "B C H W"]
     orientation: Orientation
+
+    @property
+    def angle(self) -> Float[Tensor, "B"]:
+        return self.orientation.angle[:, 0]
+
+    @cached_property
+    def aligned(self) -> Float[Tensor, "B C H W"]:
+        return rotate(self.image, self.angle, "bicubic").clamp(self.image.min(), self.image.max())
 
 
 def align(image: Pictures, reference: Pictures, *, model: "str | Path | Aligner | None" = None) -> Alignment:
@@ -72,24 +81,24 @@ class Aligner:
     Args:
         checkpoint: of a run of `model=rot_stn`, on pairs or with an upright of its own; None correlates the pictures
             themselves.
-        hypotheses: how many angles of a pair are reported.
         refine: whether the pictures have a say beside an encoder that was trained on pairs of the same thing.
     """
 
-    def __init__(self, checkpoint: str | Path | None = None, *, hypotheses: int = 4, refine: bool = True) -> None:
-        self.hypotheses, self.refine = hypotheses, refine
+    def __init__(self, checkpoint: str | Path | None = None, *, refine: bool = True) -> None:
         self.encoder: Any = CorrelationEncoder()
-        self.channels: int | None = None
-        self.learned, self.blackened = checkpoint is not None, False
+        self.channels: int | None = None  # that a learned encoder takes
+        self.refine, self.blackened = refine, False
         if checkpoint is not None:
             self._load(Path(checkpoint))
 
     def _load(self, path: Path) -> None:
-        from stnrot.checkpoint import read_checkpoint, rebuild  # Hydra and Lightning: seconds, for who needs them
+        # Hydra and Lightning: seconds, for who needs them
+        from stnrot.checkpoint import read_checkpoint, rebuild
+        from stnrot.models.encoders.polar import PolarEncoder
 
         saved = read_checkpoint(path)
         model: Any = rebuild(saved, path).model
-        if not hasattr(getattr(model, "encoder", None), "angles"):
+        if not isinstance(getattr(model, "encoder", None), PolarEncoder):
             raise InputError(f"{path} has no encoder that searches the angle: train with model=rot_stn")
         encoder = model.encoder.to(memory_format=torch.channels_last)
         data = saved["config"]["data"]
@@ -101,20 +110,23 @@ class Aligner:
 
     def __call__(self, image: Pictures, reference: Pictures) -> Alignment:
         """Align; see `align`."""
-        pictures = read_pair(image, reference, self.channels)
-        for role, each in zip(("image", "reference"), pictures, strict=True):
-            self._check(each, role)
-        on_cpu = pictures[0].device.type == "cpu"
-        at_once = AT_ONCE // 4 if self.learned else AT_ONCE  # the encoder has many channels
-        chunk = max(1, (at_once if on_cpu else 32 * at_once) // max(each[0].numel() for each in pictures))
-        fast = self.learned and auto_precision("cpu" if on_cpu else "auto") == "bf16-mixed"
-        with torch.inference_mode(), torch.autocast(pictures[0].device.type, torch.bfloat16, enabled=fast):
-            parts = [self._align(a, b) for a, b in zip(*(each.split(chunk) for each in pictures), strict=True)]
-        return _joined(parts)
+        images, references = read_pair(image, reference, self.channels)
+        device = images.device
+        chunk = AT_ONCE if device.type == "cpu" else 32 * AT_ONCE
+        precise = True
+        if self.channels is not None:
+            self._check(images, "image")
+            self._check(references, "reference")
+            chunk //= 4  # the encoder has many channels
+            precise = auto_precision(device.type) != "bf16-mixed"
+            self.encoder.to(device)
+        chunk = max(1, chunk // max(images[0].numel(), references[0].numel()))
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=not precise):
+            parts = [self._orient(*pair) for pair in zip(images.split(chunk), references.split(chunk), strict=True)]
+            orientation = _joined(parts)
+            return Alignment(images, confidence(orientation), orientation)
 
     def _check(self, pictures: Tensor, role: str) -> None:
-        if not self.learned:
-            return
         if pictures.shape[1] != self.channels:
             raise InputError(
                 f"the {role} has {pictures.shape[1]} channels: expected {self.channels}, as in the pictures that the "
@@ -126,17 +138,16 @@ class Aligner:
                 "pictures that the checkpoint was trained on"
             )
 
-    def _align(self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "B C h w"]) -> Alignment:
+    def _orient(self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "B C h w"]) -> Orientation:
         side = min(*image.shape[-2:], *reference.shape[-2:], FINEST)
         small = [_shrunk(each, side) for each in (image, reference)]
-        seen = small
+        if self.channels is None:
+            return cast(Orientation, self.encoder(*small, HYPOTHESES))
+        seen = [each.float() for each in small]
         if self.blackened:  # as the training pictures were
-            seen = [each * inscribed_disc(each.shape[-2:], each.device) for each in small]
-        orientation = self.encoder.to(image.device)(*seen, self.hypotheses)
-        if self.learned and self.refine:
-            orientation = refined(orientation, correlate(*small), self.hypotheses)
-        angle = orientation.angle[:, 0]
-        return Alignment(angle, confidence(orientation), rotate(image, angle), orientation)
+            seen = [each * inscribed_disc(each.shape[-2:], each.device) for each in seen]
+        orientation: Orientation = self.encoder(*seen, HYPOTHESES)
+        return refined(orientation, correlate(*small), HYPOTHESES) if self.refine else orientation
 
 
 def refined(orientation: Orientation, correlation: AngularCorrelation, hypotheses: int) -> Orientation:
@@ -161,20 +172,27 @@ def confidence(orientation: Orientation) -> Float[Tensor, "B"]:
     posterior = finer(orientation.log_posterior, max(FINE, orientation.log_posterior.shape[1])).exp()
     angle = torch.arange(posterior.shape[1], device=posterior.device) * (2 * math.pi / posterior.shape[1])
     near = wrap(angle - orientation.angle[:, :1]).abs() <= RIGHT
-    return (posterior * near).sum(1)
+    return (posterior * near).sum(1).clamp(max=1)
 
 
-def _joined(parts: list[Any]) -> Any:
-    """Concatenate records of one kind, field by field."""
-    if isinstance(parts[0], Tensor):
-        return torch.cat(parts)
-    return type(parts[0])(*(_joined([getattr(part, field.name) for part in parts]) for field in fields(parts[0])))
+def _joined(parts: list[Orientation]) -> Orientation:
+    if len(parts) == 1:
+        return parts[0]
+    return Orientation(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Orientation)))
 
 
 def _shrunk(image: Float[Tensor, "B C H W"], side: int) -> Float[Tensor, "B C h w"]:
-    """Bring the shorter side down to `side`, with antialiasing, in a time that grows with the number of pixels."""
+    """Bring the shorter side down to `side`, with antialiasing, in a time that grows with the number of pixels.
+
+    What lies outside the middle square is not looked at. It is cut off first, since to round the longer side would
+    stretch the picture: by a fortieth of a degree at 1,000 pixels.
+    """
     shorter = min(image.shape[-2:])
     if shorter == side:
         return image
-    size = [round(length * side / shorter) for length in image.shape[-2:]]
-    return F.interpolate(image, size=size, mode="bilinear", align_corners=False, antialias=True)
+    for dim in (-2, -1):
+        extra = image.shape[dim] - shorter
+        if extra % 2:  # the middle lies between two pixels
+            image = (image.narrow(dim, 0, shorter + extra - 1) + image.narrow(dim, 1, shorter + extra - 1)) / 2
+        image = image.narrow(dim, extra // 2, shorter)
+    return F.interpolate(image, size=(side, side), mode="bilinear", align_corners=False, antialias=True)

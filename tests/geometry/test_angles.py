@@ -3,11 +3,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy import stats
+from scipy import ndimage, signal, stats
 from scipy.signal import find_peaks
 from scipy.special import logsumexp
 
-from stnrot.geometry import angular_distance, circular_mean, circular_peaks, wrap
+from stnrot.geometry import angular_distance, circular_mean, circular_peaks, finer, wrap
 
 
 def test_wrap_keeps_the_point_on_the_circle_and_the_range() -> None:
@@ -64,6 +64,26 @@ def test_peaks_lie_between_the_bins() -> None:
     error = angular_distance(angle, fine[:, None].expand_as(angle)).amin(1)
     assert error.max() < math.radians(0.5)  # of a bin of 5.6 degrees
     assert error.median() < math.radians(0.1)
+
+
+def test_one_peak_within_reach() -> None:
+    """Of white noise: those that scipy's maximum filter leaves."""
+    score = torch.randn(30, 64, dtype=torch.float64)
+    angle, _ = circular_peaks(score, 3, 5)
+    for s, angles in zip(score.numpy(), angle.numpy(), strict=True):
+        places = np.flatnonzero(ndimage.maximum_filter1d(s, 11, mode="wrap") == s)
+        highest = sorted(places, key=lambda p: -s[p])[:3]
+        off = np.abs(np.angle(np.exp(1j * (angles[:, None] - np.array(highest) * 2 * np.pi / 64))))
+        assert (off.min(0) <= np.pi / 64 + 1e-9).all()
+
+
+@pytest.mark.parametrize("few", [15, 16])
+@pytest.mark.parametrize("many", [16, 40, 41])
+def test_finer_is_scipys_resampling(few: int, many: int) -> None:
+    density = torch.randn(5, few, dtype=torch.float64).log_softmax(1)
+    expected = signal.resample(density.numpy(), many, axis=1)
+    expected -= logsumexp(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(finer(density, many).numpy(), expected, atol=1e-9)
 
 
 def test_fewer_peaks_than_asked_for() -> None:

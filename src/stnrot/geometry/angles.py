@@ -3,6 +3,7 @@
 import math
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -30,19 +31,22 @@ def circular_mean(angle: Float[Tensor, "n"]) -> Float[Tensor, ""]:
 
 def finer(log_density: Float[Tensor, "B a"], bins: int) -> Float[Tensor, "B {bins}"]:
     """Return a log-density of few equal bins of the circle in more, normalised, by trigonometric interpolation."""
-    if log_density.shape[1] == bins:
+    few = log_density.shape[1]
+    if few == bins:
         return log_density
-    fine = torch.fft.irfft(torch.fft.rfft(log_density), n=bins) * (bins / log_density.shape[1])
-    return fine.log_softmax(1)
+    spectrum = torch.fft.rfft(log_density)
+    if few % 2 == 0:
+        spectrum[:, -1] *= 0.5  # stands for both signs of its frequency, which among more bins are two
+    return (torch.fft.irfft(spectrum, n=bins) * (bins / few)).log_softmax(1)
 
 
 def circular_peaks(
     score: Float[Tensor, "B A"], count: int, reach: int
 ) -> tuple[Float[Tensor, "B {count}"], Float[Tensor, "B {count}"]]:
-    r"""Find the `count` highest local maxima of scores in equal bins of the circle, highest mass first.
+    r"""Find the `count` highest maxima of scores in equal bins of the circle, highest mass first.
 
-    The angle of a maximum is the vertex of the parabola through its bin and the two beside it, its log-mass
-    what lies around it:
+    A maximum is higher than all within `reach` bins. Its angle is the vertex of the parabola through its bin and the
+    two beside it, its log-mass what lies around it:
 
         angle = (2 pi / A) (i + (s[i-1] - s[i+1]) / (2 (s[i-1] - 2 s[i] + s[i+1]))),
         mass = logsumexp(s[i+j], |j| <= reach),
@@ -53,14 +57,15 @@ def circular_peaks(
 
     Args:
         score: log-density up to a constant, bin i standing for the angle `2 pi i / A`.
-        count: how many, at most A; there are at most A / 2 maxima.
+        count: how many, at most A.
         reach: bins on either side that belong to a maximum, at least 1, and `2 reach + 1` at most A.
 
     Returns:
         Angles in radians, in [-pi, pi), and log-masses that sum, as masses, to one.
     """
     bins = score.shape[1]
-    is_peak = (score >= score.roll(1, -1)) & (score > score.roll(-1, -1))
+    highest = F.max_pool1d(F.pad(score.detach()[:, None], (reach, reach), mode="circular"), 2 * reach + 1, 1)[:, 0]
+    is_peak = (score == highest) & (score > score.roll(-1, -1))
     height, place = torch.where(is_peak, score, -math.inf).topk(count, -1)
     missing = height.isinf()
     place = torch.where(missing, place[:, :1], place)

@@ -58,7 +58,8 @@ def correlate(image: Float[Tensor, "B C H W"], reference: Float[Tensor, "B C h w
         f, g = (_spectrum(x.to(dtype), circle * (1 - 1 / side), angles) for x in (image, reference))
         product = (f.conj() * g * area).sum((1, 2))
         power = [(x.abs() ** 2 * area).sum((1, 2, 3), keepdim=True)[:, 0, 0] for x in (f, g)]
-        return AngularCorrelation(product / (power[0] * power[1]).clamp(min=torch.finfo(dtype).tiny).sqrt())
+        size = [x.sqrt().clamp(min=torch.finfo(dtype).tiny) for x in power]
+        return AngularCorrelation(product / size[0] / size[1])
 
 
 def _spectrum(image: Float[Tensor, "B C H W"], radius: Float[Tensor, "R"], angles: int) -> Complex[Tensor, "B C R F"]:

@@ -64,7 +64,7 @@ def oriented(correlation: AngularCorrelation, log_posterior: Float[Tensor, "B A"
     """Return the highest peaks of a posterior, refined by Newton steps on the photometric error `1 - s^2`.
 
     A refined angle is kept if its error is lower, and below one half: where turning the image explains less, the error
-    is not least at the right angle. It does not leave the bin: which peak it is the posterior says.
+    is not least at the right angle. It moves by a bin at most: which peak it is the posterior says.
     """
     width = 2 * math.pi / log_posterior.shape[1]
     start, log_weight = peaks(log_posterior, hypotheses)

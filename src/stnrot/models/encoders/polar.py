@@ -86,7 +86,7 @@ class PolarEncoder(nn.Module):
     def forward(
         self,
         image: Float[Tensor, "B C H W"],
-        reference: Float[Tensor, "R C H W"] | Float[Tensor, "R D A"],
+        reference: Float[Tensor, "R C h w"] | Float[Tensor, "R D A"],
         hypotheses: int,
     ) -> Orientation:
         """Return the hypotheses and the posterior; one reference serves all images, or each has its own.
@@ -124,9 +124,9 @@ def _cosines(f: Float[Tensor, "*n A F"], g: Float[Tensor, "R A F"]) -> Float[Ten
     processors are made for, in 16 bits too.
     """
     wide = torch.promote_types(f.dtype, torch.float32)
-    size = (torch.linalg.vector_norm(x, dim=(-2, -1), dtype=wide) for x in (f, g))
+    f_size, g_size = (torch.linalg.vector_norm(x, dim=(-2, -1), dtype=wide) for x in (f, g))
     product = f @ (g[0] if len(g) == 1 else g).mT
     direction = torch.arange(f.shape[-2], device=f.device)
     diagonal = (direction[:, None] + direction) % len(direction)
     total = product.gather(-1, diagonal.expand_as(product)).sum(-2, dtype=wide)
-    return total / math.prod(size).clamp(min=torch.finfo(wide).tiny)[..., None]
+    return total / (f_size * g_size).clamp(min=torch.finfo(wide).tiny)[..., None]

@@ -127,8 +127,20 @@ def test_unrelated_pictures_have_a_low_confidence() -> None:
     )
     unrelated = align(china.float(), flower.float()).confidence
     same = align(china.float(), torch.rot90(china.float(), 1, (2, 3))).confidence
-    assert unrelated.mean() < 0.3
+    assert unrelated.mean() < 0.15
     assert same.mean() > 0.95
+    noise, other = torch.rand(2, 200, 1, 28, 28)
+    assert align(noise, other).confidence.mean() < 0.15
+
+
+def test_of_two_ties_the_one_that_is_no_negative() -> None:
+    """A picture that grows bright to one side looks like its negative upside down."""
+    ramp = torch.linspace(0, 1, 64).expand(64, 64)
+    for turn in (0, 1, 2, 3):
+        found = align(ramp, torch.rot90(ramp, turn))
+        error = math.remainder(math.degrees(found.angle.item()) - 90 * turn, 360)
+        assert abs(error) < 0.1
+        assert found.confidence.item() > 0.9
 
 
 def test_files_with_exif_and_grey_beside_colour(tmp_path: Path) -> None:

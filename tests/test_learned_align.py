@@ -28,11 +28,18 @@ def test_a_trained_run_aligns(job, tmp_path: Path) -> None:
         "data.repeats=4",
     )
     aligner = Aligner(folder / "checkpoints" / "best.ckpt")
-    picture = scene(64, 64)
-    batch = torch.stack([tv.rotate(picture, turn, InterpolationMode.BILINEAR) for turn in range(0, 360, 30)])
+    picture, turns = scene(64, 64), range(10, 370, 30)
+    batch = torch.stack([tv.rotate(picture, turn, InterpolationMode.BILINEAR) for turn in turns])
     found = aligner(batch, picture)
-    error = (np.degrees(found.angle) + np.arange(0, 360, 30) + 180) % 360 - 180
-    assert np.abs(error).max() < 0.3  # refined
+    error = (np.degrees(found.angle.numpy()) + np.array(turns) + 180) % 360 - 180
+    assert np.abs(error).max() < 0.3
+    alone = Aligner(folder / "checkpoints" / "best.ckpt", refine=False)(batch, picture)
+    off = (np.degrees(alone.angle.numpy()) + np.array(turns) + 180) % 360 - 180
+    assert np.abs(error).max() < np.abs(off).max() < 5
+    for double in (aligner(batch.double(), picture), aligner(batch, picture.double())):
+        np.testing.assert_allclose(double.angle.numpy(), found.angle.numpy(), atol=1e-3)
+    wide = torch.nn.functional.pad(picture, (20, 20, 0, 0))
+    np.testing.assert_allclose(aligner(batch, wide).angle.numpy(), found.angle.numpy(), atol=1e-3)
     once = align(batch, picture, model=folder / "checkpoints" / "best.ckpt")
     assert torch.equal(once.angle, found.angle)
     with pytest.raises(InputError, match="the image has 3 channels: expected 1"):

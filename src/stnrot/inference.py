@@ -14,7 +14,7 @@ from torch import Tensor
 from stnrot.errors import InputError
 from stnrot.geometry import AngularCorrelation, correlate, finer, inscribed_disc, rotate, wrap
 from stnrot.hardware import auto_precision
-from stnrot.models.encoders.correlation import FINE, CorrelationEncoder, likelihood, oriented
+from stnrot.models.encoders.correlation import FINE, CorrelationEncoder, log_posterior, oriented
 from stnrot.models.encoders.difference import DifferenceEncoder
 from stnrot.models.records import Orientation
 from stnrot.pictures import Pictures, read_pair
@@ -155,12 +155,13 @@ def refined(orientation: Orientation, correlation: AngularCorrelation, hypothese
 
         log p(angle) = log p_encoder(angle) + share * log p_pictures(angle) + constant
 
-    The pictures (`likelihood`) have a say by the share of the reference's variance that they explain, turned at best:
-    all of it where nothing but turn, contrast and a little noise lies between the two, and next to none where things in
-    front, a shift or strong noise, which that likelihood knows nothing of, would draw the angle away. Refinement lowers
-    the photometric error inside the inscribed disc, or leaves the angle (`oriented`).
+    The pictures (`log_posterior`) have a say by the share of the reference's variance that they explain, turned at
+    best: all of it where nothing but turn, contrast and a little noise lies between the two, and next to none where
+    things in front, a shift or strong noise, which that posterior knows nothing of, would draw the angle away. (A
+    heuristic: both have seen the same pictures.) Refinement lowers the photometric error inside the inscribed disc, or
+    leaves the angle (`oriented`).
     """
-    log_pictures, share = likelihood(correlation)
+    log_pictures, share = log_posterior(correlation)
     assert orientation.log_posterior is not None
     log_encoder = finer(orientation.log_posterior, log_pictures.shape[1])
     return oriented(correlation, (log_encoder + share * log_pictures).log_softmax(1), hypotheses)

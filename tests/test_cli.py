@@ -78,13 +78,15 @@ def test_a_manifest_goes_on_past_bad_rows(pair: Path) -> None:
         ("plain.png,plain.png", None, "one colour"),
         ("missing.png,image.png", None, "missing.png does not exist"),
         ("image.png,image.png", 0.0, ""),
+        (f"{300 * 'x'}.png,image.png", None, 300 * "x"),
+        ("in\u2028two.png,image.png", None, "does not exist"),
     ]
     (pair / "pairs.csv").write_text("image,reference\n" + "\n".join(line for line, _, _ in lines) + "\n")
     done = stnrot("align", "--manifest", "pairs.csv", "--out", "results.csv", cwd=pair)
     assert done.returncode == 1
-    assert done.stdout == "7 pairs in results.csv, 4 with an error: see that column\n"
+    assert done.stdout == "9 pairs in results.csv, 6 with an error: see that column\n"
     found = table(pair / "results.csv")
-    assert [row["line"] for row in found] == [str(2 + k) for k in range(7)]
+    assert [row["line"] for row in found] == [str(2 + k) for k in range(9)]
     for row, (line, degrees, words) in zip(found, lines, strict=True):
         assert f"{row['image']},{row['reference']}" == line
         assert words in row["error"]
@@ -92,6 +94,14 @@ def test_a_manifest_goes_on_past_bad_rows(pair: Path) -> None:
         if degrees is not None:
             assert float(row["angle_deg"]) == pytest.approx(degrees, abs=0.1)
             assert float(row["confidence"]) > 0.9
+
+    Image.open(pair / "image.png").save(pair / "missing.png")  # what had an error is tried again
+    done = stnrot("align", "--manifest", "pairs.csv", "--out", "results.csv", cwd=pair)
+    assert done.stdout == "9 pairs in results.csv, 5 with an error: see that column\n"
+    again = {row["line"]: row for row in table(pair / "results.csv")}
+    assert len(again) == 9
+    assert abs(float(again["7"]["angle_deg"])) < 0.1
+    assert again["2"] == found[0]
 
 
 def test_an_interrupted_table_is_continued(pair: Path) -> None:

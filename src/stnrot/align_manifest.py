@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -34,24 +35,21 @@ def align_manifest(manifest: Path, out: Path, ckpt: Path | None) -> int:
 
     Columns of the table: the line of the manifest, its two paths, the angle that turns the image onto the reference,
     the confidence, the model, and what is wrong with a pair that could not be aligned. Rows that the table has already
-    are not done again.
+    are not done again, but for those with an error.
     """
     rows = [
         {"line": line, "image": row["image"] or "", "reference": row["reference"] or ""}
         for line, row in read_manifest(manifest)[0]
     ]
-    model = "correlation" if ckpt is None else str(ckpt)
+    aligner = Aligner(ckpt)
+    model = "correlation" if ckpt is None else f"{ckpt.name} {sha256(ckpt.read_bytes()).hexdigest()[:12]}"
     done = _done(out, rows, model)
     waiting = [row for row in rows if row["line"] not in done]
-    failed = sum(bool(error) for error in done.values())
-    aligner = Aligner(ckpt)
+    failed = 0
     try:
         with out.open("a", newline="", encoding="utf-8") as file, _progress(len(rows), len(done)) as progress:
-            writer = csv.DictWriter(file, COLUMNS)
-            if not done and not file.tell():
-                writer.writeheader()
             for row in _aligned(aligner, manifest, waiting):
-                writer.writerow(row | {"model": model})
+                file.write(_line(row | {"model": model}))
                 file.flush()
                 failed += bool(row["error"])
                 progress.advance(progress.task_ids[0])
@@ -61,18 +59,17 @@ def align_manifest(manifest: Path, out: Path, ckpt: Path | None) -> int:
     return int(failed > 0)
 
 
-def _done(out: Path, rows: list[Row], model: str) -> dict[int, str]:
-    """Return the errors, mostly empty, of the lines that the table has; cut off a row that was half written."""
-    if not out.exists() or not out.stat().st_size:
-        return {}
+def _done(out: Path, rows: list[Row], model: str) -> set[int]:
+    """Return the lines that the table has; take out rows with an error and one that was half written."""
     try:
-        written = out.read_bytes()
-        whole = written[: written.rfind(b"\n") + 1]
-        text = whole.decode()
-        found = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+        written = out.read_bytes() if out.exists() else b""
+        whole = written[: written.rfind(b"\n") + 1].decode()
+        found = list(csv.DictReader(io.StringIO(whole, newline=""), strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"cannot read {out}: {error}; choose another --out") from error
-    if tuple(next(csv.reader(io.StringIO(text, newline="")), ())) != COLUMNS:
+    header = _line(dict(zip(COLUMNS, COLUMNS, strict=True)))
+    begun = tuple(next(csv.reader(io.StringIO(whole, newline="")), ())) == COLUMNS
+    if not begun and not header.encode().startswith(written):
         raise InputError(f"{out} is not a table of this command: choose another --out")
     asked = {str(row["line"]): row for row in rows}
     for row in found:
@@ -81,9 +78,24 @@ def _done(out: Path, rows: list[Row], model: str) -> dict[int, str]:
             raise InputError(f"{out} has the results of another manifest (line {row['line']}): choose another --out")
         if row["model"] != model:
             raise InputError(f"{out} was begun with the model {row['model']}, this is {model}: choose another --out")
-    if whole != written:
-        os.truncate(out, len(whole))
-    return {int(row["line"]): row["error"] for row in found}
+    kept = [row for row in found if not row["error"]]
+    table = header + "".join(_line(row) for row in kept)
+    if table.encode() != written:
+        beside = out.with_name(f".{out.name}.{os.getpid()}")
+        try:
+            beside.write_text(table, encoding="utf-8", newline="")
+            beside.replace(out)
+        except OSError as error:
+            raise InputError(f"cannot write {out}: {error}") from error
+        finally:
+            beside.unlink(missing_ok=True)
+    return {int(row["line"]) for row in kept}
+
+
+def _line(row: Row) -> str:
+    text = io.StringIO(newline="")
+    csv.DictWriter(text, COLUMNS).writerow(row)
+    return text.getvalue()
 
 
 def _progress(total: int, completed: int) -> Progress:

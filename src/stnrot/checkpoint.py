@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -44,15 +45,18 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Load a checkpoint of this project as plain data, onto the CPU."""
-    if not path.is_file():
-        raise InputError(f"no checkpoint at {path}: give the path of a run's checkpoints/best.ckpt or last.ckpt")
     try:
+        if not path.is_file():
+            raise InputError(f"no checkpoint at {path}: give the path of a run's checkpoints/best.ckpt or last.ckpt")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except InputError:
+        raise
     except (RuntimeError, EOFError, OSError, ValueError, LookupError, pickle.UnpicklingError) as error:
         raise InputError(
             f"{path} is not a readable checkpoint ({type(error).__name__}): give a run's best.ckpt or last.ckpt"
         ) from error
-    if not isinstance(checkpoint, dict) or not {"config", "state_dict"} <= checkpoint.keys():
+    known = isinstance(checkpoint, dict) and {"config", "state_dict"} <= checkpoint.keys()
+    if not known or not {"model", "task", "data", "images"} <= dict(checkpoint["config"] or {}).keys():
         raise InputError(f"{path} was not written by train.py: it has no run configuration")
     return checkpoint
 
@@ -106,7 +110,12 @@ def rebuild(checkpoint: dict[str, Any], path: Path) -> Register:
     model, task = dict(checkpoint["config"]["model"]), dict(checkpoint["config"]["task"])
     task |= {"optimizer": None, "scheduler": None}
     check_targets([model, task])
-    built: Register = instantiate(OmegaConf.create(task), model=instantiate(OmegaConf.create(model)))
+    try:
+        built: Register = instantiate(OmegaConf.create(task), model=instantiate(OmegaConf.create(model)))
+    except InstantiationException as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        here = f"stnrot {version('stnrot')}"
+        raise InputError(f"{here} cannot rebuild {path}: {reason}; use the version that wrote it") from error
     check_fits(checkpoint, built, path)
     built.load_state_dict(checkpoint["state_dict"])
     return built.eval()

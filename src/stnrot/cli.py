@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import math
 import sys
 from pathlib import Path
 
@@ -12,10 +11,10 @@ from PIL import Image
 from stnrot.align_manifest import align_manifest
 from stnrot.errors import InputError
 from stnrot.geometry import rotate
-from stnrot.inference import Aligner
+from stnrot.inference import Aligner, confidence
 from stnrot.pictures import read_file
 
-LIKELY = 0.05  # a hypothesis of less weight is not worth a line
+LIKELY = 0.02  # an angle of less confidence is not worth a line
 
 
 def main() -> None:
@@ -69,21 +68,22 @@ def _align(args: argparse.Namespace) -> int:
     found = Aligner(args.ckpt)(args.image, args.reference)
     if args.out is not None:
         _write_aligned(args.image, found.angle, args.out)
-    weights = found.orientation.log_weight[0].exp().tolist()
-    likely = [
-        {"angle_deg": math.degrees(angle), "weight": weight}
-        for angle, weight in zip(found.orientation.angle[0].tolist(), weights, strict=True)
-        if weight >= LIKELY
-    ]
-    angle_deg, confidence = math.degrees(found.angle.item()), found.confidence.item()
+    angles = found.orientation.angle[0].rad2deg().tolist()
+    chances = zip(angles, confidence(found.orientation)[0].tolist(), strict=True)
+    likely = [{"angle_deg": angle, "confidence": chance} for angle, chance in dict(chances).items() if chance >= LIKELY]
+    best = {"angle_deg": angles[0], "confidence": found.confidence.item()}
     if args.json:
-        answer = {"image": str(args.image), "reference": str(args.reference), "angle_deg": angle_deg}
-        print(json.dumps(answer | {"confidence": confidence, "hypotheses": likely}))
+        print(json.dumps({"image": str(args.image), "reference": str(args.reference)} | best | {"hypotheses": likely}))
         return 0
-    print(f"angle      {angle_deg:.2f} degrees counter-clockwise\nconfidence {confidence:.3f}")
-    for other in likely[1:]:
-        print(f"or         {other['angle_deg']:.2f} degrees (weight {other['weight']:.2f})")
+    print(f"angle      {_degrees(angles[0])} degrees counter-clockwise\nconfidence {best['confidence']:.3f}")
+    for other in likely:
+        if other["angle_deg"] != angles[0]:
+            print(f"or         {_degrees(other['angle_deg'])} degrees, confidence {other['confidence']:.3f}")
     return 0
+
+
+def _degrees(angle: float) -> str:
+    return f"{round(angle, 2) + 0.0:.2f}"  # no minus before zero
 
 
 def _write_aligned(path: Path, angle: torch.Tensor, out: Path) -> None:

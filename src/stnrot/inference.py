@@ -124,7 +124,7 @@ class Aligner:
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=not precise):
             parts = [self._orient(*pair) for pair in zip(images.split(chunk), references.split(chunk), strict=True)]
             orientation = _joined(parts)
-            return Alignment(images, confidence(orientation), orientation)
+            return Alignment(images, confidence(orientation)[:, 0], orientation)
 
     def _check(self, pictures: Tensor, role: str) -> None:
         if pictures.shape[1] != self.channels:
@@ -167,13 +167,13 @@ def refined(orientation: Orientation, correlation: AngularCorrelation, hypothese
     return oriented(correlation, (log_encoder + share * log_pictures).log_softmax(1), hypotheses)
 
 
-def confidence(orientation: Orientation) -> Float[Tensor, "B"]:
-    """Return the posterior probability that the first angle is right within 5 degrees."""
+def confidence(orientation: Orientation) -> Float[Tensor, "B K"]:
+    """Return the posterior probability of each angle to be right within 5 degrees."""
     assert orientation.log_posterior is not None
     posterior = finer(orientation.log_posterior, max(FINE, orientation.log_posterior.shape[1])).exp()
     angle = torch.arange(posterior.shape[1], device=posterior.device) * (2 * math.pi / posterior.shape[1])
-    near = wrap(angle - orientation.angle[:, :1]).abs() <= RIGHT
-    return (posterior * near).sum(1).clamp(max=1)
+    near = wrap(angle - orientation.angle[..., None]).abs() <= RIGHT
+    return (near.to(posterior.dtype) @ posterior[..., None])[..., 0].clamp(max=1)
 
 
 def _joined(parts: list[Orientation]) -> Orientation:

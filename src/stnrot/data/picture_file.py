@@ -54,6 +54,8 @@ def _to_8_bit(picture: Image.Image, channels: int | None) -> Image.Image:
     """Convert any mode to L or RGB: deep greys by range, not by clipping; transparency onto black."""
     if picture.mode.startswith(("I", "F")):
         deep = np.asarray(picture, dtype=np.float64)
+        if not np.isfinite(deep).all():
+            raise ValueError("it holds values that are no numbers (NaN or infinite)")
         top = 65535.0 if picture.mode.startswith("I") and deep.max(initial=0) <= 65535 else deep.max(initial=0)
         picture = Image.fromarray((deep.clip(0) * (255 / max(top, 1e-12))).round().clip(0, 255).astype(np.uint8))
     if "A" in picture.getbands() or "transparency" in picture.info:

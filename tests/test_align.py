@@ -1,6 +1,8 @@
 """Two pictures in, an angle out: every oracle is a turn that somebody else made."""
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -153,6 +155,9 @@ def test_files_with_exif_and_grey_beside_colour(tmp_path: Path) -> None:
     found = align(tmp_path / "image.png", str(tmp_path / "reference.jpg"))
     assert math.degrees(found.angle.item()) == pytest.approx(DEGREES, abs=0.3)
     assert found.aligned.shape == (1, 1, 90, 90)
+    mixed = align(tmp_path / "image.png", scene(90, 90))
+    assert mixed.angle.abs().item() < 0.01
+    assert mixed.aligned.shape == (1, 1, 90, 90)
     several = align([tmp_path / "image.png"] * 2, tmp_path / "reference.jpg")
     assert several.angle.shape == (2,)
 
@@ -183,3 +188,10 @@ def test_what_cannot_be_aligned_is_named(tmp_path: Path) -> None:
         InputError, match=r"large\.png is 30 x 20, .*small\.png is 20 x 20: expected pictures of one size"
     ):
         align([tmp_path / "small.png", tmp_path / "large.png"], good)
+
+
+def test_an_array_is_no_tensor() -> None:
+    """In a process of its own, where types are not checked at run time."""
+    code = "import numpy, torch, stnrot; stnrot.align(numpy.zeros((30, 30)), torch.rand(30, 30))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "InputError: expected a tensor, the path of a picture or a list of paths, got ndarray" in done.stderr

@@ -23,8 +23,8 @@ from stnrot.inference import Aligner
 from stnrot.pictures import common_channels, read_file
 
 COLUMNS = ("line", "image", "reference", "angle_deg", "confidence", "model", "error")
-AT_ONCE = 64  # pairs that are read together
-VALUES = 2**24  # of the pictures that are aligned together
+FIRST, MOST = 4, 64  # pairs that are read together
+VALUES = 2**24  # of the pictures that are read, and aligned, together
 
 Row = dict[str, Any]
 Pair = tuple[Tensor, Tensor]
@@ -120,9 +120,12 @@ def _aligned(aligner: Aligner, manifest: Path, rows: list[Row]) -> Iterator[Row]
             return InputError(f"{manifest}, line {row['line']}: {error}")
 
     with ThreadPoolExecutor() as pool:
-        for start in range(0, len(rows), AT_ONCE):
-            some = rows[start : start + AT_ONCE]
+        at_once = FIRST
+        while rows:
+            some, rows = rows[:at_once], rows[at_once:]
             pairs = list(pool.map(read, some))
+            values = sum(picture.numel() for pair in pairs if not isinstance(pair, InputError) for picture in pair)
+            at_once = min(max(1, len(some) * VALUES // max(1, values)), MOST)  # pictures of a list are much of a size
             for size, group in groupby(zip(some, pairs, strict=True), key=lambda item: _size(item[1])):
                 if size is None:
                     yield from (row | {"error": " ".join(str(error).split())} for row, error in group)

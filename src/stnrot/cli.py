@@ -41,10 +41,19 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("image", nargs="?", type=Path, metavar="IMAGE")
     command.add_argument("reference", nargs="?", type=Path, metavar="REFERENCE")
     command.add_argument(
-        "--manifest", type=Path, metavar="CSV", help="a list of pairs, with the columns image,reference, relative to it"
+        "--manifest",
+        type=Path,
+        metavar="CSV",
+        help="a list of pairs: a table with the columns image,reference, paths relative to it. Needs --out; what is "
+        "written there already is not done again. A pair that cannot be aligned has its reason in the column error, "
+        "and then the command exits with 1",
     )
     command.add_argument(
-        "--out", type=Path, metavar="FILE", help="where to write the aligned picture or, for a manifest, the table"
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="where to write the aligned picture or, of a manifest, the table: "
+        "line,image,reference,angle_deg,confidence,model,error",
     )
     command.add_argument(
         "--ckpt",

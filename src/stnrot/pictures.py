@@ -21,8 +21,14 @@ MAX_PIXELS = 2**28
 def read_pair(
     image: Pictures, reference: Pictures, channels: int | None
 ) -> tuple[Float[Tensor, "B C H W"], Float[Tensor, "B C h w"]]:
-    """Return images and references as floats, files with as many `channels`, or grey if one of them is."""
-    if channels is None:
+    """Return images and references as floats, files with as many `channels`; None: as a tensor beside them, or as all.
+
+    All have three, unless one of them is grey.
+    """
+    tensors = [each for each in (image, reference) if isinstance(each, Tensor)]
+    if channels is None and tensors:
+        channels = 1 if tensors[0].ndim < 3 else tensors[0].shape[-3]
+    elif channels is None:
         channels = common_channels(_paths(image) + _paths(reference))
     first, second = _stack(image, "image", channels), _stack(reference, "reference", channels)
     if len(second) not in (1, len(first)):
@@ -52,7 +58,10 @@ def read_file(path: Path, channels: int | None) -> UInt8[Tensor, "C H W"]:
 def _paths(pictures: Pictures) -> list[Path]:
     if isinstance(pictures, Tensor):
         return []
-    return [Path(pictures)] if isinstance(pictures, str | Path) else [Path(path) for path in pictures]
+    paths = [pictures] if isinstance(pictures, str | Path) else pictures
+    if not isinstance(paths, Sequence) or not all(isinstance(path, str | Path) for path in paths):
+        raise InputError(f"expected a tensor, the path of a picture or a list of paths, got {type(pictures).__name__}")
+    return [Path(path) for path in paths]
 
 
 def _stack(pictures: Pictures, role: str, channels: int) -> Float[Tensor, "B C H W"]:

@@ -57,7 +57,8 @@ def registrator(image: np.ndarray, reference: np.ndarray, starts: int) -> float:
     for start in np.arange(starts) * (2 * math.pi / starts):
         turned = torch.from_numpy(_turned(image, start)).float()[None, None]
         # `rot` is in degrees: half of one a step reaches the middle between two starts
-        tool: Any = kornia.geometry.ImageRegistrator("rotation", pyramid_levels=levels, lr=0.5)
+        # and what it stops at by default it is a tenth of a degree short of
+        tool: Any = kornia.geometry.ImageRegistrator("rotation", pyramid_levels=levels, lr=0.5, tolerance=1e-7)
         tool.register(turned, target)
         with torch.no_grad():
             error = float(((tool.warp_src_into_dst(turned) - target) ** 2)[..., disc].mean())

@@ -83,16 +83,18 @@ def measure(what: str, level: str, args: argparse.Namespace, checkpoints: dict[s
         records.append(known | {"ms": 1e3 * seconds / len(angle), "confidence": confidence})
 
     ours = {FREE: Aligner(), LEARNED: Aligner(checkpoint, refine=False), REFINED: Aligner(checkpoint)}
+    if level == "other instance":
+        del ours[REFINED]  # is what was learned: no pixels match
     for name, aligner in ours.items():
-        aligner(batch(image[:2]), batch(reference[:2]))
+        aligner(batch(image), batch(reference))  # convolutions are planned for each size of batch
         start = time.perf_counter()
         found = aligner(batch(image), batch(reference))
         record(name, found.angle.numpy(), time.perf_counter() - start, found.confidence.numpy())
     for name, (most, method) in OTHERS.items() if level != "unrelated" else ():
-        some = [(a / 255, b / 255) for a, b in zip(image[:most], reference[:most], strict=True)]
-        method(*some[0])
+        some = list(zip(image[:most], reference[:most], strict=True))
+        method(some[0][0] / 255, some[0][1] / 255)
         start = time.perf_counter()
-        angle = np.array([method(*pair) for pair in some])
+        angle = np.array([method(a / 255, b / 255) for a, b in some])
         record(name, angle, time.perf_counter() - start, None)
     return records
 
@@ -105,8 +107,8 @@ def table(records: Rows) -> Rows:
             "level": each["level"],
             "method": each["method"],
             "pairs": str(len(each["error"])),
-            "median": f"{np.median(each['error']):.3f}",
-            "p95": f"{np.quantile(each['error'], 0.95):.2f}",
+            "median": f"{np.median(each['error']):.4g}",
+            "p95": f"{np.quantile(each['error'], 0.95):.3g}",
             "within 5, %": f"{100 * np.mean(each['error'] <= RIGHT):.1f}",
             "ms a pair": float(each["ms"]),
         }
@@ -119,7 +121,8 @@ def calibration(records: Rows, method: str) -> Rows:
     mine = [each for each in records if each["method"] == method]
     confidence = np.concatenate([each["confidence"] for each in mine])
     right = np.concatenate([(each["error"] <= RIGHT) & (each["level"] != "unrelated") for each in mine])
-    order = np.argsort(-confidence)
+    chance = np.random.default_rng(0).permutation(len(confidence))  # many are as sure as can be
+    order = np.lexsort((chance, -confidence))
     return [
         {
             "method": method,
@@ -131,17 +134,32 @@ def calibration(records: Rows, method: str) -> Rows:
     ]
 
 
+def by_level(records: Rows) -> Rows:
+    """Return how sure our methods were on each set and level, and what share was right."""
+    return [
+        {
+            "pairs of": each["pairs of"],
+            "level": each["level"],
+            "method": each["method"],
+            "confidence": float(each["confidence"].mean()),
+            "right": float(np.mean((each["error"] <= RIGHT) & (each["level"] != "unrelated"))),
+        }
+        for each in records
+        if each["confidence"] is not None
+    ]
+
+
 def draw_errors(records: Rows, path: Path) -> None:
     """Draw the error, its median and the share that is right, against the true angle."""
     what = records[0]["pairs of"]
     levels = [level for level in LEVELS if level != "unrelated" and any(each["level"] == level for each in records)]
     figure = Figure(figsize=(4 * len(levels), 6.4), dpi=100, layout="constrained")
     axes = figure.subplots(2, len(levels), sharex=True, sharey="row", squeeze=False)
-    edges = np.linspace(0, 180, 10)
+    edges = np.linspace(-180, 180, 19)
     middle = (edges[1:] + edges[:-1]) / 2
     for (upper, lower), level in zip(axes.T, levels, strict=True):
         for each in (each for each in records if each["level"] == level and len(each["error"]) >= 100):
-            turn = np.abs((np.degrees(each["true"]) + 180) % 360 - 180)
+            turn = (np.degrees(each["true"]) + 180) % 360 - 180
             bins = np.digitize(turn, edges[1:-1])
             style = {"label": each["method"], "lw": 2 if each["method"].startswith("stnrot") else 1}
             share = [100 * np.mean(each["error"][bins == k] <= RIGHT) for k in range(len(middle))]
@@ -206,8 +224,14 @@ def main() -> None:
         rows = table([each for each in records if each["level"] != "unrelated"])
         print(f"\n{markdown(rows)}", flush=True)
         draw_errors(records, args.folder / f"{what.replace(' ', '_')}.png")
-        written["errors"] += rows
+        raw = ("pairs of", "level", "method", "ms", "true", "error", "confidence")
+        written["errors"] += [
+            {name: each[name].tolist() if isinstance(each[name], np.ndarray) else each[name] for name in raw}
+            for each in records
+        ]
         everything += records
+    written["by level"] = by_level(everything)
+    print(f"\n{markdown(written['by level'])}")
     written["calibration"] = [row for method in (FREE, LEARNED, REFINED) for row in calibration(everything, method)]
     print(f"\n{markdown(written['calibration'])}\n")
     for method in (FREE, LEARNED, REFINED):

@@ -68,11 +68,11 @@ def test_turning_the_input_moves_the_posterior(shape: tuple[int, int, int]) -> N
     pictures = turned_photographs(shape, np.arange(64) * (360 / 64))
     for seed in range(5):
         torch.manual_seed(seed)
-        encoder = built(shape[0], width=16, radii=16, angles=64).eval()
+        encoder = built(shape[0], width=32, radii=16, angles=64).eval()
         with torch.no_grad():
             score = encoder(pictures, torch.randn(1, *encoder.feature_shape), 1).log_posterior.numpy()
         score = np.stack([np.roll(each - each.mean(), turns) for turns, each in enumerate(score)])
-        assert score.var(0).mean() < 0.02 * score.mean(0).var()  # the worst was 0.018, half were below 0.002
+        assert score.var(0).mean() < 0.015 * score.mean(0).var()  # the worst was 0.011, half were below 0.002
 
 
 @pytest.mark.parametrize("size", [28, 29])
@@ -112,14 +112,14 @@ def test_one_reference_serves_all_or_each_its_own() -> None:
 
 def test_features_are_a_reference_as_well() -> None:
     """Those of a picture align as the picture does, by any size of picture."""
-    encoder = built(1).eval()
-    picture = torch.rand(1, 1, 20, 20)
+    encoder = built(1).double().eval()
+    picture = torch.rand(1, 1, 20, 20, dtype=torch.float64)
     features = encoder.features(to_polar(picture, 8, 16, 0.8, halo=4)).transpose(1, 2).flatten(1, 2)
     assert features.shape[1:] == encoder.feature_shape
-    image = torch.rand(5, 1, 20, 20)
+    image = torch.rand(5, 1, 20, 20, dtype=torch.float64)
     expected = encoder(image, picture, 2).log_posterior
-    torch.testing.assert_close(encoder(image, 3 * features, 2).log_posterior, expected, atol=1e-4, rtol=0)
-    assert encoder(torch.rand(2, 1, 31, 45), features, 2).angle.shape == (2, 2)
+    torch.testing.assert_close(encoder(image, 3 * features, 2).log_posterior, expected, atol=1e-5, rtol=0)
+    assert encoder(torch.rand(2, 1, 31, 45).double(), features, 2).angle.shape == (2, 2)
 
 
 def test_a_blank_picture_has_an_angle_and_a_gradient() -> None:

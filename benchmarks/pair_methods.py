@@ -29,22 +29,22 @@ def brute_force(image: np.ndarray, reference: np.ndarray) -> float:
 
 
 def ecc(image: np.ndarray, reference: np.ndarray, starts: int) -> float:
-    """OpenCV's ECC with Euclidean motion, from equal starts; the highest correlation that it reports."""
+    """OpenCV's ECC with Euclidean motion, from equal starts; the highest correlation that it reports.
+
+    The image is turned by the start: handed over as a guess, angles beyond 90 degrees are lost, as OpenCV takes the
+    angle out of the matrix by an arc sine.
+    """
     best = (-1.0, 0.0)
-    image, reference = (x.astype(np.float32) for x in (image, reference))
-    size, everywhere = (image.shape[1], image.shape[0]), np.ones(image.shape, np.uint8)
+    target, everywhere = reference.astype(np.float32), np.ones(image.shape, np.uint8)
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 100, 1e-6)
     for start in np.arange(starts) * (2 * math.pi / starts):
-        guess = _matrix(size, start)
-        inverse = cv2.invertAffineTransform(guess).astype(np.float32)
+        turned, upright = _turned(image, start), np.eye(2, 3, dtype=np.float32)
         try:
-            value, found = cv2.findTransformECC(
-                reference, image, inverse, cv2.MOTION_EUCLIDEAN, criteria, everywhere, 5
-            )
+            value, found = cv2.findTransformECC(target, turned, upright, cv2.MOTION_EUCLIDEAN, criteria, everywhere, 5)
         except cv2.error:  # does not converge
             continue
         if value > best[0]:
-            best = value, math.atan2(found[1, 0], found[0, 0])
+            best = value, start + math.atan2(found[1, 0], found[0, 0])
     return best[1]
 
 
@@ -68,13 +68,10 @@ def registrator(image: np.ndarray, reference: np.ndarray, starts: int) -> float:
     return best[1]
 
 
-def _matrix(size: tuple[int, int], angle: float) -> np.ndarray:
-    return cv2.getRotationMatrix2D(((size[0] - 1) / 2, (size[1] - 1) / 2), math.degrees(angle), 1.0)
-
-
 def _turned(image: np.ndarray, angle: float) -> np.ndarray:
-    size = image.shape[1], image.shape[0]
-    return cv2.warpAffine(image.astype(np.float32), _matrix(size, angle), size)
+    height, width = image.shape
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), math.degrees(angle), 1.0)
+    return cv2.warpAffine(image.astype(np.float32), matrix, (width, height), flags=cv2.INTER_CUBIC)
 
 
 def _disc(shape: tuple[int, ...]) -> np.ndarray:

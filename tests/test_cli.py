@@ -80,15 +80,17 @@ def test_a_manifest_goes_on_past_bad_rows(pair: Path) -> None:
         ("image.png,image.png", 0.0, ""),
         (f"{300 * 'x'}.png,image.png", None, 300 * "x"),
         ("in\u2028two.png,image.png", None, "does not exist"),
+        ("", None, "line 11: the image is empty"),
+        ("image.png,image.png", 0.0, ""),
     ]
-    (pair / "pairs.csv").write_text("image,reference\n" + "\n".join(line for line, _, _ in lines) + "\n")
+    (pair / "pairs.csv").write_text("image,reference\n" + "\n".join(line for line, _, _ in lines) + "\n\n")
     done = stnrot("align", "--manifest", "pairs.csv", "--out", "results.csv", cwd=pair)
     assert done.returncode == 1
-    assert done.stdout == "9 pairs in results.csv, 6 with an error: see that column\n"
+    assert done.stdout == "11 pairs in results.csv, 7 with an error: see that column\n"
     found = table(pair / "results.csv")
-    assert [row["line"] for row in found] == [str(2 + k) for k in range(9)]
+    assert [row["line"] for row in found] == [str(2 + k) for k in range(11)]
     for row, (line, degrees, words) in zip(found, lines, strict=True):
-        assert f"{row['image']},{row['reference']}" == line
+        assert f"{row['image']},{row['reference']}" == (line or ",")
         assert words in row["error"]
         assert (row["angle_deg"] == "") == (degrees is None) == bool(row["error"])
         if degrees is not None:
@@ -97,9 +99,9 @@ def test_a_manifest_goes_on_past_bad_rows(pair: Path) -> None:
 
     Image.open(pair / "image.png").save(pair / "missing.png")  # what had an error is tried again
     done = stnrot("align", "--manifest", "pairs.csv", "--out", "results.csv", cwd=pair)
-    assert done.stdout == "9 pairs in results.csv, 5 with an error: see that column\n"
+    assert done.stdout == "11 pairs in results.csv, 6 with an error: see that column\n"
     again = {row["line"]: row for row in table(pair / "results.csv")}
-    assert len(again) == 9
+    assert len(again) == 11
     assert abs(float(again["7"]["angle_deg"])) < 0.1
     assert again["2"] == found[0]
 
@@ -112,6 +114,9 @@ def test_an_interrupted_table_is_continued(pair: Path) -> None:
     while not (results.exists() and results.stat().st_size > 2000):
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
+    process.send_signal(signal.SIGSTOP)
+    second = stnrot("align", "--manifest", "pairs.csv", "--out", "results.csv", cwd=pair)
+    assert second.stderr.startswith("error: results.csv is being written by another process"), second
     process.send_signal(signal.SIGKILL)
     process.wait()
     before = results.read_text()

@@ -1,6 +1,7 @@
 """Whole jobs on a user's own pictures: a folder of them, a list of pairs."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ def test_with_workers_too_a_resumed_run_is_the_run(job, mine: Path, tmp_path: Pa
 
 
 def test_register_reads_a_manifest(job, pair_manifest) -> None:
-    path, _ = pair_manifest
+    path, angles = pair_manifest
     _, folder = job(
         "task=register",
         "data=image_pairs",
@@ -40,7 +41,11 @@ def test_register_reads_a_manifest(job, pair_manifest) -> None:
         "data.source.test_fraction=0.25",
     )
     table = rows(folder / "predictions.csv")
-    assert all(Path(row["file"]).is_file() for row in table)
+    assert len(table) == 2
+    for row in table:
+        file = Path(row["file"])
+        assert file.is_file()
+        assert math.remainder(float(row["angle_deg"]) - angles[int(file.stem[-1])], 360) == pytest.approx(0, abs=1e-3)
 
 
 def test_evaluation_without_ground_truth(job, pair_manifest, tmp_path: Path) -> None:

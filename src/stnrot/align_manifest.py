@@ -7,12 +7,14 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
@@ -43,20 +45,35 @@ def align_manifest(manifest: Path, out: Path, ckpt: Path | None) -> int:
     ]
     aligner = Aligner(ckpt)
     model = "correlation" if ckpt is None else f"{ckpt.name} {sha256(ckpt.read_bytes()).hexdigest()[:12]}"
-    done = _done(out, rows, model)
-    waiting = [row for row in rows if row["line"] not in done]
     failed = 0
     try:
-        with out.open("a", newline="", encoding="utf-8") as file, _progress(len(rows), len(done)) as progress:
-            for row in _aligned(aligner, manifest, waiting):
-                file.write(_line(row | {"model": model}))
-                file.flush()
-                failed += bool(row["error"])
-                progress.advance(progress.task_ids[0])
+        with _alone(out):
+            done = _done(out, rows, model)
+            waiting = [row for row in rows if row["line"] not in done]
+            with out.open("a", newline="", encoding="utf-8") as file, _progress(len(rows), len(done)) as progress:
+                for row in _aligned(aligner, manifest, waiting):
+                    file.write(_line(row | {"model": model}))
+                    file.flush()
+                    failed += bool(row["error"])
+                    progress.advance(progress.task_ids[0])
     except OSError as error:
         raise InputError(f"cannot write {out}: {error}") from error
     print(f"{len(rows)} pairs in {out}" + (f", {failed} with an error: see that column" if failed else ""))
     return int(failed > 0)
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Keep a second process off the table, whose rows the first would overwrite."""
+    if not out.parent.is_dir():
+        raise InputError(f"cannot write {out}: the folder {out.parent} does not exist")
+    lock = FileLock(out.with_name(f".{out.name}.lock"))
+    try:
+        with lock.acquire(timeout=0):
+            yield
+            Path(lock.lock_file).unlink(missing_ok=True)
+    except Timeout as error:
+        raise InputError(f"{out} is being written by another process: let it end or choose another --out") from error
 
 
 def _done(out: Path, rows: list[Row], model: str) -> set[int]:
@@ -85,8 +102,6 @@ def _done(out: Path, rows: list[Row], model: str) -> set[int]:
         try:
             beside.write_text(table, encoding="utf-8", newline="")
             beside.replace(out)
-        except OSError as error:
-            raise InputError(f"cannot write {out}: {error}") from error
         finally:
             beside.unlink(missing_ok=True)
     return {int(row["line"]) for row in kept}

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, fields
 from functools import cached_property
+from itertools import repeat
 from pathlib import Path
 from typing import Any, cast
 
@@ -121,8 +122,9 @@ class Aligner:
             precise = auto_precision(device.type) != "bf16-mixed"
             self.encoder.to(device)
         chunk = max(1, chunk // max(images[0].numel(), references[0].numel()))
+        beside = references.split(chunk) if len(references) > 1 else repeat(references)
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=not precise):
-            parts = [self._orient(*pair) for pair in zip(images.split(chunk), references.split(chunk), strict=True)]
+            parts = [self._orient(*pair) for pair in zip(images.split(chunk), beside, strict=False)]
             orientation = _joined(parts)
             return Alignment(images, confidence(orientation)[:, 0], orientation)
 
@@ -138,7 +140,7 @@ class Aligner:
                 "pictures that the checkpoint was trained on"
             )
 
-    def _orient(self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "B C h w"]) -> Orientation:
+    def _orient(self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "R C h w"]) -> Orientation:
         side = min(*image.shape[-2:], *reference.shape[-2:], FINEST)
         small = [_shrunk(each, side) for each in (image, reference)]
         if self.channels is None:

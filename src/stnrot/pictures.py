@@ -20,10 +20,11 @@ MAX_PIXELS = 2**28
 
 def read_pair(
     image: Pictures, reference: Pictures, channels: int | None
-) -> tuple[Float[Tensor, "B C H W"], Float[Tensor, "B C h w"]]:
-    """Return images and references as floats, files with as many `channels`; None: as a tensor beside them, or as all.
+) -> tuple[Float[Tensor, "B C H W"], Float[Tensor, "R C h w"]]:
+    """Return images and references, one for each or one for all, as floats.
 
-    All have three, unless one of them is grey.
+    Files are read with as many `channels`; None: as a tensor beside them has or, if there is none, three unless one of
+    them is grey.
     """
     tensors = [each for each in (image, reference) if isinstance(each, Tensor)]
     if channels is None and tensors:
@@ -39,7 +40,7 @@ def read_pair(
         raise InputError(
             f"the image has {first.shape[1]} channels, the reference {second.shape[1]}: expected the same number"
         )
-    return first, second.expand(len(first), -1, -1, -1)
+    return first, second
 
 
 def common_channels(paths: Sequence[Path]) -> int:

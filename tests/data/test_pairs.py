@@ -128,9 +128,8 @@ def test_a_share_of_the_training_pairs_is_unrelated(other_instance: bool) -> Non
 
 def test_pairs_of_a_manifest_cannot_be_mixed(pair_manifest) -> None:
     path, _ = pair_manifest
-    data = pairs("data/source=manifest", f"data.root={path}", "data.unrelated=0.1")
     with pytest.raises(InputError, match=r"data\.unrelated=0\.1: expected 0 for the pairs of a manifest"):
-        data.splits.train.__getitems__(torch.arange(3))
+        pairs("data/source=manifest", f"data.root={path}", "data.unrelated=0.1")
 
 
 def test_manifest_pairs_are_evaluated_as_they_are(pair_manifest) -> None:

@@ -152,20 +152,24 @@ def test_the_searched_score_is_the_sum_over_nine_centres() -> None:
 
 
 def test_in_training_the_middle_is_right_and_two_points_stand_for_the_others() -> None:
-    encoder = built(1, shift=0.06, dropout=0)
-    image, reference = torch.rand(2, 4, 1, 28, 28).unbind()
-    polar = [to_polar(image, 8, 16, 0.8, 4, centre, 0.88) for centre in encoder.centres]
-    polar.append(to_polar(reference, 8, 16, 0.8, 4, share=0.88))
-    torch.manual_seed(3)
-    which = [0, *(1 + torch.randperm(8)[:2]).tolist(), 9]
-    torch.manual_seed(3)
-    found = encoder(image, reference, 1).log_posterior.detach().numpy()
-    features = encoder.features(torch.cat([polar[k] for k in which])).flatten(1, 2)  # one batch, for its norm
-    unit = F.normalize(features.flatten(1), dim=1).view_as(features).detach().view(4, 4, -1, 16).numpy()
-    score = np.array([[(np.roll(f, s, -1) * unit[3]).sum((1, 2)) for s in range(16)] for f in unit[:3]])
-    score = score.transpose(0, 2, 1) * encoder.log_scale.exp().item()
-    everything = np.exp(score[0]).sum(1) + 4 * np.exp(score[1:]).sum((0, 2))
-    np.testing.assert_allclose(found, score[0] - np.log(everything)[:, None], atol=1e-3)
+    """Over all pairs of wrong points, each as likely, the normaliser is on average the sum over the nine points."""
+    encoder = built(1, shift=0.06, dropout=0).double()
+    encoder.features.eval()  # that the norm does not depend on the points
+    image, reference = torch.rand(2, 1, 1, 28, 28, dtype=torch.float64).unbind()
+    with torch.no_grad():
+        drawn = torch.cat([encoder(image, reference, 1).log_posterior for _ in range(600)]).unique(dim=0).numpy()
+        pictures = [(image, centre) for centre in encoder.centres] + [(reference, (0.0, 0.0))]
+        polar = [to_polar(picture, 8, 16, 0.8, 4, centre, 0.88) for picture, centre in pictures]
+        features = [encoder.features(each).flatten().view(-1, 16).numpy() for each in polar]
+    unit = [f / np.sqrt((f**2).sum()) for f in features]
+    score = np.array([[(np.roll(f, s, -1) * unit[-1]).sum() for s in range(16)] for f in unit[:-1]])
+    score *= encoder.log_scale.exp().item()
+    assert len(drawn) == math.comb(8, 2)
+    np.testing.assert_allclose(np.exp(-drawn).mean(0), np.exp(score).sum() / np.exp(score[0]), rtol=1e-6)
+    alone = np.exp(score[0]).sum()
+    parts = sorted(np.exp(score[1:]).sum(1))
+    least, most = np.exp(score[0, 0] - drawn[:, 0]).min(), np.exp(score[0, 0] - drawn[:, 0]).max()
+    np.testing.assert_allclose([least, most], [alone + 4 * sum(parts[:2]), alone + 4 * sum(parts[-2:])], rtol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])

@@ -20,6 +20,7 @@ from stnrot.data.image_set import ImageSet, PictureSet, Splits, balanced_order
 from stnrot.errors import InputError, check_number
 from stnrot.geometry import rotate
 
+SPLIT = {RunningStage.TRAINING: Split.TRAIN, RunningStage.TESTING: Split.TEST}  # in other stages it validates
 Source = Callable[[Path | None, int], Splits]
 
 
@@ -100,15 +101,8 @@ class ImageData(L.LightningDataModule, ABC):
     def on_after_batch_transfer(self, batch: Raw, dataloader_idx: int) -> Batch:
         """Rotate after the transfer: whole batches, on the device."""
         assert self.trainer is not None
-        stage = self.trainer.state.stage
-        return self.view(
-            batch,
-            Split.TRAIN
-            if stage is RunningStage.TRAINING
-            else Split.TEST
-            if stage is RunningStage.TESTING
-            else Split.VAL,
-        )
+        stage: Any = self.trainer.state.stage
+        return self.view(batch, SPLIT.get(stage, Split.VAL))
 
     def train_dataloader(self) -> DataLoader:
         """Return shuffled batches of the training set."""

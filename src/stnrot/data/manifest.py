@@ -3,6 +3,7 @@
 import csv
 import math
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +52,20 @@ def manifest(
 
 
 def read_manifest(path: Path) -> tuple[list[tuple[int, dict[str, str | None]]], Sequence[str]]:
-    """Return the rows, each with its line number, and the columns of a CSV file of pairs."""
+    """Return the rows, each with its line number, and the columns of a CSV file of pairs.
+
+    An empty line between two rows is a row that lacks everything, as it may stand for a pair that got lost.
+    """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            columns = reader.fieldnames or ()
-            rows = [(reader.line_num, row) for row in reader]
+            reader = csv.reader(file, skipinitialspace=True)
+            lines = [(reader.line_num, fields) for fields in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"cannot read {path} as CSV in UTF-8: {error}") from error
+    while lines and not lines[-1][1]:
+        lines.pop()
+    columns = lines[0][1] if lines else []
+    rows = [(line, dict(zip_longest(columns, fields[: len(columns)]))) for line, fields in lines[1:]]
     for column in ("image", "reference"):
         if column not in columns:
             raise InputError(f"{path}: expected a column {column!r}, found {', '.join(columns) or 'nothing'}")

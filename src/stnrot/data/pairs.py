@@ -66,6 +66,9 @@ class Unrelated:
     """
 
     def __init__(self, pictures: PictureSet, share: float, key: Key) -> None:
+        given = pictures.__getitems__(torch.zeros(1, dtype=torch.int64)).reference is not None
+        if given and not isinstance(pictures, OtherInstance):
+            raise InputError(f"data.unrelated={share}: expected 0 for the pairs of a manifest")
         self.pictures, self.share, self.key = pictures, share, key
         self.label, self.names, self.shape = pictures.label, pictures.names, pictures.shape
 
@@ -74,8 +77,6 @@ class Unrelated:
 
     def __getitems__(self, draws: Int[Tensor, "B"]) -> Raw:
         raw = self.pictures.__getitems__(draws)
-        if raw.reference is not None and not isinstance(self.pictures, OtherInstance):
-            raise InputError(f"data.unrelated={self.share}: expected 0 for the pairs of a manifest")
         chosen, step, angle = uniform(self.key, raw.draw, 3).unbind(1)
         place = (chosen < self.share).nonzero()[:, 0]
         reference = (raw.image if raw.reference is None else raw.reference).clone()

@@ -40,8 +40,10 @@ class AngularCorrelation:
         return term.real.sum(-1), -(term.imag * k).sum(-1), -(term.real * k**2).sum(-1)
 
 
-def correlate(image: Float[Tensor, "B C H W"], reference: Float[Tensor, "B C h w"]) -> AngularCorrelation:
+def correlate(image: Float[Tensor, "B C H W"], reference: Float[Tensor, "R C h w"]) -> AngularCorrelation:
     r"""Correlate pictures inside their inscribed discs, which are laid over each other, over all angles.
+
+    One reference serves all images, or each has its own.
 
     Both are read bicubically on circles a pixel of the smaller one apart, a ring counting by its area, where a
     turn is a shift: the correlation over all of them is one product of Fourier transforms a circle.

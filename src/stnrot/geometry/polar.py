@@ -28,13 +28,13 @@ def to_polar(
     left, 3e-6. Bilinear sampling leaves a per cent, and differs along the axes and across: enough for a network to read
     off how a picture is turned against its pixels instead of what it shows.
 
-    A picture whose shorter side exceeds `2 radii` pixels is first made smaller, with antialiasing.
+    A picture in which the circles would lie more than a pixel apart is first made smaller, with antialiasing.
 
     Args:
         image: any size.
         radii: circles.
         angles: directions.
-        blur: s, in pixels of the picture or of the smaller one, whose shorter side has `2 radii` of them.
+        blur: s, in pixels of the picture or of the smaller one.
         halo: columns repeated on either side. A stack of `halo` convolutions of width 3 without padding
             then computes what circular padding would, and no layer has to pad.
         centre: of the circles, right of and below that of the picture, as shares of the shorter side.

@@ -6,7 +6,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stnrot.errors import InputError
 from stnrot.geometry import AngularCorrelation, circular_peaks, correlate, wrap
 from stnrot.models.records import Orientation
 
@@ -23,7 +22,7 @@ class CorrelationEncoder(nn.Module):
     """Correlate image and reference over all angles; return the angles of the highest peaks of the posterior."""
 
     def forward(
-        self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "B C h w"], hypotheses: int
+        self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "R C h w"], hypotheses: int
     ) -> Orientation:
         """Return the hypotheses, refined, and the posterior; `correlate` says what of the pictures is compared."""
         correlation = correlate(image, reference)
@@ -65,10 +64,8 @@ def peaks(
     log_density: Float[Tensor, "B A"], hypotheses: int
 ) -> tuple[Float[Tensor, "B {hypotheses}"], Float[Tensor, "B {hypotheses}"]]:
     """Return the angles and log-weights of the highest maxima; what lies within half of `NEAR` belongs to one."""
-    bins = log_density.shape[1]
-    if not 1 <= hypotheses <= bins // 2:
-        raise InputError(f"hypotheses={hypotheses}: expected 1 to {bins // 2}")
-    return circular_peaks(log_density, hypotheses, round(NEAR / 2 / (2 * math.pi / bins)))
+    width = 2 * math.pi / log_density.shape[1]
+    return circular_peaks(log_density, hypotheses, round(NEAR / 2 / width))
 
 
 def oriented(correlation: AngularCorrelation, log_density: Float[Tensor, "B A"], hypotheses: int) -> Orientation:

@@ -12,9 +12,10 @@ from stnrot.models.records import Orientation
 class DifferenceEncoder(nn.Module):
     r"""Search the upright angle of image and reference apart; their difference is the angle between the two.
 
-    With the posteriors p and q of the two upright angles,
+    With the posteriors p and q of the angles that stand the image and the reference upright, the one that turns the
+    image onto the reference has the posterior
 
-        p(image, reference turned by angle) = sum_b p(b + angle) q(b),
+        r(angle) = sum_b p(b + angle) q(b),
 
     a correlation on the circle, by FFT.
 
@@ -29,7 +30,7 @@ class DifferenceEncoder(nn.Module):
         self.register_buffer("upright", upright)
 
     def forward(
-        self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "B C h w"], hypotheses: int
+        self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "R C h w"], hypotheses: int
     ) -> Orientation:
         """Return the hypotheses on the angle that turns the image onto the reference."""
         said: list[Orientation] = [self.encoder(picture, self.upright, 1) for picture in (image, reference)]

@@ -1,0 +1,60 @@
+"""The pairs of benchmarks/pairs.py have the angle that they say, and its classical methods find it."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as tv
+
+from benchmarks import pair_methods, pair_sets
+
+METHODS = {
+    "scikit-image polar": lambda image, reference: pair_methods.polar(image, reference, None),
+    "brute force": pair_methods.brute_force,
+    "ECC": lambda image, reference: pair_methods.ecc(image, reference, 16),
+    "kornia": lambda image, reference: pair_methods.registrator(image, reference, 8),
+}
+
+
+def correlation(a: np.ndarray, b: np.ndarray) -> float:
+    y, x = np.mgrid[: a.shape[0], : a.shape[1]] - (np.array(a.shape) - 1)[:, None, None] / 2
+    disc = np.hypot(x, y) < 0.45 * len(a)
+    return float(np.corrcoef(a[disc], b[disc])[0, 1])
+
+
+@pytest.mark.parametrize(("level", "least"), [("clean", 0.98), ("noisy", 0.5), ("inverted", -0.98)])
+def test_torchvision_turns_the_image_onto_the_reference(level: str, least: float) -> None:
+    images, references, angles = pair_sets.pairs("photographs 64", level, 6, "")
+    for image, reference, angle in zip(images, references, angles, strict=True):
+        turned = tv.rotate(torch.from_numpy(image)[None].float(), math.degrees(angle), InterpolationMode.BILINEAR)
+        found = correlation(turned[0].numpy(), reference)
+        assert found > least if least > 0 else found < least
+
+
+def test_pairs_do_not_depend_on_how_many_there_are() -> None:
+    few, more = (pair_sets.pairs("photographs 64", "hard", count, "") for count in (2, 4))
+    for a, b in zip(few, more, strict=True):
+        np.testing.assert_array_equal(a, b[:2])
+
+
+def test_a_part_is_turned_as_pillow_turns_and_moved_right_and_down() -> None:
+    picture = pair_sets.photograph("camera.png")
+    place = (picture, (200.0, 180.0))
+    turned = pair_sets._turned(place, math.radians(40), np.array([3.0, 2.0]), 64)
+    whole = picture.rotate(40, Image.Resampling.BICUBIC, center=(200, 180))
+    expected = np.asarray(whole.crop((200 - 35, 180 - 34, 200 + 29, 180 + 30)), dtype=np.float64) / 255
+    np.testing.assert_allclose(turned, expected, atol=2 / 255)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_methods_find_quarter_turns_and_others(name: str) -> None:
+    images, references, angles = pair_sets.pairs("photographs 64", "clean", 3, "")
+    quarter = np.ascontiguousarray(np.rot90(images[0]))
+    cases = [(quarter, images[0], -math.pi / 2), (images[0], quarter, math.pi / 2)]
+    cases += zip(images, references, angles, strict=True)
+    for image, reference, angle in cases[:1] if name == "kornia" else cases:  # which takes seconds
+        found = METHODS[name](image / 255, reference / 255)
+        assert abs(math.degrees(math.remainder(found - angle, 2 * math.pi))) < 1

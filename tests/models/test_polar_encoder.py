@@ -136,15 +136,15 @@ def test_a_blank_picture_has_an_angle_and_a_gradient() -> None:
     assert all(p.grad is None or p.grad.isfinite().all() for p in encoder.parameters())
 
 
-def test_the_searched_score_is_the_sum_over_nine_centres() -> None:
+def test_the_searched_score_is_the_sum_over_25_centres() -> None:
     """Against pictures that torch.roll moved by whole pixels."""
-    searching, fixed = built(1, shift=0.075).eval(), built(1).eval()
+    searching, fixed = built(1, shift=0.125).eval(), built(1).eval()
     fixed.load_state_dict(searching.state_dict())
     image, reference = F.pad(torch.rand(2, 3, 1, 28, 38), (6, 6, 6, 6)).unbind()
-    moves = [(down, right) for down in (-2, 0, 2) for right in (-2, 0, 2)]  # 0.05 of 40 pixels
-    polar = [to_polar(torch.roll(image, move, (2, 3)), 8, 16, 0.8, halo=4, share=0.85) for move in moves]
+    moves = [(down, right) for down in range(-4, 5, 2) for right in range(-4, 5, 2)]  # 0.05 of 40 pixels each
+    polar = [to_polar(torch.roll(image, move, (2, 3)), 8, 16, 0.8, halo=4, share=0.75) for move in moves]
     features = [fixed.features(each).flatten(1, 2).detach().numpy() for each in polar]
-    target = fixed.features(to_polar(reference, 8, 16, 0.8, halo=4, share=0.85)).flatten(1, 2).detach().numpy()
+    target = fixed.features(to_polar(reference, 8, 16, 0.8, halo=4, share=0.75)).flatten(1, 2).detach().numpy()
     unit = [f / np.sqrt((f**2).sum((1, 2), keepdims=True)) for f in (*features, target)]
     scores = [np.stack([(np.roll(f, s, -1) * unit[-1]).sum((1, 2)) for s in range(16)], 1) for f in unit[:-1]]
     expected = special.log_softmax(special.logsumexp(np.array(scores) * fixed.log_scale.exp().item(), 0), 1)
@@ -158,7 +158,7 @@ def test_in_training_the_middle_is_right_and_two_points_stand_for_the_others() -
     image, reference = torch.rand(2, 1, 1, 28, 28, dtype=torch.float64).unbind()
     with torch.no_grad():
         drawn = torch.cat([encoder(image, reference, 1).log_posterior for _ in range(600)]).unique(dim=0).numpy()
-        pictures = [(image, centre) for centre in encoder.centres] + [(reference, (0.0, 0.0))]
+        pictures = [(image, centre) for centre in encoder.coarse] + [(reference, (0.0, 0.0))]
         polar = [to_polar(picture, 8, 16, 0.8, 4, centre, 0.88) for picture, centre in pictures]
         features = [encoder.features(each).flatten().view(-1, 16).numpy() for each in polar]
     unit = [f / np.sqrt((f**2).sum()) for f in features]

@@ -11,6 +11,7 @@ from stnrot.geometry import circular_peaks, to_polar
 from stnrot.models.records import Orientation
 
 HALO = 4  # as many as there are convolutions
+FINE, COARSE = 5, 3  # points a side of the square in which the centre is searched, after training and in it
 WRONG = 2  # points that a training step tries beside the right one
 REACH = 3  # bins of a score's maximum on either side, about the width of one that the net makes
 SHARPEST = 0.2  # pixels; a narrower Gaussian falls between them
@@ -41,9 +42,10 @@ class PolarEncoder(nn.Module):
         blur: standard deviation of the Gaussian, in pixels.
         dropout: probability of leaving out a whole channel of the features, in training.
         shift: how far off its centre an image may be along each axis, as a share of the shorter side. If not 0, the
-            likelihood is summed over circles about nine points of that square, each the middle of a ninth of it. In
-            training let pictures be off by a third of it at most: then the middle point is known to be the right one,
-            the posterior is that of it and the angle together, and two others stand for the eight that are wrong. The
+            likelihood is summed over circles about 25 points of that square, each the middle of a 25th of it: the
+            nearer a point is to the true centre, the better it tells the angle. In training there are nine points. Let
+            pictures be off by a third of the shift at most: then the middle point is known to be the right one, the
+            posterior is that of it and the angle together, and two others stand for the eight that are wrong. The
             circles are so much smaller that they stay inside the picture about every point: black beyond its border
             would tell the middle from the others.
 
@@ -69,9 +71,7 @@ class PolarEncoder(nn.Module):
         check_number("model.encoder.dropout", dropout, 0, 0.99, whole=False)
         check_number("model.encoder.shift", shift, 0, 0.25, whole=False)
         self.radii, self.angles, self.blur, self.share = radii, angles, blur, 1 - 2 * shift
-        steps = (-2 / 3 * shift, 0.0, 2 / 3 * shift)
-        points = [(x, y) for x in steps for y in steps if (x, y) != (0.0, 0.0)] if shift else []
-        self.centres = [(0.0, 0.0), *points]
+        self.centres, self.coarse = (_middles(count, shift) if shift else [(0.0, 0.0)] for count in (FINE, COARSE))
         layers: list[nn.Module] = []
         for wide_in, wide_out in ((channels, width // 2), (width // 2, width), (width, width)):
             layers += [
@@ -96,8 +96,9 @@ class PolarEncoder(nn.Module):
         if not 1 <= hypotheses <= self.angles:
             raise InputError(f"model.hypotheses={hypotheses}: expected 1 to model.encoder.angles={self.angles}")
         centres = self.centres
-        if self.training and len(centres) > 1:
-            centres = [centres[k] for k in (0, *(1 + torch.randperm(len(centres) - 1)[:WRONG]).tolist())]
+        if self.training:
+            right, *wrong = self.coarse
+            centres = [right, *(wrong[k] for k in torch.randperm(len(wrong))[:WRONG].tolist())]
         pictures = [(image, centre) for centre in centres]
         if reference.ndim == 4:
             pictures.append((reference, (0.0, 0.0)))
@@ -112,9 +113,16 @@ class PolarEncoder(nn.Module):
             scores = _cosines(turned, target.to(turned.dtype)) * self.log_scale.exp()
             score = scores[0] if self.training else scores.logsumexp(0)
             angle, log_weight = circular_peaks(score, hypotheses, REACH)
-            stands_for = max(1, len(self.centres) - 1) / max(1, len(centres) - 1)  # this many wrong points, each
-            everything = torch.cat((scores[:1], scores[1:] + math.log(stands_for))).logsumexp((0, 2))
+            if self.training and len(centres) > 1:  # each of the wrong stands for several
+                scores = torch.cat((scores[:1], scores[1:] + math.log((len(self.coarse) - 1) / WRONG)))
+            everything = scores.logsumexp((0, 2))
         return Orientation(angle, log_weight, score - everything[:, None])
+
+
+def _middles(count: int, half: float) -> list[tuple[float, float]]:
+    """Return the middles of `count` by `count` equal parts of the square from -half to half, that of all first."""
+    steps = [(2 * k + 1 - count) / count * half for k in range(count)]
+    return sorted(((x, y) for x in steps for y in steps), key=lambda point: math.hypot(*point))
 
 
 def _cosines(f: Float[Tensor, "*n A F"], g: Float[Tensor, "R A F"]) -> Float[Tensor, "*n A"]:

@@ -35,12 +35,13 @@ def ecc(image: np.ndarray, reference: np.ndarray, starts: int) -> float:
     angle out of the matrix by an arc sine.
     """
     best = (-1.0, 0.0)
-    target, everywhere = reference.astype(np.float32), np.ones(image.shape, np.uint8)
+    target = reference.astype(np.float32)
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 100, 1e-6)
     for start in np.arange(starts) * (2 * math.pi / starts):
         turned, upright = _turned(image, start), np.eye(2, 3, dtype=np.float32)
+        whole = (_turned(np.ones(image.shape), start) > 0.99).astype(np.uint8)
         try:
-            value, found = cv2.findTransformECC(target, turned, upright, cv2.MOTION_EUCLIDEAN, criteria, everywhere, 5)
+            value, found = cv2.findTransformECC(target, turned, upright, cv2.MOTION_EUCLIDEAN, criteria, whole, 5)
         except cv2.error:  # does not converge
             continue
         if value > best[0]:

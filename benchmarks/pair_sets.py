@@ -51,7 +51,8 @@ def photograph(name: str) -> Image.Image:
 def pairs(what: str, level: str, count: int, root: str, seed: int = 1) -> Pairs:
     """Return `count` pairs: the k-th is a function of (what, level, k, seed) and of nothing else.
 
-    Those of seed 0 were looked at while the methods were made; those of 1 are reported.
+    Those of seed 0 were looked at while the methods were made; those of 1, which are reported, were not, but show other
+    turns and parts of the same photographs, and some of the same digits.
     """
     made = _digits(level, count, root, seed) if what == "mnist" else _parts(SIZES[what], level, count, seed)
     images, references, angles = zip(*made, strict=True)

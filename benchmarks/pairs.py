@@ -45,6 +45,7 @@ OTHERS: dict[str, tuple[int, Callable[[np.ndarray, np.ndarray], float]]] = {  # 
     "kornia, 8 starts": (24, partial(classical.registrator, starts=8)),
     "360 rotations": (60, classical.brute_force),
 }
+SIDES = (16, 32, 64, 128, 256, 512, 1024, 2048)  # pixels
 RIGHT = 5.0  # degrees
 GROUPS = 10  # of pairs, by confidence
 Rows = list[dict[str, Any]]
@@ -83,8 +84,6 @@ def measure(what: str, level: str, args: argparse.Namespace, checkpoints: dict[s
         records.append(known | {"ms": 1e3 * seconds / len(angle), "confidence": confidence})
 
     ours = {FREE: Aligner(), LEARNED: Aligner(checkpoint, refine=False), REFINED: Aligner(checkpoint)}
-    if level == "other instance":
-        del ours[REFINED]  # is what was learned: no pixels match
     for name, aligner in ours.items():
         aligner(batch(image), batch(reference))  # convolutions are planned for each size of batch
         start = time.perf_counter()
@@ -116,14 +115,17 @@ def table(records: Rows) -> Rows:
     ]
 
 
-def calibration(records: Rows, method: str) -> Rows:
-    """Return, for tenths of all pairs by confidence, the mean confidence and the share that is right."""
+def calibration(records: Rows, method: str) -> dict[str, Any]:
+    """Return, for tenths of all pairs by confidence, the mean confidence and the share that is right.
+
+    With them the mean distance of the two, and whether the share falls from tenth to tenth.
+    """
     mine = [each for each in records if each["method"] == method]
     confidence = np.concatenate([each["confidence"] for each in mine])
     right = np.concatenate([(each["error"] <= RIGHT) & (each["level"] != "unrelated") for each in mine])
     chance = np.random.default_rng(0).permutation(len(confidence))  # many are as sure as can be
     order = np.lexsort((chance, -confidence))
-    return [
+    groups = [
         {
             "method": method,
             "pairs": str(len(group)),
@@ -132,6 +134,8 @@ def calibration(records: Rows, method: str) -> Rows:
         }
         for group in np.array_split(order, GROUPS)
     ]
+    error = np.mean([abs(group["confidence"] - group["right"]) for group in groups])
+    return {"groups": groups, "error": error, "falls": all(a["right"] >= b["right"] for a, b in pairwise(groups))}
 
 
 def by_level(records: Rows) -> Rows:
@@ -176,29 +180,37 @@ def draw_errors(records: Rows, path: Path) -> None:
     figure.savefig(path)
 
 
-def speed(args: argparse.Namespace) -> Rows:
+def speed(what: str, count: int, at_once: int, args: argparse.Namespace) -> dict[str, Any]:
     """Return how many times as long scikit-image's recipe takes, in turn with ours."""
-    rows = []
-    for what, count, at_once in (("mnist", 200, True), ("photographs 256", 4, False)):
-        image, reference, _ = pairs(what, "noisy", count, args.root)
-        aligner, recipe = Aligner(), OTHERS[RECIPE][1]
+    image, reference, _ = pairs(what, "noisy", count, args.root)
+    aligner, recipe = Aligner(), OTHERS[RECIPE][1]
 
-        def we(aligner: Aligner = aligner, image: Any = image, reference: Any = reference, b: bool = at_once) -> None:
-            for some in (slice(None),) if b else (slice(k, k + 1) for k in range(len(image))):
-                aligner(batch(image[some]), batch(reference[some]))
+    def ours() -> None:
+        for k in range(0, count, at_once):
+            aligner(batch(image[k : k + at_once]), batch(reference[k : k + at_once]))
 
-        def they(image: Any = image, reference: Any = reference, recipe: Any = recipe) -> None:
-            for pair in zip(image / 255, reference / 255, strict=True):
-                recipe(*pair)
+    def theirs() -> None:
+        for pair in zip(image / 255, reference / 255, strict=True):
+            recipe(*pair)
 
-        times = in_turn({FREE: we, RECIPE: they}, args.rounds, 1, 1, "cpu")
-        each = {name: f"{1e3 * float(np.median(t)) / count:.3g}" for name, t in times.items()}
-        rows.append(
-            {"pairs of": what, "ours": "at once" if at_once else "one by one"}
-            | {f"{name}, ms a pair": ms for name, ms in each.items()}
-            | {"speed-up": f"{speedup(times, FREE, RECIPE):.1f}"}
-        )
-    return rows
+    times = in_turn({FREE: ours, RECIPE: theirs}, args.rounds, 1, 1, "cpu")
+    each = {f"{name}, ms a pair": f"{1e3 * float(np.median(t)) / count:.3g}" for name, t in times.items()}
+    return (
+        {"pairs of": what, "ours, at once": str(at_once)} | each | {"speed-up": f"{speedup(times, FREE, RECIPE):.1f}"}
+    )
+
+
+def growth(args: argparse.Namespace) -> Rows:
+    """Return the time of one pair against its side."""
+    whole = pairs("photographs 256", "clean", 1, args.root)[:2]
+    aligner = Aligner()
+
+    def job(side: int) -> Callable[[], object]:
+        image, reference = (torch.nn.functional.interpolate(batch(x).float(), size=(side, side)) for x in whole)
+        return partial(aligner, image, reference)
+
+    times = in_turn({str(side): job(side) for side in SIDES}, args.rounds, 1, 1, "cpu")
+    return [{"side, pixels": side, "ms a pair": f"{1e3 * float(np.median(t)):.3g}"} for side, t in times.items()]
 
 
 def main() -> None:
@@ -232,17 +244,14 @@ def main() -> None:
         everything += records
     written["by level"] = by_level(everything)
     print(f"\n{markdown(written['by level'])}")
-    written["calibration"] = [row for method in (FREE, LEARNED, REFINED) for row in calibration(everything, method)]
-    print(f"\n{markdown(written['calibration'])}\n")
-    for method in (FREE, LEARNED, REFINED):
-        rows = [row for row in written["calibration"] if row["method"] == method]
-        off = np.mean([abs(row["confidence"] - row["right"]) for row in rows])
-        falls = all(a["right"] >= b["right"] for a, b in pairwise(rows))
-        print(
-            f"{method}: calibration error {off:.3f}, the share that is right falls with it: {'yes' if falls else 'no'}"
-        )
-    written["speed"] = speed(args)
-    print(f"\n{markdown(written['speed'])}")
+    written["calibration"] = {method: calibration(everything, method) for method in (FREE, LEARNED, REFINED)}
+    print(f"\n{markdown([row for each in written['calibration'].values() for row in each['groups']])}\n")
+    for method, each in written["calibration"].items():
+        falls = "falls" if each["falls"] else "does not always fall"
+        print(f"{method}: calibration error {each['error']:.3f}; the share that is right {falls} with the confidence")
+    written["speed"] = [speed("mnist", 200, 200, args), speed("photographs 256", 4, 1, args)]
+    written["growth"] = growth(args)
+    print(f"\n{markdown(written['speed'])}\n\n{markdown(written['growth'])}")
     (args.folder / "pairs.json").write_text(json.dumps(written, indent=2, default=float) + "\n")
 
 

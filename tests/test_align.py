@@ -62,7 +62,7 @@ def test_the_signed_angle_of_every_library(turn, size: tuple[int, int], channels
         assert (found.aligned[0] - turned)[inside].abs().mean() < 0.03
 
 
-@pytest.mark.parametrize("side", [16, 17, 40, 300, 700])
+@pytest.mark.parametrize("side", [16, 17, 40, 300, 700, 2048])
 def test_every_size(side: int) -> None:
     whole = Image.fromarray(load_sample_image("flower.jpg")).convert("L").crop((120, 20, 520, 420))
     pictures = [
@@ -102,8 +102,21 @@ def test_a_batch_is_its_pairs_and_one_reference_serves_all() -> None:
 def test_brightness_contrast_and_negatives_do_not_matter() -> None:
     picture = scene(64, 64)
     turned, degrees = by_pillow(picture)
-    for changed in (0.2 + 0.5 * turned, 1 - turned, 1000 * turned.double()):
-        assert math.degrees(align(picture, changed.float()).angle.item()) == pytest.approx(degrees, abs=0.3)
+    for changed in (0.2 + 0.5 * turned, 1 - turned, 1000 * turned.double(), 1e36 * turned, 1e-36 * turned):
+        found = align(picture, changed.float())
+        assert math.degrees(found.angle.item()) == pytest.approx(degrees, abs=0.3)
+        assert found.confidence.item() > 0.95
+
+
+def test_what_a_turn_brings_in_is_black_beside_any_other_picture() -> None:
+    bright, dark = 0.5 + 0.5 * torch.rand(1, 30, 30), -torch.rand(1, 30, 30)
+    batch = torch.stack([bright, dark])
+    found = align(batch, torch.stack([tv.rotate(p, 45.0, InterpolationMode.BILINEAR) for p in batch]))
+    for k in range(2):
+        assert found.aligned[k, 0, 0, 0] == 0
+        torch.testing.assert_close(found.aligned[k], align(batch[k], found.aligned[k]).aligned[0], atol=0.2, rtol=0)
+    assert found.aligned[0].min() == 0
+    assert found.aligned[1].max() == 0
 
 
 def test_a_symmetric_picture_has_all_its_angles() -> None:

@@ -1,6 +1,5 @@
 """The `stnrot` command in processes of its own."""
 
-import csv
 import json
 import signal
 import subprocess
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ENVIRONMENT
+from conftest import ENVIRONMENT, rows
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
@@ -31,11 +30,6 @@ def pair(tmp_path: Path) -> Path:
         turned = whole.rotate(turn, Image.Resampling.BICUBIC, center=(300, 200)).crop((200, 120, 400, 280))
         (turned if name == "image.png" else turned.convert("L")).save(tmp_path / name)
     return tmp_path
-
-
-def table(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def test_one_pair(pair: Path) -> None:
@@ -87,7 +81,7 @@ def test_a_manifest_goes_on_past_bad_rows(pair: Path) -> None:
     done = stnrot("align", "--manifest", "pairs.csv", "--out", "results.csv", cwd=pair)
     assert done.returncode == 1
     assert done.stdout == "11 pairs in results.csv, 7 with an error: see that column\n"
-    found = table(pair / "results.csv")
+    found = rows(pair / "results.csv")
     assert [row["line"] for row in found] == [str(2 + k) for k in range(11)]
     for row, (line, degrees, words) in zip(found, lines, strict=True):
         assert f"{row['image']},{row['reference']}" == (line or ",")
@@ -100,7 +94,7 @@ def test_a_manifest_goes_on_past_bad_rows(pair: Path) -> None:
     Image.open(pair / "image.png").save(pair / "missing.png")  # what had an error is tried again
     done = stnrot("align", "--manifest", "pairs.csv", "--out", "results.csv", cwd=pair)
     assert done.stdout == "11 pairs in results.csv, 6 with an error: see that column\n"
-    again = {row["line"]: row for row in table(pair / "results.csv")}
+    again = {row["line"]: row for row in rows(pair / "results.csv")}
     assert len(again) == 11
     assert abs(float(again["7"]["angle_deg"])) < 0.1
     assert again["2"] == found[0]
@@ -125,7 +119,7 @@ def test_an_interrupted_table_is_continued(pair: Path) -> None:
     done = stnrot("align", "--manifest", "pairs.csv", "--out", "results.csv", cwd=pair)
     assert done.returncode == 0, done.stderr
     assert results.read_text().startswith(before[: before.rindex("\n") + 1])
-    found = table(results)
+    found = rows(results)
     assert [row["line"] for row in found] == [str(2 + k) for k in range(600)]
     assert len({row["angle_deg"] for row in found}) == 1
     unchanged = results.stat().st_mtime_ns
@@ -147,6 +141,7 @@ def test_an_interrupted_table_is_continued(pair: Path) -> None:
         (["--manifest", "pairs.csv", "--out", "other.csv"], "other.csv has the results of another manifest (line 2)"),
         (["--manifest", "pairs.csv", "--out", "pairs.csv"], "pairs.csv is not a table of this command"),
         (["--manifest", "pairs.csv", "--out", "nowhere/results.csv"], "cannot write nowhere/results.csv"),
+        (["--manifest", "pairs.csv", "--out", "."], "cannot write .: expected a file"),
     ],
 )
 def test_one_line_says_what_is_wrong(pair: Path, arguments: list[str], words: str) -> None:

@@ -1,6 +1,7 @@
 """The pairs of benchmarks/pairs.py have the angle that they say, and its classical methods find it."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,10 +13,10 @@ from torchvision.transforms import functional as tv
 from benchmarks import pair_methods, pair_sets
 
 METHODS = {
-    "scikit-image polar": lambda image, reference: pair_methods.polar(image, reference, None),
+    "scikit-image polar": partial(pair_methods.polar, normalization=None),
     "brute force": pair_methods.brute_force,
-    "ECC": lambda image, reference: pair_methods.ecc(image, reference, 16),
-    "kornia": lambda image, reference: pair_methods.registrator(image, reference, 8),
+    "ECC": partial(pair_methods.ecc, starts=16),
+    "kornia": partial(pair_methods.registrator, starts=8),
 }
 
 
@@ -55,6 +56,6 @@ def test_the_methods_find_quarter_turns_and_others(name: str) -> None:
     quarter = np.ascontiguousarray(np.rot90(images[0]))
     cases = [(quarter, images[0], -math.pi / 2), (images[0], quarter, math.pi / 2)]
     cases += zip(images, references, angles, strict=True)
-    for image, reference, angle in cases[:1] if name == "kornia" else cases:  # which takes seconds
+    for image, reference, angle in cases[2:3] if name == "kornia" else cases:  # which takes seconds
         found = METHODS[name](image / 255, reference / 255)
         assert abs(math.degrees(math.remainder(found - angle, 2 * math.pi))) < 1

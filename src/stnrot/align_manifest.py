@@ -20,13 +20,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from stnrot.data.manifest import pair_files, read_manifest
+from stnrot.data.picture_file import count_pixels
 from stnrot.errors import InputError
 from stnrot.inference import Aligner
-from stnrot.pictures import common_channels, read_file
+from stnrot.pictures import MAX_PIXELS, common_channels, read_file
 
 COLUMNS = ("line", "image", "reference", "angle_deg", "confidence", "model", "error")
-FIRST, MOST = 4, 64  # pairs that are read together
-VALUES = 2**24  # of the pictures that are read, and aligned, together
+MOST = 64  # pairs that are read together
+VALUES = 2**24  # of their pictures
 
 Row = dict[str, Any]
 Pair = tuple[Tensor, Tensor]
@@ -65,13 +66,15 @@ def align_manifest(manifest: Path, out: Path, ckpt: Path | None) -> int:
 @contextmanager
 def _alone(out: Path) -> Iterator[None]:
     """Keep a second process off the table, whose rows the first would overwrite."""
-    if not out.parent.is_dir():
-        raise InputError(f"cannot write {out}: the folder {out.parent} does not exist")
+    if out.is_dir() or not out.parent.is_dir():
+        raise InputError(f"cannot write {out}: expected a file, such as results.csv, in a folder that exists")
     lock = FileLock(out.with_name(f".{out.name}.lock"))
     try:
         with lock.acquire(timeout=0):
-            yield
-            Path(lock.lock_file).unlink(missing_ok=True)
+            try:
+                yield
+            finally:
+                Path(lock.lock_file).unlink(missing_ok=True)
     except Timeout as error:
         raise InputError(f"{out} is being written by another process: let it end or choose another --out") from error
 
@@ -81,12 +84,12 @@ def _done(out: Path, rows: list[Row], model: str) -> set[int]:
     try:
         written = out.read_bytes() if out.exists() else b""
         whole = written[: written.rfind(b"\n") + 1].decode()
-        found = list(csv.DictReader(io.StringIO(whole, newline=""), strict=True))
+        reader = csv.DictReader(io.StringIO(whole, newline=""), strict=True)
+        found = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"cannot read {out}: {error}; choose another --out") from error
     header = _line(dict(zip(COLUMNS, COLUMNS, strict=True)))
-    begun = tuple(next(csv.reader(io.StringIO(whole, newline="")), ())) == COLUMNS
-    if not begun and not header.encode().startswith(written):
+    if tuple(reader.fieldnames or ()) != COLUMNS and not header.encode().startswith(written):
         raise InputError(f"{out} is not a table of this command: choose another --out")
     asked = {str(row["line"]): row for row in rows}
     for row in found:
@@ -135,20 +138,32 @@ def _aligned(aligner: Aligner, manifest: Path, rows: list[Row]) -> Iterator[Row]
             return InputError(f"{manifest}, line {row['line']}: {error}")
 
     with ThreadPoolExecutor() as pool:
-        at_once = FIRST
-        while rows:
-            some, rows = rows[:at_once], rows[at_once:]
-            pairs = list(pool.map(read, some))
-            values = sum(picture.numel() for pair in pairs if not isinstance(pair, InputError) for picture in pair)
-            at_once = min(max(1, len(some) * VALUES // max(1, values)), MOST)  # pictures of a list are much of a size
-            for size, group in groupby(zip(some, pairs, strict=True), key=lambda item: _size(item[1])):
-                if size is None:
-                    yield from (row | {"error": " ".join(str(error).split())} for row, error in group)
-                    continue
-                alike: list[Any] = list(group)
-                together = max(1, VALUES // max(map(math.prod, size)))
-                for part in (alike[k : k + together] for k in range(0, len(alike), together)):
-                    yield from _results(aligner, part)
+        for some in _portions(manifest, rows):
+            for size, group in groupby(zip(some, pool.map(read, some), strict=True), key=lambda item: _size(item[1])):
+                items: list[Any] = list(group)
+                yield from _results(aligner, items) if size else (_failed(*item) for item in items)
+
+
+def _portions(manifest: Path, rows: list[Row]) -> Iterator[list[Row]]:
+    """Cut the list where the pictures, by their headers, would take more memory than they may together."""
+    some: list[Row] = []
+    values = 0
+    for row in rows:
+        try:
+            more = 3 * sum(count_pixels(file, MAX_PIXELS) for file in pair_files(manifest, row["line"], row))
+        except (InputError, OSError):
+            more = 0  # it will be said when they are read
+        if some and (values + more > VALUES or len(some) == MOST):
+            yield some
+            some, values = [], 0
+        some.append(row)
+        values += more
+    if some:
+        yield some
+
+
+def _failed(row: Row, error: InputError) -> Row:
+    return row | {"error": " ".join(str(error).split())}
 
 
 def _size(pair: Pair | InputError) -> tuple[torch.Size, ...] | None:
@@ -162,10 +177,11 @@ def _results(aligner: Aligner, items: list[tuple[Row, Pair]]) -> Iterable[Row]:
         found = aligner(images, references)
     except InputError as error:
         if len(items) == 1:
-            return [items[0][0] | {"error": " ".join(str(error).split())}]
+            return [_failed(items[0][0], error)]
         return [row for item in items for row in _results(aligner, [item])]
     numbers = zip(found.angle.tolist(), found.confidence.tolist(), strict=True)
     return [
-        row | {"angle_deg": f"{math.degrees(angle):.4f}", "confidence": f"{confidence:.4f}", "error": ""}
+        row
+        | {"angle_deg": f"{round(math.degrees(angle), 4) + 0.0:.4f}", "confidence": f"{confidence:.4f}", "error": ""}
         for (row, _), (angle, confidence) in zip(items, numbers, strict=True)
     ]

@@ -77,17 +77,16 @@ def _align(args: argparse.Namespace) -> int:
     found = Aligner(args.ckpt)(args.image, args.reference)
     if args.out is not None:
         _write_aligned(args.image, found.angle, args.out)
-    angles = found.orientation.angle[0].rad2deg().tolist()
-    chances = zip(angles, confidence(found.orientation)[0].tolist(), strict=True)
-    likely = [{"angle_deg": angle, "confidence": chance} for angle, chance in dict(chances).items() if chance >= LIKELY]
-    best = {"angle_deg": angles[0], "confidence": found.confidence.item()}
+    angles, chances = found.orientation.angle[0].rad2deg().tolist(), confidence(found.orientation)[0].tolist()
+    every = dict(zip(angles, chances, strict=True))  # a hypothesis that is missing repeats the best
+    best, *others = ({"angle_deg": angle, "confidence": chance} for angle, chance in every.items())
+    likely = [best, *(other for other in others if other["confidence"] >= LIKELY)]
     if args.json:
         print(json.dumps({"image": str(args.image), "reference": str(args.reference)} | best | {"hypotheses": likely}))
         return 0
-    print(f"angle      {_degrees(angles[0])} degrees counter-clockwise\nconfidence {best['confidence']:.3f}")
-    for other in likely:
-        if other["angle_deg"] != angles[0]:
-            print(f"or         {_degrees(other['angle_deg'])} degrees, confidence {other['confidence']:.3f}")
+    print(f"angle      {_degrees(angles[0])} degrees counter-clockwise\nconfidence {chances[0]:.3f}")
+    for other in likely[1:]:
+        print(f"or         {_degrees(other['angle_deg'])} degrees, confidence {other['confidence']:.3f}")
     return 0
 
 

@@ -40,7 +40,7 @@ def read_pair(
         raise InputError(
             f"the image has {first.shape[1]} channels, the reference {second.shape[1]}: expected the same number"
         )
-    return first, second
+    return first, second.to(first.device)
 
 
 def common_channels(paths: Sequence[Path]) -> int:
@@ -104,7 +104,7 @@ def _check(pictures: Float[Tensor, "B C H W"], names: list[str]) -> None:
     height, width = pictures.shape[-2:]
     if min(height, width) < SMALLEST:
         raise InputError(f"{names[0]} is {width} x {height}: expected sides of at least {SMALLEST} pixels")
-    good = pictures.flatten(1).sum(1).isfinite()  # one value that is not makes the sum so
+    good = pictures.isfinite().flatten(1).all(1)
     if not good.all():
         name = names[int((~good).nonzero()[0])]
         raise InputError(f"{name} holds values that are no numbers (NaN or infinite): expected numbers everywhere")

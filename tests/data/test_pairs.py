@@ -9,6 +9,7 @@ from hydra.utils import instantiate
 from PIL import Image
 from scipy import ndimage, stats
 
+from stnrot.data.batch import Batch
 from stnrot.data.degrade import NUMBERS
 from stnrot.data.draws import Purpose, Split, uniform
 from stnrot.data.image_data import ImageData
@@ -35,14 +36,31 @@ def test_the_angle_turns_the_image_onto_the_reference() -> None:
     assert right < 0.01 < 0.05 < left
 
 
-def test_both_pictures_are_turned_independently() -> None:
-    data = pairs("data.degrade.gain=0", "data.degrade.noise=0")
-    upright = data.splits.val.image[:100].float() / 255
-    batch = view(data, torch.arange(100))
+def test_both_pictures_are_turned_independently(tmp_path: Path) -> None:
+    """A ramp shows its turn by the direction of its gradient: uniform, and neither turn tells of the other."""
+    ramp = np.tile(np.linspace(40, 215, 64), (64, 1)).astype(np.uint8)
+    for k in range(12):
+        Image.fromarray(ramp).save(tmp_path / f"{k}.png")
+    source = ("data/source=image_folder", f"data.root={tmp_path}", "data.source.image_size=[40,40]")
+    data = pairs(*source, "data.degrade.gain=0", "data.degrade.noise=0", "data.border=cut")
+    batch = view(data, torch.arange(2000), Split.TRAIN)
+    turns = []
     for picture in (batch.image, batch.reference):
-        assert ((picture - upright) ** 2).mean() > 0.02
-    shown = view(pairs("data.degrade.gain=0", "data.degrade.noise=0", "data.turn_reference=false"), torch.arange(100))
-    assert ((shown.reference - upright) ** 2).mean() < 0.002
+        down, right = (np.gradient(picture[:, 0].numpy(), axis=axis).mean((1, 2)) for axis in (1, 2))
+        turns.append(np.arctan2(-down, right))  # counter-clockwise from the right
+    assert stats.kstest(turns[0], stats.uniform(-math.pi, 2 * math.pi).cdf).pvalue > 1e-3
+    for other in (turns[1], -turns[1]):
+        assert abs(np.exp(1j * (turns[0] + other)).mean()) < 0.08
+    np.testing.assert_allclose(np.exp(1j * (turns[1] - turns[0])), np.exp(1j * batch.angle.numpy()), atol=0.02)
+
+
+def test_the_reference_may_stay_upright() -> None:
+    options = ("data.degrade.gain=0", "data.degrade.noise=0", "data.turn_reference=false")
+    data = pairs(*options)
+    batch = view(data, torch.arange(100))
+    upright = data.splits.val.image[:100].float() / 255
+    assert ((batch.reference - upright) ** 2).mean() < 0.002
+    assert ((batch.image - upright) ** 2).mean() > 0.02
 
 
 def test_gain_and_noise_have_their_size() -> None:
@@ -68,21 +86,35 @@ def test_the_image_moves_after_it_turned() -> None:
     np.testing.assert_allclose(centres[1] - centres[0], expected, atol=0.1)
 
 
-@pytest.mark.parametrize("size", [(40, 40), (41, 60)])
-def test_no_turn_blackens_what_is_cut_out(tmp_path: Path, size: tuple[int, int]) -> None:
-    """White pictures, turned and moved, stay white, and those of scipy's centre stay in the centre."""
+def white(tmp_path: Path, size: tuple[int, int], border: str) -> tuple[ImageData, Batch]:
+    """White pictures, turned and moved."""
     for k in range(12):
         Image.new("L", (70, 70), 255).save(tmp_path / f"{k}.png")
     source = ("data/source=image_folder", f"data.root={tmp_path}", f"data.source.image_size=[{size[0]},{size[1]}]")
-    options = ("data.degrade.gain=0", "data.degrade.noise=0", "data.degrade.shift=0.05", "data.border=cut")
+    options = ("data.degrade.gain=0", "data.degrade.noise=0", "data.degrade.shift=0.05", f"data.border={border}")
     data = pairs(*source, *options)
-    batch = view(data, torch.arange(500), Split.TRAIN)
+    return data, view(data, torch.arange(500), Split.TRAIN)
+
+
+@pytest.mark.parametrize("size", [(40, 40), (41, 60)])
+def test_no_turn_blackens_what_is_cut_out(tmp_path: Path, size: tuple[int, int]) -> None:
+    data, batch = white(tmp_path, size, "cut")
     assert batch.image.min() > 0.999
     assert batch.reference.min() > 0.999
     height, width = batch.image.shape[-2:]
     assert (height - size[0]) % 2 == (width - size[1]) % 2 == 0
     assert data.facts() == data.facts() | {"height": height, "width": width}
     assert 40 / 1.1 / math.sqrt(2) - 2 < min(height, width) <= 41 / math.sqrt(2)
+
+
+@pytest.mark.parametrize("size", [(40, 40), (41, 60)])
+def test_no_turn_blackens_what_lies_inside_the_disc(tmp_path: Path, size: tuple[int, int]) -> None:
+    _, batch = white(tmp_path, size, "disc")
+    seen = batch.reference[0] > 0
+    assert seen.float().mean() > 0.25
+    for picture in (batch.image, batch.reference):
+        assert (picture[:, seen] > 0.999).all()
+        assert not picture[:, ~seen].any()
 
 
 def test_other_instance_is_of_the_class_and_another_and_any() -> None:
@@ -124,6 +156,32 @@ def test_a_share_of_the_training_pairs_is_unrelated(other_instance: bool) -> Non
     calm = pairs("data.unrelated=0", f"data.other_instance={other_instance}")
     moved = wrap(view(data, draws[:1000], Split.TRAIN).angle - view(calm, draws[:1000], Split.TRAIN).angle)
     torch.testing.assert_close(moved, wrap(raw.angle[:1000]), atol=1e-5, rtol=0)
+
+
+def test_unrelated_pairs_where_files_cannot_be_read(tmp_path: Path) -> None:
+    """Every other file is broken: the readable half of a batch is there, and no partner is missing."""
+    for k in range(40):
+        Image.new("L", (30, 30), 5 * k + 1).save(tmp_path / f"{k:02}.png")
+        if k % 2 == 0:
+            whole = (tmp_path / f"{k:02}.png").read_bytes()
+            (tmp_path / f"{k:02}.png").write_bytes(whole[:50])
+    data = pairs(
+        "data/source=image_folder",
+        f"data.root={tmp_path}",
+        "data.source.image_size=[30,30]",
+        "data.source.on_bad_image=skip",
+        "data.source.memory_gb=0",
+        "data.unrelated=0.5",
+    )
+    train = data.splits.train
+    raw = train.__getitems__(torch.arange(10 * len(train)))
+    names = np.array([int(Path(name).stem) for name in train.names])[raw.draw % len(train)]
+    assert (names % 2 == 1).all()
+    np.testing.assert_array_equal(raw.image[:, 0, 0, 0], 5 * names + 1)
+    partner = (raw.reference[:, 0, 0, 0].numpy().astype(int) - 1) // 5
+    assert (partner % 2 == 1).all()
+    np.testing.assert_array_equal(partner != names, raw.angle.numpy() != 0)
+    assert 0.15 < np.mean(partner != names) < 0.35  # half of half
 
 
 def test_pairs_of_a_manifest_cannot_be_mixed(pair_manifest) -> None:

@@ -108,6 +108,11 @@ class FileSet:
         return self.decoding.channels or 3, height, width
 
     @property
+    def paired(self) -> bool:
+        """Whether each has a reference."""
+        return any(len(files) == 2 for files in self.files)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The path of each sample's image."""
         return tuple(str(files[0]) for files in self.files)

@@ -24,6 +24,9 @@ class PictureSet(Protocol):
     @property
     def shape(self) -> tuple[int, int, int]: ...
 
+    @property
+    def paired(self) -> bool: ...
+
     def __len__(self) -> int: ...
 
     def __getitems__(self, draws: Int[Tensor, "B"]) -> Raw: ...
@@ -46,6 +49,11 @@ class ImageSet:
         """Channels, height, width."""
         channels, height, width = self.image.shape[1:]
         return channels, height, width
+
+    @property
+    def paired(self) -> bool:
+        """Whether each has a reference."""
+        return self.reference is not None
 
     def __len__(self) -> int:
         return len(self.image)

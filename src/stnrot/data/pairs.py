@@ -23,12 +23,13 @@ class OtherInstance:
     def __init__(self, pictures: PictureSet, key: Key) -> None:
         if pictures.label is None:
             raise InputError("data.other_instance=true: expected class folders, the images have no classes")
-        if not isinstance(pictures, ImageSet) or pictures.reference is not None:
+        if not isinstance(pictures, ImageSet) or pictures.paired:
             raise InputError(
                 "data.other_instance=true: expected single images kept in memory, not a manifest of pairs; "
                 "for a set that is streamed raise data.source.memory_gb or lower data.source.image_size"
             )
         self.pictures, self.key, self.label, self.names = pictures, key, pictures.label, pictures.names
+        self.paired = True
         self.by_class = self.label.argsort(stable=True)
         self.rank = torch.empty_like(self.by_class)
         self.rank[self.by_class] = torch.arange(len(self.label))
@@ -49,7 +50,7 @@ class OtherInstance:
         index = draws % len(self)
         label = self.label[index]
         others = self.size[label] - 1
-        step = 1 + (uniform(self.key, draws, 1)[:, 0] * others).long().clamp(max=others - 1)
+        step = 1 + (uniform(self.key, draws, 1)[:, 0] * others).long()
         first = self.first[label]
         partner = self.by_class[first + (self.rank[index] - first + step) % self.size[label]]
         return self.pictures.__getitems__(draws)._replace(reference=self.pictures.__getitems__(partner).image)
@@ -66,26 +67,26 @@ class Unrelated:
     """
 
     def __init__(self, pictures: PictureSet, share: float, key: Key) -> None:
-        given = pictures.__getitems__(torch.zeros(1, dtype=torch.int64)).reference is not None
-        if given and not isinstance(pictures, OtherInstance):
+        if pictures.paired and not isinstance(pictures, OtherInstance):
             raise InputError(f"data.unrelated={share}: expected 0 for the pairs of a manifest")
         self.pictures, self.share, self.key = pictures, share, key
-        self.label, self.names, self.shape = pictures.label, pictures.names, pictures.shape
+        self.label, self.names, self.shape, self.paired = pictures.label, pictures.names, pictures.shape, True
 
     def __len__(self) -> int:
         return len(self.pictures)
 
     def __getitems__(self, draws: Int[Tensor, "B"]) -> Raw:
-        raw = self.pictures.__getitems__(draws)
-        chosen, step, angle = uniform(self.key, raw.draw, 3).unbind(1)
-        place = (chosen < self.share).nonzero()[:, 0]
+        chosen, step, angle = uniform(self.key, draws, 3).unbind(1)
+        mixed = chosen < self.share
+        other = (draws + 1 + (step * (len(self) - 1)).long()) % len(self)
+        raw = self.pictures.__getitems__(torch.cat((draws, other[mixed])))  # without those that cannot be read
+        read, partner = torch.isin(draws, raw.draw), mixed & torch.isin(other, raw.draw)
+        count = int(read.sum())
+        partners = raw.image[count:][read[partner]]
+        raw = Raw(*(None if column is None else column[:count] for column in raw))  # type: ignore[arg-type]
         reference = (raw.image if raw.reference is None else raw.reference).clone()
-        between = torch.zeros(len(reference))
-        if len(place):
-            other = (raw.draw + 1 + (step * (len(self) - 1)).long())[place] % len(self)
-            found = self.pictures.__getitems__(other)  # without those that cannot be read
-            place = place[torch.isin(other, found.draw)]
-            reference[place], between[place] = found.image, (2 * math.pi * angle)[place]
+        reference[partner[read]] = partners
+        between = torch.where(partner, 2 * math.pi * angle, 0.0)[read]
         return raw._replace(reference=reference, angle=between)
 
     def subset(self, index: Int[Tensor, "M"]) -> "Unrelated":
@@ -106,9 +107,9 @@ class ImagePairs(ImageData):
             teaches an encoder to be unsure of what does not match. Not for pairs of a manifest.
         degrade: what the pictures differ in beside their turn; not for pairs of a manifest.
         border: what becomes of the corners that a turn blackens, and that would give the angle away. `disc` blacks out
-            all that lies outside the inscribed disc, of every picture; `cut` keeps the largest square that a turn (and
-            `degrade.shift`) leaves whole, so that nothing is black that is not so in the scene: for pictures that show
-            more than is needed; `keep` leaves them: for pictures on black.
+            all that a turn (or `degrade.shift`) can reach, in every picture: what lies outside the inscribed disc;
+            `cut` keeps the largest square that neither reaches, so that nothing is black that is not so in the scene:
+            for pictures that show more than is needed; `keep` leaves them: for pictures on black.
         options: those of `ImageData`.
     """
 
@@ -177,7 +178,7 @@ class ImagePairs(ImageData):
         size = image.new_tensor(image.shape[:1:-1])  # width, height
         shown = image.new_tensor(self._cut(image).shape[:1:-1])
         moved = torch.zeros_like(numbers[:, :2]) if given else 2 * self.degrade.displacement(numbers) * shown / size
-        angle = raw.angle if given or raw.angle is not None else torch.zeros(len(image), device=image.device)
+        angle = torch.zeros(len(image), device=image.device) if raw.angle is None and not given else raw.angle
         if not given or split is Split.TRAIN:
             first = turn(Purpose.TURN)
             second = turn(Purpose.REFERENCE_TURN) if self.turn_reference else torch.zeros_like(first)
@@ -193,6 +194,7 @@ class ImagePairs(ImageData):
                 noise = normal((seed, split, Purpose.NOISE), raw.draw, pixels[0].numel()).view_as(pixels)
             image, reference = self.degrade(image, reference, numbers, noise)
         if self.border == "disc":
-            inside = inscribed_disc(image.shape[-2:], image.device)
+            margin = 0.0 if given else self.degrade.shift * math.hypot(*image.shape[-2:])
+            inside = inscribed_disc(image.shape[-2:], image.device, margin)
             image, reference = image * inside, reference * inside
         return Batch(raw.draw % count, image, reference, angle, raw.label)

@@ -18,6 +18,12 @@ def is_grey(path: Path, max_pixels: int) -> bool:
         return picture.mode in ("1", "L", "LA") or picture.mode.startswith(("I", "F"))
 
 
+def count_pixels(path: Path, max_pixels: int) -> int:
+    """Read a header: return width times height."""
+    with _opened(path, max_pixels) as picture:
+        return picture.width * picture.height
+
+
 def read_upright(path: Path, channels: int | None, max_pixels: int, fit_into: tuple[int, int] | None) -> Image.Image:
     """Decode a file as L or RGB, honouring its EXIF orientation.
 

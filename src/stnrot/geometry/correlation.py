@@ -18,10 +18,10 @@ class AngularCorrelation:
 
         s(angle) = Re sum_{k >= 1} coefficient[k - 1] exp(i k angle), in [-1, 1] but for rounding.
 
-    The mean of each circle about the centre has been taken off: it says nothing of the angle, and would let all angles
-    look alike in pictures that are dark towards their rim. After the best change of the image's contrast, `1 - s^2` of
-    what remains of the reference is left: that is the photometric error of the angle, and `s < 0` says that one
-    picture is the negative of the other.
+    The mean of each circle about the centre has been taken off both: it says nothing of the angle, and would let all
+    angles look alike in pictures that are dark towards their rim. With the contrast fitted by least squares, the image
+    leaves the share `1 - s^2` of the reference's variance unexplained: the photometric error of the angle. Where s is
+    below 0, one picture is the negative of the other.
     """
 
     coefficient: Complex[Tensor, "B F"]
@@ -57,11 +57,15 @@ def correlate(image: Float[Tensor, "B C H W"], reference: Float[Tensor, "R C h w
     with torch.autocast(image.device.type, enabled=False):
         circle = (torch.arange(radii, device=image.device, dtype=dtype) + 0.5) / radii
         area = (circle / circle.sum())[:, None]
-        f, g = (_spectrum(x.to(dtype), circle * (1 - 1 / side), angles) for x in (image, reference))
+        f, g = (_spectrum(_scaled(x.to(dtype)), circle * (1 - 1 / side), angles) for x in (image, reference))
         product = (f.conj() * g * area).sum((1, 2))
-        power = [(x.abs() ** 2 * area).sum((1, 2, 3), keepdim=True)[:, 0, 0] for x in (f, g)]
-        size = [x.sqrt().clamp(min=torch.finfo(dtype).tiny) for x in power]
+        size = [(x.abs() ** 2 * area).sum((1, 2, 3)).sqrt().clamp(min=torch.finfo(dtype).tiny)[:, None] for x in (f, g)]
         return AngularCorrelation(product / size[0] / size[1])
+
+
+def _scaled(image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+    """Bring pictures into [-1, 1]: squares of what is very large or small are infinite or zero."""
+    return image / image.abs().amax((1, 2, 3), keepdim=True).clamp(min=torch.finfo(image.dtype).tiny)
 
 
 def _spectrum(image: Float[Tensor, "B C H W"], radius: Float[Tensor, "R"], angles: int) -> Complex[Tensor, "B C R F"]:

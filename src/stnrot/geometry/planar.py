@@ -98,12 +98,12 @@ def rotate(
     return warp(image, rotation_theta(angle.to(dtype), height, width), mode)
 
 
-def inscribed_disc(size: Sequence[int], device: torch.device | None = None) -> Bool[Tensor, "H W"]:
+def inscribed_disc(size: Sequence[int], device: torch.device | None = None, margin: float = 0.0) -> Bool[Tensor, "H W"]:
     """Mark the pixels of the largest centred disc that no rotation mixes with what lies outside the picture.
 
-    Its radius reaches to the centres of the outermost pixels, `(min(height, width) - 1) / 2`.
+    Its radius reaches to the centres of the outermost pixels, `(min(height, width) - 1) / 2`, less a margin in pixels.
     """
     height, width = size
     y = 2 * torch.arange(height, device=device) - (height - 1)  # of half pixels: whole numbers, exact
     x = 2 * torch.arange(width, device=device) - (width - 1)
-    return y[:, None] ** 2 + x**2 <= (min(height, width) - 1) ** 2
+    return y[:, None] ** 2 + x**2 <= max(min(height, width) - 1 - 2 * margin, 0) ** 2

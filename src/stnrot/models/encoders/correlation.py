@@ -1,33 +1,21 @@
-"""The encoder that needs no training: correlation of the pictures themselves on the circle."""
+"""What the correlation of two pictures says of the angle between them: a posterior, and its refined peaks."""
 
 import math
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from stnrot.geometry import AngularCorrelation, circular_peaks, correlate, wrap
+from stnrot.geometry import AngularCorrelation, circular_peaks, wrap
 from stnrot.models.records import Orientation
 
-FINE = 512  # bins of the posterior, at least: less than a degree
+BINS = 512  # of the posterior, at least: less than a degree
 NEAR = math.radians(12)  # of the peak: what belongs to it, and not to chance
 STEPS = 4  # of Newton: from a bin of less than a degree the last moves by rounding
 CLEAR = 0.5  # share of the variance that an angle must explain to be refined
-# Chosen for the least calibration error on pairs of photographs and digits, a fifth of them unrelated:
+# Chosen for the least calibration error on other photographs and digits than the benchmark's, a fifth unrelated:
 MATCHING = 3.0  # prior odds that two pictures match
 NEGATIVE = 0.05  # prior probability that one of two that match is a negative
-
-
-class CorrelationEncoder(nn.Module):
-    """Correlate image and reference over all angles; return the angles of the highest peaks of the posterior."""
-
-    def forward(
-        self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "R C h w"], hypotheses: int
-    ) -> Orientation:
-        """Return the hypotheses, refined, and the posterior; `correlate` says what of the pictures is compared."""
-        correlation = correlate(image, reference)
-        found, _ = log_posterior(correlation)
-        return oriented(correlation, found, hypotheses)
 
 
 def log_posterior(correlation: AngularCorrelation) -> tuple[Float[Tensor, "B A"], Float[Tensor, "B 1"]]:
@@ -48,7 +36,7 @@ def log_posterior(correlation: AngularCorrelation) -> tuple[Float[Tensor, "B A"]
     `sign` is 1 or, for a negative (s < 0), NEGATIVE. A picture that resembles itself at many angles, or an unrelated
     one, gives a flat posterior. The share that is explained is the highest s^2.
     """
-    bins = max(FINE, 2 * correlation.coefficient.shape[1] + 2)
+    bins = max(BINS, 2 * correlation.coefficient.shape[1] + 2)
     s = correlation.sampled(bins)
     explained = s.square().clamp(max=1 - 1e-6)
     share, place = explained.max(1, keepdim=True)

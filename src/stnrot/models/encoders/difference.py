@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stnrot.geometry import finer
-from stnrot.models.encoders.correlation import FINE, peaks
+from stnrot.models.encoders.correlation import BINS, peaks
 from stnrot.models.records import Orientation
 
 
@@ -33,11 +33,9 @@ class DifferenceEncoder(nn.Module):
         self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "R C h w"], hypotheses: int
     ) -> Orientation:
         """Return the hypotheses on the angle that turns the image onto the reference."""
-        said: list[Orientation] = [self.encoder(picture, self.upright, 1) for picture in (image, reference)]
-        p, q = (
-            torch.fft.rfft(finer(each.log_posterior, FINE).exp()) for each in said if each.log_posterior is not None
-        )
-        both = torch.fft.irfft(p * q.conj(), n=FINE)
+        said = [self.encoder(picture, self.upright, 1).log_posterior for picture in (image, reference)]
+        p, q = (torch.fft.rfft(finer(each, BINS).exp()) for each in said)
+        both = torch.fft.irfft(p * q.conj(), n=BINS)
         log_posterior = both.clamp(min=torch.finfo(both.dtype).tiny).log().log_softmax(1)
         angle, log_weight = peaks(log_posterior, hypotheses)
         return Orientation(angle, log_weight, log_posterior)

@@ -11,7 +11,7 @@ from stnrot.geometry import circular_peaks, to_polar
 from stnrot.models.records import Orientation
 
 HALO = 4  # as many as there are convolutions
-FINE, COARSE = 5, 3  # points a side of the square in which the centre is searched, after training and in it
+SEARCHED, TRAINED = 5, 3  # points a side of the square in which the centre is searched, after training and in it
 WRONG = 2  # points that a training step tries beside the right one
 REACH = 3  # bins of a score's maximum on either side, about the width of one that the net makes
 SHARPEST = 0.2  # pixels; a narrower Gaussian falls between them
@@ -71,7 +71,7 @@ class PolarEncoder(nn.Module):
         check_number("model.encoder.dropout", dropout, 0, 0.99, whole=False)
         check_number("model.encoder.shift", shift, 0, 0.25, whole=False)
         self.radii, self.angles, self.blur, self.share = radii, angles, blur, 1 - 2 * shift
-        self.centres, self.coarse = (_middles(count, shift) if shift else [(0.0, 0.0)] for count in (FINE, COARSE))
+        self.centres, self.coarse = (_middles(count, shift) if shift else [(0.0, 0.0)] for count in (SEARCHED, TRAINED))
         layers: list[nn.Module] = []
         for wide_in, wide_out in ((channels, width // 2), (width // 2, width), (width, width)):
             layers += [

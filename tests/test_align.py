@@ -123,10 +123,12 @@ def test_a_symmetric_picture_has_all_its_angles() -> None:
     y, x = np.mgrid[:64, :64] - 31.5
     square = ((abs(x) < 15) & (abs(y) < 15)).astype(np.float32)
     bar = ((abs(x) < 24) & (abs(y) < 5)).astype(np.float32)
-    for picture, every in ((square, 90), (bar, 180)):
+    corners = [(20 * math.cos(a), 20 * math.sin(a)) for a in np.arange(6) * math.pi / 3]
+    hexagon = np.sum([np.exp(-((x - a) ** 2 + (y - b) ** 2) / 18) for a, b in corners], 0).astype(np.float32)
+    for picture, every in ((square, 90), (bar, 180), (hexagon, 60)):
         turned = ndimage.rotate(picture, 20, reshape=False, order=1)
         found = align(torch.from_numpy(picture), torch.from_numpy(turned))
-        several = found.orientation.log_weight[0].exp() > 0.2
+        several = found.orientation.log_weight[0].exp() > 0.8 * every / 360
         angles = np.sort(np.degrees(found.orientation.angle[0, several].numpy()) % 360)
         np.testing.assert_allclose(angles, np.arange(20, 360, every), atol=0.5)
         assert found.confidence.item() < 1.2 * every / 360
@@ -148,6 +150,23 @@ def test_unrelated_pictures_have_a_low_confidence() -> None:
     assert align(noise, other).confidence.mean() < 0.15
 
 
+def test_no_angle_is_seen_in_a_ring_or_in_rounding() -> None:
+    y, x = np.mgrid[:64, :64] - 31.5
+    radius = np.hypot(x, y)
+    ring = 0.1 + 0.8 * ((radius > 10) & (radius < 28))
+    first, second = (torch.from_numpy(ring + np.random.default_rng(k).normal(0, 0.03, ring.shape)) for k in (0, 1))
+    assert align(first, second).confidence.item() < 0.6
+    grey, also_grey = 0.5 + 1e-6 * torch.randn(2, 30, 1, 64, 64)
+    assert align(grey, also_grey).confidence.mean() < 0.3
+
+
+def test_a_faint_picture_on_bright_ground() -> None:
+    picture = scene(64, 64)
+    turned, degrees = by_pillow(picture)
+    found = align(1e5 + picture, 1e5 + turned)
+    assert math.degrees(found.angle.item()) == pytest.approx(degrees, abs=0.5)
+
+
 def test_of_two_ties_the_one_that_is_no_negative() -> None:
     """A picture that grows bright to one side looks like its negative upside down."""
     ramp = torch.linspace(0, 1, 64).expand(64, 64)
@@ -156,6 +175,18 @@ def test_of_two_ties_the_one_that_is_no_negative() -> None:
         error = math.remainder(math.degrees(found.angle.item()) - 90 * turn, 360)
         assert abs(error) < 0.1
         assert found.confidence.item() > 0.9
+
+
+@pytest.mark.parametrize("kind", ["png", "tif"])
+def test_deep_files_keep_their_depth(tmp_path: Path, kind: str) -> None:
+    """A contrast of 64 of 65,536 greys would be gone in 8 bits; in a float file greys may be negative."""
+    picture = scene(64, 64)
+    for name, values in (("image", picture), ("reference", by_pillow(picture)[0])):
+        pixels = values[0].numpy()
+        deep = (3000 + 64 * pixels).astype(np.uint16) if kind == "png" else -2 - 0.001 * pixels
+        Image.fromarray(deep).save(tmp_path / f"{name}.{kind}")
+    found = align(tmp_path / f"image.{kind}", tmp_path / f"reference.{kind}")
+    assert math.degrees(found.angle.item()) == pytest.approx(DEGREES, abs=0.5)
 
 
 def test_files_with_exif_and_grey_beside_colour(tmp_path: Path) -> None:

@@ -92,8 +92,9 @@ def test_a_manifest_goes_on_past_bad_rows(pair: Path) -> None:
             assert float(row["confidence"]) > 0.9
 
     Image.open(pair / "image.png").save(pair / "missing.png")  # what had an error is tried again
+    (pair / "pairs.csv").write_text((pair / "pairs.csv").read_text().replace("broken.png", "reference.jpg"))
     done = stnrot("align", "--manifest", "pairs.csv", "--out", "results.csv", cwd=pair)
-    assert done.stdout == "11 pairs in results.csv, 6 with an error: see that column\n"
+    assert done.stdout == "11 pairs in results.csv, 5 with an error: see that column\n"
     again = {row["line"]: row for row in rows(pair / "results.csv")}
     assert len(again) == 11
     assert abs(float(again["7"]["angle_deg"])) < 0.1
@@ -134,6 +135,8 @@ def test_an_interrupted_table_is_continued(pair: Path) -> None:
         (["image.png", "missing.png"], "cannot read the image missing.png"),
         (["image.png", "reference.jpg", "--ckpt", "none.ckpt"], "no checkpoint at none.ckpt"),
         (["image.png", "reference.jpg", "--out", "aligned.xyz"], "cannot write aligned.xyz"),
+        (["image.png", "reference.jpg", "--out", "./image.png"], "--out image.png is one of the two pictures"),
+        (["--manifest", "quote.csv", "--out", "results.csv"], "cannot read quote.csv as CSV"),
         (["--manifest", "pairs.csv"], "--manifest needs --out"),
         (["--manifest", "none.csv", "--out", "results.csv"], "none.csv"),
         (["--manifest", "bad.csv", "--out", "results.csv"], "bad.csv: expected a column 'reference'"),
@@ -148,6 +151,7 @@ def test_one_line_says_what_is_wrong(pair: Path, arguments: list[str], words: st
     (pair / "pairs.csv").write_text("image,reference\nimage.png,reference.jpg\n")
     (pair / "bad.csv").write_text("image,angle\nimage.png,2\n")
     (pair / "empty.csv").write_text("image,reference\n")
+    (pair / "quote.csv").write_text('image,reference\n"image.png,reference.jpg\nimage.png,reference.jpg\n')
     (pair / "other.csv").write_text(
         "line,image,reference,angle_deg,confidence,model,error\n2,x.png,y.png,1,1,correlation,\n"
     )

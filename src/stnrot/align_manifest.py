@@ -68,7 +68,7 @@ def _alone(out: Path) -> Iterator[None]:
     """Keep a second process off the table, whose rows the first would overwrite."""
     if out.is_dir() or not out.parent.is_dir():
         raise InputError(f"cannot write {out}: expected a file, such as results.csv, in a folder that exists")
-    lock = FileLock(out.with_name(f".{out.name}.lock"))
+    lock = FileLock(out.resolve().with_name(f".{out.name}.lock"))
     try:
         with lock.acquire(timeout=0):
             try:
@@ -80,7 +80,7 @@ def _alone(out: Path) -> Iterator[None]:
 
 
 def _done(out: Path, rows: list[Row], model: str) -> set[int]:
-    """Return the lines that the table has; take out rows with an error and one that was half written."""
+    """Return the lines that the table has; take out rows without an angle and one that was half written."""
     try:
         written = out.read_bytes() if out.exists() else b""
         whole = written[: written.rfind(b"\n") + 1].decode()
@@ -92,14 +92,14 @@ def _done(out: Path, rows: list[Row], model: str) -> set[int]:
     if tuple(reader.fieldnames or ()) != COLUMNS and not header.encode().startswith(written):
         raise InputError(f"{out} is not a table of this command: choose another --out")
     asked = {str(row["line"]): row for row in rows}
-    for row in found:
+    kept = {row["line"]: row for row in found if row["angle_deg"] and not row["error"]}
+    for row in kept.values():
         want = asked.get(row["line"])
         if want is None or (row["image"], row["reference"]) != (want["image"], want["reference"]):
             raise InputError(f"{out} has the results of another manifest (line {row['line']}): choose another --out")
         if row["model"] != model:
             raise InputError(f"{out} was begun with the model {row['model']}, this is {model}: choose another --out")
-    kept = [row for row in found if not row["error"]]
-    table = header + "".join(_line(row) for row in kept)
+    table = header + "".join(map(_line, kept.values()))
     if table.encode() != written:
         beside = out.with_name(f".{out.name}.{os.getpid()}")
         try:
@@ -107,7 +107,7 @@ def _done(out: Path, rows: list[Row], model: str) -> set[int]:
             beside.replace(out)
         finally:
             beside.unlink(missing_ok=True)
-    return {int(row["line"]) for row in kept}
+    return set(map(int, kept))
 
 
 def _line(row: Row) -> str:
@@ -166,8 +166,8 @@ def _failed(row: Row, error: InputError) -> Row:
     return row | {"error": " ".join(str(error).split())}
 
 
-def _size(pair: Pair | InputError) -> tuple[torch.Size, ...] | None:
-    return None if isinstance(pair, InputError) else tuple(picture.shape for picture in pair)
+def _size(pair: Pair | InputError) -> tuple[Any, ...] | None:
+    return None if isinstance(pair, InputError) else tuple((picture.shape, picture.dtype) for picture in pair)
 
 
 def _results(aligner: Aligner, items: list[tuple[Row, Pair]]) -> Iterable[Row]:

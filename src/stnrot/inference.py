@@ -22,7 +22,7 @@ from stnrot.pictures import Pictures, read_pair
 
 RIGHT = math.radians(5)  # an angle within it counts as right
 FINEST = 128  # pixels of the shorter side: twice as many tell the angle better by a thousandth of a degree
-HYPOTHESES = 4  # angles of a pair that are reported
+HYPOTHESES = 8  # angles of a pair that are reported, at most
 AT_ONCE = 2**17  # values of a chunk of pictures: on a CPU what fits into the cache is read fastest
 
 
@@ -125,10 +125,10 @@ class Aligner:
             self.encoder.to(device)
         chunk = max(1, chunk // max(images[0].numel(), references[0].numel()))
         beside = references.split(chunk) if len(references) > 1 else repeat(references)
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=half):
             parts = [self._orient(*pair) for pair in zip(images.split(chunk), beside, strict=False)]
-            orientation = Orientation(*map(torch.cat, zip(*(vars(part).values() for part in parts), strict=True)))
-            return Alignment(images, confidence(orientation)[:, 0], orientation)
+        orientation = Orientation(*map(torch.cat, zip(*(vars(part).values() for part in parts), strict=True)))
+        return Alignment(images, confidence(orientation)[:, 0], orientation)
 
     def _check(self, pictures: Tensor, role: str) -> None:
         if pictures.shape[1] != self.channels:
@@ -163,13 +163,16 @@ def refined(orientation: Orientation, correlation: AngularCorrelation, hypothese
     The pictures (`log_posterior`) have a say by the share of the reference's variance that they explain, turned at
     best: all of it where nothing but turn, contrast and a little noise lies between the two, and next to none where
     things in front, a shift or strong noise, which that posterior knows nothing of, would draw the angle away. (A
-    heuristic: both have seen the same pictures.) Refinement lowers the photometric error inside the inscribed disc, or
-    leaves the angle (`oriented`).
+    heuristic: both have seen the same pictures.) The peaks are refined (`oriented`). All of it is kept only where it
+    lowers the photometric error inside the inscribed disc: elsewhere the encoder has the say.
     """
     log_pictures, share = log_posterior(correlation)
     assert orientation.log_posterior is not None
     log_encoder = finer(orientation.log_posterior, log_pictures.shape[1])
-    return oriented(correlation, (log_encoder + share * log_pictures).log_softmax(1), hypotheses)
+    found = oriented(correlation, (log_encoder + share * log_pictures).log_softmax(1), hypotheses)
+    before, after = (correlation.derivatives(each.angle[:, :1])[0].square() for each in (orientation, found))
+    both = zip(vars(found).values(), (orientation.angle, orientation.log_weight, log_encoder), strict=True)
+    return Orientation(*(torch.where(after > before, new, old) for new, old in both))
 
 
 def confidence(orientation: Orientation) -> Float[Tensor, "B K"]:

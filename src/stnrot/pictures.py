@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from stnrot.data.picture_file import is_grey, read_upright
+from stnrot.data.picture_file import is_grey, read_whole
 from stnrot.errors import InputError
 from stnrot.geometry import inscribed_disc
 
@@ -48,12 +47,11 @@ def common_channels(paths: Sequence[Path]) -> int:
     return 1 if any(is_grey(path, MAX_PIXELS) for path in paths) else 3
 
 
-def read_file(path: Path, channels: int | None) -> UInt8[Tensor, "C H W"]:
+def read_file(path: Path, channels: int | None) -> UInt8[Tensor, "C H W"] | Float[Tensor, "C H W"]:
     """Decode a picture, as grey or in colour; with None as it is in its file."""
     if channels is None:
         channels = common_channels([path])
-    pixels = np.array(read_upright(path, channels, MAX_PIXELS, None))
-    return torch.from_numpy(np.atleast_3d(pixels)).permute(2, 0, 1)
+    return torch.from_numpy(read_whole(path, channels, MAX_PIXELS)).permute(2, 0, 1)
 
 
 def _paths(pictures: Pictures) -> list[Path]:
@@ -89,7 +87,8 @@ def _decoded(paths: list[Path], role: str, channels: int) -> Tensor:
         raise InputError(f"{role}: expected at least one picture, got an empty list")
     read = []
     for path in paths:
-        read.append(read_file(path, channels))
+        picture = read_file(path, channels)
+        read.append(picture.float() / 255 if picture.dtype is torch.uint8 else picture)
         if read[-1].shape != read[0].shape:
             (_, *here), (_, *first) = read[-1].shape, read[0].shape
             raise InputError(

@@ -58,8 +58,8 @@ def read_manifest(path: Path) -> tuple[list[tuple[int, dict[str, str | None]]], 
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, skipinitialspace=True)
-            lines = [(reader.line_num, fields) for fields in reader]
+            reader = csv.reader(file, strict=True)
+            lines = [(reader.line_num, [field.strip() for field in fields]) for fields in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"cannot read {path} as CSV in UTF-8: {error}") from error
     while lines and not lines[-1][1]:

@@ -24,7 +24,7 @@ def count_pixels(path: Path, max_pixels: int) -> int:
         return picture.width * picture.height
 
 
-def read_upright(path: Path, channels: int | None, max_pixels: int, fit_into: tuple[int, int] | None) -> Image.Image:
+def read_upright(path: Path, channels: int | None, max_pixels: int, fit_into: tuple[int, int]) -> Image.Image:
     """Decode a file as L or RGB, honouring its EXIF orientation.
 
     Args:
@@ -32,12 +32,21 @@ def read_upright(path: Path, channels: int | None, max_pixels: int, fit_into: tu
         channels: 1 for grey, else colour.
         max_pixels: a larger picture is refused: it would rather be a broken header than a photograph.
         fit_into: width and height that the picture will be made smaller to: a JPEG of more than twice that size is
-            decoded smaller, which is faster. None decodes the whole.
+            decoded smaller, which is faster.
     """
     with _opened(path, max_pixels) as picture:
-        if fit_into and max(picture.size) > 2 * max(fit_into):
+        if max(picture.size) > 2 * max(fit_into):
             picture.draft(None, (2 * fit_into[0], 2 * fit_into[1]))
         return _to_8_bit(ImageOps.exif_transpose(picture), channels)
+
+
+def read_whole(path: Path, channels: int | None, max_pixels: int) -> np.ndarray:
+    """Decode a file as it is shown, [H, W, C]: bytes or, of more than 8 bits, floats whose range ends at 1."""
+    with _opened(path, max_pixels) as picture:
+        upright = ImageOps.exif_transpose(picture)
+        if upright.mode.startswith(("I", "F")):
+            return np.repeat(_deep(upright)[..., None], channels or 1, 2)
+        return np.atleast_3d(np.array(_to_8_bit(upright, channels)))
 
 
 @contextmanager
@@ -59,12 +68,18 @@ def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
 def _to_8_bit(picture: Image.Image, channels: int | None) -> Image.Image:
     """Convert any mode to L or RGB: deep greys by range, not by clipping; transparency onto black."""
     if picture.mode.startswith(("I", "F")):
-        deep = np.asarray(picture, dtype=np.float64)
-        if not np.isfinite(deep).all():
-            raise ValueError("it holds values that are no numbers (NaN or infinite)")
-        top = 65535.0 if picture.mode.startswith("I") and deep.max(initial=0) <= 65535 else deep.max(initial=0)
-        picture = Image.fromarray((deep.clip(0) * (255 / max(top, 1e-12))).round().clip(0, 255).astype(np.uint8))
+        picture = Image.fromarray((_deep(picture).clip(0, 1) * 255).round().astype(np.uint8))
     if "A" in picture.getbands() or "transparency" in picture.info:
         clear = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", clear.size, (0, 0, 0, 255)), clear)
     return picture.convert("L" if channels == 1 else "RGB")
+
+
+def _deep(picture: Image.Image) -> np.ndarray:
+    """Return greys of more than 8 bits: of 16 in shares of all they can be, of more in shares of the largest."""
+    deep = np.asarray(picture, dtype=np.float64)
+    if not np.isfinite(deep).all():
+        raise ValueError("it holds values that are no numbers (NaN or infinite)")
+    most = np.abs(deep).max(initial=0)
+    top = 65535.0 if picture.mode.startswith("I") and most <= 65535 else max(most, np.finfo(np.float32).tiny)
+    return (deep / top).astype(np.float32)

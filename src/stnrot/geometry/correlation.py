@@ -57,15 +57,22 @@ def correlate(image: Float[Tensor, "B C H W"], reference: Float[Tensor, "R C h w
     with torch.autocast(image.device.type, enabled=False):
         circle = (torch.arange(radii, device=image.device, dtype=dtype) + 0.5) / radii
         area = (circle / circle.sum())[:, None]
-        f, g = (_spectrum(_scaled(x.to(dtype)), circle * (1 - 1 / side), angles) for x in (image, reference))
+        f, g = (_spectrum(_contrast(x.to(dtype)), circle * (1 - 1 / side), angles) for x in (image, reference))
         product = (f.conj() * g * area).sum((1, 2))
         size = [(x.abs() ** 2 * area).sum((1, 2, 3)).sqrt().clamp(min=torch.finfo(dtype).tiny)[:, None] for x in (f, g)]
         return AngularCorrelation(product / size[0] / size[1])
 
 
-def _scaled(image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
-    """Bring pictures into [-1, 1]: squares of what is very large or small are infinite or zero."""
-    return image / image.abs().amax((1, 2, 3), keepdim=True).clamp(min=torch.finfo(image.dtype).tiny)
+def _contrast(image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+    """Take off the mean of each channel and bring the rest into [-1, 1].
+
+    Rounding would make two pictures alike whose contrast is far below their brightness, and the squares of what is very
+    large or small are infinite or zero.
+    """
+    tiny = torch.finfo(image.dtype).tiny
+    image = image / image.abs().amax((1, 2, 3), keepdim=True).clamp(min=tiny)
+    image = image - image.mean((2, 3), keepdim=True)
+    return image / image.abs().amax((1, 2, 3), keepdim=True).clamp(min=tiny)
 
 
 def _spectrum(image: Float[Tensor, "B C H W"], radius: Float[Tensor, "R"], angles: int) -> Complex[Tensor, "B C R F"]:

@@ -34,7 +34,8 @@ def log_posterior(correlation: AngularCorrelation) -> tuple[Float[Tensor, "B A"]
 
     where sqrt(nu) is the price of the fitted contrast (G. Schwarz, Estimating the dimension of a model, 1978), and
     `sign` is 1 or, for a negative (s < 0), NEGATIVE. A picture that resembles itself at many angles, or an unrelated
-    one, gives a flat posterior. The share that is explained is the highest s^2.
+    one, gives a flat posterior. (Not one of a few bright spots on plain ground: two such may well match by chance, and
+    nothing in them says so.) The share that is explained is the highest s^2.
     """
     bins = max(BINS, 2 * correlation.coefficient.shape[1] + 2)
     s = correlation.sampled(bins)

@@ -159,16 +159,15 @@ def draw_errors(records: Rows, path: Path) -> None:
     levels = [level for level in LEVELS if level != "unrelated" and any(each["level"] == level for each in records)]
     figure = Figure(figsize=(4 * len(levels), 6.4), dpi=100, layout="constrained")
     axes = figure.subplots(2, len(levels), sharex=True, sharey="row", squeeze=False)
-    edges = np.linspace(-180, 180, 19)
-    middle = (edges[1:] + edges[:-1]) / 2
     for (upper, lower), level in zip(axes.T, levels, strict=True):
-        for each in (each for each in records if each["level"] == level and len(each["error"]) >= 100):
-            turn = (np.degrees(each["true"]) + 180) % 360 - 180
-            bins = np.digitize(turn, edges[1:-1])
+        for each in (each for each in records if each["level"] == level):
+            edges = np.linspace(-180, 180, 1 + min(18, len(each["error"]) // 4))
+            middle = (edges[1:] + edges[:-1]) / 2
+            bins = np.digitize((np.degrees(each["true"]) + 180) % 360 - 180, edges[1:-1])
             style = {"label": each["method"], "lw": 2 if each["method"].startswith("stnrot") else 1}
-            share = [100 * np.mean(each["error"][bins == k] <= RIGHT) for k in range(len(middle))]
-            upper.plot(middle, share, **style)
-            lower.semilogy(middle, [np.median(each["error"][bins == k]) for k in range(len(middle))], **style)
+            parts = [each["error"][bins == k] for k in range(len(middle))]
+            upper.plot(middle, [100 * np.mean(part <= RIGHT) if len(part) else np.nan for part in parts], **style)
+            lower.semilogy(middle, [np.median(part) if len(part) else np.nan for part in parts], **style)
         upper.set_title(level)
         lower.set_xlabel("true angle, degrees")
         for each_axes in (upper, lower):

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from stnrot.errors import InputError
-from stnrot.geometry import AngularCorrelation, correlate, finer, inscribed_disc, rotate, wrap
+from stnrot.geometry import AngularCorrelation, correlate, finer, inscribed_disc, rotate
 from stnrot.hardware import auto_precision
 from stnrot.models.encoders.correlation import BINS, log_posterior, oriented
 from stnrot.models.encoders.difference import DifferenceEncoder
@@ -125,7 +125,7 @@ class Aligner:
             self.encoder.to(device)
         chunk = max(1, chunk // max(images[0].numel(), references[0].numel()))
         beside = references.split(chunk) if len(references) > 1 else repeat(references)
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=half):
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
             parts = [self._orient(*pair) for pair in zip(images.split(chunk), beside, strict=False)]
         orientation = Orientation(*map(torch.cat, zip(*(vars(part).values() for part in parts), strict=True)))
         return Alignment(images, confidence(orientation)[:, 0], orientation)
@@ -179,9 +179,12 @@ def confidence(orientation: Orientation) -> Float[Tensor, "B K"]:
     """Return the posterior probability of each angle to be right within 5 degrees."""
     assert orientation.log_posterior is not None
     posterior = finer(orientation.log_posterior, max(BINS, orientation.log_posterior.shape[1])).exp()
-    angle = torch.arange(posterior.shape[1], device=posterior.device) * (2 * math.pi / posterior.shape[1])
-    near = wrap(angle - orientation.angle[..., None]).abs() <= RIGHT
-    return (near.to(posterior.dtype) @ posterior[..., None])[..., 0].clamp(max=1)
+    bins = posterior.shape[1]
+    width, angle = 2 * math.pi / bins, orientation.angle[..., None]
+    reach = math.ceil(RIGHT / width)
+    place = (angle / width).round().long() + torch.arange(-reach, reach + 1, device=posterior.device)
+    mass = posterior.gather(1, (place % bins).flatten(1)).view_as(place)
+    return (mass * ((place * width - angle).abs() <= RIGHT)).sum(-1).clamp(max=1)
 
 
 def _shrunk(image: Float[Tensor, "B C H W"], side: int) -> Float[Tensor, "B C h w"]:

@@ -108,6 +108,10 @@ def _check(pictures: Float[Tensor, "B C H W"], names: list[str]) -> None:
         name = names[int((~good).nonzero()[0])]
         raise InputError(f"{name} holds values that are no numbers (NaN or infinite): expected numbers everywhere")
     middle = pictures[..., height // 2, width // 2][..., None, None]
+    left = (width - min(height, width)) // 2
+    row = pictures[..., height // 2, left : width - left]
+    if (row != middle[..., 0]).flatten(1).any(1).all():  # most pictures show something there
+        return
     shows = ((pictures != middle) & inscribed_disc((height, width), pictures.device)).flatten(1).any(1)
     if not shows.all():
         name = names[int((~shows).nonzero()[0])]

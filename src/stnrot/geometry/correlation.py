@@ -9,7 +9,7 @@ from jaxtyping import Complex, Float
 from scipy.fft import next_fast_len
 from torch import Tensor
 
-SPEED = 4  # directions for a pixel of the side; around the rim a circle has pi pixels for each
+DENSITY = 3.2  # directions for a pixel of the side: the outermost circle is pi sides long
 
 
 @dataclass(frozen=True)
@@ -52,15 +52,19 @@ def correlate(image: Float[Tensor, "B C H W"], reference: Float[Tensor, "R C h w
     Fourier transforms, 1987.
     """
     side = min(*image.shape[-2:], *reference.shape[-2:])
-    radii, angles = max(side // 2, 4), next_fast_len(SPEED * side, real=True)
+    radii, angles = max(side // 2, 4), next_fast_len(round(DENSITY * side), real=True)
     dtype = torch.promote_types(image.dtype, torch.float32)
     with torch.autocast(image.device.type, enabled=False):
         circle = (torch.arange(radii, device=image.device, dtype=dtype) + 0.5) / radii
         area = (circle / circle.sum())[:, None]
-        f, g = (_spectrum(_contrast(x.to(dtype)), circle * (1 - 1 / side), angles) for x in (image, reference))
-        product = (f.conj() * g * area).sum((1, 2))
-        size = [(x.abs() ** 2 * area).sum((1, 2, 3)).sqrt().clamp(min=torch.finfo(dtype).tiny)[:, None] for x in (f, g)]
-        return AngularCorrelation(product / size[0] / size[1])
+        alike = image.shape[1:] == reference.shape[1:]
+        stacks = [torch.cat((image, reference))] if alike else [image, reference]  # a stack is read on all cores
+        spectra = [_spectrum(_contrast(x.to(dtype)), circle * (1 - 1 / side), area.sqrt(), angles) for x in stacks]
+        f, g = torch.cat(spectra).split((len(image), len(reference)))
+        # the norm of complex numbers takes many times as long as that of their parts
+        f_size, g_size = (torch.linalg.vector_norm(torch.view_as_real(x).flatten(1), dim=1) for x in (f, g))
+        size = (f_size * g_size).clamp(min=torch.finfo(dtype).tiny)
+        return AngularCorrelation((f.conj() * g).sum((1, 2)) / size[:, None])
 
 
 def _contrast(image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
@@ -75,12 +79,16 @@ def _contrast(image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
     return image / image.abs().amax((1, 2, 3), keepdim=True).clamp(min=tiny)
 
 
-def _spectrum(image: Float[Tensor, "B C H W"], radius: Float[Tensor, "R"], angles: int) -> Complex[Tensor, "B C R F"]:
-    """Return the Fourier coefficients of each circle (its radius in halves of the shorter side) but for its mean."""
+def _spectrum(
+    image: Float[Tensor, "B C H W"], radius: Float[Tensor, "R"], weight: Float[Tensor, "R 1"], angles: int
+) -> Complex[Tensor, "B C R F"]:
+    """Return the weighted Fourier coefficients, but for the mean, of circles (radius in halves of the shorter side)."""
     height, width = image.shape[-2:]
     side = min(height, width)
     direction = torch.arange(angles, device=image.device, dtype=image.dtype) * (2 * math.pi / angles)
     x, y = radius[:, None] * direction.cos() * (side / width), -radius[:, None] * direction.sin() * (side / height)
     grid = torch.stack((x, y), -1).expand(len(image), -1, -1, -1)
     circles = F.grid_sample(image, grid, mode="bicubic", padding_mode="border", align_corners=False)
-    return torch.fft.rfft(circles)[..., 1 : angles // 2]  # the highest of an even number of directions has no phase
+    return torch.fft.rfft(circles * weight)[
+        ..., 1 : angles // 2
+    ]  # the highest of an even number of directions has no phase

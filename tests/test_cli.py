@@ -13,6 +13,8 @@ from conftest import ENVIRONMENT, rows
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
+from stnrot.cli import main
+
 COMMAND = Path(sys.executable).with_name("stnrot")
 TURN = 33.0
 
@@ -147,7 +149,9 @@ def test_an_interrupted_table_is_continued(pair: Path) -> None:
         (["--manifest", "pairs.csv", "--out", "."], "cannot write .: expected a file"),
     ],
 )
-def test_one_line_says_what_is_wrong(pair: Path, arguments: list[str], words: str) -> None:
+def test_one_line_says_what_is_wrong(
+    pair: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
+) -> None:
     (pair / "pairs.csv").write_text("image,reference\nimage.png,reference.jpg\n")
     (pair / "bad.csv").write_text("image,angle\nimage.png,2\n")
     (pair / "empty.csv").write_text("image,reference\n")
@@ -156,9 +160,12 @@ def test_one_line_says_what_is_wrong(pair: Path, arguments: list[str], words: st
         "line,image,reference,angle_deg,confidence,model,error\n2,x.png,y.png,1,1,correlation,\n"
     )
     before = {path: path.read_bytes() for path in pair.iterdir()}
-    done = stnrot("align", *arguments, cwd=pair)
-    assert done.returncode == 1
-    assert words in done.stderr
-    assert done.stderr.startswith("error: ")
-    assert len(done.stderr.strip().splitlines()) == 1
+    monkeypatch.chdir(pair)
+    monkeypatch.setattr(sys, "argv", ["stnrot", "align", *arguments])
+    with pytest.raises(SystemExit) as stopped:  # which Python prints, and exits with 1
+        main()
+    message = str(stopped.value.code)
+    assert words in message
+    assert message.startswith("error: ")
+    assert len(message.strip().splitlines()) == 1
     assert {path: path.read_bytes() for path in before} == before

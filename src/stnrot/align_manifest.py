@@ -68,7 +68,8 @@ def _alone(out: Path) -> Iterator[None]:
     """Keep a second process off the table, whose rows the first would overwrite."""
     if out.is_dir() or not out.parent.is_dir():
         raise InputError(f"cannot write {out}: expected a file, such as results.csv, in a folder that exists")
-    lock = FileLock(out.resolve().with_name(f".{out.name}.lock"))
+    target = out.resolve()  # one table may have several names
+    lock = FileLock(target.with_name(f".{target.name}.lock"))
     try:
         with lock.acquire(timeout=0):
             try:
@@ -101,10 +102,11 @@ def _done(out: Path, rows: list[Row], model: str) -> set[int]:
             raise InputError(f"{out} was begun with the model {row['model']}, this is {model}: choose another --out")
     table = header + "".join(map(_line, kept.values()))
     if table.encode() != written:
-        beside = out.with_name(f".{out.name}.{os.getpid()}")
+        target = out.resolve()
+        beside = target.with_name(f".{target.name}.{os.getpid()}")
         try:
             beside.write_text(table, encoding="utf-8", newline="")
-            beside.replace(out)
+            beside.replace(target)
         finally:
             beside.unlink(missing_ok=True)
     return set(map(int, kept))

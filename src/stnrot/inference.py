@@ -145,14 +145,14 @@ class Aligner:
     def _orient(self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "R C h w"]) -> Orientation:
         side = min(*image.shape[-2:], *reference.shape[-2:], FINEST)
         small = [_shrunk(each, side) for each in (image, reference)]
-        correlation = correlate(*small)
         if self.encoder is None:
+            correlation = correlate(*small)
             return oriented(correlation, log_posterior(correlation)[0], HYPOTHESES)
         seen = [each.float() for each in small]
         if self.blackened:  # as the training pictures were
             seen = [each * inscribed_disc(each.shape[-2:], each.device) for each in seen]
         orientation: Orientation = self.encoder(*seen, HYPOTHESES)
-        return refined(orientation, correlation, HYPOTHESES) if self.refine else orientation
+        return refined(orientation, correlate(*small), HYPOTHESES) if self.refine else orientation
 
 
 def refined(orientation: Orientation, correlation: AngularCorrelation, hypotheses: int) -> Orientation:

@@ -135,7 +135,7 @@ def main() -> None:
         for name in args.networks:
             torch.manual_seed(1)
             ours = name == "stnrot"
-            overrides = ["model.encoder.blur=0.3"] if ours else ["model=cnn", *ONLY_TURNED]
+            overrides = [] if ours else ["model=cnn", *ONLY_TURNED]
             overrides += ["experiment=mnist_rot", f"data.root={args.root}"]
             data, cfg = composed(*overrides, f"data.source.fit_validation={not args.validate}")
             task = built(cfg, "cpu") if ours else instantiate(cfg.task, model=CNN(SteerableCNN(width, 10)))

@@ -74,7 +74,12 @@ EXPERIMENTS: dict[str, tuple[str, Rows]] = {  # name of a table: experiment, row
         for n in FEW
     },
     "upright_angle": ("upright_angle", {name: options for name, options in MODELS.items() if name != "cnn"}),
-    "upright_only": ("upright_only", MODELS | {"rot_stn, learned picture": ["model.reference=learned"]}),
+    "upright_only": (
+        "upright_only",
+        MODELS
+        | {"rot_stn, blur=1.6": ["model.encoder.blur=1.6"]}
+        | {"rot_stn, blur=1.6, learned picture": ["model.encoder.blur=1.6", "model.reference=learned"]},
+    ),
 }
 
 

@@ -2,5 +2,6 @@
 
 from stnrot.geometry import rotate
 from stnrot.inference import Aligner, Alignment, align
+from stnrot.models.rotation import Conjugate, Rotation
 
-__all__ = ["Aligner", "Alignment", "align", "rotate"]
+__all__ = ["Aligner", "Alignment", "Conjugate", "Rotation", "align", "rotate"]

@@ -18,10 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 from stnrot.callbacks.run_config import RunConfig
 from stnrot.checkpoint import AtomicCheckpointIO, check_fits, read_checkpoint
 from stnrot.command_line import check_groups, one_line, one_line_errors, quiet_libraries
-from stnrot.data.image_data import ImageData
 from stnrot.errors import InputError, check_number
 from stnrot.hardware import auto_precision
-from stnrot.tasks.register import Register
 
 log = logging.getLogger("train")
 
@@ -49,7 +47,7 @@ def train(cfg: DictConfig) -> float:
     folder = Path(cfg.output_dir)
     check_folder(folder, cfg.ckpt_path)
 
-    data: ImageData = instantiate(cfg.data, _convert_="all")
+    data: Any = instantiate(cfg.data, _convert_="all")  # a LightningDataModule that knows its `facts`
     cfg.images = data.facts()
     check_task(cfg)
     if cfg.trainer.precision == "auto":
@@ -57,7 +55,7 @@ def train(cfg: DictConfig) -> float:
     log.info("precision: %s", cfg.trainer.precision)
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
 
-    task: Register = instantiate(cfg.task, model=instantiate(cfg.model))
+    task: L.LightningModule = instantiate(cfg.task, model=instantiate(cfg.model))
     task = task.to(memory_format=torch.channels_last)
     if cfg.ckpt_path is not None:
         path = Path(cfg.ckpt_path)

@@ -100,7 +100,7 @@ class Collect(L.Callback, ABC):
         dataloader_idx: int = 0,
     ) -> None:
         """Take one batch in."""
-        if "val" in self.parts:
+        if "val" in self.parts and isinstance(outputs, Prediction):
             self.keep(trainer, "val", outputs, batch)
 
     def on_test_batch_end(
@@ -113,7 +113,7 @@ class Collect(L.Callback, ABC):
         dataloader_idx: int = 0,
     ) -> None:
         """Take one batch in."""
-        if "test" in self.parts:
+        if "test" in self.parts and isinstance(outputs, Prediction):
             self.keep(trainer, "test", outputs, batch)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:

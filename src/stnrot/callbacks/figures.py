@@ -137,3 +137,18 @@ def confusion_matrix(label: Int[np.ndarray, "N"], predicted: Int[np.ndarray, "N"
                 color="white" if dark else "black",
             )
     return _pixels(figure)
+
+
+def rotation_found(
+    product: Float[np.ndarray, "d d"], found: Float[np.ndarray, "d"], hidden: Float[np.ndarray, "d"]
+) -> Pixels:
+    """Show found against hidden axes, the identity where all are found, and the heights of the curves along them."""
+    figure = _figure(8.6, 3.8)
+    left, right = figure.subplots(1, 2)
+    shown = left.imshow(product, cmap="RdBu", vmin=-1, vmax=1)
+    left.set(xlabel="hidden axis", ylabel="axis matched with it", title="cosine")
+    figure.colorbar(shown, ax=left, shrink=0.8)
+    right.plot([0, hidden.max() * 1.1], [0, hidden.max() * 1.1], color="grey", linewidth=0.8)
+    right.plot(hidden, found, "o", markersize=4)
+    right.set(xlabel="hidden height", ylabel="height found", title="the function along each axis")
+    return _pixels(figure)

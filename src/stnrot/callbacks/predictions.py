@@ -1,7 +1,6 @@
-"""The test in files: a row a sample in predictions.csv, the metrics in metrics.json."""
+"""The test in a file: a row a sample in predictions.csv."""
 
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ class Predictions(Collect):
         self.folder = Path(folder)
 
     def finish(self, trainer: Any, task: Any, part: str, rows: Rows) -> None:
-        """Write both files; angles in degrees, classes by name. Relative errors are less their circular mean."""
+        """Write the table; angles in degrees, classes by name. Relative errors are less their circular mean."""
         splits = trainer.datamodule.splits
         error = rows.error(task.angle_error.relative)
         columns: dict[str, Any] = {"index": rows.index}
@@ -42,5 +41,3 @@ class Predictions(Collect):
             writer = csv.writer(file)
             writer.writerow(columns)
             writer.writerows(zip(*columns.values(), strict=True))
-        metrics = {n: float(v) for n, v in trainer.callback_metrics.items() if n.startswith("test/")}
-        (self.folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")

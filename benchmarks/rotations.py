@@ -1,0 +1,149 @@
+"""The rotation layer beside the other ways to keep a matrix orthogonal: time of forward and backward.
+
+    python benchmarks/rotations.py [--device cuda] [--dims 16 64 ...] [--json PATH] [--png PATH]
+
+A step is forward and backward, to input and weights, of a batch of 32 or 256; every method takes its turn in each
+round. `nn.Linear`, which is no rotation, is the floor. `newton_schulz` has an update before each step, for which it
+pays. The speed-up is the other method's time over that of the default, `householder`: the median of ratios within a
+round. Takes about 15 minutes on two cores, most of it the slowest methods at d = 2,048.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+import geotorch
+import torch
+from matplotlib.figure import Figure
+from timing import Times, environment, in_turn, parser, report, speedup  # type: ignore[import-not-found]
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import orthogonal
+
+from stnrot import Rotation
+
+BATCHES = (32, 256)
+EFFORT = {16: (30, 20), 64: (30, 10), 256: (15, 3), 1024: (7, 1), 2048: (3, 1)}  # d: rounds, calls in each
+OURS = ("householder", "cayley", "exp", "qr", "newton_schulz")
+REFLECTIONS = (2, 8, 32, 128, 512, 1024)
+
+
+class Sequential(nn.Module):
+    """The product of reflections, one after the other, as one would write it."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(dim, dim))
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Reflect by each row."""
+        for v in nn.functional.normalize(self.weight, dim=1):
+            z = z - 2 * torch.outer(z @ v, v)
+        return z
+
+
+def linear(dim: int) -> nn.Linear:
+    """Return a layer without constraint."""
+    return nn.Linear(dim, dim, bias=False)
+
+
+def geo(dim: int, triv: str) -> nn.Module:
+    """Return a layer that geotorch keeps in SO(d)."""
+    layer = linear(dim)
+    geotorch.orthogonal(layer, "weight", triv=triv)
+    return layer
+
+
+PEERS: dict[str, Callable[[int], nn.Module]] = {
+    "torch householder": lambda dim: orthogonal(linear(dim), orthogonal_map="householder"),
+    "torch matrix_exp": lambda dim: orthogonal(linear(dim), orthogonal_map="matrix_exp"),
+    "torch cayley": lambda dim: orthogonal(linear(dim), orthogonal_map="cayley"),
+    "geotorch expm": partial(geo, triv="expm"),
+    "geotorch cayley": partial(geo, triv="cayley"),
+    "sequential reflections": Sequential,
+}
+LAYERS: dict[str, Callable[[int], nn.Module]] = {
+    **{name: partial(Rotation, method=name, init="haar") for name in OURS},
+    **PEERS,
+    "nn.Linear, no rotation": linear,
+}
+
+
+def step(layer: nn.Module, x: Tensor, upstream: Tensor) -> None:
+    """Go forward, and back to the input and all weights."""
+    x.grad = None
+    for parameter in layer.parameters():
+        parameter.grad = None
+    if isinstance(layer, Rotation) and layer.method == "newton_schulz":
+        with torch.no_grad():
+            layer.map.weight.mul_(1 - 1e-3)
+    layer(x).backward(upstream)
+
+
+def timed(layers: dict[str, nn.Module], dim: int, batch: int, rounds: int, calls: int, device: str) -> Times:
+    """Return the seconds of a step of each layer, by rounds."""
+    x, upstream = torch.randn(2, batch, dim, device=device)
+    x.requires_grad_()
+    methods = {name: partial(step, layer.to(device), x, upstream) for name, layer in layers.items()}
+    return in_turn(methods, rounds, lead_in=1 if calls == 1 else 5, calls=calls, device=device)
+
+
+def draw(rows: list[dict[str, str | float]], by_reflections: dict[int, float], path: Path) -> None:
+    """Draw time against d, and against the number of reflections."""
+    figure = Figure(figsize=(10.4, 3.8), dpi=120, layout="constrained")
+    axes = figure.subplots(1, 2)
+    few = [row for row in rows if row["batch"] == str(BATCHES[0])]
+    for name in LAYERS:
+        own = name in OURS
+        points = [(float(row["d"]), float(row[f"{name}, ms"])) for row in few]
+        axes[0].plot(*zip(*points, strict=True), "o-" if own else "s--", label=name, lw=2.5 if own else 1, ms=4)
+    axes[0].set(xlabel="d", ylabel="forward and backward, ms", xscale="log", yscale="log", title="batch of 32")
+    axes[0].set_xticks([float(row["d"]) for row in few], [str(row["d"]) for row in few])
+    axes[0].legend(fontsize=7)
+    axes[1].plot(list(by_reflections), list(by_reflections.values()), "o-", lw=2.5)
+    axes[1].set(xlabel="reflections m", ylabel="forward and backward, ms", title="householder, d = 1,024, batch of 32")
+    axes[1].set(ylim=(0, None))
+    for each in axes:
+        each.grid(alpha=0.3, which="both")
+    figure.savefig(path)
+
+
+def main() -> None:
+    """Time all layers at all sizes and report."""
+    options = parser(__doc__, rounds=0)
+    options.set_defaults(rounds=None)
+    options.add_argument("--dims", type=int, nargs="+", default=list(EFFORT), choices=EFFORT)
+    options.add_argument("--png", type=Path)
+    args = options.parse_args()
+    torch.manual_seed(0)
+    rows: list[dict[str, str | float]] = []
+    for dim in args.dims:
+        rounds, calls = EFFORT[dim]
+        for batch in BATCHES:
+            layers = {name: make(dim) for name, make in LAYERS.items()}
+            times = timed(layers, dim, batch, args.rounds or rounds, calls, args.device)
+            best = min(PEERS, key=lambda name: median(times[name]))
+            rows.append(
+                {"d": str(dim), "batch": str(batch)}
+                | {f"{name}, ms": 1000 * median(each) for name, each in times.items()}
+                | {f"{name} / householder": speedup(times, "householder", name) for name in PEERS}
+                | {
+                    "best peer": best,
+                    "householder / nn.Linear": speedup(times, "nn.Linear, no rotation", "householder"),
+                }
+            )
+            print(rows[-1], flush=True)
+    widest = max(args.dims)
+    counts = {str(m): Rotation(widest, reflections=m) for m in REFLECTIONS if m <= widest}
+    by_reflections = {
+        int(name): 1000 * median(each) for name, each in timed(counts, widest, BATCHES[0], 15, 1, args.device).items()
+    }
+    print("reflections at d =", widest, {m: round(ms, 2) for m, ms in by_reflections.items()})
+    facts = environment(args.device) | {"geotorch": "0.4"}
+    report(facts, rows, args.json)
+    if args.png is not None:
+        draw(rows, by_reflections, args.png)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""Rotations of R^d as matrices: from parameters, at random, nearest, and how far from one.
+
+Angle, Cayley transform, exponential and QR here, products of reflections in `householder.py`. All take batches of
+parameters, `[*b, ...]`, such as a network predicts.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+CONVERGED = {torch.float32: 1e-3, torch.float64: 1e-7}  # then one more step leaves the square: rounding
+ROUNDING = 32  # times the machine's precision: as good as it gets, and left as it is
+STEPS = 12  # of Newton and Schulz: enough for singular values from 0.02 to 1.7
+
+
+def planar_rotation(angle: Float[Tensor, "*b"]) -> Float[Tensor, "*b 2 2"]:
+    """Return [[cos, -sin], [sin, cos]]."""
+    c, s = angle.cos(), angle.sin()
+    return torch.stack((c, -s, s, c), -1).unflatten(-1, (2, 2))
+
+
+def skew(x: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
+    """Return L - L^T of the part L of x below its diagonal: the generator of a rotation."""
+    below = x.tril(-1)
+    return below - below.mT
+
+
+def cayley(a: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
+    """Return (I - a/2)^-1 (I + a/2) of a skew matrix: all rotations but those by half a turn in some plane.
+
+    To second order it is the exponential of a. Source: A. Cayley, Sur quelques proprietes des determinants gauches,
+    1846.
+    """
+    identity = torch.eye(a.shape[-1], device=a.device, dtype=a.dtype)
+    return torch.linalg.solve(identity - a / 2, identity + a / 2)
+
+
+def exponential(a: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
+    """Return exp(a) of a skew matrix: every rotation.
+
+    Rounding, which grows with the squarings of `torch.linalg.matrix_exp`, is taken off by a step towards the nearest
+    rotation: a constant for the gradient.
+    """
+    r = torch.linalg.matrix_exp(a)
+    with torch.no_grad():
+        gap = torch.eye(a.shape[-1], device=a.device, dtype=a.dtype) - r.mT @ r
+        step = r @ gap / 2
+    return r + step
+
+
+def qr_rotation(w: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
+    """Return the Q of w = Q R with a positive diagonal of R, its last column turned round where det w < 0.
+
+    Smooth where w is regular. Source: the Gram-Schmidt process.
+    """
+    q, r = torch.linalg.qr(w)
+    sign = r.detach().diagonal(dim1=-2, dim2=-1).sign()
+    sign = torch.where(sign == 0, 1, sign)
+    last = det_sign(q.detach()) * sign.prod(-1)
+    return q * torch.cat((sign[..., :-1], (sign[..., -1] * last)[..., None]), -1)[..., None, :]
+
+
+def random_rotation(dim: int, *batch: int) -> Float[Tensor, "*batch dim dim"]:
+    """Draw from the Haar measure on SO(d), in float64.
+
+    Source: F. Mezzadri, How to generate random matrices from the classical compact groups, 2007.
+    """
+    return qr_rotation(torch.randn(*batch, dim, dim, dtype=torch.float64))
+
+
+@torch.no_grad()
+def project_rotation(matrix: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
+    """Return the rotation nearest in Frobenius norm, without a gradient.
+
+    Source: S. Umeyama, Least-squares estimation of transformation parameters between two point patterns, 1991.
+    """
+    u, _, vh = torch.linalg.svd(matrix)
+    sign = torch.ones_like(matrix[..., 0])
+    sign[..., -1] = det_sign(u @ vh)
+    return (u * sign[..., None, :]) @ vh
+
+
+@torch.no_grad()
+def newton_schulz(matrix: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
+    r"""Return the rotation nearest to a matrix that is one already but for an update, without a gradient.
+
+    `W <- W + W (I - W^T W) / 2` until it is one: products of matrices alone, 4 d^3 multiplications and additions a
+    step, two or three steps after one of an optimizer. What no longer is near a rotation goes to `project_rotation`.
+
+    Source: Z. Kovarik, Some iterative methods for improving orthonormality, 1970; A. Bjoerck and C. Bowie, 1971.
+    """
+    w = matrix
+    for step in range(STEPS):
+        gap = torch.eye(len(w), device=w.device, dtype=w.dtype) - w.mT @ w
+        if step == 0 and gap.abs().amax() <= ROUNDING * torch.finfo(w.dtype).eps:
+            break
+        w = torch.addmm(w, w, gap, alpha=0.5)
+        if torch.linalg.matrix_norm(gap) < CONVERGED[w.dtype]:
+            break
+    else:
+        return project_rotation(matrix) if matrix.isfinite().all() else matrix
+    return w if det_sign(w) > 0 else project_rotation(matrix)
+
+
+@torch.no_grad()
+def rotation_defect(matrix: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b"]:
+    """Return max |R^T R - I|, computed in float64; it says nothing of the determinant."""
+    wide = matrix.double()
+    gap = wide.mT @ wide - torch.eye(matrix.shape[-1], device=matrix.device, dtype=torch.float64)
+    return gap.abs().amax((-2, -1))
+
+
+def det_sign(matrix: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b"]:
+    """Return the sign of the determinant, which itself comes out as 0 of a large orthogonal matrix in float32."""
+    return torch.linalg.slogdet(matrix).sign
+
+
+def matched_axes(product: Float[Tensor, "d d"]) -> tuple[Int[Tensor, "d"], Float[Tensor, "d"]]:
+    """Return for each axis the row of a matrix that lies nearest to it or its opposite, each row once, and the signs.
+
+    It is an assignment problem: H. Kuhn, The Hungarian method for the assignment problem, 1955.
+    """
+    rows, columns = linear_sum_assignment(-product.abs().cpu().numpy())
+    order = torch.from_numpy(rows)[torch.from_numpy(columns).argsort()].to(product.device)
+    return order, product[order].diagonal().sign()
+
+
+def axis_angles(product: Float[Tensor, "d d"]) -> Float[Tensor, "d"]:
+    """Return the angle (radians) between each axis, or its opposite, and the row that is matched with it.
+
+    For R S^T it says how far R is from S up to a signed permutation. By the chord, `2 asin(|a - b| / 2)`, which is
+    exact where the cosine rounds to 1.
+    """
+    order, sign = matched_axes(product)
+    rows = F.normalize(product[order], dim=1) * sign[:, None]
+    chord = torch.linalg.vector_norm(rows - torch.eye(len(rows), dtype=rows.dtype, device=rows.device), dim=1)
+    return 2 * (chord / 2).clamp(max=1).asin()

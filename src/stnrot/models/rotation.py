@@ -1,0 +1,238 @@
+"""A layer that is a rotation of R^d."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from stnrot.errors import InputError
+from stnrot.geometry.householder import full_precision
+from stnrot.geometry.rotations import det_sign, project_rotation, random_rotation, rotation_defect
+from stnrot.models.rotation_maps import (
+    QR,
+    Angle,
+    Cayley,
+    Exponential,
+    Householder,
+    NewtonSchulz,
+    Penalty,
+    RotationMap,
+)
+
+METHODS: dict[str, Callable[..., RotationMap]] = {
+    "householder": Householder,
+    "angle": Angle,
+    "cayley": Cayley,
+    "exp": Exponential,
+    "qr": QR,
+    "newton_schulz": NewtonSchulz,
+    "penalty": Penalty,
+}
+TOLERANCE = 1e-4  # of each entry of R^T R - I, for a matrix to begin with
+
+
+class Rotation(nn.Module):
+    r"""Turn the last dimension, `z -> R (z - c) + c`: R is orthogonal with det +1 by construction, and learned.
+
+    det R = +1 and max |R^T R - I| <= 1e-5 in float32, at the start and after any updates, with all methods but
+    `penalty`. `stnrot.models.rotation_maps` gives each method's formula, cost, reach and source. What is computed of
+    the weights alone is computed once for all calls with the same weights that are to be differentiated together.
+    The work is done in float32 at least, under autocast too; the result has the type of z.
+
+    Args:
+        dim: d, at least 2.
+        method: `householder` (the fastest for d > 4; reaches every rotation), `angle` (d = 2), `cayley`, `exp`, `qr`,
+            `newton_schulz` (a free matrix, made a rotation again after each update), or `penalty` (any matrix, which
+            is no rotation: add `penalty()` to the loss).
+        reflections: of `householder`, even; fewer than d reach only rotations that leave the rest fixed, and are
+            faster.
+        center: c, the point that stays where it is: None for the origin, a tensor [d] that is fixed, or a Parameter
+            [d] that is learned.
+        init: `identity`, `haar` (uniform over all rotations, from torch's generator), or a rotation [d, d].
+
+    Raises:
+        ValueError: if an argument or z does not fit.
+
+    >>> import torch
+    >>> turn = Rotation(16)
+    >>> z = torch.randn(8, 16)
+    >>> torch.equal(turn(z), z), turn.inverse(turn(z)).shape, turn.defect() < 1e-5
+    (True, torch.Size([8, 16]), True)
+    """
+
+    center: Tensor | None
+
+    def __init__(
+        self,
+        dim: int,
+        method: str = "householder",
+        reflections: int | None = None,
+        center: Tensor | None = None,
+        init: str | Tensor = "identity",
+    ) -> None:
+        super().__init__()
+        if not isinstance(dim, int) or isinstance(dim, bool) or dim < 2:
+            raise InputError(f"dim={dim}: expected a whole number of at least 2")
+        if method not in METHODS:
+            raise InputError(f"method={method!r}: expected one of {', '.join(METHODS)}")
+        if method == "angle" and dim != 2:
+            raise InputError(f"method='angle' turns a plane: expected dim=2, got {dim}; take method='householder'")
+        options = {} if method != "householder" else {"reflections": _checked(reflections, dim, init)}
+        if reflections is not None and not options:
+            raise InputError(f"reflections={reflections}: only method='householder' has them, got {method!r}")
+        self.dim, self.method = dim, method
+        self.map = METHODS[method](_start(init, dim), **options)
+        if center is not None and (center.shape != (dim,) or not center.is_floating_point()):
+            raise InputError(f"center: expected {dim} real numbers, got {center.dtype} of shape {tuple(center.shape)}")
+        if isinstance(center, nn.Parameter):
+            self.center = center
+        else:
+            self.register_buffer("center", None if center is None else center.detach().clone())
+        self._step: weakref.ref[_Step] | None = None
+
+    @property
+    def is_rotation(self) -> bool:
+        """Whether R is one by construction."""
+        return self.map.is_rotation
+
+    def forward(self, z: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
+        """Return R (z - c) + c."""
+        return self._turn(z, inverse=False)
+
+    def inverse(self, z: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
+        """Return R^T (z - c) + c: the inverse, and with `penalty` as near to it as R is to a rotation."""
+        return self._turn(z, inverse=True)
+
+    def matrix(self) -> Float[Tensor, "d d"]:
+        """Return R, differentiable."""
+        return self._shared(None)[0]
+
+    def defect(self) -> Float[Tensor, ""]:
+        """Return max |R^T R - I|."""
+        with torch.no_grad():
+            return rotation_defect(self.matrix())
+
+    def penalty(self) -> Float[Tensor, ""]:
+        """Return the squared Frobenius norm of R^T R - I for the loss of method `penalty`; 0 with the others."""
+        weight = self.map.weight
+        if self.is_rotation:
+            return weight.new_zeros(())
+        return (weight.mT @ weight - torch.eye(self.dim, device=weight.device, dtype=weight.dtype)).square().sum()
+
+    def extra_repr(self) -> str:
+        """Describe the layer."""
+        return f"dim={self.dim}, method={self.method!r}"
+
+    def _turn(self, z: Tensor, inverse: bool) -> Tensor:
+        if not z.is_floating_point():
+            raise InputError(f"Rotation: expected real numbers, got {z.dtype}; convert with z.float()")
+        if z.ndim == 0 or z.shape[-1] != self.dim:
+            raise InputError(f"Rotation: expected a last dimension of {self.dim}, got shape {tuple(z.shape)}")
+        with full_precision(z):
+            x = (z if z.ndim == 2 else z.reshape(-1, self.dim)).to(wide(self.map.weight.dtype))
+            x = x if self.center is None else x - self.center
+            shared, step = self._shared(len(x))
+            y = self.map.turn(x, shared, inverse)
+            if step is not None:
+                step.bind(y)
+            y = y if self.center is None else y + self.center
+        return y.to(z.dtype) if z.ndim == 2 else y.to(z.dtype).view(z.shape)
+
+    def _shared(self, points: int | None) -> tuple[Any, _Step | None]:
+        """Return what the map makes of its weights for so many points, or with None the matrix, once a step."""
+        weight = self.map.weight
+        if torch.compiler.is_compiling() or not (torch.is_grad_enabled() and weight.requires_grad):
+            return self.map.shared(points), None
+        step, kind = self._step and self._step(), self.map.kind(points)
+        if step is None or not step.holds(weight, kind):
+            step = _Step(self.map.shared(points), weight, kind)
+            self._step = weakref.ref(step)
+        return step.shared, step
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copy and pickle without what calls share."""
+        return self.__dict__ | {"_step": None}
+
+
+class _Step:
+    """What calls share, until the weights change or a gradient has come back to one of them.
+
+    It lives as long as what is to be differentiated: the nodes of autograd hold it, not the layer.
+    """
+
+    def __init__(self, shared: Any, weight: Tensor, kind: str | int) -> None:
+        self.shared, self.weight, self.version, self.kind = shared, weight, weight._version, kind
+        self.open = [True]
+
+    def holds(self, weight: Tensor, kind: str | int) -> bool:
+        """Whether this is still what the map would make."""
+        return bool(self.open) and self.weight is weight and self.version == weight._version and self.kind == kind
+
+    def bind(self, y: Tensor) -> None:
+        """Live as long as the graph of a result; close when its gradient comes."""
+        y.grad_fn.metadata[_Step] = self  # type: ignore[union-attr]
+        opened = self.open
+        y.register_hook(lambda _: opened.clear())
+
+
+class Conjugate(nn.Module):
+    """Look at a function from another side: `R^T f(R z)`, about the rotation's centre.
+
+    Args:
+        f: keeps the last dimension; parameters of its own are learned along.
+        rotation: whose work `forward` and `inverse` share.
+    """
+
+    def __init__(self, f: Callable[[Tensor], Tensor], rotation: Rotation) -> None:
+        super().__init__()
+        self.f, self.rotation = f, rotation
+
+    def forward(self, z: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
+        """Return R^T f(R z)."""
+        return self.rotation.inverse(self.f(self.rotation(z)))
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """Return the type to compute in."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def _checked(reflections: Any, dim: int, init: str | Tensor) -> int:
+    """Return the number of reflections, the most there are by default."""
+    most = dim - dim % 2
+    if reflections is None:
+        return most
+    whole = isinstance(reflections, int) and not isinstance(reflections, bool)
+    if not whole or reflections % 2 or not 2 <= reflections <= most:
+        raise InputError(
+            f"reflections={reflections}: expected an even number from 2 to {most}, for det +1 at dim={dim}"
+        )
+    if reflections < most and init != "identity":
+        raise InputError(
+            f"reflections={reflections} with a start that takes {most}: expected init='identity', or no reflections"
+        )
+    return reflections
+
+
+def _start(init: str | Tensor, dim: int) -> Float[Tensor, "d d"]:
+    """Return the rotation to begin with, in float64."""
+    if isinstance(init, str):
+        if init not in ("identity", "haar"):
+            raise InputError(f"init={init!r}: expected identity, haar, or a rotation as a tensor")
+        return torch.eye(dim, dtype=torch.float64) if init == "identity" else random_rotation(dim)
+    if init.shape != (dim, dim) or not init.is_floating_point():
+        raise InputError(f"init: expected a real matrix of {dim} x {dim}, got {init.dtype} of {tuple(init.shape)}")
+    start = init.detach().double().cpu()
+    defect = rotation_defect(start).item()
+    if not defect <= TOLERANCE:
+        raise InputError(
+            f"init: expected a rotation, got max |R^T R - I| = {defect:.3g}; geometry.project_rotation helps"
+        )
+    if det_sign(start) < 0:
+        raise InputError("init: expected a rotation, got a reflection, det = -1; change the sign of one row")
+    return project_rotation(start)

@@ -1,0 +1,218 @@
+"""Ways to write a rotation of R^d by free parameters.
+
+Every map has one parameter, `weight`, which is zero at the rotation that the map begins with (but for the last two,
+whose weight is the matrix itself): weight decay pulls towards that rotation. R z of a batch of rows is `x @ R.mT`.
+
+| map | formula | cost of N points, forward | reaches |
+|---|---|---|---|
+| `Angle` | [[cos, -sin], [sin, cos]], d = 2 | 4 N | all |
+| `Householder` | H_1 ... H_m D, H = I - 2 v v^T / v^T v | 4 N m d + 128 m d | all, with m = d (d - 1 if d is odd) |
+| `Cayley` | R_0 (I - A/2)^-1 (I + A/2), A = L - L^T | 2 N d^2 + 5 d^3 | all but half turns from R_0 |
+| `Exponential` | R_0 exp(A) | 2 N d^2 + 20 d^3 or more | all |
+| `QR` | Q of R_0 + W, det +1 | 2 N d^2 + 5 d^3 | all; jumps where det(R_0 + W) = 0 |
+| `NewtonSchulz` | W, made a rotation after each update | 2 N d^2; an update 10 d^3 | all |
+| `Penalty` | W, of any kind | 2 N d^2 | is no rotation |
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+
+from stnrot.geometry.householder import (
+    FEW,
+    Blocks,
+    block_size,
+    blocks,
+    gradients,
+    householder_vectors,
+    turn,
+)
+from stnrot.geometry.rotations import cayley, exponential, newton_schulz, planar_rotation, qr_rotation, skew
+
+DENSE, LARGE = 2, 512  # more points than these times d, and than this: it is cheaper to make the matrix
+
+
+class RotationMap(nn.Module):
+    """A map from the weight to a matrix; subclasses give `formula`."""
+
+    is_rotation = True
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight.to(torch.get_default_dtype()))
+
+    def formula(self, weight: Tensor) -> Tensor:
+        """Return the matrix."""
+        raise NotImplementedError
+
+    def kind(self, points: int | None) -> str | int:
+        """Return what `shared` depends on besides the weight."""
+        return "matrix"
+
+    def shared(self, points: int | None) -> Any:
+        """Return what all calls for so many points have in common: the matrix, which None asks for."""
+        return kept(self.formula, self.weight)
+
+    def turn(self, x: Tensor, shared: Any, inverse: bool) -> Tensor:
+        """Return rows R x, or R^T x."""
+        return x @ (shared if inverse else shared.mT)
+
+
+class FromStart(RotationMap):
+    """A map whose weight is zero at the rotation that it starts from, given in float64."""
+
+    def __init__(self, start: Tensor) -> None:
+        super().__init__(torch.zeros_like(start))
+        self.register_buffer("start", start.to(self.weight.dtype))
+        self.start: Tensor
+
+
+class Angle(FromStart):
+    """A learned angle, in the plane alone."""
+
+    def __init__(self, start: Tensor) -> None:
+        super().__init__(torch.atan2(start[1, 0], start[0, 0]))
+
+    def formula(self, weight: Tensor) -> Tensor:
+        """Return the matrix."""
+        return planar_rotation(self.start + weight)
+
+
+class Householder(FromStart):
+    """A product of reflections and a fixed diagonal of signs D: never forms the matrix for few points.
+
+    Source: see `stnrot.geometry.householder`; in networks, Z. Mhammedi et al., Efficient orthogonal parametrisation of
+    recurrent neural networks using Householder reflections, 2017.
+
+    Args:
+        start: as above.
+        reflections: m, even; fewer than all begin with the identity.
+    """
+
+    def __init__(self, start: Tensor, reflections: int) -> None:
+        vectors, sign = householder_vectors(start)
+        if reflections < len(vectors):  # of the identity: each reflects an axis, and the sign reflects it back
+            vectors, sign = vectors[:reflections], sign.clone()
+            sign[reflections:] = 1
+        super().__init__(vectors)
+        self.register_buffer("sign", sign.to(torch.get_default_dtype()))
+        self.sign: Tensor
+
+    def formula(self, weight: Tensor) -> Tensor:
+        """Return the matrix."""
+        identity = torch.eye(len(self.sign), device=weight.device, dtype=weight.dtype)
+        made = blocks(weight, self.start, block_size(len(identity)))
+        return turn(identity, weight, self.start, made, self.sign, inverse=True)
+
+    def kind(self, points: int | None) -> str | int:
+        """Return how many reflections a block has, or that so many points are better turned by the matrix."""
+        if points is None:
+            return "matrix"
+        if torch.compiler.is_compiling():  # for any number of points
+            return FEW
+        return "matrix" if points > max(LARGE, DENSE * len(self.sign)) else block_size(points)
+
+    def shared(self, points: int | None) -> Blocks | Tensor:
+        """Return the blocks, or the matrix."""
+        kind = self.kind(points)
+        return kept(self.formula, self.weight) if isinstance(kind, str) else blocks(self.weight, self.start, kind)
+
+    def turn(self, x: Tensor, shared: Blocks | Tensor, inverse: bool) -> Tensor:
+        """Return rows R x, or R^T x."""
+        if isinstance(shared, Tensor):
+            return super().turn(x, shared, inverse)
+        return turn(x, self.weight, self.start, shared, self.sign, inverse)
+
+
+class Cayley(FromStart):
+    """The Cayley transform of a skew matrix; K. Helfrich et al., Orthogonal recurrent networks, 2018."""
+
+    def formula(self, weight: Tensor) -> Tensor:
+        """Return the matrix."""
+        return self.start @ cayley(skew(weight))
+
+
+class Exponential(FromStart):
+    """The exponential of a skew matrix; M. Lezcano-Casado and D. Martinez-Rubio, Cheap orthogonal constraints, 2019."""
+
+    def formula(self, weight: Tensor) -> Tensor:
+        """Return the matrix."""
+        return self.start @ exponential(skew(weight))
+
+
+class QR(FromStart):
+    """The Q of a free matrix."""
+
+    def formula(self, weight: Tensor) -> Tensor:
+        """Return the matrix."""
+        return qr_rotation(self.start + weight)
+
+
+class NewtonSchulz(RotationMap):
+    """A free matrix, made a rotation again before it is used after an update: to first order, the update's tangent."""
+
+    def __init__(self, start: Tensor) -> None:
+        super().__init__(start)
+        self._done: tuple[object, int] | None = None
+
+    def formula(self, weight: Tensor) -> Tensor:
+        """Return the matrix."""
+        if torch.compiler.is_compiling():  # which cannot see whether there was an update
+            gap = torch.eye(len(weight), device=weight.device, dtype=weight.dtype) - weight.mT @ weight
+            return weight + weight @ gap / 2
+        return weight
+
+    def shared(self, points: int | None) -> Tensor:
+        """Return the matrix, after it has been made a rotation if it changed."""
+        if not torch.compiler.is_compiling() and not self._is_done():
+            with torch.no_grad():
+                self.weight.copy_(newton_schulz(self.weight))
+            self._done = (self.weight, self.weight._version)
+        return self.formula(self.weight)
+
+    def _is_done(self) -> bool:
+        weight, version = self._done or (None, 0)
+        return weight is self.weight and version == self.weight._version
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copy and pickle without the version, which a copy begins to count anew."""
+        return self.__dict__ | {"_done": None}
+
+
+class Penalty(RotationMap):
+    """A free matrix: not a rotation, but drawn to one by `|W^T W - I|^2` as a term of the loss."""
+
+    is_rotation = False
+
+    def shared(self, points: int | None) -> Tensor:
+        """Return the matrix."""
+        return self.weight
+
+
+class _Kept(Function):
+    """A formula of the weight whose own graph outlives a backward pass, since several calls may share its result."""
+
+    @staticmethod
+    def forward(ctx: Any, formula: Callable[[Tensor], Tensor], weight: Tensor) -> Tensor:
+        ctx.formula = formula
+        ctx.save_for_backward(weight)
+        with torch.enable_grad():
+            ctx.weight = weight.detach().requires_grad_()
+            ctx.value = formula(ctx.weight)
+        return ctx.value.detach()
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> Any:
+        if torch.is_grad_enabled():
+            return None, gradients(ctx.formula, ctx.saved_tensors, upstream)[0]
+        return None, torch.autograd.grad(ctx.value, ctx.weight, upstream, retain_graph=True)[0]
+
+
+def kept(formula: Callable[[Tensor], Tensor], weight: Tensor) -> Tensor:
+    """Return the formula's value, differentiable as often as it is asked for."""
+    if torch.compiler.is_compiling() or not (torch.is_grad_enabled() and weight.requires_grad):
+        return formula(weight)
+    return _Kept.apply(formula, weight)  # type: ignore[no-untyped-call]

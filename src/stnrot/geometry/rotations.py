@@ -40,12 +40,15 @@ def cayley(a: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
 def exponential(a: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
     """Return exp(a) of a skew matrix: every rotation.
 
-    Rounding, which grows with the squarings of `torch.linalg.matrix_exp`, is taken off by a step towards the nearest
-    rotation: a constant for the gradient.
+    Rounding, which grows with the squarings of `torch.linalg.matrix_exp`, is taken off.
     """
-    r = torch.linalg.matrix_exp(a)
+    return polished(torch.linalg.matrix_exp(a))
+
+
+def polished(r: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
+    """Take a step of Newton and Schulz towards the nearest rotation, which for the gradient is a constant."""
     with torch.no_grad():
-        gap = torch.eye(a.shape[-1], device=a.device, dtype=a.dtype) - r.mT @ r
+        gap = torch.eye(r.shape[-1], device=r.device, dtype=r.dtype) - r.mT @ r
         step = r @ gap / 2
     return r + step
 

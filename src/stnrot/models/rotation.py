@@ -136,7 +136,7 @@ class Rotation(nn.Module):
         with full_precision(z):
             x = (z if z.ndim == 2 else z.reshape(-1, self.dim)).to(wide(self.map.weight.dtype))
             x = x if self.center is None else x - self.center
-            shared, step = self._shared(len(x))
+            shared, step = self._shared(x.shape[0])
             y = self.map.turn(x, shared, inverse)
             if step is not None:
                 step.bind(y)

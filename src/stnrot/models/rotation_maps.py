@@ -30,7 +30,7 @@ from stnrot.geometry.householder import (
     householder_vectors,
     turn,
 )
-from stnrot.geometry.rotations import cayley, exponential, newton_schulz, planar_rotation, qr_rotation, skew
+from stnrot.geometry.rotations import cayley, exponential, newton_schulz, planar_rotation, polished, qr_rotation, skew
 
 DENSE, LARGE = 2, 512  # more points than these times d, and than this: it is cheaper to make the matrix
 
@@ -161,8 +161,7 @@ class NewtonSchulz(RotationMap):
     def formula(self, weight: Tensor) -> Tensor:
         """Return the matrix."""
         if torch.compiler.is_compiling():  # which cannot see whether there was an update
-            gap = torch.eye(len(weight), device=weight.device, dtype=weight.dtype) - weight.mT @ weight
-            return weight + weight @ gap / 2
+            return polished(weight)
         return weight
 
     def shared(self, points: int | None) -> Tensor:

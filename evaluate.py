@@ -13,9 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from stnrot.checkpoint import AtomicCheckpointIO, check_targets, read_checkpoint, rebuild
 from stnrot.command_line import check_groups, one_line_errors, quiet_libraries
-from stnrot.data.image_data import ImageData
 from stnrot.errors import InputError
 from stnrot.models.ensemble import Ensemble
+from stnrot.tasks.register import Register
 
 log = logging.getLogger("evaluate")
 
@@ -43,11 +43,13 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     if "_target_" not in cfg.data:  # the run's own data, with what the command line changed of it
         check_targets(run["data"])
         cfg.data = OmegaConf.merge(run["data"], cfg.data)
-    data: ImageData = instantiate(cfg.data, _convert_="all")
+    data: Any = instantiate(cfg.data, _convert_="all")  # a LightningDataModule that knows its `facts`
     tasks = []
     for path, checkpoint in zip(paths, checkpoints, strict=True):
         check_images(checkpoint["config"], data.facts(), path)
         tasks.append(rebuild(checkpoint, path))
+    if len(tasks) > 1 and not isinstance(tasks[0], Register):
+        raise InputError(f"ckpt={cfg.ckpt}: only models of pictures can be tested as one, expected a single checkpoint")
     if len(tasks) > 1:
         tasks[0].model = Ensemble([task.model for task in tasks], not tasks[0].angle_error.relative).eval()
     task = tasks[0].to(memory_format=torch.channels_last)  # as in training, to the last bit
@@ -111,6 +113,14 @@ def _what_counts(config: dict[str, Any]) -> dict[str, Any]:
 def check_images(run: dict[str, Any], given: dict[str, Any], path: Path) -> None:
     """Refuse data whose pictures or classes are not those that the model knows."""
     trained, model = run["images"], run["model"]
+    if trained.keys() != given.keys():
+        raise InputError(
+            f"{path} was trained on data with {', '.join(trained)}, this has {', '.join(given)}: leave its own, or choose data of its kind"
+        )
+    if "dim" in trained:
+        if trained != given:
+            raise InputError(f"{path} was trained on points with dim={trained['dim']}, this data has {given['dim']}")
+        return
     fixed = ("channels", "height", "width") if model.get("reference") == "learned" else ("channels",)
     for name in fixed:
         if trained[name] != given[name]:

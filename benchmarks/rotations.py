@@ -8,7 +8,7 @@ pays. The speed-up is the other method's time over that of the default, `househo
 round. Takes about 15 minutes on two cores, most of it the slowest methods at d = 2,048.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -80,7 +80,7 @@ def step(layer: nn.Module, x: Tensor, upstream: Tensor) -> None:
     layer(x).backward(upstream)
 
 
-def timed(layers: dict[str, nn.Module], dim: int, batch: int, rounds: int, calls: int, device: str) -> Times:
+def timed(layers: Mapping[str, nn.Module], dim: int, batch: int, rounds: int, calls: int, device: str) -> Times:
     """Return the seconds of a step of each layer, by rounds."""
     x, upstream = torch.randn(2, batch, dim, device=device)
     x.requires_grad_()

@@ -6,6 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
@@ -13,7 +14,6 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from stnrot.errors import InputError
-from stnrot.tasks.register import Register
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -61,7 +61,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def check_fits(checkpoint: dict[str, Any], task: Register, path: Path) -> None:
+def check_fits(checkpoint: dict[str, Any], task: L.LightningModule, path: Path) -> None:
     """Raise InputError, naming the first difference, if the weights are those of another model."""
     have = {name: tuple(value.shape) for name, value in checkpoint["state_dict"].items()}
     want = {name: tuple(value.shape) for name, value in task.state_dict().items()}
@@ -105,13 +105,13 @@ def check_targets(config: Any) -> None:
             check_targets(item)
 
 
-def rebuild(checkpoint: dict[str, Any], path: Path) -> Register:
+def rebuild(checkpoint: dict[str, Any], path: Path) -> Any:
     """Build the task of a run from its checkpoint, with its weights, ready to predict but not to train."""
     model, task = dict(checkpoint["config"]["model"]), dict(checkpoint["config"]["task"])
     task |= {"optimizer": None, "scheduler": None}
     check_targets([model, task])
     try:
-        built: Register = instantiate(OmegaConf.create(task), model=instantiate(OmegaConf.create(model)))
+        built: L.LightningModule = instantiate(OmegaConf.create(task), model=instantiate(OmegaConf.create(model)))
     except InstantiationException as error:
         reason = str(error.__cause__ or error).splitlines()[0]
         here = f"stnrot {version('stnrot')}"

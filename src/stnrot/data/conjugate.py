@@ -1,6 +1,7 @@
 """Samples of a function behind a hidden rotation: points z and R^T f(R z)."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import lightning as L
 import torch
@@ -85,7 +86,7 @@ class ConjugateData(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Return shuffled batches of the training set."""
         assert self.trainer is not None
-        progress = self.trainer.fit_loop.epoch_progress.current
+        progress: Any = self.trainer.fit_loop.epoch_progress.current
         return self._loader(
             "train",
             TrainingBatches(self.samples, self.batch_size, 1, self.seed, lambda: progress.processed, self._process()),

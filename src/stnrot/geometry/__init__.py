@@ -17,6 +17,7 @@ Shapes
 from stnrot.geometry.angles import angular_distance, circular_mean, circular_peaks, finer, wrap
 from stnrot.geometry.correlation import AngularCorrelation, correlate
 from stnrot.geometry.deform import Deform
+from stnrot.geometry.householder import householder_rotation, householder_vectors, reflect
 from stnrot.geometry.planar import (
     inscribed_disc,
     nearest_rotation,
@@ -27,21 +28,46 @@ from stnrot.geometry.planar import (
     warp,
 )
 from stnrot.geometry.polar import to_polar
+from stnrot.geometry.rotations import (
+    axis_angles,
+    cayley,
+    exponential,
+    newton_schulz,
+    planar_rotation,
+    project_rotation,
+    qr_rotation,
+    random_rotation,
+    rotation_defect,
+    skew,
+)
 
 __all__ = [
     "AngularCorrelation",
     "Deform",
     "angular_distance",
+    "axis_angles",
+    "cayley",
     "circular_mean",
     "circular_peaks",
     "correlate",
+    "exponential",
     "finer",
+    "householder_rotation",
+    "householder_vectors",
     "inscribed_disc",
     "nearest_rotation",
+    "newton_schulz",
+    "planar_rotation",
+    "project_rotation",
+    "qr_rotation",
+    "random_rotation",
+    "reflect",
     "rotate",
+    "rotation_defect",
     "rotation_theta",
     "sample",
     "sampling_grid",
+    "skew",
     "to_polar",
     "warp",
     "wrap",

@@ -137,7 +137,7 @@ def turn(
 ) -> Float[Tensor, "*G N d"]:
     """Turn the rows of x by the signs and then by the blocks that were made of the vectors, the last first, or back."""
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-        return _Turn.apply(x, vectors, start, made, sign, inverse)  # type: ignore[no-untyped-call]
+        return _Turn.apply(x, vectors, start, made, sign, inverse)
     return _turn(x, made, sign, inverse)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from stnrot.errors import InputError
@@ -22,6 +22,7 @@ from stnrot.models.rotation_maps import (
     NewtonSchulz,
     Penalty,
     RotationMap,
+    wide,
 )
 
 METHODS: dict[str, Callable[..., RotationMap]] = {
@@ -40,9 +41,10 @@ class Rotation(nn.Module):
     r"""Turn the last dimension, `z -> R (z - c) + c`: R is orthogonal with det +1 by construction, and learned.
 
     det R = +1 and max |R^T R - I| <= 1e-5 in float32, at the start and after any updates, with all methods but
-    `penalty`. `stnrot.models.rotation_maps` gives each method's formula, cost, reach and source. What is computed of
-    the weights alone is computed once for all calls with the same weights that are to be differentiated together.
-    The work is done in float32 at least, under autocast too; the result has the type of z.
+    `penalty`. `stnrot.models.rotation_maps` gives each method's formula, cost, reach and source. The work is done in
+    float32 at least, under autocast too; the result has the type of z. In training, `inverse` takes over from the
+    `forward` before it what both compute of the weights; who calls `forward` many times with the same weights, as a
+    recurrent net does, takes `matrix()` once.
 
     Args:
         dim: d, at least 2.
@@ -93,24 +95,25 @@ class Rotation(nn.Module):
             self.center = center
         else:
             self.register_buffer("center", None if center is None else center.detach().clone())
-        self._step: weakref.ref[_Step] | None = None
+        self._left: weakref.ref[_Work] | None = None
 
     @property
     def is_rotation(self) -> bool:
         """Whether R is one by construction."""
         return self.map.is_rotation
 
-    def forward(self, z: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
-        """Return R (z - c) + c."""
+    def forward(self, z: Shaped[Tensor, ...]) -> Float[Tensor, "*n d"]:
+        """Return R (z - c) + c of z [*n, d]."""
         return self._turn(z, inverse=False)
 
-    def inverse(self, z: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
+    def inverse(self, z: Shaped[Tensor, ...]) -> Float[Tensor, "*n d"]:
         """Return R^T (z - c) + c: the inverse, and with `penalty` as near to it as R is to a rotation."""
         return self._turn(z, inverse=True)
 
     def matrix(self) -> Float[Tensor, "d d"]:
         """Return R, differentiable."""
-        return self._shared(None)[0]
+        with full_precision(self.map.weight):
+            return self.map.shared("matrix")
 
     def defect(self) -> Float[Tensor, ""]:
         """Return max |R^T R - I|."""
@@ -136,33 +139,34 @@ class Rotation(nn.Module):
         with full_precision(z):
             x = (z if z.ndim == 2 else z.reshape(-1, self.dim)).to(wide(self.map.weight.dtype))
             x = x if self.center is None else x - self.center
-            shared, step = self._shared(x.shape[0])
-            y = self.map.turn(x, shared, inverse)
-            if step is not None:
-                step.bind(y)
+            y = self._mapped(x, inverse)
             y = y if self.center is None else y + self.center
         return y.to(z.dtype) if z.ndim == 2 else y.to(z.dtype).view(z.shape)
 
-    def _shared(self, points: int | None) -> tuple[Any, _Step | None]:
-        """Return what the map makes of its weights for so many points, or with None the matrix, once a step."""
-        weight = self.map.weight
+    def _mapped(self, x: Tensor, inverse: bool) -> Tensor:
+        """Turn rows; an `inverse` takes over the work that the `forward` before it left."""
+        weight, kind = self.map.weight, self.map.kind(x.shape[0])
         if torch.compiler.is_compiling() or not (torch.is_grad_enabled() and weight.requires_grad):
-            return self.map.shared(points), None
-        step, kind = self._step and self._step(), self.map.kind(points)
-        if step is None or not step.holds(weight, kind):
-            step = _Step(self.map.shared(points), weight, kind)
-            self._step = weakref.ref(step)
-        return step.shared, step
+            return self.map.turn(x, self.map.shared(kind), inverse)
+        left, self._left = None if self._left is None else self._left(), None
+        if inverse and left is not None and left.holds(weight, kind):
+            return self.map.turn(x, left.shared, inverse)
+        work = _Work(self.map.shared(kind), weight, kind)
+        y = self.map.turn(x, work.shared, inverse)
+        if not inverse:
+            work.bind(y)
+            self._left = weakref.ref(work)
+        return y
 
     def __getstate__(self) -> dict[str, Any]:
-        """Copy and pickle without what calls share."""
-        return self.__dict__ | {"_step": None}
+        """Copy and pickle without what a call left."""
+        return self.__dict__ | {"_left": None}
 
 
-class _Step:
-    """What calls share, until the weights change or a gradient has come back to one of them.
+class _Work:
+    """What `forward` leaves to `inverse`, until the weights change or a gradient has come back.
 
-    It lives as long as what is to be differentiated: the nodes of autograd hold it, not the layer.
+    It lives as long as what is to be differentiated: the node of autograd holds it, not the layer.
     """
 
     def __init__(self, shared: Any, weight: Tensor, kind: str | int) -> None:
@@ -175,7 +179,8 @@ class _Step:
 
     def bind(self, y: Tensor) -> None:
         """Live as long as the graph of a result; close when its gradient comes."""
-        y.grad_fn.metadata[_Step] = self  # type: ignore[union-attr]
+        metadata: Any = y.grad_fn.metadata  # type: ignore[union-attr]
+        metadata[_Work] = self
         opened = self.open
         y.register_hook(lambda _: opened.clear())
 
@@ -195,11 +200,6 @@ class Conjugate(nn.Module):
     def forward(self, z: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
         """Return R^T f(R z)."""
         return self.rotation.inverse(self.f(self.rotation(z)))
-
-
-def wide(dtype: torch.dtype) -> torch.dtype:
-    """Return the type to compute in."""
-    return torch.promote_types(dtype, torch.float32)
 
 
 def _checked(reflections: Any, dim: int, init: str | Tensor) -> int:
@@ -224,7 +224,7 @@ def _start(init: str | Tensor, dim: int) -> Float[Tensor, "d d"]:
     if isinstance(init, str):
         if init not in ("identity", "haar"):
             raise InputError(f"init={init!r}: expected identity, haar, or a rotation as a tensor")
-        return torch.eye(dim, dtype=torch.float64) if init == "identity" else random_rotation(dim)
+        return torch.eye(dim, dtype=torch.float64) if init == "identity" else random_rotation(dim).contiguous()
     if init.shape != (dim, dim) or not init.is_floating_point():
         raise InputError(f"init: expected a real matrix of {dim} x {dim}, got {init.dtype} of {tuple(init.shape)}")
     start = init.detach().double().cpu()
@@ -235,4 +235,4 @@ def _start(init: str | Tensor, dim: int) -> Float[Tensor, "d d"]:
         )
     if det_sign(start) < 0:
         raise InputError("init: expected a rotation, got a reflection, det = -1; change the sign of one row")
-    return project_rotation(start)
+    return project_rotation(start).contiguous()

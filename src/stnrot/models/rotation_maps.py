@@ -36,7 +36,7 @@ DENSE, LARGE = 2, 512  # more points than these times d, and than this: it is ch
 
 
 class RotationMap(nn.Module):
-    """A map from the weight to a matrix; subclasses give `formula`."""
+    """A map from the weight to a matrix; subclasses give `formula` or `shared`."""
 
     is_rotation = True
 
@@ -48,13 +48,17 @@ class RotationMap(nn.Module):
         """Return the matrix."""
         raise NotImplementedError
 
-    def kind(self, points: int | None) -> str | int:
-        """Return what `shared` depends on besides the weight."""
+    def wide(self) -> Tensor:
+        """Return the weight in float32 at least."""
+        return self.weight.to(wide(self.weight.dtype))
+
+    def kind(self, points: int) -> str | int:
+        """Return what to make of the weight for so many points: the matrix."""
         return "matrix"
 
-    def shared(self, points: int | None) -> Any:
-        """Return what all calls for so many points have in common: the matrix, which None asks for."""
-        return kept(self.formula, self.weight)
+    def shared(self, kind: str | int) -> Any:
+        """Return what all calls of a kind have in common."""
+        return kept(self.formula, self.wide())
 
     def turn(self, x: Tensor, shared: Any, inverse: bool) -> Tensor:
         """Return rows R x, or R^T x."""
@@ -68,6 +72,13 @@ class FromStart(RotationMap):
         super().__init__(torch.zeros_like(start))
         self.register_buffer("start", start.to(self.weight.dtype))
         self.start: Tensor
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
+        start = self.start
+        super()._apply(fn, recurse)
+        if self.start.dtype.itemsize < 4:  # would make the start a rotation no more
+            self.start = start.to(self.start.device)
+        return self
 
 
 class Angle(FromStart):
@@ -107,24 +118,21 @@ class Householder(FromStart):
         made = blocks(weight, self.start, block_size(len(identity)))
         return turn(identity, weight, self.start, made, self.sign, inverse=True)
 
-    def kind(self, points: int | None) -> str | int:
+    def kind(self, points: int) -> str | int:
         """Return how many reflections a block has, or that so many points are better turned by the matrix."""
-        if points is None:
-            return "matrix"
         if torch.compiler.is_compiling():  # for any number of points
             return FEW
         return "matrix" if points > max(LARGE, DENSE * len(self.sign)) else block_size(points)
 
-    def shared(self, points: int | None) -> Blocks | Tensor:
+    def shared(self, kind: str | int) -> Blocks | Tensor:
         """Return the blocks, or the matrix."""
-        kind = self.kind(points)
-        return kept(self.formula, self.weight) if isinstance(kind, str) else blocks(self.weight, self.start, kind)
+        return super().shared(kind) if isinstance(kind, str) else blocks(self.wide(), self.start, kind)
 
     def turn(self, x: Tensor, shared: Blocks | Tensor, inverse: bool) -> Tensor:
         """Return rows R x, or R^T x."""
         if isinstance(shared, Tensor):
             return super().turn(x, shared, inverse)
-        return turn(x, self.weight, self.start, shared, self.sign, inverse)
+        return turn(x, self.wide(), self.start, shared, self.sign, inverse)
 
 
 class Cayley(FromStart):
@@ -156,29 +164,18 @@ class NewtonSchulz(RotationMap):
 
     def __init__(self, start: Tensor) -> None:
         super().__init__(start)
-        self._done: tuple[object, int] | None = None
+        self.register_buffer("done", self.weight.detach().clone(), persistent=False)
+        self.done: Tensor
 
-    def formula(self, weight: Tensor) -> Tensor:
-        """Return the matrix."""
-        if torch.compiler.is_compiling():  # which cannot see whether there was an update
-            return polished(weight)
-        return weight
-
-    def shared(self, points: int | None) -> Tensor:
+    def shared(self, kind: str | int) -> Tensor:
         """Return the matrix, after it has been made a rotation if it changed."""
-        if not torch.compiler.is_compiling() and not self._is_done():
+        if torch.compiler.is_compiling() or self.weight.dtype.itemsize < 4:  # that cannot see, or hold, an update
+            return polished(polished(self.wide()))
+        if not torch.equal(self.weight, self.done):
             with torch.no_grad():
-                self.weight.copy_(newton_schulz(self.weight))
-            self._done = (self.weight, self.weight._version)
-        return self.formula(self.weight)
-
-    def _is_done(self) -> bool:
-        weight, version = self._done or (None, 0)
-        return weight is self.weight and version == self.weight._version
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Copy and pickle without the version, which a copy begins to count anew."""
-        return self.__dict__ | {"_done": None}
+                self.done.copy_(newton_schulz(self.weight))
+                self.weight.copy_(self.done)
+        return self.weight
 
 
 class Penalty(RotationMap):
@@ -186,9 +183,9 @@ class Penalty(RotationMap):
 
     is_rotation = False
 
-    def shared(self, points: int | None) -> Tensor:
+    def shared(self, kind: str | int) -> Tensor:
         """Return the matrix."""
-        return self.weight
+        return self.wide()
 
 
 class _Kept(Function):
@@ -210,8 +207,13 @@ class _Kept(Function):
         return None, torch.autograd.grad(ctx.value, ctx.weight, upstream, retain_graph=True)[0]
 
 
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """Return the type to compute in."""
+    return torch.promote_types(dtype, torch.float32)
+
+
 def kept(formula: Callable[[Tensor], Tensor], weight: Tensor) -> Tensor:
     """Return the formula's value, differentiable as often as it is asked for."""
     if torch.compiler.is_compiling() or not (torch.is_grad_enabled() and weight.requires_grad):
         return formula(weight)
-    return _Kept.apply(formula, weight)  # type: ignore[no-untyped-call]
+    return _Kept.apply(formula, weight)

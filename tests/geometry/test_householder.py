@@ -1,0 +1,83 @@
+"""Products of reflections against one after the other, LAPACK and finite differences."""
+
+import pytest
+import scipy.linalg
+import scipy.stats
+import torch
+from torch import Tensor
+from torch.autograd import gradcheck, gradgradcheck
+
+from stnrot.geometry import householder_rotation, householder_vectors, reflect
+from stnrot.geometry.householder import FEW, MANY
+
+
+def one_after_the_other(x: Tensor, vectors: Tensor, inverse: bool) -> Tensor:
+    for v in vectors if inverse else vectors.flip(0):
+        x = x - 2 * torch.outer(x @ v, v) / (v @ v)
+    return x
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+@pytest.mark.parametrize("points", [1, 7, MANY])
+@pytest.mark.parametrize("count", [1, 6, FEW, FEW + 1, 2 * MANY + 3])
+def test_is_the_product_of_single_reflections(count: int, points: int, inverse: bool) -> None:
+    vectors = torch.randn(count, 9, dtype=torch.float64) * torch.logspace(-6, 6, count, dtype=torch.float64)[:, None]
+    x = torch.randn(points, 9, dtype=torch.float64)
+    expected = one_after_the_other(x, vectors, inverse)
+    torch.testing.assert_close(reflect(x, vectors, inverse), expected, rtol=0, atol=1e-12)
+    with torch.no_grad():
+        torch.testing.assert_close(reflect(x, vectors.requires_grad_(), inverse), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+@pytest.mark.parametrize(("shape", "points"), [((4, 5), 3), ((FEW + 2, 3), 2), ((2, 3, 4, 5), 3)])
+def test_gradients_are_those_of_finite_differences(shape: tuple[int, ...], points: int, inverse: bool) -> None:
+    vectors = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(*shape[:-2], points, shape[-1], dtype=torch.float64, requires_grad=True)
+    gradcheck(reflect, (x, vectors, inverse))
+    gradcheck(reflect, (x.detach(), vectors, inverse))
+    gradcheck(reflect, (x, vectors.detach(), inverse))
+    if len(vectors) <= FEW:
+        gradgradcheck(reflect, (x, vectors, inverse))
+
+
+def test_matrix_is_lapacks() -> None:
+    """`orgqr` multiplies the reflectors of `geqrf` in the same order."""
+    a = torch.randn(3, 40, 40, dtype=torch.float64)
+    reflectors, tau = torch.geqrf(a)
+    vectors = reflectors.tril(-1).mT + torch.eye(40)
+    expected = torch.linalg.householder_product(reflectors, tau)
+    found = householder_rotation(vectors[:, :-1])  # the last tau is 0
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("dim", [2, 3, 8, 33, 130])
+def test_every_rotation_is_reached(dim: int) -> None:
+    generator = torch.Generator().manual_seed(dim)
+    plane = torch.eye(dim, dtype=torch.float64)
+    plane[:2, :2] = torch.tensor([[-1, 0], [0, -1]])  # half a turn
+    cycle = torch.eye(dim, dtype=torch.float64).roll(1, 0)
+    cycle[0] *= torch.linalg.det(cycle)
+    haar = torch.from_numpy(scipy.stats.special_ortho_group.rvs(dim, random_state=dim))
+    near = torch.from_numpy(
+        scipy.linalg.expm(1e-9 * (lambda a: a - a.T)(torch.randn(dim, dim, generator=generator).double().numpy()))
+    )
+    for rotation in (torch.eye(dim, dtype=torch.float64), plane, cycle, haar, near):
+        vectors, sign = householder_vectors(rotation)
+        assert vectors.shape == (dim - dim % 2, dim)
+        torch.testing.assert_close(householder_rotation(vectors) * sign, rotation, rtol=0, atol=1e-12)
+        assert torch.linalg.matrix_rank(vectors) == len(vectors)
+
+
+def test_vectors_without_a_direction_do_no_harm() -> None:
+    vectors = torch.randn(6, 6)
+    vectors[1] = 0
+    vectors[3] = 1e-30
+    vectors[4] = vectors[5] * (1 + 1e-6)
+    vectors.requires_grad_()
+    matrix = householder_rotation(vectors)
+    torch.testing.assert_close(matrix.mT @ matrix, torch.eye(6), rtol=0, atol=1e-5)
+    assert torch.linalg.det(matrix) > 0
+    matrix.sum().backward()
+    assert vectors.grad is not None
+    assert vectors.grad.isfinite().all()

@@ -1,0 +1,129 @@
+"""Rotations as matrices, against SciPy, float64 and finite differences."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+from scipy.spatial.transform import Rotation as ScipyRotation
+from torch.autograd import gradcheck, gradgradcheck
+
+from stnrot.geometry import (
+    axis_angles,
+    cayley,
+    exponential,
+    newton_schulz,
+    planar_rotation,
+    project_rotation,
+    qr_rotation,
+    random_rotation,
+    rotation_defect,
+    skew,
+)
+
+
+def draw(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, dtype=torch.float64)
+
+
+def test_exponential_is_scipys() -> None:
+    a = skew(draw(4, 7, 7))
+    expected = np.stack([scipy.linalg.expm(each) for each in a.numpy()])
+    np.testing.assert_allclose(exponential(a).numpy(), expected, atol=1e-13)
+    vector = draw(5, 3)
+    x, y, z = vector.unbind(-1)
+    cross = torch.zeros(5, 3, 3, dtype=torch.float64)
+    cross[:, 1, 0], cross[:, 2, 0], cross[:, 2, 1] = z, -y, x
+    np.testing.assert_allclose(
+        exponential(skew(cross)).numpy(), ScipyRotation.from_rotvec(vector.numpy()).as_matrix(), atol=1e-13
+    )
+
+
+def test_exponential_stays_a_rotation_where_that_of_torch_does_not() -> None:
+    a = skew(torch.randn(128, 128, generator=torch.Generator().manual_seed(0)))
+    assert rotation_defect(torch.linalg.matrix_exp(a)) > 2e-6
+    assert rotation_defect(exponential(a)) < 2e-6
+
+
+def test_cayley_turns_by_twice_the_arc_tangent() -> None:
+    a = torch.tensor([[0, 0], [1.3, 0]], dtype=torch.float64)
+    angle = torch.tensor(2 * math.atan(1.3 / 2), dtype=torch.float64)
+    torch.testing.assert_close(cayley(skew(a)), planar_rotation(angle))
+    assert rotation_defect(cayley(skew(draw(5, 9, 9)))).max() < 1e-13
+
+
+def test_planar_rotation_is_scipys() -> None:
+    angle = draw(6)
+    expected = ScipyRotation.from_rotvec(np.outer(angle.numpy(), [0, 0, 1])).as_matrix()[:, :2, :2]
+    np.testing.assert_allclose(planar_rotation(angle).numpy(), expected, atol=1e-15)
+
+
+def test_qr_is_gram_schmidt_with_det_one() -> None:
+    w = draw(20, 6, 6)
+    q = qr_rotation(w)
+    torch.testing.assert_close(torch.linalg.det(q), torch.ones(20, dtype=torch.float64))
+    torch.testing.assert_close(q[..., 0], w[..., 0] / w[..., 0].norm(dim=-1, keepdim=True))
+    triangle = q[..., :5].mT @ w[..., :5]
+    torch.testing.assert_close(triangle, triangle.triu(), rtol=0, atol=1e-13)
+    assert (triangle.diagonal(dim1=-2, dim2=-1) > 0).all()
+
+
+@pytest.mark.parametrize("formula", [lambda x: cayley(skew(x)), lambda x: exponential(skew(x)), qr_rotation])
+def test_gradients_are_those_of_finite_differences(formula) -> None:
+    x = draw(2, 4, 4).requires_grad_()
+    gradcheck(formula, (x,))
+    gradgradcheck(formula, (x,))
+
+
+def test_nearest_rotation_is_scipys() -> None:
+    matrix, points = draw(8, 3, 3), draw(50, 3)
+    found = project_rotation(matrix)
+    for each, rotation in zip(matrix, found, strict=True):
+        # the rotation that turns the axes, weighted by a matrix, onto its columns best
+        best, _ = ScipyRotation.align_vectors(each.T.numpy(), np.eye(3))
+        np.testing.assert_allclose(rotation.numpy(), best.as_matrix(), atol=1e-12)
+    turned = points @ found[0].T
+    assert torch.linalg.norm(turned) == pytest.approx(float(torch.linalg.norm(points)))
+
+
+def test_newton_and_schulz_find_the_nearest_rotation() -> None:
+    for dim in (2, 5, 40):
+        rotation = random_rotation(dim)
+        for size in (0.0, 1e-6, 0.02, 0.3):
+            updated = rotation + size * draw(dim, dim) / dim**0.5
+            torch.testing.assert_close(newton_schulz(updated), project_rotation(updated), rtol=0, atol=1e-12)
+    torch.testing.assert_close(torch.linalg.det(newton_schulz(-torch.eye(3))), torch.tensor(1.0))  # a reflection
+    assert rotation_defect(newton_schulz(1e3 * torch.randn(5, 5))) < 1e-6  # far from all
+    found = newton_schulz(rotation.float() + 1e-3)
+    assert torch.equal(newton_schulz(found), found)
+
+
+def test_random_rotations_have_haars_moments() -> None:
+    """With det 1, of d = 5: E R = 0, E R_ij^2 = 1/d, E R_ij^4 = 3/(d (d + 2)), E tr^2 = 1, E R_ij R_kl = 0."""
+    torch.manual_seed(0)
+    draws = random_rotation(5, 20_000)
+    assert rotation_defect(draws).max() < 1e-13
+    torch.testing.assert_close(torch.linalg.det(draws), torch.ones(20_000, dtype=torch.float64))
+    assert draws.mean(0).abs().max() < 0.015
+    assert (draws.square().mean(0) - 0.2).abs().max() < 0.01
+    assert (draws.pow(4).mean(0) - 3 / 35).abs().max() < 0.01
+    trace = draws.diagonal(dim1=-2, dim2=-1).sum(-1)
+    assert abs(trace.square().mean() - 1) < 0.05
+    products = draws.flatten(1).T @ draws.flatten(1) / len(draws)
+    assert (products - torch.eye(25) / 5).abs().max() < 0.015
+
+
+def test_defect_is_the_largest_entry() -> None:
+    matrix = torch.eye(3)
+    matrix[0, 1] = 0.1
+    assert rotation_defect(matrix) == pytest.approx(0.1, rel=1e-6)
+    assert rotation_defect(torch.stack((torch.eye(3), 2 * torch.eye(3)))).tolist() == [0, 3]
+
+
+def test_axis_angles_see_through_signed_permutations() -> None:
+    small = exponential(skew(torch.full((6, 6), 1e-4, dtype=torch.float64)))
+    expected = 2 * torch.asin((small - torch.eye(6)).norm(dim=1) / 2)
+    shuffled = small[[3, 1, 0, 5, 4, 2]] * torch.tensor([[1.0], [-1], [1], [-1], [-1], [1]])
+    torch.testing.assert_close(axis_angles(shuffled), expected)
+    assert axis_angles(torch.eye(4).roll(1, 0)).max() == 0

@@ -1,0 +1,387 @@
+"""The rotation layer: what it guarantees, at the start, in training, and through PyTorch's own machinery."""
+
+import copy
+import io
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.autograd import gradcheck, gradgradcheck
+from torch.func import functional_call
+
+from stnrot import Conjugate, Rotation
+from stnrot.geometry import exponential, random_rotation, skew
+
+METHODS = ("householder", "cayley", "exp", "qr", "newton_schulz")
+CASES = [*((method, dim) for method in METHODS for dim in (2, 3, 16)), ("angle", 2)]
+
+
+def defects(matrix: Tensor) -> tuple[float, float]:
+    """Return max |R^T R - I| and |det R - 1|, in float64."""
+    wide = matrix.detach().double()
+    gap = (wide.mT @ wide - torch.eye(len(wide))).abs().max()
+    sign, log = torch.linalg.slogdet(wide)
+    return float(gap), float((sign * log.exp() - 1).abs())
+
+
+def trained(layer: Rotation, steps: int, lr: float = 1e-2, bf16: bool = False) -> None:
+    """Follow random gradients, with weight decay."""
+    optimizer = torch.optim.AdamW(layer.parameters(), lr=lr, weight_decay=0.1)
+    wanted = torch.randn(layer.dim, layer.dim)
+    for _ in range(steps):
+        z = torch.randn(8, layer.dim)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss = (layer(z) * (z @ wanted)).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+@pytest.mark.parametrize("init", ["identity", "haar"])
+@pytest.mark.parametrize(("method", "dim"), CASES)
+def test_is_a_rotation_before_and_after_training(method: str, dim: int, init: str) -> None:
+    torch.manual_seed(dim)
+    layer = Rotation(dim, method, init=init)
+    if init == "identity":
+        assert torch.equal(layer.matrix(), torch.eye(dim))
+    assert max(defects(layer.matrix())) < 1e-6
+    trained(layer, steps=200, bf16=init == "haar")
+    gap, det = defects(layer.matrix())
+    assert gap <= 1e-5
+    assert det <= 1e-5
+    assert layer.defect() == pytest.approx(gap, rel=1e-3, abs=1e-9)
+    z = torch.randn(7, dim)
+    torch.testing.assert_close(layer(z), z @ layer.matrix().T)
+    torch.testing.assert_close(layer.inverse(layer(z)), z)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "dim"), CASES)
+def test_is_a_rotation_after_ten_thousand_steps(method: str, dim: int) -> None:
+    torch.manual_seed(dim)
+    layer = Rotation(dim, method, init="haar")
+    trained(layer, steps=10_000)
+    assert max(defects(layer.matrix())) <= 1e-5
+
+
+@pytest.mark.parametrize(("dim", "steps"), [(64, 20), (257, 5), (1024, 2)])
+@pytest.mark.parametrize("method", ["householder", "cayley", "newton_schulz"])
+def test_large_ones_are_rotations_too(method: str, dim: int, steps: int) -> None:
+    torch.manual_seed(dim)
+    layer = Rotation(dim, method, init="haar")
+    assert defects(layer.matrix())[0] <= 1e-5
+    trained(layer, steps)
+    gap, det = defects(layer.matrix())
+    assert gap <= 1e-5
+    assert det <= 1e-4  # the product of so many singular values, each within 1e-7 of 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["exp", "qr"])
+def test_large_ones_of_the_slow_methods_are_rotations_too(method: str) -> None:
+    layer = Rotation(1024, method, init="haar")
+    trained(layer, 2)
+    assert defects(layer.matrix())[0] <= 1e-5
+
+
+@pytest.mark.parametrize("init", ["identity", "haar"])
+@pytest.mark.parametrize(("method", "dim"), [*((m, d) for m in METHODS for d in (4, 5)), ("angle", 2)])
+def test_moves_in_all_directions_of_the_rotations(method: str, dim: int, init: str) -> None:
+    torch.manual_seed(0)
+    layer = Rotation(dim, method, init=init).double()
+    layer.matrix()
+    name, weight = next(iter(layer.named_parameters()))
+
+    def matrix(w: Tensor) -> Tensor:
+        with torch.nn.utils.parametrize.cached():
+            return functional_call(_Matrix(layer), {f"layer.{name}": w}, ())
+
+    jacobian = torch.autograd.functional.jacobian(matrix, weight.detach()).reshape(dim * dim, -1)
+    rotation = layer.matrix().detach()
+    tangent = torch.einsum("ij,jkn->ikn", rotation.T, jacobian.view(dim, dim, -1))
+    generators = (tangent - tangent.transpose(0, 1)) / 2
+    values = torch.linalg.svdvals(generators.reshape(dim * dim, -1))
+    assert (values > 1e-3).sum() == dim * (dim - 1) // 2
+
+
+class _Matrix(nn.Module):
+    def __init__(self, layer: Rotation) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self) -> Tensor:
+        return self.layer.matrix()
+
+
+@pytest.mark.parametrize("dim", [2, 3, 6, 7])
+@pytest.mark.parametrize("method", METHODS)
+def test_begins_with_any_rotation(method: str, dim: int) -> None:
+    half_turn = torch.eye(dim)
+    half_turn[:2, :2] *= -1
+    for start in (random_rotation(dim).float(), half_turn):
+        torch.testing.assert_close(Rotation(dim, method, init=start).matrix(), start, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("method", "dim"), [*((m, 4) for m in METHODS), ("angle", 2)])
+def test_finds_a_rotation_by_gradient_descent(method: str, dim: int) -> None:
+    torch.manual_seed(1)
+    hidden = exponential(skew(0.5 * torch.randn(dim, dim)))
+    layer = Rotation(dim, method)
+    optimizer = torch.optim.Adam(layer.parameters(), lr=0.03)
+    z = torch.randn(100, dim)
+    for _ in range(300):
+        optimizer.zero_grad()
+        (layer(z) - z @ hidden.T).square().mean().backward()
+        optimizer.step()
+    torch.testing.assert_close(layer.matrix(), hidden, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("center", [None, torch.ones(4).double(), nn.Parameter(torch.ones(4).double())])
+@pytest.mark.parametrize("method", ["householder", "cayley", "exp", "qr"])
+def test_gradients_are_those_of_finite_differences(method: str, center: Tensor | None) -> None:
+    layer = Rotation(4, method, init="haar", center=center).double()
+    model = Conjugate(nn.Tanh(), layer)
+    names = [name for name, _ in model.named_parameters()]
+    weights = [0.3 * torch.randn_like(w).requires_grad_() for _, w in model.named_parameters()]
+
+    def function(z: Tensor, *given: Tensor) -> Tensor:
+        return functional_call(model, dict(zip(names, given, strict=True)), (z,))
+
+    z = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    gradcheck(function, (z, *weights))
+    gradgradcheck(function, (z, *weights))
+
+
+def test_a_free_matrix_has_the_gradient_of_the_linear_map() -> None:
+    layer = Rotation(5, "newton_schulz", init="haar")
+    z, upstream = torch.randn(2, 6, 5)
+    layer(z).backward(upstream)
+    torch.testing.assert_close(layer.map.weight.grad, upstream.T @ z)
+
+
+@pytest.mark.parametrize("points", [3, 2000])
+@pytest.mark.parametrize("method", ["householder", "cayley", "newton_schulz"])
+def test_shared_work_changes_nothing(method: str, points: int) -> None:
+    """Not the gradients, nor what follows an update however it is made, nor a second backward pass."""
+    layer = Rotation(6, method, init="haar")
+    z = torch.randn(points, 6)
+    weight = layer.map.weight
+
+    def alone(function: Callable[[], Tensor]) -> Tensor:
+        return torch.autograd.grad(function().square().sum(), weight)[0]
+
+    turned, back = layer(z), layer.inverse(z.tanh())
+    together = torch.autograd.grad(turned.pow(3).sum() + back.pow(3).sum(), weight)[0]
+    apart = [torch.autograd.grad(f(x).pow(3).sum(), weight)[0] for f, x in ((layer, z), (layer.inverse, z.tanh()))]
+    torch.testing.assert_close(together, sum(apart), rtol=1e-4, atol=1e-3)
+
+    first, second = layer(z).pow(3).sum(), layer(z).pow(3).sum()
+    torch.testing.assert_close(
+        torch.autograd.grad(first, weight)[0], torch.autograd.grad(second, weight)[0], rtol=1e-4, atol=1e-3
+    )
+
+    held = layer(z)
+    with torch.no_grad():
+        weight.add_(0.1 * torch.randn_like(weight))
+    assert not torch.allclose(layer(z), held, atol=1e-3)
+    held = layer(z)
+    held.sum().backward()
+    weight.data = weight.data + 0.1 * torch.randn_like(weight)  # as an optimizer of old would: no version counts it
+    assert not torch.allclose(layer(z), held, atol=1e-3)
+    assert layer.defect() < 1e-5
+
+
+def test_shares_between_forward_and_inverse() -> None:
+    layer = Rotation(8, "cayley")
+    seen = []
+    formula = layer.map.formula
+    layer.map.formula = lambda weight: seen.append(1) or formula(weight)  # type: ignore[method-assign,func-returns-value]
+    loss = layer.inverse(layer(torch.randn(3, 8)).tanh()).sum()
+    assert len(seen) == 1
+    loss.backward()
+    layer(torch.randn(3, 8))
+    assert len(seen) == 2
+
+
+def test_turns_about_its_centre() -> None:
+    center = torch.tensor([1.0, 2, 3])
+    layer = Rotation(3, init="haar", center=center)
+    torch.testing.assert_close(layer(center), center)
+    torch.testing.assert_close(layer(center + torch.eye(3)), center + layer.matrix().T)
+    assert not list(layer.parameters())[1:]
+    learned = Rotation(3, init="haar", center=nn.Parameter(torch.zeros(3)))
+    learned(torch.randn(4, 3)).square().sum().backward()
+    assert learned.center is not None
+    assert learned.center.grad is not None
+    z = torch.randn(2, 5, 3)
+    torch.testing.assert_close(learned.inverse(learned(z)), z)
+
+
+def test_any_number_of_leading_dimensions() -> None:
+    layer = Rotation(6, init="haar")
+    z = torch.randn(2, 3, 5, 6)
+    torch.testing.assert_close(layer(z)[1, 2], layer(z[1, 2]))
+    torch.testing.assert_close(layer(z)[0, 0, 0], layer(z[0, 0, 0]))
+    assert layer(torch.zeros(0, 6)).shape == (0, 6)
+    layer(torch.zeros(0, 6)).sum().backward()
+    torch.testing.assert_close(layer(z.transpose(1, 2)), layer(z).transpose(1, 2))
+
+
+@pytest.mark.parametrize("method", [*METHODS, "angle", "penalty"])
+def test_copies_and_checkpoints_are_the_layer(method: str) -> None:
+    dim = 2 if method == "angle" else 6
+    layer = Rotation(dim, method, init="haar", center=torch.ones(dim))
+    trained(layer, 3)
+    z = torch.randn(4, dim)
+    turned = layer(z)
+    for copied in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert torch.equal(copied(z), turned)
+        trained(copied, 3)
+        assert not torch.equal(copied(z), layer(z))
+        assert copied.defect() < 1e-5 or method == "penalty"
+    file = io.BytesIO()
+    torch.save(layer.state_dict(), file)
+    file.seek(0)
+    other = Rotation(dim, method, init="identity", center=torch.zeros(dim))
+    other(z)
+    other.load_state_dict(torch.load(file, weights_only=True))
+    assert torch.equal(other(z), turned)
+
+
+def test_sixteen_bits_in_and_out() -> None:
+    layer = Rotation(32, init="haar")
+    z = torch.randn(5, 32)
+    half = layer(z.bfloat16())
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), layer(z), rtol=0, atol=0.03)
+    with torch.autocast("cpu", torch.bfloat16):
+        turned = layer(z)
+        (turned.sum() + layer.matrix().sum()).backward()
+    assert turned.dtype == torch.float32
+    torch.testing.assert_close(turned, layer(z))
+    coarse = Rotation(32, init="haar").bfloat16()
+    assert coarse.defect() < 1e-5
+    assert Rotation(32, init="haar").double()(z.double()).dtype == torch.float64
+
+
+def test_vectors_without_a_direction_do_no_harm() -> None:
+    layer = Rotation(6, init="haar")
+    with torch.no_grad():
+        layer.map.weight[1] = -layer.map.start[1]  # the vector is zero
+        layer.map.weight[3] = layer.map.start[2] * (1 + 1e-6) - layer.map.start[3]  # parallel to its neighbour
+    assert max(defects(layer.matrix())) < 1e-5
+    layer(torch.randn(5, 6)).square().mul(torch.arange(6)).sum().backward()
+    assert layer.map.weight.grad.isfinite().all()
+    trained(layer, 20)
+    assert max(defects(layer.matrix())) < 1e-5
+
+
+def test_few_reflections_reach_what_they_can() -> None:
+    layer = Rotation(10, reflections=4)
+    assert torch.equal(layer.matrix(), torch.eye(10))
+    trained(layer, 50)
+    assert max(defects(layer.matrix())) < 1e-5
+    assert torch.linalg.matrix_rank(layer.matrix() - torch.eye(10), atol=1e-4) <= 8  # 4 axes' signs and 4 reflections
+
+
+def test_penalty_says_that_it_is_no_rotation() -> None:
+    torch.manual_seed(0)
+    layer = Rotation(5, "penalty", init="haar")
+    assert not layer.is_rotation
+    assert "no rotation" in (Rotation.__doc__ or "")
+    assert layer.penalty() < 1e-9
+    with torch.no_grad():
+        layer.map.weight.mul_(2)
+    torch.testing.assert_close(layer.penalty(), torch.tensor(9.0 * 5))
+    assert layer.defect() == pytest.approx(3, rel=1e-4)
+    assert Rotation(5).penalty() == 0
+    layer.penalty().backward()
+    assert layer.map.weight.grad is not None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"dim": 1}, "dim=1: expected a whole number of at least 2"),
+        ({"dim": 4, "method": "svd"}, "method='svd': expected one of householder"),
+        ({"dim": 3, "method": "angle"}, "expected dim=2, got 3"),
+        ({"dim": 4, "reflections": 3}, "reflections=3: expected an even number from 2 to 4"),
+        ({"dim": 4, "reflections": 6}, "reflections=6: expected an even number from 2 to 4"),
+        ({"dim": 5, "reflections": 0}, "reflections=0: expected an even number from 2 to 4"),
+        ({"dim": 4, "reflections": 2, "init": "haar"}, "expected init='identity'"),
+        ({"dim": 4, "method": "qr", "reflections": 2}, "only method='householder'"),
+        ({"dim": 3, "init": torch.diag(torch.tensor([1.0, 1, -1]))}, "got a reflection, det = -1"),
+        ({"dim": 3, "init": 2 * torch.eye(3)}, r"max \|R\^T R - I\| = 3"),
+        ({"dim": 3, "init": torch.full((3, 3), torch.nan)}, r"max \|R\^T R - I\| = nan"),
+        ({"dim": 3, "init": torch.eye(4)}, r"expected a real matrix of 3 x 3, got torch.float32 of \(4, 4\)"),
+        ({"dim": 3, "init": "random"}, "init='random': expected identity, haar"),
+        ({"dim": 3, "center": torch.zeros(4)}, "center: expected 3 real numbers"),
+        ({"dim": 3, "center": torch.zeros(3, dtype=torch.int64)}, "center: expected 3 real numbers"),
+    ],
+)
+def test_bad_arguments_are_named(arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Rotation(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("z", "message"),
+    [
+        (torch.zeros(5, 4), r"expected a last dimension of 3, got shape \(5, 4\)"),
+        (torch.zeros(()), r"expected a last dimension of 3, got shape \(\)"),
+        (torch.zeros(5, 3, dtype=torch.int64), "expected real numbers, got torch.int64"),
+        (torch.zeros(5, 3, dtype=torch.complex64), "expected real numbers, got torch.complex64"),
+    ],
+)
+def test_bad_points_are_named(z: Tensor, message: str) -> None:
+    for turn in (Rotation(3), Rotation(3).inverse):
+        with pytest.raises(ValueError, match=message):
+            turn(z)
+
+
+def test_compiles_and_exports_whole() -> None:
+    """In a process of its own: there no run-time shape checks break the graph."""
+    code = """
+import torch
+from stnrot import Conjugate, Rotation
+
+methods = ("householder", "cayley", "exp", "qr", "newton_schulz", "penalty", "angle")
+for method in methods:
+    dim = 2 if method == "angle" else 6
+    layer = Conjugate(torch.nn.Tanh(), Rotation(dim, method, init="haar", center=torch.nn.Parameter(torch.ones(dim))))
+    z = torch.randn(5, dim)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    gradients = []
+    for function in (layer, compiled):
+        layer.zero_grad()
+        function(z).square().sum().backward()
+        gradients.append([p.grad.clone() for p in layer.parameters()])
+    torch.testing.assert_close(compiled(z), layer(z))
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
+    rows = {0: torch.export.Dim("rows", min=2, max=4096)}
+    exported = torch.export.export(layer, (z,), dynamic_shapes=(rows,)).module()
+    more = torch.randn(300, dim)
+    torch.testing.assert_close(exported(more), layer(more), rtol=1e-4, atol=1e-5)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("method", METHODS)
+def test_the_gpu_finds_what_the_cpu_finds(method: str) -> None:
+    layer = Rotation(130, method, init="haar")
+    z = torch.randn(40, 130)
+    expected = layer(z)
+    expected.pow(3).sum().backward()
+    (gradient,) = [p.grad.clone() for p in layer.parameters()]
+    layer.zero_grad()
+    layer = layer.cuda()
+    found = layer(z.cuda())
+    found.pow(3).sum().backward()
+    torch.testing.assert_close(found.cpu(), expected, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(layer.map.weight.grad.cpu(), gradient, rtol=1e-2, atol=1e-2)
+    assert layer.defect() < 1e-5

@@ -115,7 +115,7 @@ def check_images(run: dict[str, Any], given: dict[str, Any], path: Path) -> None
     trained, model = run["images"], run["model"]
     if trained.keys() != given.keys():
         raise InputError(
-            f"{path} was trained on data with {', '.join(trained)}, this has {', '.join(given)}: leave its own, or choose data of its kind"
+            f"{path} was trained on data with {', '.join(trained)}, this has {', '.join(given)}: choose its kind"
         )
     if "dim" in trained:
         if trained != given:

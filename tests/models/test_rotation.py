@@ -195,11 +195,11 @@ def test_shared_work_changes_nothing(method: str, points: int) -> None:
     assert layer.defect() < 1e-5
 
 
-def test_shares_between_forward_and_inverse() -> None:
-    layer = Rotation(8, "cayley")
-    seen = []
-    formula = layer.map.formula
-    layer.map.formula = lambda weight: seen.append(1) or formula(weight)  # type: ignore[method-assign,func-returns-value]
+@pytest.mark.parametrize("method", METHODS)
+def test_inverse_takes_over_what_forward_left(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = Rotation(8, method)
+    seen, shared = [], layer.map.shared
+    monkeypatch.setattr(layer.map, "shared", lambda kind: (seen.append(kind), shared(kind))[1])
     loss = layer.inverse(layer(torch.randn(3, 8)).tanh()).sum()
     assert len(seen) == 1
     loss.backward()

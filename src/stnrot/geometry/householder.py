@@ -1,9 +1,7 @@
 """Products of Householder reflections, as a few large products of matrices."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +9,19 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd import Function
 
+from stnrot.geometry.autograd import full_precision, gradients
+
 SMALLEST = 1e-15  # the square of a shorter vector comes near what float32 can hold
 FEW, MANY = 64, 128  # reflections in a block, for few and for many points: measured at d = 64 to 2,048
+
+NOTHING = (None,) * 5
+
+
+@runtime_checkable
+class Work(Protocol):
+    """What was made of weights, held by the graphs of what was made of it."""
+
+    def close(self) -> None: ...
 
 
 def reflect(
@@ -134,10 +143,14 @@ def turn(
     made: Blocks,
     sign: Float[Tensor, "d"] | None,
     inverse: bool,
+    work: Work | None = None,
 ) -> Float[Tensor, "*G N d"]:
-    """Turn the rows of x by the signs and then by the blocks that were made of the vectors, the last first, or back."""
+    """Turn the rows of x by the signs and then by the blocks that were made of the vectors, the last first, or back.
+
+    The graph holds `work`, and closes it when a gradient comes.
+    """
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-        return _Turn.apply(x, vectors, start, made, sign, inverse)
+        return _Turn.apply(x, vectors, start, made, sign, inverse, work)
     return _turn(x, made, sign, inverse)
 
 
@@ -174,9 +187,16 @@ class _Turn(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, vectors: Tensor, start: Tensor | None, made: Blocks, sign: Tensor | None, inverse: bool
+        ctx: Any,
+        x: Tensor,
+        vectors: Tensor,
+        start: Tensor | None,
+        made: Blocks,
+        sign: Tensor | None,
+        inverse: bool,
+        work: Work | None,
     ) -> Tensor:
-        ctx.start, ctx.sign, ctx.inverse = start, sign, inverse
+        ctx.start, ctx.sign, ctx.inverse, ctx.work = start, sign, inverse, work
         y, xs, bs = x if sign is None or inverse else x * sign, [], []
         for k in _order(made, inverse):
             v, t = made.v[k], made.t[k]
@@ -189,13 +209,15 @@ class _Turn(Function):
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> Any:
+        if ctx.work is not None:
+            ctx.work.close()
         x, vectors, *saved = ctx.saved_tensors
         if torch.is_grad_enabled():
             size = saved[0].shape[-2]
             formula = partial(_from_vectors, start=ctx.start, size=size, sign=ctx.sign, inverse=ctx.inverse)
-            return *gradients(formula, (x, vectors), upstream), None, None, None, None
+            return *gradients(formula, (x, vectors), upstream), *NOTHING
         with full_precision(upstream):
-            return *_backward(ctx, vectors.shape, saved, upstream), None, None, None, None
+            return *_backward(ctx, vectors.shape, saved, upstream), *NOTHING
 
 
 def _backward(ctx: Any, shape: torch.Size, saved: list[Tensor], g: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -229,17 +251,3 @@ def _together(each: list[Tensor], backwards: bool, groups: bool) -> Tensor:
         return each[0]
     each = each[::-1] if backwards else each
     return torch.cat(each) if groups else torch.stack(each)
-
-
-def full_precision(x: Tensor) -> AbstractContextManager[Any]:
-    """Switch autocast off, if it is on."""
-    device = x.device.type
-    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
-
-
-def gradients(formula: Callable[..., Tensor], inputs: Sequence[Tensor], upstream: Tensor) -> list[Tensor | None]:
-    """Return the gradients of a formula as functions of its inputs, for a gradient of them."""
-    wanted = [x for x in inputs if x.requires_grad]
-    with torch.enable_grad():
-        found = iter(torch.autograd.grad(formula(*inputs), wanted, upstream, create_graph=True))
-    return [next(found) if x.requires_grad else None for x in inputs]

@@ -4,11 +4,16 @@ Angle, Cayley transform, exponential and QR here, products of reflections in `ho
 parameters, `[*b, ...]`, such as a network predicts.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
+from torch.autograd import Function
+
+from stnrot.geometry.autograd import full_precision, gradients
 
 CONVERGED = {torch.float32: 1e-3, torch.float64: 1e-7}  # then one more step leaves the square: rounding
 ROUNDING = 32  # times the machine's precision: as good as it gets, and left as it is
@@ -35,6 +40,42 @@ def cayley(a: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
     """
     identity = torch.eye(a.shape[-1], device=a.device, dtype=a.dtype)
     return torch.linalg.solve(identity - a / 2, identity + a / 2)
+
+
+def cayley_from(start: Float[Tensor, "d d"], weight: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
+    """Return `start @ cayley(skew(weight))`, with one solution of the linear system back instead of three products."""
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        return start @ cayley(skew(weight))
+    return _CayleyFrom.apply(start, weight)
+
+
+class _CayleyFrom(Function):
+    """With Q the transform, dQ = (I - A/2)^-1 dA (I + Q) / 2.
+
+    What the gradient needs is held beside the saved tensors, so that the result may be shared by calls that each have a
+    backward pass of their own.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, start: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(start, weight)
+        half = skew(weight).div_(2)
+        identity = torch.eye(len(half), device=half.device, dtype=half.dtype)
+        ctx.lu, ctx.pivots = torch.linalg.lu_factor(identity - half)
+        plus = identity.add_(half)
+        ctx.q = torch.linalg.lu_solve(ctx.lu, ctx.pivots, plus)
+        ctx.start = start
+        return start @ ctx.q
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> Any:
+        if torch.is_grad_enabled():
+            formula = lambda start, weight: start @ cayley(skew(weight))  # noqa: E731
+            return tuple(gradients(formula, ctx.saved_tensors, upstream))
+        with full_precision(upstream):
+            through = torch.linalg.lu_solve(ctx.lu, ctx.pivots, ctx.start.mT @ upstream, adjoint=True)
+            to_a = torch.addmm(through, through, ctx.q.mT).div_(2)
+        return None, (to_a - to_a.mT).tril_(-1)
 
 
 def exponential(a: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:

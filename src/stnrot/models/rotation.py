@@ -11,7 +11,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from stnrot.errors import InputError
-from stnrot.geometry.householder import full_precision
+from stnrot.geometry.autograd import full_precision
 from stnrot.geometry.rotations import det_sign, project_rotation, random_rotation, rotation_defect
 from stnrot.models.rotation_maps import (
     QR,
@@ -147,16 +147,15 @@ class Rotation(nn.Module):
         """Turn rows; an `inverse` takes over the work that the `forward` before it left."""
         weight, kind = self.map.weight, self.map.kind(x.shape[0])
         if torch.compiler.is_compiling() or not (torch.is_grad_enabled() and weight.requires_grad):
-            return self.map.turn(x, self.map.shared(kind), inverse)
+            return self.map.turn(x, self.map.shared(kind), inverse, None)
         left, self._left = None if self._left is None else self._left(), None
         if inverse and left is not None and left.holds(weight, kind):
-            return self.map.turn(x, left.shared, inverse)
+            return self.map.turn(x, left.shared, inverse, None)
+        if inverse:
+            return self.map.turn(x, self.map.shared(kind), inverse, None)
         work = _Work(self.map.shared(kind), weight, kind)
-        y = self.map.turn(x, work.shared, inverse)
-        if not inverse:
-            work.bind(y)
-            self._left = weakref.ref(work)
-        return y
+        self._left = weakref.ref(work)
+        return self.map.turn(x, work.shared, inverse, work)
 
     def __getstate__(self) -> dict[str, Any]:
         """Copy and pickle without what a call left."""
@@ -171,18 +170,15 @@ class _Work:
 
     def __init__(self, shared: Any, weight: Tensor, kind: str | int) -> None:
         self.shared, self.weight, self.version, self.kind = shared, weight, weight._version, kind
-        self.open = [True]
+        self.closed = False
 
     def holds(self, weight: Tensor, kind: str | int) -> bool:
         """Whether this is still what the map would make."""
-        return bool(self.open) and self.weight is weight and self.version == weight._version and self.kind == kind
+        return not self.closed and self.weight is weight and self.version == weight._version and self.kind == kind
 
-    def bind(self, y: Tensor) -> None:
-        """Live as long as the graph of a result; close when its gradient comes."""
-        metadata: Any = y.grad_fn.metadata  # type: ignore[union-attr]
-        metadata[_Work] = self
-        opened = self.open
-        y.register_hook(lambda _: opened.clear())
+    def close(self) -> None:
+        """Serve no more: a gradient has come, and an update may follow."""
+        self.closed = True
 
 
 class Conjugate(nn.Module):

@@ -14,23 +14,34 @@ whose weight is the matrix itself): weight decay pulls towards that rotation. R 
 | `Penalty` | W, of any kind | 2 N d^2 | is no rotation |
 """
 
+import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
+from stnrot.geometry.autograd import gradients
 from stnrot.geometry.householder import (
     FEW,
     Blocks,
+    Work,
     block_size,
     blocks,
-    gradients,
     householder_vectors,
     turn,
 )
-from stnrot.geometry.rotations import cayley, exponential, newton_schulz, planar_rotation, polished, qr_rotation, skew
+from stnrot.geometry.rotations import (
+    cayley_from,
+    exponential,
+    newton_schulz,
+    planar_rotation,
+    polished,
+    qr_rotation,
+    skew,
+)
 
 DENSE, LARGE = 2, 512  # more points than these times d, and than this: it is cheaper to make the matrix
 
@@ -60,9 +71,14 @@ class RotationMap(nn.Module):
         """Return what all calls of a kind have in common."""
         return kept(self.formula, self.wide())
 
-    def turn(self, x: Tensor, shared: Any, inverse: bool) -> Tensor:
-        """Return rows R x, or R^T x."""
-        return x @ (shared if inverse else shared.mT)
+    def turn(self, x: Tensor, shared: Any, inverse: bool, work: Work | None) -> Tensor:
+        """Return rows R x, or R^T x, whose graph holds the work and closes it when a gradient comes."""
+        y = x @ (shared if inverse else shared.mT)
+        if work is not None:
+            metadata: Any = y.grad_fn.metadata
+            metadata[Work] = work
+            y.register_hook(partial(_close, weakref.ref(work)))
+        return y
 
 
 class FromStart(RotationMap):
@@ -128,19 +144,19 @@ class Householder(FromStart):
         """Return the blocks, or the matrix."""
         return super().shared(kind) if isinstance(kind, str) else blocks(self.wide(), self.start, kind)
 
-    def turn(self, x: Tensor, shared: Blocks | Tensor, inverse: bool) -> Tensor:
+    def turn(self, x: Tensor, shared: Blocks | Tensor, inverse: bool, work: Work | None) -> Tensor:
         """Return rows R x, or R^T x."""
         if isinstance(shared, Tensor):
-            return super().turn(x, shared, inverse)
-        return turn(x, self.wide(), self.start, shared, self.sign, inverse)
+            return super().turn(x, shared, inverse, work)
+        return turn(x, self.wide(), self.start, shared, self.sign, inverse, work)
 
 
 class Cayley(FromStart):
     """The Cayley transform of a skew matrix; K. Helfrich et al., Orthogonal recurrent networks, 2018."""
 
-    def formula(self, weight: Tensor) -> Tensor:
+    def shared(self, kind: str | int) -> Tensor:
         """Return the matrix."""
-        return self.start @ cayley(skew(weight))
+        return cayley_from(self.start, self.wide())
 
 
 class Exponential(FromStart):
@@ -205,6 +221,12 @@ class _Kept(Function):
         if torch.is_grad_enabled():
             return None, gradients(ctx.formula, ctx.saved_tensors, upstream)[0]
         return None, torch.autograd.grad(ctx.value, ctx.weight, upstream, retain_graph=True)[0]
+
+
+def _close(work: weakref.ref[Work], upstream: Tensor) -> None:
+    held = work()
+    if held is not None:
+        held.close()
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:

@@ -1,0 +1,22 @@
+"""What gradients written by hand share."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def full_precision(x: Tensor) -> AbstractContextManager[Any]:
+    """Switch autocast off, if it is on."""
+    device = x.device.type
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+
+
+def gradients(formula: Callable[..., Tensor], inputs: Sequence[Tensor], upstream: Tensor) -> list[Tensor | None]:
+    """Return the gradients of a formula as functions of its inputs, for a gradient of them."""
+    wanted = [x for x in inputs if x.requires_grad]
+    with torch.enable_grad():
+        found = iter(torch.autograd.grad(formula(*inputs), wanted, upstream, create_graph=True))
+    return [next(found) if x.requires_grad else None for x in inputs]

@@ -223,7 +223,7 @@ class _Kept(Function):
         return None, torch.autograd.grad(ctx.value, ctx.weight, upstream, retain_graph=True)[0]
 
 
-def _close(work: weakref.ref[Work], upstream: Tensor) -> None:
+def _close(work: weakref.ref[Work], upstream: Tensor | None) -> None:
     held = work()
     if held is not None:
         held.close()

@@ -9,6 +9,7 @@ round. The slowest methods have fewer rounds, in which the default takes part to
 most of it for them at d = 2,048.
 """
 
+import json
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -19,7 +20,7 @@ from statistics import median
 import geotorch
 import torch
 from matplotlib.figure import Figure
-from timing import Times, environment, in_turn, parser, report, speedup  # type: ignore[import-not-found]
+from timing import Times, environment, in_turn, markdown, parser, speedup  # type: ignore[import-not-found]
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import orthogonal
 
@@ -66,10 +67,11 @@ PEERS: dict[str, Callable[[int], nn.Module]] = {
     "geotorch cayley": partial(geo, triv="cayley"),
     "sequential reflections": Sequential,
 }
+FLOOR = "nn.Linear, no rotation"
 LAYERS: dict[str, Callable[[int], nn.Module]] = {
     **{name: partial(Rotation, method=name, init="haar") for name in OURS},
     **PEERS,
-    "nn.Linear, no rotation": linear,
+    FLOOR: linear,
 }
 SLOWEST = ("exp", "torch householder", "torch matrix_exp", "geotorch expm", "sequential reflections")
 
@@ -101,7 +103,7 @@ def draw(rows: list[dict[str, str | float]], by_reflections: dict[int, float], p
     few = [row for row in rows if row["batch"] == str(BATCHES[0])]
     for name in LAYERS:
         own = name in OURS
-        points = [(float(row["d"]), float(row[f"{name}, ms"])) for row in few]
+        points = [(float(row["d"]), float(row[name])) for row in few]
         axes[0].plot(*zip(*points, strict=True), "o-" if own else "s--", label=name, lw=2.5 if own else 1, ms=4)
     axes[0].set(xlabel="d", ylabel="forward and backward, ms", xscale="log", yscale="log", title="batch of 32")
     axes[0].set_xticks([float(row["d"]) for row in few], [str(row["d"]) for row in few])
@@ -127,6 +129,7 @@ def main() -> None:
     args = options.parse_args()
     torch.manual_seed(0)
     rows: list[dict[str, str | float]] = []
+    compared: list[dict[str, str | float]] = []
     for dim in args.dims:
         rounds, calls, few = EFFORT[dim]
         for batch in BATCHES:
@@ -135,24 +138,29 @@ def main() -> None:
             fast = {name: layer for name, layer in layers.items() if name not in SLOWEST}
             slowly = timed(slow, batch, args.rounds or few, 1, args.device)
             times = timed(fast, batch, args.rounds or rounds, calls, args.device)
-            milliseconds = {name: 1000 * median((slowly | times)[name]) for name in LAYERS}
-            ratios = {name: speedup(slowly if name in SLOWEST else times, "householder", name) for name in PEERS}
-            rows.append(
-                {"d": str(dim), "batch": str(batch)}
-                | {f"{name}, ms": each for name, each in milliseconds.items()}
-                | {f"{name} / householder": each for name, each in ratios.items()}
-                | {
-                    "householder / best peer": 1 / min(ratios.values()),
-                    "householder / nn.Linear": speedup(times, "nn.Linear, no rotation", "householder"),
-                }
-            )
+            milliseconds: dict[str, str | float] = {name: 1000 * median((slowly | times)[name]) for name in LAYERS}
+            ratios: dict[str, float] = {
+                name: speedup(slowly if name in SLOWEST else times, "householder", name) for name in PEERS
+            }
+            size: dict[str, str | float] = {"d": str(dim), "batch": str(batch)}
+            rows.append(size | milliseconds)
+            floor = speedup(times, FLOOR, "householder")
+            best = min(ratios, key=lambda name: ratios[name])
+            compared.append(size | ratios | {"best peer": best, "householder's time over nn.Linear's": floor})
             print(f"d = {dim}, batch of {batch}: done", file=sys.stderr, flush=True)
     counts = {str(m): Rotation(WIDE, reflections=m) for m in REFLECTIONS}
     counted = timed(counts, BATCHES[0], 15, 3, args.device)
     by_reflections = {int(name): 1000 * median(each) for name, each in counted.items()}
     milliseconds_by = ", ".join(f"{m}: {ms:.2f}" for m, ms in by_reflections.items())
     print(f"d = {WIDE:,}, batch of {BATCHES[0]}, ms by the number of reflections: {milliseconds_by}")
-    report(environment(args.device) | {"geotorch": version("geotorch")}, rows, args.json)
+    print(
+        f"milliseconds of a step: forward and backward\n\n{markdown(rows)}\n\ntime over that of `Rotation(d)`, householder\n\n{markdown(compared)}"
+    )
+    facts = environment(args.device) | {"geotorch": version("geotorch")}
+    print(", ".join(f"{name}: {value}" for name, value in facts.items()))
+    if args.json is not None:
+        found = {"environment": facts, "milliseconds": rows, "ratios": compared, "reflections": by_reflections}
+        args.json.write_text(json.dumps(found, indent=2) + "\n")
     if args.png is not None:
         draw(rows, by_reflections, args.png)
 

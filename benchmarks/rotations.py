@@ -153,9 +153,8 @@ def main() -> None:
     by_reflections = {int(name): 1000 * median(each) for name, each in counted.items()}
     milliseconds_by = ", ".join(f"{m}: {ms:.2f}" for m, ms in by_reflections.items())
     print(f"d = {WIDE:,}, batch of {BATCHES[0]}, ms by the number of reflections: {milliseconds_by}")
-    print(
-        f"milliseconds of a step: forward and backward\n\n{markdown(rows)}\n\ntime over that of `Rotation(d)`, householder\n\n{markdown(compared)}"
-    )
+    print(f"milliseconds of a step: forward and backward\n\n{markdown(rows)}\n")
+    print(f"time over that of `Rotation(d)`, householder\n\n{markdown(compared)}\n")
     facts = environment(args.device) | {"geotorch": version("geotorch")}
     print(", ".join(f"{name}: {value}" for name, value in facts.items()))
     if args.json is not None:

@@ -48,9 +48,9 @@ class Rotation(nn.Module):
 
     Args:
         dim: d, at least 2.
-        method: `householder` (the fastest for d > 4; reaches every rotation), `angle` (d = 2), `cayley`, `exp`, `qr`,
-            `newton_schulz` (a free matrix, made a rotation again after each update), or `penalty` (any matrix, which
-            is no rotation: add `penalty()` to the loss).
+        method: `householder` (reaches every rotation, and is by far the fastest for large d), `angle` (d = 2), `cayley`
+            (a little faster for d of some 16), `exp`, `qr`, `newton_schulz` (a free matrix, made a rotation again
+            after each update), or `penalty` (any matrix, which is no rotation: add `penalty()` to the loss).
         reflections: of `householder`, even; fewer than d reach only rotations that leave the rest fixed, and are
             faster.
         center: c, the point that stays where it is: None for the origin, a tensor [d] that is fixed, or a Parameter

@@ -1,17 +1,20 @@
 """Ways to write a rotation of R^d by free parameters.
 
-Every map has one parameter, `weight`, which is zero at the rotation that the map begins with (but for the last two,
-whose weight is the matrix itself): weight decay pulls towards that rotation. R z of a batch of rows is `x @ R.mT`.
+Every map has one parameter, `weight`, which is zero at the rotation that the map begins with, so that weight decay
+pulls towards that rotation; of the last two it is the matrix itself. For N points and m reflections, in
+multiplications and additions:
 
-| map | formula | cost of N points, forward | reaches |
-|---|---|---|---|
-| `Angle` | [[cos, -sin], [sin, cos]], d = 2 | 4 N | all |
-| `Householder` | H_1 ... H_m D, H = I - 2 v v^T / v^T v | 4 N m d + 128 m d | all, with m = d (d - 1 if d is odd) |
-| `Cayley` | R_0 (I - A/2)^-1 (I + A/2), A = L - L^T | 2 N d^2 + 5 d^3 | all but half turns from R_0 |
-| `Exponential` | R_0 exp(A) | 2 N d^2 + 20 d^3 or more | all |
-| `QR` | Q of R_0 + W, det +1 | 2 N d^2 + 5 d^3 | all; jumps where det(R_0 + W) = 0 |
-| `NewtonSchulz` | W, made a rotation after each update | 2 N d^2; an update 10 d^3 | all |
-| `Penalty` | W, of any kind | 2 N d^2 | is no rotation |
+| map | formula | cost forward | reaches | guaranteed |
+|---|---|---|---|---|
+| `Angle` | [[cos, -sin], [sin, cos]], d = 2 | 8 N | all | det R = +1 and max abs(R^T R - I) <= 1e-5 |
+| `Householder` | H_1 ... H_m D, H = I - 2 v v^T / v^T v | (4 N + 128) m d | all, by default m | the same |
+| `Cayley` | R_0 (I - A/2)^-1 (I + A/2), A = L - L^T | 2 N d^2 + 5 d^3 | all but half turns from R_0 | the same |
+| `Exponential` | R_0 exp(A) | 2 N d^2 + 30 d^3 or more | all | the same |
+| `QR` | Q of R_0 + W = Q R, R_ii > 0 | 2 N d^2 + 5 d^3 | all; jumps where det(R_0 + W) = 0 | the same |
+| `NewtonSchulz` | W, made a rotation after each update | 2 N d^2, an update 10 d^3 | all | the same |
+| `Penalty` | W | 2 N d^2 | every matrix | nothing: it is no rotation |
+
+D is a fixed diagonal of signs; the default m is d, or d - 1 if d is odd. Backward costs about twice as much.
 """
 
 import weakref
@@ -168,7 +171,7 @@ class Exponential(FromStart):
 
 
 class QR(FromStart):
-    """The Q of a free matrix."""
+    """The Q of a free matrix, by Gram and Schmidt: see `qr_rotation`."""
 
     def formula(self, weight: Tensor) -> Tensor:
         """Return the matrix."""

@@ -5,7 +5,8 @@
 trains each on the samples of `experiment=conjugate`, of which each seed draws others, with Adam, one cycle of the
 learning rate, and that of five rates at which it validates best on a seed of its own. "Axes off" is the largest angle
 between an axis that was found and the hidden one, up to the symmetry of f (order and sign); "steps" are those until the
-validation error is below 1 % of the variance of y. Takes about ten minutes on two cores.
+validation error, looked at after each epoch of 80 steps, is below 1 % of the variance of y. Takes about ten minutes on
+two cores.
 """
 
 import argparse
@@ -98,7 +99,7 @@ def run(name: str, rate: float, epochs: int, seed: int) -> Result:
             reached = step
     inner = (model.inner.weight if isinstance(model, TwoLinear) else model.rotation.matrix()).detach().double()
     hidden = data.truth.rotation.matrix().detach().double()
-    axes = axis_angles(nn.functional.normalize(inner, dim=1) @ hidden.T).max().rad2deg().item()
+    axes = axis_angles(inner @ hidden.T).max().rad2deg().item()
     return Result(error("val"), error("test"), axes, rotation_defect(inner).item(), reached, seconds)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
 from stnrot.geometry import householder_rotation, householder_vectors, reflect
-from stnrot.geometry.householder import FEW, MANY
+from stnrot.geometry.householder import LARGE, SMALL
 
 
 def one_after_the_other(x: Tensor, vectors: Tensor, inverse: bool) -> Tensor:
@@ -18,8 +18,8 @@ def one_after_the_other(x: Tensor, vectors: Tensor, inverse: bool) -> Tensor:
 
 
 @pytest.mark.parametrize("inverse", [False, True])
-@pytest.mark.parametrize("points", [1, 7, MANY])
-@pytest.mark.parametrize("count", [1, 6, FEW, FEW + 1, 2 * MANY + 3])
+@pytest.mark.parametrize("points", [1, 7, LARGE])
+@pytest.mark.parametrize("count", [1, 6, SMALL, SMALL + 1, 2 * LARGE + 3])
 def test_is_the_product_of_single_reflections(count: int, points: int, inverse: bool) -> None:
     vectors = torch.randn(count, 9, dtype=torch.float64) * torch.logspace(-6, 6, count, dtype=torch.float64)[:, None]
     x = torch.randn(points, 9, dtype=torch.float64)
@@ -30,14 +30,14 @@ def test_is_the_product_of_single_reflections(count: int, points: int, inverse: 
 
 
 @pytest.mark.parametrize("inverse", [False, True])
-@pytest.mark.parametrize(("shape", "points"), [((4, 5), 3), ((FEW + 2, 3), 2), ((2, 3, 4, 5), 3)])
+@pytest.mark.parametrize(("shape", "points"), [((4, 5), 3), ((SMALL + 2, 3), 2), ((2, 3, 4, 5), 3)])
 def test_gradients_are_those_of_finite_differences(shape: tuple[int, ...], points: int, inverse: bool) -> None:
     vectors = torch.randn(shape, dtype=torch.float64, requires_grad=True)
     x = torch.randn(*shape[:-2], points, shape[-1], dtype=torch.float64, requires_grad=True)
     gradcheck(reflect, (x, vectors, inverse))
     gradcheck(reflect, (x.detach(), vectors, inverse))
     gradcheck(reflect, (x, vectors.detach(), inverse))
-    if len(vectors) <= FEW:
+    if len(vectors) <= SMALL:
         gradgradcheck(reflect, (x, vectors, inverse))
 
 

@@ -13,6 +13,7 @@ from stnrot.geometry import (
     axis_angles,
     cayley,
     exponential,
+    householder_rotation,
     newton_schulz,
     planar_rotation,
     project_rotation,
@@ -87,16 +88,20 @@ def test_nearest_rotation_is_scipys() -> None:
     assert torch.linalg.norm(turned) == pytest.approx(float(torch.linalg.norm(points)))
 
 
-def test_newton_and_schulz_find_the_nearest_rotation() -> None:
+def test_newton_and_schulz_find_the_polar_factor() -> None:
     for dim in (2, 5, 40):
         rotation = random_rotation(dim)
         for size in (0.0, 1e-6, 0.02, 0.3):
             updated = rotation + size * draw(dim, dim) / dim**0.5
-            torch.testing.assert_close(newton_schulz(updated), project_rotation(updated), rtol=0, atol=1e-12)
-    torch.testing.assert_close(torch.linalg.det(newton_schulz(-torch.eye(3))), torch.tensor(1.0))  # a reflection
-    assert rotation_defect(newton_schulz(1e3 * torch.randn(5, 5))) < 1e-6  # far from all
+            expected, _ = scipy.linalg.polar(updated.numpy())
+            np.testing.assert_allclose(newton_schulz(updated).numpy(), expected, rtol=0, atol=1e-12)
+    for factor in (0.01, 0.5, 1.7, 1.9, 2.5, 1e3):  # beyond the root of 3 the steps alone lead astray
+        torch.testing.assert_close(newton_schulz(factor * rotation), rotation)
+    torch.testing.assert_close(torch.linalg.det(newton_schulz(-torch.eye(3))), torch.tensor(1.0))  # of a reflection
+    assert rotation_defect(newton_schulz(1e3 * torch.randn(5, 5))) < 1e-6
     found = newton_schulz(rotation.float() + 1e-3)
     assert torch.equal(newton_schulz(found), found)
+    assert newton_schulz(torch.full((3, 3), torch.nan)).isnan().all()
 
 
 def test_random_rotations_have_haars_moments() -> None:
@@ -122,8 +127,21 @@ def test_defect_is_the_largest_entry() -> None:
 
 
 def test_axis_angles_see_through_signed_permutations() -> None:
-    small = exponential(skew(torch.full((6, 6), 1e-4, dtype=torch.float64)))
-    expected = 2 * torch.asin((small - torch.eye(6)).norm(dim=1) / 2)
-    shuffled = small[[3, 1, 0, 5, 4, 2]] * torch.tensor([[1.0], [-1], [1], [-1], [-1], [1]])
-    torch.testing.assert_close(axis_angles(shuffled), expected)
+    turns = torch.tensor([1e-7, 0.02, 0.3], dtype=torch.float64)  # of three planes: each angle twice
+    rotation = torch.block_diag(*planar_rotation(turns))
+    shuffled = rotation[[3, 1, 0, 5, 4, 2]] * torch.tensor([[1.0], [-1], [1], [-1], [-1], [1]])
+    torch.testing.assert_close(axis_angles(shuffled), turns.repeat_interleave(2), rtol=1e-7, atol=0)
+    torch.testing.assert_close(axis_angles(3 * shuffled), turns.repeat_interleave(2), rtol=1e-7, atol=0)
     assert axis_angles(torch.eye(4).roll(1, 0)).max() == 0
+
+
+@pytest.mark.parametrize(
+    "function", [lambda x: cayley(skew(x)), lambda x: exponential(skew(x)), qr_rotation, householder_rotation]
+)
+def test_predicted_parameters_of_sixteen_bits_give_rotations(function) -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        predicted = torch.nn.Linear(5, 36)(torch.randn(4, 5)).view(4, 6, 6)
+        assert predicted.dtype == torch.bfloat16
+        rotation = function(predicted)
+        rotation.square().sum().backward()
+    assert rotation_defect(rotation).max() < 1e-5

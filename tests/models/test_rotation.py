@@ -53,7 +53,7 @@ def test_is_a_rotation_before_and_after_training(method: str, dim: int, init: st
     gap, det = defects(layer.matrix())
     assert gap <= 1e-5
     assert det <= 1e-5
-    assert layer.defect() == pytest.approx(gap, rel=1e-3, abs=1e-9)
+    assert layer.defect() == pytest.approx(gap, rel=1e-3, abs=3e-7)  # rounded in another order
     z = torch.randn(7, dim)
     torch.testing.assert_close(layer(z), z @ layer.matrix().T)
     torch.testing.assert_close(layer.inverse(layer(z)), z)
@@ -68,22 +68,27 @@ def test_is_a_rotation_after_ten_thousand_steps(method: str, dim: int) -> None:
     assert max(defects(layer.matrix())) <= 1e-5
 
 
-@pytest.mark.parametrize(("dim", "steps"), [(64, 20), (257, 5), (1024, 2)])
-@pytest.mark.parametrize("method", ["householder", "cayley", "newton_schulz"])
-def test_large_ones_are_rotations_too(method: str, dim: int, steps: int) -> None:
+LARGE = [(m, d) for m in ("householder", "cayley", "newton_schulz") for d in (64, 257, 1024)] + [
+    ("exp", 64),
+    ("qr", 257),
+]
+
+
+@pytest.mark.parametrize(("method", "dim"), LARGE)
+def test_large_ones_are_rotations_too(method: str, dim: int) -> None:
     torch.manual_seed(dim)
     layer = Rotation(dim, method, init="haar")
     assert defects(layer.matrix())[0] <= 1e-5
-    trained(layer, steps)
+    trained(layer, 2000 // dim)
     gap, det = defects(layer.matrix())
     assert gap <= 1e-5
-    assert det <= 1e-4  # the product of so many singular values, each within 1e-7 of 1
+    assert det <= 2e-7 * dim + 1e-5  # the product of so many singular values
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["exp", "qr"])
-def test_large_ones_of_the_slow_methods_are_rotations_too(method: str) -> None:
-    layer = Rotation(1024, method, init="haar")
+@pytest.mark.parametrize(("method", "dim"), [("exp", 257), ("exp", 1024), ("qr", 1024)])
+def test_large_ones_of_the_slow_methods_are_rotations_too(method: str, dim: int) -> None:
+    layer = Rotation(dim, method, init="haar")
     trained(layer, 2)
     assert defects(layer.matrix())[0] <= 1e-5
 
@@ -97,8 +102,7 @@ def test_moves_in_all_directions_of_the_rotations(method: str, dim: int, init: s
     name, weight = next(iter(layer.named_parameters()))
 
     def matrix(w: Tensor) -> Tensor:
-        with torch.nn.utils.parametrize.cached():
-            return functional_call(_Matrix(layer), {f"layer.{name}": w}, ())
+        return functional_call(_Matrix(layer), {f"layer.{name}": w}, ())
 
     jacobian = torch.autograd.functional.jacobian(matrix, weight.detach()).reshape(dim * dim, -1)
     rotation = layer.matrix().detach()
@@ -140,7 +144,7 @@ def test_finds_a_rotation_by_gradient_descent(method: str, dim: int) -> None:
     torch.testing.assert_close(layer.matrix(), hidden, rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("center", [None, torch.ones(4).double(), nn.Parameter(torch.ones(4).double())])
+@pytest.mark.parametrize("center", [None, torch.ones(4), nn.Parameter(torch.ones(4))])
 @pytest.mark.parametrize("method", ["householder", "cayley", "exp", "qr"])
 def test_gradients_are_those_of_finite_differences(method: str, center: Tensor | None) -> None:
     layer = Rotation(4, method, init="haar", center=center).double()
@@ -154,6 +158,28 @@ def test_gradients_are_those_of_finite_differences(method: str, center: Tensor |
     z = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
     gradcheck(function, (z, *weights))
     gradgradcheck(function, (z, *weights))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_gradients_with_a_graph_are_those_without(method: str) -> None:
+    """In what is behind it a rotation's input depends on its weights."""
+    layer = Rotation(5, method, init="haar")
+    model = Conjugate(lambda u: layer(u.tanh()), layer)
+    z = torch.randn(4, 5, requires_grad=True)
+    inputs = (z, layer.map.weight)
+    plain = torch.autograd.grad(model(z).pow(3).sum(), inputs)
+    graph = torch.autograd.grad(model(z).pow(3).sum(), inputs, create_graph=True)
+    torch.testing.assert_close(graph, plain, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["householder", "cayley", "exp", "qr"])
+def test_large_weights_do_no_harm(method: str) -> None:
+    """Such as those of Cayley's transform on the way to a half turn, which it cannot reach."""
+    layer = Rotation(12, method, init="haar")
+    for size in (10, 1e3):
+        with torch.no_grad():
+            layer.map.weight.copy_(size * torch.randn_like(layer.map.weight))
+        assert max(defects(layer.matrix())) <= 1e-5
 
 
 def test_a_free_matrix_has_the_gradient_of_the_linear_map() -> None:
@@ -213,6 +239,8 @@ def test_turns_about_its_centre() -> None:
     torch.testing.assert_close(layer(center), center)
     torch.testing.assert_close(layer(center + torch.eye(3)), center + layer.matrix().T)
     assert not list(layer.parameters())[1:]
+    exact = Rotation(3, init=layer.matrix().detach(), center=center.double())
+    torch.testing.assert_close(exact(center), center)
     learned = Rotation(3, init="haar", center=nn.Parameter(torch.zeros(3)))
     learned(torch.randn(4, 3)).square().sum().backward()
     assert learned.center is not None
@@ -261,10 +289,14 @@ def test_sixteen_bits_in_and_out() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         turned = layer(z)
         (turned.sum() + layer.matrix().sum()).backward()
+        free = Rotation(32, "penalty", init="haar")
+        assert free.penalty() < 1e-6
     assert turned.dtype == torch.float32
     torch.testing.assert_close(turned, layer(z))
     coarse = Rotation(32, init="haar").bfloat16()
     assert coarse.defect() < 1e-5
+    with pytest.raises(ValueError, match=r"expected 32 bits, got torch\.bfloat16"):
+        Rotation(32, "newton_schulz").bfloat16()(z)
     assert Rotation(32, init="haar").double()(z.double()).dtype == torch.float64
 
 
@@ -292,7 +324,6 @@ def test_penalty_says_that_it_is_no_rotation() -> None:
     torch.manual_seed(0)
     layer = Rotation(5, "penalty", init="haar")
     assert not layer.is_rotation
-    assert "no rotation" in (Rotation.__doc__ or "")
     assert layer.penalty() < 1e-9
     with torch.no_grad():
         layer.map.weight.mul_(2)
@@ -364,6 +395,14 @@ for method in methods:
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
     rows = {0: torch.export.Dim("rows", min=2, max=4096)}
     exported = torch.export.export(layer, (z,), dynamic_shapes=(rows,)).module()
+    if method != "penalty":
+        optimizer = torch.optim.AdamW(layer.parameters(), lr=0.1, weight_decay=0.5)
+        for _ in range(100):
+            optimizer.zero_grad()
+            compiled(z).square().mul(torch.arange(dim)).sum().backward()
+            optimizer.step()
+        compiled(z)
+        assert layer.rotation.defect() < 1e-5, method
     more = torch.randn(300, dim)
     torch.testing.assert_close(exported(more), layer(more), rtol=1e-4, atol=1e-5)
 """

@@ -8,7 +8,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 
 from stnrot.callbacks import figures
-from stnrot.geometry.rotations import matched_axes
+from stnrot.geometry import matched_axes
 
 
 class Recovery(L.Callback):
@@ -32,7 +32,7 @@ class Recovery(L.Callback):
     def _draw(self, trainer: Any, task: Any, part: str, folder: str) -> None:
         if trainer.sanity_checking or not trainer.is_global_zero:
             return
-        product = task.product()
+        product = task.relative_rotation()
         order, sign = matched_axes(product)
         hidden = trainer.datamodule.truth.f.log_height
         heights = task.model.f.log_height.detach().cpu()[order]

@@ -15,7 +15,7 @@ from stnrot.errors import check_number
 from stnrot.models.curves import Curves
 from stnrot.models.rotation import Conjugate, Rotation
 
-SHARES = {"train": 1.0, "val": 0.1, "test": 0.1}
+SHARES = {"test": 0.1, "val": 0.1, "train": 1.0}
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ Shapes
 """
 
 from stnrot.geometry.angles import angular_distance, circular_mean, circular_peaks, finer, wrap
+from stnrot.geometry.axes import axis_angles, matched_axes
 from stnrot.geometry.correlation import AngularCorrelation, correlate
 from stnrot.geometry.deform import Deform
 from stnrot.geometry.householder import householder_rotation, householder_vectors, reflect
@@ -29,7 +30,6 @@ from stnrot.geometry.planar import (
 )
 from stnrot.geometry.polar import to_polar
 from stnrot.geometry.rotations import (
-    axis_angles,
     cayley,
     exponential,
     newton_schulz,
@@ -55,6 +55,7 @@ __all__ = [
     "householder_rotation",
     "householder_vectors",
     "inscribed_disc",
+    "matched_axes",
     "nearest_rotation",
     "newton_schulz",
     "planar_rotation",

@@ -14,9 +14,18 @@ def full_precision(x: Tensor) -> AbstractContextManager[Any]:
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
+def widened(x: Tensor) -> Tensor:
+    """Return numbers of 16 bits in 32."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def gradients(formula: Callable[..., Tensor], inputs: Sequence[Tensor], upstream: Tensor) -> list[Tensor | None]:
-    """Return the gradients of a formula as functions of its inputs, for a gradient of them."""
-    wanted = [x for x in inputs if x.requires_grad]
-    with torch.enable_grad():
+    """Return the gradients of a formula as functions of its inputs, for a gradient of them.
+
+    Of views of the inputs, so that they end there: one input may depend on another.
+    """
+    with torch.enable_grad(), full_precision(upstream):
+        inputs = [x.view_as(x) if x.requires_grad else x for x in inputs]
+        wanted = [x for x in inputs if x.requires_grad]
         found = iter(torch.autograd.grad(formula(*inputs), wanted, upstream, create_graph=True))
     return [next(found) if x.requires_grad else None for x in inputs]

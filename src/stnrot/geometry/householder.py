@@ -1,7 +1,8 @@
 """Products of Householder reflections, as a few large products of matrices."""
 
+import math
 from functools import partial
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,17 +12,8 @@ from torch.autograd import Function
 
 from stnrot.geometry.autograd import full_precision, gradients
 
-SMALLEST = 1e-15  # the square of a shorter vector comes near what float32 can hold
-FEW, MANY = 64, 128  # reflections in a block, for few and for many points: measured at d = 64 to 2,048
-
-NOTHING = (None,) * 5
-
-
-@runtime_checkable
-class Work(Protocol):
-    """What was made of weights, held by the graphs of what was made of it."""
-
-    def close(self) -> None: ...
+SHORTEST = 1e-15  # the square of a shorter vector comes near what float32 can hold
+SMALL, LARGE = 64, 128  # reflections in a block, for few and for many points: measured at d = 64 to 2,048
 
 
 def reflect(
@@ -31,22 +23,25 @@ def reflect(
 
     A block of n reflections is one map of rank n, with the rows v_1 ... v_n in V (compact WY),
 
-        H_1 ... H_n = I + V^T T V,   T = -S^-1,   S = triu(V V^T, 1) + diag(V V^T) / 2,
+        H_1 ... H_n = I - V^T T V,   T = S^-1,   S = triu(V V^T, 1) + diag(V V^T) / 2,
 
     and m / n blocks follow each other: 4 N m d multiplications and additions forward and some 12 N m d in all with the
     gradients, and 2 n m d for the S of all blocks, n = 64 or 128. No vector is ever normalised: the length is in S.
 
-    The rotation is exact whatever the vectors: parallel ones do no harm, and one shorter than 1e-15 counts as the axis
-    of its number. Double differentiable.
+    R is orthogonal to rounding whatever the vectors, from 1e-15 to 1e15 long: parallel ones do no harm, and a shorter
+    one counts as the axis of its number. Double differentiable; never computed in less than float32.
 
     Source: C. Bischof and C. Van Loan, The WY representation for products of Householder matrices, 1987; R. Schreiber
     and C. Van Loan, A storage-efficient WY representation, 1989; for S, T. Joffrain et al., Accumulating Householder
     transformations, revisited, 2006.
     """
-    count, dim = vectors.shape[-2:]
-    flat, points = vectors.reshape(-1, count, dim), x.reshape(-1, *x.shape[-2:])
-    made = blocks(flat, None, block_size(x.shape[-2]))
-    return turn(points, flat, None, made, None, inverse).view(x.shape)
+    dtype = torch.promote_types(torch.promote_types(x.dtype, vectors.dtype), torch.float32)
+    groups = math.prod(x.shape[:-2])
+    points = x.to(dtype).reshape(groups, *x.shape[-2:])
+    flat = vectors.to(dtype).reshape(groups, *vectors.shape[-2:])
+    with full_precision(x):
+        wy = compact_wy(flat, None, block_size(x.shape[-2]))
+        return turn(points, flat, None, wy, None, inverse).view(x.shape)
 
 
 def householder_rotation(vectors: Float[Tensor, "*b m d"]) -> Float[Tensor, "*b d d"]:
@@ -75,39 +70,39 @@ def householder_vectors(rotation: Float[Tensor, "*b d d"]) -> tuple[Float[Tensor
 
 def block_size(points: int) -> int:
     """Return how many reflections a block has that turns so many points."""
-    return FEW if points < MANY else MANY
+    return SMALL if points < LARGE else LARGE
 
 
-class Blocks(NamedTuple):
+class CompactWY(NamedTuple):
     """V and T of each of K blocks, of one product or of G; but for a compiler, values without a graph."""
 
     v: Float[Tensor, "K *G n d"]
     t: Float[Tensor, "K *G n n"]
 
 
-def blocks(vectors: Float[Tensor, "*G m d"], start: Float[Tensor, "m d"] | None, size: int) -> Blocks:
+def compact_wy(vectors: Float[Tensor, "*G m d"], start: Float[Tensor, "m d"] | None, size: int) -> CompactWY:
     """Return the blocks of the vectors, to which their start, if they have one, is added.
 
     The start, or else the axis of its number, stands in for a vector that is too short to have a direction: left out,
     a reflection would change the sign of the determinant.
     """
     if torch.compiler.is_compiling():
-        return _blocks(vectors, start, size)
+        return _compact_wy(vectors, start, size)
     with torch.no_grad():  # `turn` has the gradient
-        return _blocks(vectors, start, size)
+        return _compact_wy(vectors, start, size)
 
 
-def _blocks(vectors: Tensor, start: Tensor | None, size: int) -> Blocks:
+def _compact_wy(vectors: Tensor, start: Tensor | None, size: int) -> CompactWY:
     v = vectors if start is None else vectors + start
     if torch.compiler.is_compiling() or not v.is_cpu:  # where a number of a tensor has to be waited for
-        return _parted(_sound(v, start), size)[0]
-    made, half = _parted(v, size)
-    if half.min().item() < SMALLEST**2 / 2:
-        made, _ = _parted(_sound(v, start), size)
-    return made
+        return _factors(_with_directions(v, start), size)[0]
+    wy, half = _factors(v, size)
+    if half.min().item() < SHORTEST**2 / 2:
+        wy, _ = _factors(_with_directions(v, start), size)
+    return wy
 
 
-def _parted(v: Tensor, size: int) -> tuple[Blocks, Tensor]:
+def _factors(v: Tensor, size: int) -> tuple[CompactWY, Tensor]:
     """Return the blocks, and the diagonal of their S."""
     *groups, count, dim = v.shape
     number = -(-count // size)
@@ -123,16 +118,16 @@ def _parted(v: Tensor, size: int) -> tuple[Blocks, Tensor]:
     if spare:
         half[-1, ..., -spare:] = 1
     identity = torch.eye(size, device=v.device, dtype=v.dtype)
-    return Blocks(v, torch.linalg.solve_triangular(triangle, identity.expand_as(triangle), upper=True)), half
+    return CompactWY(v, torch.linalg.solve_triangular(triangle, identity.expand_as(triangle), upper=True)), half
 
 
-def _sound(vectors: Tensor, start: Tensor | None) -> Tensor:
+def _with_directions(vectors: Tensor, start: Tensor | None) -> Tensor:
     """Put the start, or an axis, in the place of what is too short."""
     count, dim = vectors.shape[-2:]
     if start is None:
         axes = torch.eye(dim, device=vectors.device, dtype=vectors.dtype)
         start = axes.repeat(-(-count // dim), 1)[:count]
-    short = torch.linalg.vector_norm(vectors.detach(), dim=-1, keepdim=True) < SMALLEST
+    short = torch.linalg.vector_norm(vectors.detach(), dim=-1, keepdim=True) < SHORTEST
     return torch.addcmul(vectors, short.to(vectors.dtype), start)
 
 
@@ -140,31 +135,27 @@ def turn(
     x: Float[Tensor, "*G N d"],
     vectors: Float[Tensor, "*G m d"],
     start: Float[Tensor, "m d"] | None,
-    made: Blocks,
+    wy: CompactWY,
     sign: Float[Tensor, "d"] | None,
     inverse: bool,
-    work: Work | None = None,
 ) -> Float[Tensor, "*G N d"]:
-    """Turn the rows of x by the signs and then by the blocks that were made of the vectors, the last first, or back.
-
-    The graph holds `work`, and closes it when a gradient comes.
-    """
+    """Turn the rows of x by the signs and then by the blocks made of the vectors and their start, or back."""
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-        return _Turn.apply(x, vectors, start, made, sign, inverse, work)
-    return _turn(x, made, sign, inverse)
+        return _Turn.apply(x, vectors, start, wy, sign, inverse)
+    return _turn(x, wy, sign, inverse)
 
 
-def _turn(x: Tensor, made: Blocks, sign: Tensor | None, inverse: bool) -> Tensor:
+def _turn(x: Tensor, wy: CompactWY, sign: Tensor | None, inverse: bool) -> Tensor:
     x = x if sign is None or inverse else x * sign
-    for k in _order(made, inverse):
-        v, t = made.v[k], made.t[k]
+    for k in _order(wy, inverse):
+        v, t = wy.v[k], wy.t[k]
         x = _add(x, x @ v.mT @ (t if inverse else t.mT), v)
     return x if sign is None or not inverse else x * sign
 
 
-def _order(made: Blocks, inverse: bool) -> range:
+def _order(wy: CompactWY, inverse: bool) -> range:
     """Return the blocks' numbers in the order that rows of x meet them."""
-    return range(len(made.v)) if inverse else range(len(made.v) - 1, -1, -1)
+    return range(len(wy.v)) if inverse else range(len(wy.v) - 1, -1, -1)
 
 
 def _add(x: Tensor, b: Tensor, v: Tensor) -> Tensor:
@@ -175,14 +166,15 @@ def _add(x: Tensor, b: Tensor, v: Tensor) -> Tensor:
 def _from_vectors(
     x: Tensor, vectors: Tensor, start: Tensor | None, size: int, sign: Tensor | None, inverse: bool
 ) -> Tensor:
-    return _turn(x, _blocks(vectors, start, size), sign, inverse)
+    return _turn(x, _compact_wy(vectors, start, size), sign, inverse)
 
 
 class _Turn(Function):
     """`_turn`, with the gradients of all blocks in batched products.
 
-    Of a block, `a = x V^T, b = a T, y = x - b V`. Going back from the gradient g of y, with `q = g V^T, p = q T^T`,
-    that of x is `g - p V`, of S `b^T p`, of V `-(b^T g + p^T x)` and what comes through S.
+    Of a block, `b = x V^T T, y = x - b V` for the inverse, which meets the first block first. Going back from the
+    gradient g of y, with `p = g V^T T^T`, that of x is `g - p V`, of S `b^T p`, of V `-(b^T g + p^T x)` and what comes
+    through S. For the rotation itself T is transposed, and so is the gradient of S.
     """
 
     @staticmethod
@@ -191,42 +183,39 @@ class _Turn(Function):
         x: Tensor,
         vectors: Tensor,
         start: Tensor | None,
-        made: Blocks,
+        wy: CompactWY,
         sign: Tensor | None,
         inverse: bool,
-        work: Work | None,
     ) -> Tensor:
-        ctx.start, ctx.sign, ctx.inverse, ctx.work = start, sign, inverse, work
+        ctx.start, ctx.sign, ctx.inverse = start, sign, inverse
         y, xs, bs = x if sign is None or inverse else x * sign, [], []
-        for k in _order(made, inverse):
-            v, t = made.v[k], made.t[k]
+        for k in _order(wy, inverse):
+            v, t = wy.v[k], wy.t[k]
             b = y @ v.mT @ (t if inverse else t.mT)
             xs.append(y)
             bs.append(b)
             y = _add(y, b, v)
-        ctx.save_for_backward(x, vectors, *made, *xs, *bs)
+        ctx.save_for_backward(x, vectors, *wy, *xs, *bs)
         return y if sign is None or not inverse else y * sign
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> Any:
-        if ctx.work is not None:
-            ctx.work.close()
         x, vectors, *saved = ctx.saved_tensors
         if torch.is_grad_enabled():
             size = saved[0].shape[-2]
             formula = partial(_from_vectors, start=ctx.start, size=size, sign=ctx.sign, inverse=ctx.inverse)
-            return *gradients(formula, (x, vectors), upstream), *NOTHING
+            return *gradients(formula, (x, vectors), upstream), None, None, None, None
         with full_precision(upstream):
-            return *_backward(ctx, vectors.shape, saved, upstream), *NOTHING
+            return *_backward(ctx, vectors.shape, saved, upstream), None, None, None, None
 
 
 def _backward(ctx: Any, shape: torch.Size, saved: list[Tensor], g: Tensor) -> tuple[Tensor, Tensor | None]:
     """Return the gradients of points and vectors."""
-    made, inverse = Blocks(*saved[:2]), ctx.inverse
+    wy, inverse = CompactWY(*saved[:2]), ctx.inverse
     g = g if ctx.sign is None or not inverse else g * ctx.sign
     gs, ps = [], []
-    for k in reversed(_order(made, inverse)):
-        v, t = made.v[k], made.t[k]
+    for k in reversed(_order(wy, inverse)):
+        v, t = wy.v[k], wy.t[k]
         p = g @ v.mT @ (t.mT if inverse else t)
         gs.append(g)
         ps.append(p)
@@ -234,14 +223,14 @@ def _backward(ctx: Any, shape: torch.Size, saved: list[Tensor], g: Tensor) -> tu
     to_x = g if ctx.sign is None or inverse else g * ctx.sign
     if not ctx.needs_input_grad[1]:
         return to_x, None
-    v, groups = made.v, g.ndim == 3
+    v, groups = wy.v, g.ndim == 3
     v = v.flatten(0, 1) if groups else v[0] if len(v) == 1 else v
     g, p = (_together(each, inverse, groups) for each in (gs, ps))
     x, b = (_together(each, not inverse, groups) for each in (saved[2 : 2 + len(gs)], saved[2 + len(gs) :]))
     to_s = b.mT @ p if inverse else p.mT @ b
     to_v = _add(_add((to_s.triu() + to_s.triu(1).mT) @ v, b.mT, g), p.mT, x)
     if groups:
-        to_v = to_v.view(made.v.shape).transpose(0, 1)
+        to_v = to_v.view(wy.v.shape).transpose(0, 1)
     return to_x, to_v.reshape(*shape[:-2], -1, shape[-1])[..., : shape[-2], :]
 
 

@@ -7,13 +7,11 @@ parameters, `[*b, ...]`, such as a network predicts.
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int
-from scipy.optimize import linear_sum_assignment
+from jaxtyping import Float
 from torch import Tensor
 from torch.autograd import Function
 
-from stnrot.geometry.autograd import full_precision, gradients
+from stnrot.geometry.autograd import full_precision, gradients, widened
 
 CONVERGED = {torch.float32: 1e-3, torch.float64: 1e-7}  # then one more step leaves the square: rounding
 ROUNDING = 32  # times the machine's precision: as good as it gets, and left as it is
@@ -35,18 +33,24 @@ def skew(x: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
 def cayley(a: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
     """Return (I - a/2)^-1 (I + a/2) of a skew matrix: all rotations but those by half a turn in some plane.
 
-    To second order it is the exponential of a. Source: A. Cayley, Sur quelques proprietes des determinants gauches,
-    1846.
+    To second order it is the exponential of a. Rounding, which grows with a, is taken off.
+
+    Source: A. Cayley, Sur quelques proprietes des determinants gauches, 1846.
     """
-    identity = torch.eye(a.shape[-1], device=a.device, dtype=a.dtype)
-    return torch.linalg.solve(identity - a / 2, identity + a / 2)
+    half = widened(a) / 2
+    identity = torch.eye(half.shape[-1], device=half.device, dtype=half.dtype)
+    return polished(torch.linalg.solve(identity - half, identity + half))
 
 
 def cayley_from(start: Float[Tensor, "d d"], weight: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
     """Return `start @ cayley(skew(weight))`, with one solution of the linear system back instead of three products."""
     if torch.compiler.is_compiling() or not torch.is_grad_enabled():
-        return start @ cayley(skew(weight))
+        return _cayley_from(start, weight)
     return _CayleyFrom.apply(start, weight)
+
+
+def _cayley_from(start: Tensor, weight: Tensor) -> Tensor:
+    return start @ cayley(skew(weight))
 
 
 class _CayleyFrom(Function):
@@ -65,13 +69,12 @@ class _CayleyFrom(Function):
         plus = identity.add_(half)
         ctx.q = torch.linalg.lu_solve(ctx.lu, ctx.pivots, plus)
         ctx.start = start
-        return start @ ctx.q
+        return polished(start @ ctx.q)
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> Any:
         if torch.is_grad_enabled():
-            formula = lambda start, weight: start @ cayley(skew(weight))  # noqa: E731
-            return tuple(gradients(formula, ctx.saved_tensors, upstream))
+            return tuple(gradients(_cayley_from, ctx.saved_tensors, upstream))
         with full_precision(upstream):
             through = torch.linalg.lu_solve(ctx.lu, ctx.pivots, ctx.start.mT @ upstream, adjoint=True)
             to_a = torch.addmm(through, through, ctx.q.mT).div_(2)
@@ -83,12 +86,12 @@ def exponential(a: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
 
     Rounding, which grows with the squarings of `torch.linalg.matrix_exp`, is taken off.
     """
-    return polished(torch.linalg.matrix_exp(a))
+    return polished(torch.linalg.matrix_exp(widened(a)))
 
 
 def polished(r: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
     """Take a step of Newton and Schulz towards the nearest rotation, which for the gradient is a constant."""
-    with torch.no_grad():
+    with torch.no_grad(), full_precision(r):
         gap = torch.eye(r.shape[-1], device=r.device, dtype=r.dtype) - r.mT @ r
         step = r @ gap / 2
     return r + step
@@ -99,7 +102,7 @@ def qr_rotation(w: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
 
     Smooth where w is regular. Source: the Gram-Schmidt process.
     """
-    q, r = torch.linalg.qr(w)
+    q, r = torch.linalg.qr(widened(w))
     sign = r.detach().diagonal(dim1=-2, dim2=-1).sign()
     sign = torch.where(sign == 0, 1, sign)
     last = det_sign(q.detach()) * sign.prod(-1)
@@ -120,10 +123,11 @@ def project_rotation(matrix: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]
 
     Source: S. Umeyama, Least-squares estimation of transformation parameters between two point patterns, 1991.
     """
-    u, _, vh = torch.linalg.svd(matrix)
-    sign = torch.ones_like(matrix[..., 0])
-    sign[..., -1] = det_sign(u @ vh)
-    return (u * sign[..., None, :]) @ vh
+    u, _, vh = torch.linalg.svd(widened(matrix))
+    sign = torch.ones_like(u[..., 0])
+    with full_precision(u):
+        sign[..., -1] = det_sign(u @ vh)
+        return (u * sign[..., None, :]) @ vh
 
 
 @torch.no_grad()
@@ -135,17 +139,32 @@ def newton_schulz(matrix: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
 
     Source: Z. Kovarik, Some iterative methods for improving orthonormality, 1970; A. Bjoerck and C. Bowie, 1971.
     """
-    w = matrix
-    for step in range(STEPS):
-        gap = torch.eye(len(w), device=w.device, dtype=w.dtype) - w.mT @ w
-        if step == 0 and gap.abs().amax() <= ROUNDING * torch.finfo(w.dtype).eps:
-            break
-        w = torch.addmm(w, w, gap, alpha=0.5)
-        if torch.linalg.matrix_norm(gap) < CONVERGED[w.dtype]:
-            break
-    else:
-        return project_rotation(matrix) if matrix.isfinite().all() else matrix
+    w = widened(matrix)
+    if not w.isfinite().all():
+        return w
+    identity = torch.eye(len(w), device=w.device, dtype=w.dtype)
+    with full_precision(w):
+        for step in range(STEPS):
+            gap = identity - w.mT @ w
+            if step == 0:
+                if gap.abs().amax() <= ROUNDING * torch.finfo(w.dtype).eps:
+                    return w if det_sign(w) > 0 else project_rotation(w)
+                if _largest(gap) > 1.5:  # at 2 a singular value is the root of 3, from which the steps lead astray
+                    return project_rotation(w)
+            w = torch.addmm(w, w, gap, alpha=0.5)
+            if torch.linalg.matrix_norm(gap) < CONVERGED[w.dtype]:
+                break
+        else:
+            return project_rotation(matrix)
     return w if det_sign(w) > 0 else project_rotation(matrix)
+
+
+def _largest(symmetric: Float[Tensor, "d d"]) -> Float[Tensor, ""]:
+    """Return about the largest magnitude of an eigenvalue, by the power method from the largest row."""
+    v = symmetric[symmetric.square().sum(1).argmax()]
+    for _ in range(6):
+        v = symmetric @ (v / torch.linalg.vector_norm(v))
+    return torch.linalg.vector_norm(v)
 
 
 @torch.no_grad()
@@ -159,25 +178,3 @@ def rotation_defect(matrix: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b"]:
 def det_sign(matrix: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b"]:
     """Return the sign of the determinant, which itself comes out as 0 of a large orthogonal matrix in float32."""
     return torch.linalg.slogdet(matrix).sign
-
-
-def matched_axes(product: Float[Tensor, "d d"]) -> tuple[Int[Tensor, "d"], Float[Tensor, "d"]]:
-    """Return for each axis the row of a matrix that lies nearest to it or its opposite, each row once, and the signs.
-
-    It is an assignment problem: H. Kuhn, The Hungarian method for the assignment problem, 1955.
-    """
-    rows, columns = linear_sum_assignment(-product.abs().cpu().numpy())
-    order = torch.from_numpy(rows)[torch.from_numpy(columns).argsort()].to(product.device)
-    return order, product[order].diagonal().sign()
-
-
-def axis_angles(product: Float[Tensor, "d d"]) -> Float[Tensor, "d"]:
-    """Return the angle (radians) between each axis, or its opposite, and the row that is matched with it.
-
-    For R S^T it says how far R is from S up to a signed permutation. By the chord, `2 asin(|a - b| / 2)`, which is
-    exact where the cosine rounds to 1.
-    """
-    order, sign = matched_axes(product)
-    rows = F.normalize(product[order], dim=1) * sign[:, None]
-    chord = torch.linalg.vector_norm(rows - torch.eye(len(rows), dtype=rows.dtype, device=rows.device), dim=1)
-    return 2 * (chord / 2).clamp(max=1).asin()

@@ -22,7 +22,6 @@ from stnrot.models.rotation_maps import (
     NewtonSchulz,
     Penalty,
     RotationMap,
-    wide,
 )
 
 METHODS: dict[str, Callable[..., RotationMap]] = {
@@ -51,8 +50,8 @@ class Rotation(nn.Module):
         method: `householder` (reaches every rotation, and is by far the fastest for large d), `angle` (d = 2), `cayley`
             (a little faster for d of some 16), `exp`, `qr`, `newton_schulz` (a free matrix, made a rotation again
             after each update), or `penalty` (any matrix, which is no rotation: add `penalty()` to the loss).
-        reflections: of `householder`, even; fewer than d reach only rotations that leave the rest fixed, and are
-            faster.
+        reflections: m of `householder`, even; fewer than d are faster, and reach only rotations that leave at least
+            d - 2 m directions as they are.
         center: c, the point that stays where it is: None for the origin, a tensor [d] that is fixed, or a Parameter
             [d] that is learned.
         init: `identity`, `haar` (uniform over all rotations, from torch's generator), or a rotation [d, d].
@@ -113,7 +112,8 @@ class Rotation(nn.Module):
     def matrix(self) -> Float[Tensor, "d d"]:
         """Return R, differentiable."""
         with full_precision(self.map.weight):
-            return self.map.shared("matrix")
+            matrix = self.map.shared("matrix")
+        return matrix.clone() if matrix is self.map.weight else matrix
 
     def defect(self) -> Float[Tensor, ""]:
         """Return max |R^T R - I|."""
@@ -122,10 +122,11 @@ class Rotation(nn.Module):
 
     def penalty(self) -> Float[Tensor, ""]:
         """Return the squared Frobenius norm of R^T R - I for the loss of method `penalty`; 0 with the others."""
-        weight = self.map.weight
         if self.is_rotation:
-            return weight.new_zeros(())
-        return (weight.mT @ weight - torch.eye(self.dim, device=weight.device, dtype=weight.dtype)).square().sum()
+            return self.map.weight.new_zeros(())
+        r = self.matrix()
+        with full_precision(r):
+            return (r.mT @ r - torch.eye(self.dim, device=r.device, dtype=r.dtype)).square().sum()
 
     def extra_repr(self) -> str:
         """Describe the layer."""
@@ -137,25 +138,28 @@ class Rotation(nn.Module):
         if z.ndim == 0 or z.shape[-1] != self.dim:
             raise InputError(f"Rotation: expected a last dimension of {self.dim}, got shape {tuple(z.shape)}")
         with full_precision(z):
-            x = (z if z.ndim == 2 else z.reshape(-1, self.dim)).to(wide(self.map.weight.dtype))
-            x = x if self.center is None else x - self.center
+            x = z if z.ndim == 2 else z.reshape(-1, self.dim)
+            x = x.to(torch.promote_types(self.map.weight.dtype, torch.float32))
+            center = None if self.center is None else self.center.to(x.dtype)
+            x = x if center is None else x - center
             y = self._mapped(x, inverse)
-            y = y if self.center is None else y + self.center
+            y = y if center is None else y + center
         return y.to(z.dtype) if z.ndim == 2 else y.to(z.dtype).view(z.shape)
 
     def _mapped(self, x: Tensor, inverse: bool) -> Tensor:
         """Turn rows; an `inverse` takes over the work that the `forward` before it left."""
         weight, kind = self.map.weight, self.map.kind(x.shape[0])
         if torch.compiler.is_compiling() or not (torch.is_grad_enabled() and weight.requires_grad):
-            return self.map.turn(x, self.map.shared(kind), inverse, None)
+            return self.map.turn(x, self.map.shared(kind), inverse)
         left, self._left = None if self._left is None else self._left(), None
-        if inverse and left is not None and left.holds(weight, kind):
-            return self.map.turn(x, left.shared, inverse, None)
         if inverse:
-            return self.map.turn(x, self.map.shared(kind), inverse, None)
+            held = left is not None and left.holds(weight, kind)
+            return self.map.turn(x, left.shared if left and held else self.map.shared(kind), inverse)
         work = _Work(self.map.shared(kind), weight, kind)
         self._left = weakref.ref(work)
-        return self.map.turn(x, work.shared, inverse, work)
+        y = self.map.turn(x, work.shared, inverse)
+        y.register_hook(work.close)
+        return y
 
     def __getstate__(self) -> dict[str, Any]:
         """Copy and pickle without what a call left."""
@@ -165,18 +169,22 @@ class Rotation(nn.Module):
 class _Work:
     """What `forward` leaves to `inverse`, until the weights change or a gradient has come back.
 
-    It lives as long as what is to be differentiated: the node of autograd holds it, not the layer.
+    The hook of the result that `forward` gave holds it, so it lives as long as what is to be differentiated. A change
+    of the weights behind autograd's back, by `weight.data.copy_`, is not seen.
     """
 
     def __init__(self, shared: Any, weight: Tensor, kind: str | int) -> None:
-        self.shared, self.weight, self.version, self.kind = shared, weight, weight._version, kind
-        self.closed = False
+        self.shared, self.made_of, self.closed = shared, self._what(weight, kind), False
+
+    @staticmethod
+    def _what(weight: Tensor, kind: str | int) -> tuple[object, ...]:
+        return id(weight), weight._version, weight.data_ptr(), weight.dtype, kind
 
     def holds(self, weight: Tensor, kind: str | int) -> bool:
         """Whether this is still what the map would make."""
-        return not self.closed and self.weight is weight and self.version == weight._version and self.kind == kind
+        return not self.closed and self.made_of == self._what(weight, kind)
 
-    def close(self) -> None:
+    def close(self, upstream: Tensor | None) -> None:
         """Serve no more: a gradient has come, and an update may follow."""
         self.closed = True
 

@@ -8,31 +8,30 @@ multiplications and additions:
 |---|---|---|---|---|
 | `Angle` | [[cos, -sin], [sin, cos]], d = 2 | 8 N | all | det R = +1 and max abs(R^T R - I) <= 1e-5 |
 | `Householder` | H_1 ... H_m D, H = I - 2 v v^T / v^T v | (4 N + 128) m d | all, by default m | the same |
-| `Cayley` | R_0 (I - A/2)^-1 (I + A/2), A = L - L^T | 2 N d^2 + 5 d^3 | all but half turns from R_0 | the same |
+| `Cayley` | R_0 (I - A/2)^-1 (I + A/2), A = L - L^T | 2 N d^2 + 11 d^3 | all but half turns from R_0 | the same |
 | `Exponential` | R_0 exp(A) | 2 N d^2 + 30 d^3 or more | all | the same |
 | `QR` | Q of R_0 + W = Q R, R_ii > 0 | 2 N d^2 + 5 d^3 | all; jumps where det(R_0 + W) = 0 | the same |
 | `NewtonSchulz` | W, made a rotation after each update | 2 N d^2, an update 10 d^3 | all | the same |
 | `Penalty` | W | 2 N d^2 | every matrix | nothing: it is no rotation |
 
-D is a fixed diagonal of signs; the default m is d, or d - 1 if d is odd. Backward costs about twice as much.
+D is a fixed diagonal of signs; the default m is d, or d - 1 if d is odd. For many points `Householder` makes the
+matrix, which costs 2 N d^2 + 4 m d^2. Backward costs about twice as much.
 """
 
-import weakref
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from stnrot.geometry.autograd import gradients
+from stnrot.errors import InputError
+from stnrot.geometry.autograd import gradients, widened
 from stnrot.geometry.householder import (
-    FEW,
-    Blocks,
-    Work,
+    SMALL,
+    CompactWY,
     block_size,
-    blocks,
+    compact_wy,
     householder_vectors,
     turn,
 )
@@ -46,7 +45,10 @@ from stnrot.geometry.rotations import (
     skew,
 )
 
-DENSE, LARGE = 2, 512  # more points than these times d, and than this: it is cheaper to make the matrix
+DENSE, MANY = 2, 512  # more points than these times d, and than this: it is cheaper to make the matrix
+
+
+COMPILED_STEPS = 4  # of Newton and Schulz, each use: for updates that change no singular value by more than a half
 
 
 class RotationMap(nn.Module):
@@ -62,26 +64,17 @@ class RotationMap(nn.Module):
         """Return the matrix."""
         raise NotImplementedError
 
-    def wide(self) -> Tensor:
-        """Return the weight in float32 at least."""
-        return self.weight.to(wide(self.weight.dtype))
-
     def kind(self, points: int) -> str | int:
         """Return what to make of the weight for so many points: the matrix."""
         return "matrix"
 
     def shared(self, kind: str | int) -> Any:
         """Return what all calls of a kind have in common."""
-        return kept(self.formula, self.wide())
+        return kept(self.formula, widened(self.weight))
 
-    def turn(self, x: Tensor, shared: Any, inverse: bool, work: Work | None) -> Tensor:
-        """Return rows R x, or R^T x, whose graph holds the work and closes it when a gradient comes."""
-        y = x @ (shared if inverse else shared.mT)
-        if work is not None:
-            metadata: Any = y.grad_fn.metadata
-            metadata[Work] = work
-            y.register_hook(partial(_close, weakref.ref(work)))
-        return y
+    def turn(self, x: Tensor, shared: Any, inverse: bool) -> Tensor:
+        """Return rows R x, or R^T x."""
+        return x @ (shared if inverse else shared.mT)
 
 
 class FromStart(RotationMap):
@@ -89,7 +82,7 @@ class FromStart(RotationMap):
 
     def __init__(self, start: Tensor) -> None:
         super().__init__(torch.zeros_like(start))
-        self.register_buffer("start", start.to(self.weight.dtype))
+        self.register_buffer("start", start.to(torch.promote_types(self.weight.dtype, torch.float32)))
         self.start: Tensor
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
@@ -134,24 +127,26 @@ class Householder(FromStart):
     def formula(self, weight: Tensor) -> Tensor:
         """Return the matrix."""
         identity = torch.eye(len(self.sign), device=weight.device, dtype=weight.dtype)
-        made = blocks(weight, self.start, block_size(len(identity)))
-        return turn(identity, weight, self.start, made, self.sign, inverse=True)
+        wy = compact_wy(weight, self.start, block_size(len(identity)))
+        return turn(identity, weight, self.start, wy, self.sign, inverse=True)
 
     def kind(self, points: int) -> str | int:
         """Return how many reflections a block has, or that so many points are better turned by the matrix."""
         if torch.compiler.is_compiling():  # for any number of points
-            return FEW
-        return "matrix" if points > max(LARGE, DENSE * len(self.sign)) else block_size(points)
+            return SMALL
+        return "matrix" if points > max(MANY, DENSE * len(self.sign)) else block_size(points)
 
-    def shared(self, kind: str | int) -> Blocks | Tensor:
+    def shared(self, kind: str | int) -> CompactWY | Tensor:
         """Return the blocks, or the matrix."""
-        return super().shared(kind) if isinstance(kind, str) else blocks(self.wide(), self.start, kind)
+        if isinstance(kind, str):
+            return super().shared(kind)
+        return compact_wy(widened(self.weight), self.start, kind)
 
-    def turn(self, x: Tensor, shared: Blocks | Tensor, inverse: bool, work: Work | None) -> Tensor:
+    def turn(self, x: Tensor, shared: CompactWY | Tensor, inverse: bool) -> Tensor:
         """Return rows R x, or R^T x."""
         if isinstance(shared, Tensor):
-            return super().turn(x, shared, inverse, work)
-        return turn(x, self.wide(), self.start, shared, self.sign, inverse, work)
+            return super().turn(x, shared, inverse)
+        return turn(x, widened(self.weight), self.start, shared, self.sign, inverse)
 
 
 class Cayley(FromStart):
@@ -159,7 +154,7 @@ class Cayley(FromStart):
 
     def shared(self, kind: str | int) -> Tensor:
         """Return the matrix."""
-        return cayley_from(self.start, self.wide())
+        return cayley_from(self.start, widened(self.weight))
 
 
 class Exponential(FromStart):
@@ -188,8 +183,21 @@ class NewtonSchulz(RotationMap):
 
     def shared(self, kind: str | int) -> Tensor:
         """Return the matrix, after it has been made a rotation if it changed."""
-        if torch.compiler.is_compiling() or self.weight.dtype.itemsize < 4:  # that cannot see, or hold, an update
-            return polished(polished(self.wide()))
+        if self.weight.dtype.itemsize < 4:
+            raise InputError(
+                f"method='newton_schulz' keeps its matrix in the weight: expected 32 bits, got {self.weight.dtype}; "
+                "take another method, or leave this layer in float32"
+            )
+        if torch.compiler.is_compiling():  # where no number can be looked at, and each use makes a new matrix
+            with torch.no_grad():
+                rotation = self.weight.clone()
+                for _ in range(COMPILED_STEPS):
+                    rotation = polished(rotation)
+                change = rotation - self.weight
+            result = self.weight + change
+            with torch.no_grad():
+                self.weight.copy_(rotation)
+            return result
         if not torch.equal(self.weight, self.done):
             with torch.no_grad():
                 self.done.copy_(newton_schulz(self.weight))
@@ -204,7 +212,7 @@ class Penalty(RotationMap):
 
     def shared(self, kind: str | int) -> Tensor:
         """Return the matrix."""
-        return self.wide()
+        return widened(self.weight)
 
 
 class _Kept(Function):
@@ -224,17 +232,6 @@ class _Kept(Function):
         if torch.is_grad_enabled():
             return None, gradients(ctx.formula, ctx.saved_tensors, upstream)[0]
         return None, torch.autograd.grad(ctx.value, ctx.weight, upstream, retain_graph=True)[0]
-
-
-def _close(work: weakref.ref[Work], upstream: Tensor | None) -> None:
-    held = work()
-    if held is not None:
-        held.close()
-
-
-def wide(dtype: torch.dtype) -> torch.dtype:
-    """Return the type to compute in."""
-    return torch.promote_types(dtype, torch.float32)
 
 
 def kept(formula: Callable[[Tensor], Tensor], weight: Tensor) -> Tensor:

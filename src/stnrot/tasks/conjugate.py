@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from stnrot.errors import check_number
-from stnrot.geometry.rotations import axis_angles
+from stnrot.geometry import axis_angles
 from stnrot.models.rotation import Conjugate
 
 
@@ -70,16 +70,16 @@ class FindRotation(L.LightningModule):
         self._report("test")
 
     def _report(self, part: str) -> None:
-        angle = axis_angles(self.product()).rad2deg()
+        angle = axis_angles(self.relative_rotation()).rad2deg()
         self.log(f"{part}/axes_mean_deg", angle.mean())
         self.log(f"{part}/axes_max_deg", angle.max(), prog_bar=True)
         self.log(f"{part}/defect", self.model.rotation.defect())
 
-    def product(self) -> Float[Tensor, "d d"]:
+    def relative_rotation(self) -> Float[Tensor, "d d"]:
         """Return R R*^T in float64, R* being the hidden rotation: a signed permutation where all is found."""
         hidden: Any = self.trainer.datamodule.truth.rotation  # type: ignore[attr-defined]
         with torch.no_grad():
-            return (self.model.rotation.matrix().double().cpu() @ hidden.matrix().double().T).cpu()
+            return self.model.rotation.matrix().double().cpu() @ hidden.matrix().double().T
 
     def configure_optimizers(self) -> Any:
         """Step the schedule every batch."""

@@ -19,6 +19,9 @@ def test_options_compose() -> None:
         if experiment.stem.startswith("pairs_"):
             assert composed("train", f"experiment={experiment.stem}").model.classifier is None
             continue
+        if experiment.stem == "conjugate":
+            assert composed("train", "experiment=conjugate").model.rotation.method == "householder"
+            continue
         for options in ((), ("model/encoder=cnn",), ("model=cnn", "data/augment=deform"), ("model=affine_stn",)):
             assert composed("train", f"experiment={experiment.stem}", *options).model.classifier.width == 32
     for trainer in ("auto", "cpu", "gpu", "ddp"):
@@ -35,7 +38,10 @@ def test_the_command_in_the_header_of_every_experiment_runs(job, mine: Path, fil
     metric, folder = job(*options.split(), "debug=one_batch")
     if file.stem.startswith("pairs_"):
         assert 0 <= metric < 10  # a loss
+    elif file.stem == "conjugate":
+        assert 0 <= metric <= 90  # an angle between axes
     else:
         assert 0 <= metric <= 1  # an accuracy
     assert (folder / "checkpoints" / "best.ckpt").is_file()
-    assert Image.open(folder / "pictures" / "test" / "alignment.png").size[0] > 100
+    (picture,) = (folder / "pictures" / "test").glob("rotation.png" if file.stem == "conjugate" else "alignment.png")
+    assert Image.open(picture).size[0] > 100

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -77,9 +78,10 @@ class Rotation(nn.Module):
         init: str | Tensor = "identity",
     ) -> None:
         super().__init__()
-        if not isinstance(dim, int) or isinstance(dim, bool) or dim < 2:
-            raise InputError(f"dim={dim}: expected a whole number of at least 2")
-        if method not in METHODS:
+        if not hasattr(dim, "__index__") or dim < 2:
+            raise InputError(f"dim={dim!r}: expected a whole number of at least 2")
+        dim = operator.index(dim)  # NumPy's numbers too
+        if not isinstance(method, str) or method not in METHODS:
             raise InputError(f"method={method!r}: expected one of {', '.join(METHODS)}")
         if method == "angle" and dim != 2:
             raise InputError(f"method='angle' turns a plane: expected dim=2, got {dim}; take method='householder'")
@@ -88,8 +90,8 @@ class Rotation(nn.Module):
             raise InputError(f"reflections={reflections}: only method='householder' has them, got {method!r}")
         self.dim, self.method = dim, method
         self.map = METHODS[method](_start(init, dim), **options)
-        if center is not None and (center.shape != (dim,) or not center.is_floating_point()):
-            raise InputError(f"center: expected {dim} real numbers, got {center.dtype} of shape {tuple(center.shape)}")
+        if center is not None and not _is_real(center, dim):
+            raise InputError(f"center: expected a tensor of {dim} real numbers, got {_described(center)}")
         if isinstance(center, nn.Parameter):
             self.center = center
         else:
@@ -133,8 +135,10 @@ class Rotation(nn.Module):
         return f"dim={self.dim}, method={self.method!r}"
 
     def _turn(self, z: Tensor, inverse: bool) -> Tensor:
-        if not z.is_floating_point():
-            raise InputError(f"Rotation: expected real numbers, got {z.dtype}; convert with z.float()")
+        if not isinstance(z, Tensor) or not z.is_floating_point():
+            raise InputError(
+                f"Rotation: expected a tensor of real numbers, got {_described(z)}; convert with z.float()"
+            )
         if z.ndim == 0 or z.shape[-1] != self.dim:
             raise InputError(f"Rotation: expected a last dimension of {self.dim}, got shape {tuple(z.shape)}")
         with full_precision(z):
@@ -153,9 +157,9 @@ class Rotation(nn.Module):
             return self.map.turn(x, self.map.shared(kind), inverse)
         left, self._left = None if self._left is None else self._left(), None
         if inverse:
-            held = left is not None and left.holds(weight, kind)
+            held = left is not None and left.holds(self.map, kind)
             return self.map.turn(x, left.shared if left and held else self.map.shared(kind), inverse)
-        work = _Work(self.map.shared(kind), weight, kind)
+        work = _Work(self.map.shared(kind), self.map, kind)
         self._left = weakref.ref(work)
         y = self.map.turn(x, work.shared, inverse)
         y.register_hook(work.close)
@@ -173,16 +177,18 @@ class _Work:
     of the weights behind autograd's back, by `weight.data.copy_`, is not seen.
     """
 
-    def __init__(self, shared: Any, weight: Tensor, kind: str | int) -> None:
-        self.shared, self.made_of, self.closed = shared, self._what(weight, kind), False
+    def __init__(self, shared: Any, made_by: RotationMap, kind: str | int) -> None:
+        self.shared, self.made_of, self.closed = shared, self._what(made_by, kind), False
 
     @staticmethod
-    def _what(weight: Tensor, kind: str | int) -> tuple[object, ...]:
-        return id(weight), weight._version, weight.data_ptr(), weight.dtype, kind
+    def _what(made_by: RotationMap, kind: str | int) -> tuple[object, ...]:
+        weight = made_by.weight
+        start = getattr(made_by, "start", weight)
+        return id(weight), weight._version, start._version, weight.data_ptr(), weight.dtype, kind
 
-    def holds(self, weight: Tensor, kind: str | int) -> bool:
+    def holds(self, made_by: RotationMap, kind: str | int) -> bool:
         """Whether this is still what the map would make."""
-        return not self.closed and self.made_of == self._what(weight, kind)
+        return not self.closed and self.made_of == self._what(made_by, kind)
 
     def close(self, upstream: Tensor | None) -> None:
         """Serve no more: a gradient has come, and an update may follow."""
@@ -223,14 +229,22 @@ def _checked(reflections: Any, dim: int, init: str | Tensor) -> int:
     return reflections
 
 
+def _is_real(given: Any, *shape: int) -> bool:
+    return isinstance(given, Tensor) and given.is_floating_point() and given.shape == shape
+
+
+def _described(given: Any) -> str:
+    return f"{given.dtype} of shape {tuple(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
+
+
 def _start(init: str | Tensor, dim: int) -> Float[Tensor, "d d"]:
     """Return the rotation to begin with, in float64."""
     if isinstance(init, str):
         if init not in ("identity", "haar"):
             raise InputError(f"init={init!r}: expected identity, haar, or a rotation as a tensor")
         return torch.eye(dim, dtype=torch.float64) if init == "identity" else random_rotation(dim).contiguous()
-    if init.shape != (dim, dim) or not init.is_floating_point():
-        raise InputError(f"init: expected a real matrix of {dim} x {dim}, got {init.dtype} of {tuple(init.shape)}")
+    if not _is_real(init, dim, dim):
+        raise InputError(f"init: expected identity, haar or a real matrix of {dim} x {dim}, got {_described(init)}")
     start = init.detach().double().cpu()
     defect = rotation_defect(start).item()
     if not defect <= TOLERANCE:

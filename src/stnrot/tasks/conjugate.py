@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import lightning as L
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -13,9 +12,10 @@ from torch.optim import Optimizer
 from stnrot.errors import check_number
 from stnrot.geometry import axis_angles
 from stnrot.models.rotation import Conjugate
+from stnrot.tasks.scheduled import ScheduledTask
 
 
-class FindRotation(L.LightningModule):
+class FindRotation(ScheduledTask):
     """Fit a `Conjugate` to samples by least squares, and say how near its rotation is to the hidden one.
 
     Args:
@@ -33,9 +33,9 @@ class FindRotation(L.LightningModule):
         scheduler: Callable[..., Any] | None,
         penalty_weight: float,
     ) -> None:
-        super().__init__()
+        super().__init__(scheduler)
         check_number("task.penalty_weight", penalty_weight, 0, whole=False)
-        self.model, self.make_optimizer, self.make_scheduler = model, optimizer, scheduler
+        self.model, self.make_optimizer = model, optimizer
         self.penalty_weight = penalty_weight
 
     def forward(self, z: Float[Tensor, "B d"]) -> Float[Tensor, "B d"]:
@@ -84,10 +84,4 @@ class FindRotation(L.LightningModule):
     def configure_optimizers(self) -> Any:
         """Step the schedule every batch."""
         assert self.make_optimizer is not None
-        optimizer = self.make_optimizer(self.model.parameters())
-        if self.make_scheduler is None:
-            return optimizer
-        rates = [group["lr"] for group in optimizer.param_groups]
-        steps = int(self.trainer.estimated_stepping_batches)
-        scheduler = self.make_scheduler(optimizer, max_lr=rates, total_steps=steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return self.scheduled(self.make_optimizer(self.model.parameters()))

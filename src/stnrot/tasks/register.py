@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import lightning as L
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -16,9 +15,10 @@ from stnrot.geometry import rotate
 from stnrot.models.records import Orientation, Prediction
 from stnrot.tasks.angle_error import AngleError
 from stnrot.tasks.losses import angle_loss, photometric_loss
+from stnrot.tasks.scheduled import ScheduledTask
 
 
-class Register(L.LightningModule):
+class Register(ScheduledTask):
     """Train a model to line images up with their reference.
 
     The loss is the weighted sum of up to three terms: the angle's negative log-likelihood, the squared
@@ -47,8 +47,8 @@ class Register(L.LightningModule):
         photometric_weight: float,
         consistency_weight: float,
     ) -> None:
-        super().__init__()
-        self.model, self.make_optimizer, self.make_scheduler = model, optimizer, scheduler
+        super().__init__(scheduler)
+        self.model, self.make_optimizer = model, optimizer
         self.encoder_lr_factor = encoder_lr_factor
         self.angle_weight, self.photometric_weight = angle_weight, photometric_weight
         self.consistency_weight = consistency_weight
@@ -58,7 +58,6 @@ class Register(L.LightningModule):
             check_number(f"task.{name}_weight", weight, 0, whole=False)
         relative = not model.aligns_to_batch and (angle_weight == 0 or not model.learns_angle)
         self.angle_error = AngleError(relative)
-        self._steps_resumed: int | None = None
 
     def forward(self, batch: Batch) -> Prediction:
         """Predict for a batch, in the precision of the weights."""
@@ -127,10 +126,6 @@ class Register(L.LightningModule):
         )
         return loss, prediction
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take down how long the schedule of a run to continue is."""
-        self._steps_resumed = next((each["total_steps"] for each in checkpoint.get("lr_schedulers", [])), None)
-
     def on_fit_start(self) -> None:
         """Take down the seed that the job was given."""
         self._seed = torch.initial_seed()
@@ -183,15 +178,4 @@ class Register(L.LightningModule):
             raise InputError(f"task.optimizer cannot be built: {error}") from error
         if groups[True]:
             optimizer.param_groups[0]["lr"] *= self.encoder_lr_factor
-        if self.make_scheduler is None:
-            return optimizer
-        steps = int(self.trainer.estimated_stepping_batches)
-        if self._steps_resumed not in (None, steps):
-            raise InputError(
-                f"the run to continue was planned for {self._steps_resumed} steps, for which its schedule was made, "
-                f"this one for {steps}: give the same trainer.max_epochs and data, or train without a schedule "
-                "(task.scheduler=null)"
-            )
-        rates = [group["lr"] for group in optimizer.param_groups]
-        scheduler = self.make_scheduler(optimizer, max_lr=rates, total_steps=steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return self.scheduled(optimizer)

@@ -5,8 +5,8 @@
 A step is forward and backward, to input and weights, of a batch of 32 or 256; every method takes its turn in each
 round. `nn.Linear`, which is no rotation, is the floor. `newton_schulz` has an update before each step, for which it
 pays. The speed-up is the other method's time over that of the default, `householder`: the median of ratios within a
-round. The slowest methods have fewer rounds, in which the default takes part too. Takes about 15 minutes on two cores,
-most of it for them at d = 2,048.
+round. The slowest methods have rounds of their own, fewer and of single calls, in which the default takes part too and
+with whose time there their ratios are formed. Takes about 10 minutes on two cores, most of it for them at d = 2,048.
 """
 
 import json

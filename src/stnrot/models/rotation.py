@@ -46,6 +46,9 @@ class Rotation(nn.Module):
     `forward` before it what both compute of the weights; who calls `forward` many times with the same weights, as a
     recurrent net does, takes `matrix()` once.
 
+    What `inverse` takes over is not there for `torch.utils.checkpoint` around `inverse` alone: put it around both. The
+    transformations of `torch.func` are not supported.
+
     Args:
         dim: d, at least 2.
         method: `householder` (reaches every rotation, and is by far the fastest for large d), `angle` (d = 2), `cayley`
@@ -63,7 +66,7 @@ class Rotation(nn.Module):
     >>> import torch
     >>> turn = Rotation(16)
     >>> z = torch.randn(8, 16)
-    >>> torch.equal(turn(z), z), turn.inverse(turn(z)).shape, turn.defect() < 1e-5
+    >>> torch.equal(turn(z), z), turn.inverse(turn(z)).shape, bool(turn.defect() < 1e-5)
     (True, torch.Size([8, 16]), True)
     """
 

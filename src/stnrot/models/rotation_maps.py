@@ -16,6 +16,11 @@ multiplications and additions:
 
 D is a fixed diagonal of signs; the default m is d, or d - 1 if d is odd. For many points `Householder` makes the
 matrix, which costs 2 N d^2 + 4 m d^2. Backward costs about twice as much.
+
+Limits: rounding grows with the weight of `Cayley` and `Exponential`, which keep to 1e-5 up to entries of some hundred.
+The gradient of `QR` is infinite where R_0 + W is singular. `NewtonSchulz` writes into its weight when it is used; in a
+compiled graph it cannot see whether it got there, and holds for updates that change no singular value by more than a
+half.
 """
 
 from collections.abc import Callable

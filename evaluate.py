@@ -63,7 +63,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         enable_progress_bar=cfg.callbacks.get("progress") is not None,
     )
     metrics = trainer.test(task, datamodule=data)[0]
-    log.info("metrics.json and what else there is to see: %s", cfg.output_dir)
+    log.info("results: %s", cfg.output_dir)
     return dict(metrics)
 
 

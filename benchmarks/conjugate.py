@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from stnrot import Conjugate, Rotation
 from stnrot.data.batches import TrainingBatches
 from stnrot.data.conjugate import ConjugateData
-from stnrot.geometry import axis_angles, rotation_defect
+from stnrot.geometry import rotation_defect
+from stnrot.geometry.axes import axis_angles
 from stnrot.models.curves import Curves
 
 DIM, SAMPLES, BATCH = 32, 20_000, 250

@@ -10,7 +10,6 @@ from scipy.spatial.transform import Rotation as ScipyRotation
 from torch.autograd import gradcheck, gradgradcheck
 
 from stnrot.geometry import (
-    axis_angles,
     cayley,
     exponential,
     householder_rotation,
@@ -22,6 +21,7 @@ from stnrot.geometry import (
     rotation_defect,
     skew,
 )
+from stnrot.geometry.axes import axis_angles
 
 
 def draw(*shape: int) -> torch.Tensor:

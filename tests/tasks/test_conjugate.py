@@ -88,6 +88,7 @@ def test_bad_numbers_are_one_line(tmp_path: Path) -> None:
         (("data.dim=1",), "data.dim=1: expected a whole number of at least 2"),
         (("model.rotation.method=svd",), "method='svd': expected one of householder"),
         (("model.rotation.reflections=5",), "reflections=5: expected an even number from 2 to 6"),
+        (("task.optimizer.lr=-1",), "task.optimizer cannot be built: Invalid learning rate"),
         (("task.penalty_weight=-1",), "task.penalty_weight=-1: expected a number of at least 0"),
     ):
         with pytest.raises(Exception, match="expected") as raised:

@@ -8,7 +8,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 
 from stnrot.callbacks import figures
-from stnrot.geometry import matched_axes
+from stnrot.geometry.axes import matched_axes
 
 
 class Recovery(L.Callback):

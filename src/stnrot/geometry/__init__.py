@@ -15,7 +15,6 @@ Shapes
 """
 
 from stnrot.geometry.angles import angular_distance, circular_mean, circular_peaks, finer, wrap
-from stnrot.geometry.axes import axis_angles, matched_axes
 from stnrot.geometry.correlation import AngularCorrelation, correlate
 from stnrot.geometry.deform import Deform
 from stnrot.geometry.householder import householder_rotation, householder_vectors, reflect
@@ -45,7 +44,6 @@ __all__ = [
     "AngularCorrelation",
     "Deform",
     "angular_distance",
-    "axis_angles",
     "cayley",
     "circular_mean",
     "circular_peaks",
@@ -55,7 +53,6 @@ __all__ = [
     "householder_rotation",
     "householder_vectors",
     "inscribed_disc",
-    "matched_axes",
     "nearest_rotation",
     "newton_schulz",
     "planar_rotation",

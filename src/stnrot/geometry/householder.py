@@ -145,11 +145,21 @@ def turn(
     return _turn(x, wy, sign, inverse)
 
 
-def _turn(x: Tensor, wy: CompactWY, sign: Tensor | None, inverse: bool) -> Tensor:
+def _turn(
+    x: Tensor,
+    wy: CompactWY,
+    sign: Tensor | None,
+    inverse: bool,
+    steps: list[tuple[Tensor, Tensor]] | None = None,
+) -> Tensor:
+    """Turn the rows; note down what came to each block and what it took off along its vectors."""
     x = x if sign is None or inverse else x * sign
     for k in _order(wy, inverse):
         v, t = wy.v[k], wy.t[k]
-        x = _add(x, x @ v.mT @ (t if inverse else t.mT), v)
+        b = x @ v.mT @ (t if inverse else t.mT)
+        if steps is not None:
+            steps.append((x, b))
+        x = _add(x, b, v)
     return x if sign is None or not inverse else x * sign
 
 
@@ -188,15 +198,11 @@ class _Turn(Function):
         inverse: bool,
     ) -> Tensor:
         ctx.start, ctx.sign, ctx.inverse = start, sign, inverse
-        y, xs, bs = x if sign is None or inverse else x * sign, [], []
-        for k in _order(wy, inverse):
-            v, t = wy.v[k], wy.t[k]
-            b = y @ v.mT @ (t if inverse else t.mT)
-            xs.append(y)
-            bs.append(b)
-            y = _add(y, b, v)
+        steps: list[tuple[Tensor, Tensor]] = []
+        y = _turn(x, wy, sign, inverse, steps)
+        xs, bs = zip(*steps, strict=True)
         ctx.save_for_backward(x, vectors, *wy, *xs, *bs)
-        return y if sign is None or not inverse else y * sign
+        return y
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> Any:

@@ -23,6 +23,7 @@ compiled graph it cannot see whether it got there, and holds for updates that ch
 half.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -56,8 +57,8 @@ DENSE, MANY = 2, 512  # more points than these times d, and than this: it is che
 COMPILED_STEPS = 4  # of Newton and Schulz, each use: for updates that change no singular value by more than a half
 
 
-class RotationMap(nn.Module):
-    """A map from the weight to a matrix; subclasses give `formula` or `shared`."""
+class RotationMap(nn.Module, ABC):
+    """A map from the weight to a matrix."""
 
     is_rotation = True
 
@@ -65,17 +66,13 @@ class RotationMap(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(weight.to(torch.get_default_dtype()))
 
-    def formula(self, weight: Tensor) -> Tensor:
-        """Return the matrix."""
-        raise NotImplementedError
-
     def kind(self, points: int) -> str | int:
         """Return what to make of the weight for so many points: the matrix."""
         return "matrix"
 
+    @abstractmethod
     def shared(self, kind: str | int) -> Any:
         """Return what all calls of a kind have in common."""
-        return kept(self.formula, widened(self.weight))
 
     def turn(self, x: Tensor, shared: Any, inverse: bool) -> Tensor:
         """Return rows R x, or R^T x."""
@@ -104,9 +101,9 @@ class Angle(FromStart):
     def __init__(self, start: Tensor) -> None:
         super().__init__(torch.atan2(start[1, 0], start[0, 0]))
 
-    def formula(self, weight: Tensor) -> Tensor:
+    def shared(self, kind: str | int) -> Tensor:
         """Return the matrix."""
-        return planar_rotation(self.start + weight)
+        return kept(lambda weight: planar_rotation(self.start + weight), widened(self.weight))
 
 
 class Householder(FromStart):
@@ -129,8 +126,7 @@ class Householder(FromStart):
         self.register_buffer("sign", sign.to(torch.get_default_dtype()))
         self.sign: Tensor
 
-    def formula(self, weight: Tensor) -> Tensor:
-        """Return the matrix."""
+    def _matrix(self, weight: Tensor) -> Tensor:
         identity = torch.eye(len(self.sign), device=weight.device, dtype=weight.dtype)
         wy = compact_wy(weight, self.start, block_size(len(identity)))
         return turn(identity, weight, self.start, wy, self.sign, inverse=True)
@@ -144,7 +140,7 @@ class Householder(FromStart):
     def shared(self, kind: str | int) -> CompactWY | Tensor:
         """Return the blocks, or the matrix."""
         if isinstance(kind, str):
-            return super().shared(kind)
+            return kept(self._matrix, widened(self.weight))
         return compact_wy(widened(self.weight), self.start, kind)
 
     def turn(self, x: Tensor, shared: CompactWY | Tensor, inverse: bool) -> Tensor:
@@ -165,17 +161,17 @@ class Cayley(FromStart):
 class Exponential(FromStart):
     """The exponential of a skew matrix; M. Lezcano-Casado and D. Martinez-Rubio, Cheap orthogonal constraints, 2019."""
 
-    def formula(self, weight: Tensor) -> Tensor:
+    def shared(self, kind: str | int) -> Tensor:
         """Return the matrix."""
-        return self.start @ exponential(skew(weight))
+        return kept(lambda weight: self.start @ exponential(skew(weight)), widened(self.weight))
 
 
 class QR(FromStart):
     """The Q of a free matrix, by Gram and Schmidt: see `qr_rotation`."""
 
-    def formula(self, weight: Tensor) -> Tensor:
+    def shared(self, kind: str | int) -> Tensor:
         """Return the matrix."""
-        return qr_rotation(self.start + weight)
+        return kept(lambda weight: qr_rotation(self.start + weight), widened(self.weight))
 
 
 class NewtonSchulz(RotationMap):

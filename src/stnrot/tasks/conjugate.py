@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from stnrot.errors import check_number
-from stnrot.geometry import axis_angles
+from stnrot.geometry.axes import axis_angles
 from stnrot.models.rotation import Conjugate
 from stnrot.tasks.scheduled import ScheduledTask
 
@@ -33,9 +33,9 @@ class FindRotation(ScheduledTask):
         scheduler: Callable[..., Any] | None,
         penalty_weight: float,
     ) -> None:
-        super().__init__(scheduler)
+        super().__init__(optimizer, scheduler)
         check_number("task.penalty_weight", penalty_weight, 0, whole=False)
-        self.model, self.make_optimizer = model, optimizer
+        self.model = model
         self.penalty_weight = penalty_weight
 
     def forward(self, z: Float[Tensor, "B d"]) -> Float[Tensor, "B d"]:
@@ -83,5 +83,4 @@ class FindRotation(ScheduledTask):
 
     def configure_optimizers(self) -> Any:
         """Step the schedule every batch."""
-        assert self.make_optimizer is not None
-        return self.scheduled(self.make_optimizer(self.model.parameters()))
+        return self.scheduled(self.optimizer_of(self.model.parameters()))

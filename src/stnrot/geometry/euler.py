@@ -1,0 +1,134 @@
+"""Angles about coordinate axes as rotation matrices of R^3, and back; how far two rotations are apart.
+
+An order such as `XYZ` names one to three axes, no two neighbours alike. In upper case the axes turn along with the body
+(intrinsic), and angles (a, b, c) of `XYZ` are the matrix Rx(a) Ry(b) Rz(c), which multiplies columns; in lower case
+they stay where they are (extrinsic), and `xyz` is Rz(c) Ry(b) Rx(a). So does SciPy's `Rotation`. A positive angle turns
+counter-clockwise about an axis that points at the eye, in a right-handed frame.
+"""
+
+import math
+from functools import reduce
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from stnrot.errors import InputError
+
+AXES = "XYZ"
+LOCKED = 16  # times the machine's precision: a sine of less says nothing of the angle
+
+
+def euler_to_matrix(angles: Float[Tensor, "*b A"], order: str = "XYZ") -> Float[Tensor, "*b 3 3"]:
+    """Return the product of the rotations about the axes of `order` by `angles` (radians), one for each axis.
+
+    Built from sines and cosines that keep the graph: a rotation by construction, whose gradient reaches the angles.
+
+    >>> import torch
+    >>> euler_to_matrix(torch.tensor([torch.pi / 2]), "Z").round().int().tolist()
+    [[0, -1, 0], [1, 0, 0], [0, 0, 1]]
+    """
+    axes = _axes(order)
+    if angles.shape[-1:] != (len(axes),):
+        raise InputError(f"order={order!r}: expected {len(axes)} angles, got shape {tuple(angles.shape)}")
+    return _product([_about(axis, angle) for axis, angle in zip(axes, angles.unbind(-1), strict=True)], order)
+
+
+def euler_jacobian(angles: Float[Tensor, "*b A"], order: str = "XYZ") -> Float[Tensor, "*b A 3 3"]:
+    """Return the derivatives of `euler_to_matrix` by each angle: d Ri(a) / da = Ri(a + pi/2) - e_i e_i^T."""
+    axes = _axes(order)
+    factors = [_about(axis, angle) for axis, angle in zip(axes, angles.unbind(-1), strict=True)]
+    slopes = []
+    for k, axis in enumerate(axes):
+        slope = _about(axis, angles[..., k] + math.pi / 2)
+        slope[..., axis, axis] = 0
+        slopes.append(_product([*factors[:k], slope, *factors[k + 1 :]], order))
+    return torch.stack(slopes, -3)
+
+
+def matrix_to_euler(matrix: Float[Tensor, "*b 3 3"], order: str = "XYZ") -> Float[Tensor, "*b A"]:
+    r"""Return angles in [-pi, pi] (radians) whose `euler_to_matrix` is the matrix.
+
+    With one or two axes the matrix has to be such a product. With three, every rotation is, in two ways: the second
+    angle is taken from [-pi/2, pi/2] or, if the first axis is also the third, from [0, pi]. At the ends of that range
+    (gimbal lock) the first and third turn about one line and only their sum or difference can be known: the third is
+    then 0, in lower case the first.
+
+    With R = Ri(a) Rj(b) Rk(c) and e = 1 for a cyclic (i, j, k), else -1, `a = atan2(-e R_jk, R_kk)`; then b and c
+    are read off `Ri(-a) R = Rj(b) Rk(c)`, whose column k does not know c and whose row j does not know b: so that the
+    product is the matrix to rounding, however near to gimbal lock.
+    """
+    axes = _axes(order)
+    if order.islower():
+        return matrix_to_euler(matrix, order[::-1].upper()).flip(-1)
+    if len(axes) == 1:
+        return _angle_of(matrix, axes[0])[..., None]
+    if len(axes) == 2:
+        return _two_angles(matrix, *axes)
+    i, j, k = axes
+    other = 3 - i - j
+    sign = 1.0 if (j - i) % 3 == 1 else -1.0
+    if i == k:
+        sine, cosine = matrix[..., j, i], -sign * matrix[..., other, i]
+    else:
+        sine, cosine = -sign * matrix[..., j, k], matrix[..., k, k]
+    locked = torch.maximum(sine.abs(), cosine.abs()) < LOCKED * torch.finfo(matrix.dtype).eps
+    # then c = 0, and R e_j = Ri(a) e_j
+    sine = torch.where(locked, sign * matrix[..., other, j], sine)
+    cosine = torch.where(locked, matrix[..., j, j], cosine)
+    a = torch.atan2(sine, cosine)
+    return torch.cat((a[..., None], _two_angles(_about(i, -a) @ matrix, j, k)), -1)
+
+
+def geodesic_distance(a: Float[Tensor, "*b 3 3"], b: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b"]:
+    """Return the angle, in [0, pi], of the rotation a^T b that leads from one rotation to the other.
+
+    By sine and cosine, `atan2(|axial vector|, (trace - 1) / 2)`, which is exact near 0 and near pi. Source: D. Huynh,
+    Metrics for 3D rotations, 2009.
+    """
+    between = a.mT @ b
+    axial = torch.stack([between[..., k, j] - between[..., j, k] for j, k in ((1, 2), (2, 0), (0, 1))], -1) / 2
+    trace = between.diagonal(dim1=-2, dim2=-1).sum(-1)
+    return torch.atan2(torch.linalg.vector_norm(axial, dim=-1), (trace - 1) / 2)
+
+
+def _axes(order: str) -> list[int]:
+    """Return the numbers of the axes."""
+    known = isinstance(order, str) and 1 <= len(order) <= 3 and (order.isupper() or order.islower())
+    axes = [AXES.find(letter) for letter in order.upper()] if known else []
+    if not axes or -1 in axes or any(one == other for one, other in pairwise(axes)):
+        raise InputError(
+            f"order={order!r}: expected one to three of X, Y and Z, no two neighbours alike, all upper case (axes that "
+            "turn along) or all lower case (axes that stay), such as XYZ"
+        )
+    return axes
+
+
+def _product(factors: list[Tensor], order: str) -> Float[Tensor, "*b 3 3"]:
+    """Return the product of one factor for each axis of the order."""
+    return reduce(torch.matmul, factors if order.isupper() else factors[::-1])
+
+
+def _about(axis: int, angle: Float[Tensor, "*b"]) -> Float[Tensor, "*b 3 3"]:
+    """Return the rotation about one axis."""
+    c, s = angle.cos(), angle.sin()
+    zero, one = torch.zeros_like(c), torch.ones_like(c)
+    rows = ((one, zero, zero), (zero, c, -s), (zero, s, c))  # about X; the others by shifting both dimensions
+    order = [(n - axis) % 3 for n in range(3)]
+    return torch.stack([rows[p][q] for p in order for q in order], -1).unflatten(-1, (3, 3))
+
+
+def _angle_of(matrix: Float[Tensor, "*b 3 3"], axis: int) -> Float[Tensor, "*b"]:
+    """Return the angle of a rotation about one axis."""
+    j, k = (axis + 1) % 3, (axis + 2) % 3
+    return torch.atan2(matrix[..., k, j] - matrix[..., j, k], matrix[..., j, j] + matrix[..., k, k])
+
+
+def _two_angles(matrix: Float[Tensor, "*b 3 3"], i: int, j: int) -> Float[Tensor, "*b 2"]:
+    """Return a and b of Ri(a) Rj(b): its column j is that of Ri(a), its row i that of Rj(b)."""
+    other = 3 - i - j
+    sign = 1.0 if (j - i) % 3 == 1 else -1.0
+    a = torch.atan2(sign * matrix[..., other, j], matrix[..., j, j])
+    b = torch.atan2(sign * matrix[..., i, other], matrix[..., i, i])
+    return torch.stack((a, b), -1)

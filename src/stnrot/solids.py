@@ -1,0 +1,61 @@
+"""Point sets that can be drawn: a torus, or the points of a file."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from stnrot.errors import InputError
+
+SUFFIXES = (".ply", ".obj", ".xyz", ".npy")
+
+
+def torus(
+    count: int = 1000, radius: float = 0.5, tube: float = 0.2, generator: torch.Generator | None = None
+) -> Float[Tensor, "{count} 3"]:
+    """Draw points of a torus at random, uniform in its two angles; its axis is y.
+
+    Without a generator they are always the same.
+    """
+    generator = torch.Generator().manual_seed(0) if generator is None else generator
+    around, about = 2 * math.pi * torch.rand(2, count, generator=generator)
+    distance = radius + tube * about.cos()
+    return torch.stack((distance * around.cos(), tube * about.sin(), distance * around.sin()), -1)
+
+
+def read_points(source: str | Path) -> Float[Tensor, "N 3"]:
+    """Return `torus`, or the points of a file: all vertices of a .ply or .obj, the rows of a .xyz or .npy.
+
+    A mesh of few vertices shows as few dots: sample its surface first, with `trimesh.sample.sample_surface_even`.
+
+    Raises:
+        InputError: names the file that cannot be read or holds no points.
+    """
+    if str(source) == "torus":
+        return torus()
+    path = Path(source)
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"points={source}: expected torus, or a file that ends in {', '.join(SUFFIXES)}")
+    if not path.is_file():
+        raise InputError(f"points={source}: there is no such file")
+    try:
+        points = np.load(path, allow_pickle=False) if path.suffix.lower() == ".npy" else _vertices(path)
+        points = np.asarray(points, dtype=np.float32)
+    except Exception as error:  # readers of meshes raise almost anything on broken files
+        raise InputError(f"cannot read the points of {path}: {' '.join(str(error).split())}") from error
+    if points.ndim != 2 or points.shape[1] != 3 or not len(points) or not np.isfinite(points).all():
+        raise InputError(f"{path} holds an array of shape {points.shape}: expected N x 3 finite numbers, N at least 1")
+    return torch.from_numpy(points)
+
+
+def _vertices(path: Path) -> np.ndarray:
+    import trimesh  # a part of a second, for who needs it
+
+    loaded: Any = trimesh.load(path, process=False)
+    if isinstance(loaded, trimesh.Scene):
+        return np.concatenate([np.asarray(part.vertices) for part in loaded.dump()])
+    return np.asarray(loaded.vertices)

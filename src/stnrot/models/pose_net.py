@@ -13,8 +13,8 @@ from stnrot.models.conv_regressor import PooledConv2d
 class PoseNet(nn.Module):
     """Look at a picture of one solid and predict the matrix that `geometry/symmetry.py` writes its pose as.
 
-    The picture is averaged to side x side pixels. Four convolutions, each at half the resolution of the one before, with
-    batch norm and ReLU; all that is left of the map goes through a small fully connected head.
+    The picture is averaged to side x side pixels. Four convolutions, each at half the resolution of the one
+    before, with batch norm and ReLU; all that is left of the map goes through a small fully connected head.
 
     Args:
         axes: an order of `euler_to_matrix`: those that the solid is turned about.

@@ -84,8 +84,10 @@ class RenderedPoses(L.LightningDataModule):
         self.source, self.axes, self.camera, self.degrade = points, axes, camera, degrade
         self.own_axis = None if own_axis is None else torch.tensor(_checked(own_axis))
         self.points = read_points(points)
-        if not bool((self.points[:, 2].abs() + camera.distance > camera.near).any()):
-            raise InputError(f"data.points={points}: all points lie behind the camera: raise data.camera.distance")
+        if torch.linalg.vector_norm(self.points, dim=1).max() + camera.distance <= camera.near:
+            raise InputError(
+                f"data.points={points}: no pose brings a point before the camera: raise data.camera.distance"
+            )
         self.count = {Split.TRAIN: samples, Split.VAL: samples // 10, Split.TEST: samples // 10}
         self.batch_size, self.seed, self.split_seed = batch_size, seed, split_seed
 

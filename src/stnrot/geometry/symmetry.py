@@ -6,6 +6,8 @@ a continuous function, nor of two an axis. See Y. Zhou et al., On the continuity
 networks, 2019.
 """
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -25,23 +27,23 @@ class Asymmetric:
     numbers = 9
     opposites = False
 
-    def matrix(self, numbers: Float[Tensor, "B 9"]) -> Float[Tensor, "B 3 3"]:
+    def matrix(self, numbers: Float[Tensor, "*b 9"]) -> Float[Tensor, "*b 3 3"]:
         """Arrange what a network predicts."""
         return numbers.unflatten(-1, (3, 3))
 
-    def seen(self, rotation: Float[Tensor, "B 3 3"]) -> Float[Tensor, "B 3 3"]:
+    def seen(self, rotation: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3 3"]:
         """Return what a picture tells of a rotation."""
         return rotation
 
-    def euler(self, matrix: Float[Tensor, "B 3 3"], order: str) -> Float[Tensor, "B A"]:
+    def euler(self, matrix: Float[Tensor, "*b 3 3"], order: str) -> Float[Tensor, "*b A"]:
         """Return angles about the axes of `order` (radians) whose rotation is the nearest to a matrix."""
         return nearest_euler(project_rotation(matrix), order)
 
-    def distance(self, a: Float[Tensor, "B 3 3"], b: Float[Tensor, "B 3 3"]) -> Float[Tensor, "B"]:
+    def distance(self, a: Float[Tensor, "*b 3 3"], b: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b"]:
         """Return the angle (radians) between two rotations, so far as it can be seen."""
         return geodesic_distance(a, b)
 
-    def direction(self, rotation: Float[Tensor, "B 3 3"]) -> Float[Tensor, "B 3"]:
+    def direction(self, rotation: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3"]:
         """Return the unit vector that a rotation is shown as: where, in the solid's frame, the camera looks from."""
         return -rotation[..., 2, :]
 
@@ -59,16 +61,16 @@ class Revolution:
     def __init__(self, own_axis: Float[Tensor, "3"]) -> None:
         self.own_axis = own_axis / torch.linalg.vector_norm(own_axis)
 
-    def matrix(self, numbers: Float[Tensor, "B 6"]) -> Float[Tensor, "B 3 3"]:
+    def matrix(self, numbers: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b 3 3"]:
         """Arrange what a network predicts."""
         return numbers[..., SYMMETRIC].unflatten(-1, (3, 3))
 
-    def seen(self, rotation: Float[Tensor, "B 3 3"]) -> Float[Tensor, "B 3 3"]:
+    def seen(self, rotation: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3 3"]:
         """Return what a picture tells of a rotation."""
         axis = self.direction(rotation)
         return axis[..., :, None] * axis[..., None, :]
 
-    def euler(self, matrix: Float[Tensor, "B 3 3"], order: str) -> Float[Tensor, "B A"]:
+    def euler(self, matrix: Float[Tensor, "*b 3 3"], order: str) -> Float[Tensor, "*b A"]:
         """Return angles about the axes of `order` (radians) that bring the solid's axis onto that of a matrix.
 
         The axis is the eigenvector of the largest eigenvalue, n and not -n if n is the nearer to where it was.
@@ -78,7 +80,7 @@ class Revolution:
         axis = torch.where((axis @ own < 0)[..., None], -axis, axis)
         return axis_to_euler(axis, own, order)
 
-    def distance(self, a: Float[Tensor, "B 3 3"], b: Float[Tensor, "B 3 3"]) -> Float[Tensor, "B"]:
+    def distance(self, a: Float[Tensor, "*b 3 3"], b: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b"]:
         """Return the angle (radians, at most pi/2) between the axes of two rotations.
 
         By sine and cosine, `atan2(|m x n|, |m . n|)`, which is exact near 0, where the cosine rounds to 1.
@@ -87,7 +89,7 @@ class Revolution:
         cross = torch.linalg.vector_norm(torch.linalg.cross(m, n), dim=-1)
         return torch.atan2(cross, (m * n).sum(-1).abs())
 
-    def direction(self, rotation: Float[Tensor, "B 3 3"]) -> Float[Tensor, "B 3"]:
+    def direction(self, rotation: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3"]:
         """Return the unit vector that a rotation is shown as: where it brings the axis."""
         return rotation @ self.own_axis.to(rotation)
 
@@ -95,6 +97,6 @@ class Revolution:
 Symmetry = Asymmetric | Revolution
 
 
-def symmetry_of(own_axis: list[float] | None) -> Symmetry:
+def symmetry_of(own_axis: Sequence[float] | None) -> Symmetry:
     """Return the kind of a solid by its axis of revolution, None for one that has none."""
-    return Asymmetric() if own_axis is None else Revolution(torch.tensor(own_axis))
+    return Asymmetric() if own_axis is None else Revolution(torch.tensor(list(own_axis)))

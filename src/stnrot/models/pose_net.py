@@ -1,11 +1,13 @@
 """The network that says in which pose a solid is seen."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stnrot.errors import check_number
+from stnrot.errors import InputError, check_number
 from stnrot.geometry.symmetry import symmetry_of
 from stnrot.models.conv_regressor import PooledConv2d
 
@@ -23,11 +25,12 @@ class PoseNet(nn.Module):
         width: channels of the first layer; up to 4 times as many later.
     """
 
-    def __init__(self, axes: str, own_axis: list[float] | None, side: int, width: int) -> None:
+    def __init__(self, axes: str, own_axis: Sequence[float] | None, side: int, width: int) -> None:
         super().__init__()
-        check_number("model.side", side, 16)
         check_number("model.width", width, 1)
-        self.axes, self.side = axes, side - side % 16
+        if not isinstance(side, int) or side < 16 or side % 16:
+            raise InputError(f"model.side={side}: expected a multiple of 16")
+        self.axes, self.side = axes, side
         self.symmetry = symmetry_of(own_axis)
         layers: list[nn.Module] = []
         channels = 1
@@ -35,7 +38,7 @@ class PoseNet(nn.Module):
             layers += [PooledConv2d(channels, factor * width), nn.BatchNorm2d(factor * width), nn.ReLU(inplace=True)]
             channels = factor * width
         self.stack = nn.Sequential(*layers, nn.Flatten())
-        left = channels * (self.side // 16) ** 2
+        left = channels * (side // 16) ** 2
         self.head = nn.Sequential(nn.Linear(left, 128), nn.ReLU(), nn.Linear(128, self.symmetry.numbers))
 
     def forward(self, image: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B 3 3"]:

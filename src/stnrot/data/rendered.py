@@ -21,7 +21,7 @@ from stnrot.geometry.euler import euler_to_matrix, order_axes
 from stnrot.geometry.splat import Camera, project, splat
 from stnrot.solids import read_points
 
-AT_ONCE = 16  # pictures: what is kept of each point on the way is then still in a CPU's cache
+AT_ONCE = 4  # pictures: what is kept of each point on the way is then still in a CPU's cache
 
 
 @dataclass(frozen=True)

@@ -46,3 +46,21 @@ def test_a_wrong_sample_has_a_red_frame() -> None:
     rows = [Row((picture, None, picture, None), ("", ""), wrong) for wrong in (False, True)]
     red = (np.abs(draw_grid(rows).astype(int) - (214, 39, 40)).max(-1) < 10).nonzero()[1]
     assert red.min() >= draw_grid(rows[:1]).shape[1] - 8
+
+
+def test_an_error_is_drawn_where_the_axis_points_as_the_camera_sees_it() -> None:
+    """Among many exact poses one is off, its axis to the right, down and away: of opposites the near one is up left."""
+    cloud = np.random.default_rng(0).normal(size=(300, 3)).astype(np.float32)
+    direction = np.concatenate((cloud / np.linalg.norm(cloud, axis=1)[:, None], np.float32([[0.6, 0.48, 0.64]])))
+    error = np.append(np.zeros(300), 40).astype(np.float32)
+    yellow = (253, 231, 37)  # of the highest error
+    disc = figures.errors_on_sphere(direction, error, True, "axis")[:, :340]  # without the colours beside it
+    x, y = middle(disc, yellow)
+    assert x < -30
+    assert y < -20
+    halves = figures.errors_on_sphere(direction, error, False, "seen from")[:, :780]
+    near, far = halves[:, :390], halves[:, 390:]
+    assert (np.abs(near.astype(int) - yellow).max(-1) < 40).sum() == 0
+    x, y = middle(far, yellow)
+    assert x > 20
+    assert y > 20

@@ -71,3 +71,11 @@ def test_amounts_that_cannot_be() -> None:
     for name, amount in (("gain", 1.5), ("noise", -1), ("occlude", 1), ("invert", 2), ("shift", float("nan"))):
         with pytest.raises(InputError, match=rf"data\.degrade\.{name}={amount}: expected a number (from|of at least)"):
             Degrade(**NOTHING | {name: amount})
+
+
+def test_a_picture_alone_becomes_what_the_image_of_a_pair_does() -> None:
+    image, reference = torch.rand(2, 50, 1, 9, 11).unbind()
+    degrade, noise = Degrade(gain=0.3, noise=0.2, occlude=0.4, invert=0.5, shift=0.1), torch.randn(50, 2, 9, 11)
+    alone = degrade.image(image, drawn(50), noise[:, :1])
+    assert torch.equal(alone, degrade(image, reference, drawn(50), noise)[0])
+    assert not torch.equal(alone, image)

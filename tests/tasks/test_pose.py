@@ -40,7 +40,7 @@ def job(folder: Path, *overrides: str) -> float:
 
 
 def test_learns_where_the_axis_points(tmp_path: Path) -> None:
-    median = job(tmp_path, "trainer.max_epochs=4", "data.samples=2500", "task.optimizer.lr=0.01")
+    median = job(tmp_path, "trainer.max_epochs=2", "data.samples=3000", "task.optimizer.lr=0.01")
     assert median < 6  # of any axis it would be 60
     assert json.loads((tmp_path / "metrics.json").read_text())["test/angle_median_deg"] == median
 
@@ -48,7 +48,7 @@ def test_learns_where_the_axis_points(tmp_path: Path) -> None:
     checkpoint = read_checkpoint(path)
     net = rebuild(checkpoint, path).model
     data = instantiate(checkpoint["config"]["data"], _convert_="all")
-    views = data.view(torch.arange(250), Split.TEST)
+    views = data.view(torch.arange(300), Split.TEST)
     found, true = (turn[..., 1] for turn in (euler_to_matrix(net.angles(views.image), "XZ"), views.rotation))
     error = (found * true).sum(1).abs().clamp(max=1).acos().rad2deg()
     assert error.median() == pytest.approx(median, abs=0.05)
@@ -56,7 +56,7 @@ def test_learns_where_the_axis_points(tmp_path: Path) -> None:
     events = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"images": 0}).Reload()
     assert {"val/poses", "val/sphere", "test/poses", "test/sphere"} <= set(events.Tags()["images"])
     assert {"val/angle_median_deg", "val/angle_within_5deg", "train/loss"} <= set(events.Tags()["scalars"])
-    for folder in ("epoch_000", "epoch_003", "test"):
+    for folder in ("epoch_000", "epoch_001", "test"):
         for name in ("poses", "sphere"):
             assert min(Image.open(tmp_path / "pictures" / folder / f"{name}.png").size) > 100
 

@@ -1,9 +1,9 @@
 """What a picture can tell of the rotation of a solid: all of it, or of a solid of revolution no more than its axis.
 
-Both kinds write a rotation as a 3 x 3 matrix that is the same for poses that look the same and moves without a jump
-where the picture does, so that a network can learn it by least squares: of fewer than five numbers a rotation cannot be
-a continuous function, nor of two an axis. See Y. Zhou et al., On the continuity of rotation representations in neural
-networks, 2019.
+Both kinds write a pose as a 3 x 3 matrix that is the same for poses that look the same and that moves without a jump
+where the picture does, so that a network can learn it. Angles do not: no continuous function gives three or four
+numbers for every rotation from which it can be told. Source: Y. Zhou et al., On the continuity of rotation
+representations in neural networks, 2019.
 """
 
 from collections.abc import Sequence

@@ -58,8 +58,8 @@ def test_an_error_is_drawn_where_the_axis_points_as_the_camera_sees_it() -> None
     x, y = middle(disc, yellow)
     assert x < -30
     assert y < -20
-    halves = figures.errors_on_sphere(direction, error, False, "seen from")[:, :780]
-    near, far = halves[:, :390], halves[:, 390:]
+    halves = figures.errors_on_sphere(direction, error, False, "seen from")
+    near, far = halves[:, :380], halves[:, 380:730]
     assert (np.abs(near.astype(int) - yellow).max(-1) < 40).sum() == 0
     x, y = middle(far, yellow)
     assert x > 20

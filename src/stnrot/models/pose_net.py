@@ -7,27 +7,32 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stnrot.errors import InputError, check_number
+from stnrot.errors import InputError
+from stnrot.geometry.autograd import widened
 from stnrot.geometry.symmetry import symmetry_of
 from stnrot.models.conv_regressor import PooledConv2d
+
+GROUPS = 4  # of the norms
 
 
 class PoseNet(nn.Module):
     """Look at a picture of one solid and predict the matrix that `geometry/symmetry.py` writes its pose as.
 
-    The picture is averaged to side x side pixels. Four convolutions, each at half the resolution of the one
-    before, with batch norm and ReLU; all that is left of the map goes through a small fully connected head.
+    The picture is averaged to side x side pixels. Four convolutions, each at half the resolution of the one before, have
+    group norm and ReLU; all that is left of the map goes through a small fully connected head. (With batch norm the axis
+    of a torus was a tenth further off.)
 
     Args:
         axes: an order of `euler_to_matrix`: those that the solid is turned about.
         own_axis: of a solid of revolution; None for any other.
         side: a multiple of 16.
-        width: channels of the first layer; up to 4 times as many later.
+        width: channels of the first layer, a multiple of 4; up to 4 times as many later.
     """
 
     def __init__(self, axes: str, own_axis: Sequence[float] | None, side: int, width: int) -> None:
         super().__init__()
-        check_number("model.width", width, 1)
+        if not isinstance(width, int) or width < GROUPS or width % GROUPS:
+            raise InputError(f"model.width={width}: expected a multiple of {GROUPS}")
         if not isinstance(side, int) or side < 16 or side % 16:
             raise InputError(f"model.side={side}: expected a multiple of 16")
         self.axes, self.side = axes, side
@@ -35,8 +40,9 @@ class PoseNet(nn.Module):
         layers: list[nn.Module] = []
         channels = 1
         for factor in (1, 2, 4, 4):
-            layers += [PooledConv2d(channels, factor * width), nn.BatchNorm2d(factor * width), nn.ReLU(inplace=True)]
+            conv = PooledConv2d(channels, factor * width)
             channels = factor * width
+            layers += [conv, nn.GroupNorm(GROUPS, channels), nn.ReLU(inplace=True)]
         self.stack = nn.Sequential(*layers, nn.Flatten())
         left = channels * (side // 16) ** 2
         self.head = nn.Sequential(nn.Linear(left, 128), nn.ReLU(), nn.Linear(128, self.symmetry.numbers))
@@ -50,14 +56,9 @@ class PoseNet(nn.Module):
 
     def euler(self, matrix: Float[Tensor, "B 3 3"]) -> Float[Tensor, "B A"]:
         """Return the angles about the axes (radians) that a matrix stands for."""
-        return self.symmetry.euler(matrix.float(), self.axes)
+        return self.symmetry.euler(widened(matrix), self.axes)
 
     @torch.no_grad()
     def angles(self, image: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B A"]:
         """Return the angles about the axes (radians) that pictures show; of several that look the same, one."""
-        training = self.training
-        self.eval()
-        try:
-            return self.euler(self(image.to(next(self.parameters()).dtype)))
-        finally:
-            self.train(training)
+        return self.euler(self(image.to(next(self.parameters()).dtype)))

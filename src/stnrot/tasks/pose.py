@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from stnrot.data.rendered import Views
-from stnrot.geometry.autograd import full_precision
+from stnrot.geometry.autograd import full_precision, widened
 from stnrot.geometry.euler import euler_to_matrix
 from stnrot.models.pose_net import PoseNet
 from stnrot.models.records import PoseEstimate
@@ -21,8 +21,8 @@ class EstimatePose(ScheduledTask):
     """Fit a `PoseNet` to pictures whose poses are known, in the space of its matrices, where nothing jumps.
 
     The loss is the Frobenius norm of the difference, not its square: where a picture could be of either of two poses
-    the best answer is then one of the two and not what lies between. By the square the torus was 1.4
-    times as far off.
+    the best answer is then one of the two and not what lies between. (With the square the axis of a torus was 1.4 times
+    as far off.)
 
     Args:
         model: a `PoseNet`.
@@ -48,7 +48,7 @@ class EstimatePose(ScheduledTask):
     def _step(self, views: Views, part: str) -> tuple[Tensor, Tensor]:
         matrix = self(views.image)
         with full_precision(views.rotation):
-            loss = torch.linalg.matrix_norm(matrix.float() - self.model.symmetry.seen(views.rotation)).mean()
+            loss = torch.linalg.matrix_norm(widened(matrix) - self.model.symmetry.seen(views.rotation)).mean()
         self.log(f"{part}/loss", loss, on_step=False, on_epoch=True, batch_size=len(matrix), sync_dist=True)
         return loss, matrix
 

@@ -18,9 +18,9 @@ GROUPS = 4  # of the norms
 class PoseNet(nn.Module):
     """Look at a picture of one solid and predict the matrix that `geometry/symmetry.py` writes its pose as.
 
-    The picture is averaged to side x side pixels. Four convolutions, each at half the resolution of the one before, have
-    group norm and ReLU; all that is left of the map goes through a small fully connected head. (With batch norm the axis
-    of a torus was a tenth further off.)
+    The picture is averaged to side x side pixels. Four convolutions, each at half the resolution of the one before,
+    have group norm and ReLU; all that is left of the map goes through a small fully connected head. (With batch norm
+    the axis of a torus was a tenth further off.)
 
     Args:
         axes: an order of `euler_to_matrix`: those that the solid is turned about.

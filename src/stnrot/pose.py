@@ -3,11 +3,12 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from stnrot.errors import InputError
 from stnrot.geometry.euler import euler_to_matrix, matrix_to_euler
@@ -53,7 +54,7 @@ def fit_pose(
     axes: str = "XZ",
     *,
     camera: Camera | None = None,
-    start: Float[Tensor, "B A"] | str | Path | None = None,
+    start: Float[Tensor, "B A"] | nn.Module | str | Path | None = None,
 ) -> Pose:
     r"""Find the angles about `axes` by which points were turned to give a picture.
 
@@ -70,7 +71,7 @@ def fit_pose(
         points: of the solid, about their own origin.
         axes: an order of `euler_to_matrix`.
         camera: None is that of `Camera()`.
-        start: angles (radians); or the checkpoint of a run of `task=pose`, which says them.
+        start: angles (radians); or a `PoseNet` that says them, or the checkpoint of the run that trained it.
 
     Raises:
         InputError: if an argument does not fit, or no pose brings a point before the camera.
@@ -90,12 +91,12 @@ def fit_pose(
     views = {factor: _view(points, camera, axes, factor) for factor in (4, 2, 1)}
     targets = {factor: view.of(pictures) for factor, view in views.items()}
     if start is None:
-        angles, count = _search(views[4], targets[4]), LAST
-        angles = _refined(views[4], angles, targets[4])[0][:, :HALVED]
+        angles, last = _search(views[4], targets[4]), LAST
     else:
-        angles, count = _around(_started(start, pictures, axes), axes), 1
+        angles, last = _around(_started(start, pictures, axes), axes), 1
+    angles = _refined(views[4], angles, targets[4])[0][:, :HALVED]
     angles = _refined(views[2], angles, targets[2])[0]
-    angles = _with_half_turns(_apart(angles, axes)[:, :count], axes)
+    angles = _with_half_turns(_apart(angles, axes)[:, :last], axes)
     angles, loss, ended = _refined(views[1], angles, targets[1])
     matrix = euler_to_matrix(angles, axes)
     again = _same(matrix, matrix, _half_turns(points)[:1]).triu(1).any(1)
@@ -162,7 +163,9 @@ def _search(view: View, target: Float[Tensor, "B P"]) -> Float[Tensor, "B K A"]:
     return grid[peaks.topk(SEARCHED).indices]
 
 
-def _started(start: Tensor | str | Path, pictures: Float[Tensor, "B H W"], axes: str) -> Float[Tensor, "B A"]:
+def _started(
+    start: Tensor | nn.Module | str | Path, pictures: Float[Tensor, "B H W"], axes: str
+) -> Float[Tensor, "B A"]:
     """Return the angles to start from."""
     if isinstance(start, Tensor):
         if start.shape != (len(pictures), len(axes)):
@@ -171,7 +174,17 @@ def _started(start: Tensor | str | Path, pictures: Float[Tensor, "B H W"], axes:
                 f"got {list(start.shape)}"
             )
         return start.to(pictures)
-    raise NotImplementedError
+    network: Any = start
+    if not isinstance(start, nn.Module):
+        from stnrot.checkpoint import read_checkpoint, rebuild  # Hydra and Lightning: seconds, for who needs them
+
+        network = rebuild(read_checkpoint(Path(start)), Path(start)).model
+    known = getattr(network, "axes", None)
+    if known != axes:
+        raise InputError(
+            f"axes={axes}: the start is a network for {known}; expected one of task=pose, data.axes={axes}"
+        )
+    return network.to(pictures.device).angles(pictures[:, None]).to(pictures)
 
 
 def _around(angles: Float[Tensor, "B A"], axes: str) -> Float[Tensor, "B 2 A"]:

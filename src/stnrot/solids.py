@@ -57,5 +57,6 @@ def _vertices(path: Path) -> np.ndarray:
 
     loaded: Any = trimesh.load(path, process=False)
     if isinstance(loaded, trimesh.Scene):
-        return np.concatenate([np.asarray(part.vertices) for part in loaded.dump()])
+        parts: Any = loaded.dump()
+        return np.concatenate([np.asarray(part.vertices) for part in parts])
     return np.asarray(loaded.vertices)

@@ -146,7 +146,7 @@ def _check_points(points: Tensor, camera: Camera) -> None:
 def _view(points: Tensor, camera: Camera, axes: str, factor: int) -> View:
     """Return the view that joins so many pixels, of a part of the points if they are many."""
     every = 1 if factor == 1 else -(-len(points) // SKETCH)
-    return View(points[::every], camera, axes, factor, every)
+    return View(points[::every], camera, axes, factor, float(every))
 
 
 def _search(view: View, target: Float[Tensor, "B P"]) -> Float[Tensor, "B K A"]:

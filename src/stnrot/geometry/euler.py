@@ -48,9 +48,9 @@ def matrix_to_euler(matrix: Float[Tensor, "*b 3 3"], order: str = "XYZ") -> Floa
     r"""Return angles in [-pi, pi] (radians) whose `euler_to_matrix` is the matrix.
 
     With one or two axes the matrix has to be such a product. With three, every rotation is, in two ways: the second
-    angle is taken from [-pi/2, pi/2] or, if the first axis is also the third, from [0, pi]. At the ends of that range
-    (gimbal lock) the first and third turn about one line and only their sum or difference can be known: the third is
-    then 0, in lower case the first.
+    angle is taken from [-pi/2, pi/2] or, if the first axis is also the third, from [0, pi], where rounding may make -pi
+    of pi. At the ends of that range (gimbal lock) the first and third turn about one line and only their sum or
+    difference can be known: the third is then 0, in lower case the first.
 
     With R = Ri(a) Rj(b) Rk(c) and e = 1 for a cyclic (i, j, k), else -1, `a = atan2(-e R_jk, R_kk)`; then b and c
     are read off `Ri(-a) R = Rj(b) Rk(c)`, whose column k does not know c and whose row j does not know b: so that the

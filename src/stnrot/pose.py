@@ -11,9 +11,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from stnrot.errors import InputError
-from stnrot.geometry.euler import euler_to_matrix, matrix_to_euler
+from stnrot.geometry.autograd import full_precision
+from stnrot.geometry.euler import AXES, axis_numbers, euler_to_matrix, matrix_to_euler
 from stnrot.geometry.splat import Camera
-from stnrot.pose_descent import JOINED, ROBUST, View, descend, robust_loss
+from stnrot.pose_descent import CHUNK, JOINED, ROBUST, View, descend, robust_loss
 
 GRID_DEG = {1: 5, 2: 10, 3: 15}  # between the angles of the search, by the number of axes
 SEARCHED, HALVED, LAST = 16, 6, 2  # poses that go on from the search, at half the pixels, and at all of them
@@ -85,9 +86,21 @@ def fit_pose(
     True
     """
     camera = Camera() if camera is None else camera
+    axis_numbers(axes)  # or it says what is wrong with them
     pictures = _checked(image, camera)
-    _check_points(points, camera)
-    points = points.to(pictures)
+    points = _checked_points(points, camera, axes).to(pictures)
+    with full_precision(pictures):
+        return _fitted(pictures, points, axes, camera, start)
+
+
+def _fitted(
+    pictures: Float[Tensor, "B H W"],
+    points: Float[Tensor, "N 3"],
+    axes: str,
+    camera: Camera,
+    start: Tensor | str | Path | None,
+) -> Pose:
+    """Search or start, and descend."""
     views = {factor: _view(points, camera, axes, factor) for factor in (4, 2, 1)}
     targets = {factor: view.of(pictures) for factor, view in views.items()}
     if start is None:
@@ -117,6 +130,8 @@ def fit_pose(
 
 def _checked(image: Tensor, camera: Camera) -> Float[Tensor, "B H W"]:
     """Return the pictures as one batch."""
+    if not isinstance(image, Tensor):
+        raise InputError(f"image: expected a tensor, got {type(image).__name__}")
     size = (camera.height, camera.width)
     one = image.ndim == 2
     if not (one or (image.ndim == 4 and image.shape[1] == 1)) or image.shape[-2:] != size or not len(image):
@@ -132,15 +147,33 @@ def _checked(image: Tensor, camera: Camera) -> Float[Tensor, "B H W"]:
     return (image[None] if one else image[:, 0]).to(torch.promote_types(image.dtype, torch.float32))
 
 
-def _check_points(points: Tensor, camera: Camera) -> None:
+def _checked_points(points: Tensor, camera: Camera, axes: str) -> Float[Tensor, "N 3"]:
+    """Return the points, of which turns about the axes bring one before the camera."""
+    if not isinstance(points, Tensor):
+        raise InputError(f"points: expected a tensor, got {type(points).__name__}")
     if points.ndim != 2 or points.shape[1] != 3 or not len(points) or not bool(points.isfinite().all()):
         raise InputError(f"points: expected N x 3 finite numbers, N at least 1, got shape {list(points.shape)}")
-    nearest = torch.linalg.vector_norm(points, dim=1).min().item()
-    if camera.distance + nearest <= camera.near:
+    points = points.to(torch.promote_types(points.dtype, torch.float32))
+    farthest = _deepest(points, axes)
+    if camera.distance + farthest <= camera.near:
         raise InputError(
-            f"all points are behind the camera: expected a distance of more than {camera.near - nearest:g}, "
+            f"all points are behind the camera: expected a distance of more than {camera.near - farthest:g}, "
             f"got {camera.distance:g}"
         )
+    return points
+
+
+def _deepest(points: Float[Tensor, "N 3"], axes: str) -> float:
+    """Return the greatest depth, from the origin, to which turns about the axes bring a point.
+
+    A last turn about z changes none. By one other turn a point gets as deep as it is far from that axis, by two as it
+    is far from the origin.
+    """
+    axes = (axes if axes.isupper() else axes[::-1].upper()).removeprefix("Z")
+    if not axes:
+        return points[:, 2].max().item()
+    off = [k for k in range(3) if AXES[k] != axes]
+    return torch.linalg.vector_norm(points[:, off], dim=1).max().item()
 
 
 def _view(points: Tensor, camera: Camera, axes: str, factor: int) -> View:
@@ -155,8 +188,9 @@ def _search(view: View, target: Float[Tensor, "B P"]) -> Float[Tensor, "B K A"]:
     side = 360 // GRID_DEG[count]
     angle = (torch.arange(side, device=target.device, dtype=target.dtype) / side - 0.5) * (2 * math.pi)
     grid = torch.cartesian_prod(*[angle] * count).view(-1, count)
-    drawn = view.draw(grid)
-    height = -torch.stack([robust_loss(drawn - each) for each in target]).view(-1, 1, *[side] * count)
+    parts = (view.draw(part) for part in grid.split(max(1, CHUNK // target.shape[1])))
+    loss = torch.cat([torch.stack([robust_loss(drawn - each) for each in target]) for drawn in parts], 1)
+    height = -loss.view(-1, 1, *[side] * count)
     pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[count - 1]
     highest = pool(F.pad(height, (1, 1) * count, mode="circular"), 3, 1)
     peaks = torch.where(height == highest, height, -math.inf).flatten(1)
@@ -168,10 +202,10 @@ def _started(
 ) -> Float[Tensor, "B A"]:
     """Return the angles to start from."""
     if isinstance(start, Tensor):
-        if start.shape != (len(pictures), len(axes)):
+        if start.shape != (len(pictures), len(axes)) or not bool(start.isfinite().all()):
             raise InputError(
-                f"start: expected [{len(pictures)}, {len(axes)}] angles for {len(pictures)} pictures and axes={axes}, "
-                f"got {list(start.shape)}"
+                f"start: expected [{len(pictures)}, {len(axes)}] finite angles for {len(pictures)} pictures and "
+                f"axes={axes}, got shape {list(start.shape)}"
             )
         return start.to(pictures)
     network: Any = start

@@ -69,18 +69,18 @@ class View:
         part = image[:, rows, columns]
         return (F.avg_pool2d(part[:, None], self.factor) if self.factor > 1 else part).flatten(1)
 
-    def place(self, rotation: Float[Tensor, "M 3 3"]) -> tuple[Float[Tensor, "M N 2"], Bool[Tensor, "M N"]]:
-        """Return the column and row of each turned point in it, and which points lie before the camera."""
+    def place(self, rotation: Float[Tensor, "M 3 3"]) -> tuple[Float[Tensor, "M N 2"], Float[Tensor, "M N"]]:
+        """Return the column and row of each turned point in it, and its weight: 0 behind the near plane."""
         place, seen = project(self.points, rotation, self.camera)
         corner = torch.tensor([each.start - 0.5 for each in self.window[::-1]], device=place.device, dtype=place.dtype)
-        return (place - corner) / self.factor - 0.5, seen
+        return (place - corner) / self.factor - 0.5, self.weight * seen.to(place.dtype)
 
     def draw(self, angles: Float[Tensor, "M A"]) -> Float[Tensor, "M P"]:
         """Draw the points at angles."""
         drawn = []
         for part in angles.split(max(1, CHUNK // (len(self.points) * sum(self.size)))):
-            place, seen = self.place(euler_to_matrix(part, self.order))
-            drawn.append(splat(place, self.weight * seen, *self.size, self.sigma, self.saturation).flatten(1))
+            place, weight = self.place(euler_to_matrix(part, self.order))
+            drawn.append(splat(place, weight, *self.size, self.sigma, self.saturation).flatten(1))
         return torch.cat(drawn)
 
     def equations(self, angles: Tensor, target: Tensor) -> "Equations":
@@ -107,15 +107,15 @@ class View:
         two products of matrices an angle, those of all angles in one.
         """
         rotation, count = euler_to_matrix(angles, self.order), angles.shape[1]
-        place, seen = self.place(rotation)
+        place, weight = self.place(rotation)
         turned = self.points @ rotation.mT
         depth = (turned[..., 2:] + self.camera.distance).clamp(min=self.camera.near)[:, None]
         moved = self.points @ euler_jacobian(angles, self.order).mT  # [M, A, N, 3]
         moved = moved[..., :2] - turned[:, None, :, :2] * moved[..., 2:] / depth
-        moved = moved * (self.camera.focal / self.factor) / depth * (self.weight * seen)[:, None, :, None]
+        moved = moved * (self.camera.focal / self.factor) / depth
         across, by_column = self._factors(place[..., 0], moved[..., 0], self.size[1])
-        down, by_row = self._factors(place[..., 1], moved[..., 1], self.size[0])
-        down = down * (self.weight * seen)[..., None]
+        down, by_row = self._factors(place[..., 1], weight[:, None] * moved[..., 1], self.size[0])
+        down = down * weight[..., None]
         total = down.mT @ across
         slopes = (down.mT @ by_column).unflatten(2, (count, -1)).transpose(1, 2)
         slopes = slopes + (by_row.mT @ across).unflatten(1, (count, -1))

@@ -117,6 +117,15 @@ def check_images(run: dict[str, Any], given: dict[str, Any], path: Path) -> None
         raise InputError(
             f"{path} was trained on data with {', '.join(trained)}, this has {', '.join(given)}: choose its kind"
         )
+    if "camera" in trained:
+        for name in ("axes", "own_axis", "camera", "points_digest"):
+            if trained[name] != given[name]:
+                shown = "points" if name == "points_digest" else name
+                raise InputError(
+                    f"{path} was trained on poses with {shown}={trained[shown]}, this data has {given[shown]}"
+                    + (" (other points)" if name == "points_digest" else "")
+                )
+        return
     if "dim" in trained:
         if trained != given:
             raise InputError(f"{path} was trained on points with dim={trained['dim']}, this data has {given['dim']}")

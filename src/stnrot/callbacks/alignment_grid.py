@@ -20,9 +20,11 @@ class Row:
     wrong: bool
 
 
-def draw_grid(rows: list[Row], columns: int = 4) -> UInt8[np.ndarray, "height width 3"]:
+def draw_grid(
+    rows: list[Row], columns: int = 4, titles: tuple[str, ...] = TITLES
+) -> UInt8[np.ndarray, "height width 3"]:
     """Lay the samples out side by side, `columns` of them in a line, wrong ones framed in red."""
-    shown = [k for k in range(len(TITLES)) if any(row.pictures[k] is not None for row in rows)]
+    shown = [k for k in range(len(titles)) if any(row.pictures[k] is not None for row in rows)]
     cell_w, cell_h = len(shown) * (PANEL + GAP) + 3 * GAP, PANEL + CAPTION + 3 * GAP
     lines = -(-len(rows) // columns)
     columns = min(columns, len(rows))
@@ -33,7 +35,7 @@ def draw_grid(rows: list[Row], columns: int = 4) -> UInt8[np.ndarray, "height wi
     for column in range(columns):
         for place, k in enumerate(shown):
             x = column * cell_w + 2 * GAP + place * (PANEL + GAP)
-            draw.text((x + PANEL / 2, header / 2 + 2), TITLES[k], INK, font, anchor="mm")
+            draw.text((x + PANEL / 2, header / 2 + 2), titles[k], INK, font, anchor="mm")
     for number, row in enumerate(rows):
         x0, y0 = (number % columns) * cell_w + GAP, (number // columns) * cell_h + header
         frame = (x0, y0, x0 + cell_w - GAP - 1, y0 + cell_h - GAP - 1)

@@ -54,23 +54,27 @@ def _rows(prediction: Prediction, batch: Batch) -> Rows:
     )
 
 
-def _joined(parts: list[Rows]) -> Rows:
+def _joined(parts: list[Any]) -> Any:
     order = np.concatenate([part.index for part in parts]).argsort()
 
     def column(name: str) -> Any:
         pieces = [getattr(part, name) for part in parts]
         return None if pieces[0] is None else np.concatenate(pieces)[order]
 
-    return Rows(**{field.name: column(field.name) for field in fields(Rows)})
+    return type(parts[0])(**{field.name: column(field.name) for field in fields(parts[0])})
 
 
 class Collect(L.Callback, ABC):
-    """Call `finish` on the first process with the rows of every epoch of the `parts` named."""
+    """Call `finish` on the first process with the rows of every epoch of the `parts` named.
+
+    They are made of what a step returns where that is a `record`.
+    """
 
     parts: tuple[str, ...] = ("val", "test")
+    record: type = Prediction
 
     def __init__(self) -> None:
-        self._batches: list[Rows] = []
+        self._batches: list[Any] = []
 
     @abstractmethod
     def finish(self, trainer: L.Trainer, task: Any, part: str, rows: Rows) -> None:
@@ -100,7 +104,7 @@ class Collect(L.Callback, ABC):
         dataloader_idx: int = 0,
     ) -> None:
         """Take one batch in."""
-        if "val" in self.parts and isinstance(outputs, Prediction):
+        if "val" in self.parts and isinstance(outputs, self.record):
             self.keep(trainer, "val", outputs, batch)
 
     def on_test_batch_end(
@@ -113,7 +117,7 @@ class Collect(L.Callback, ABC):
         dataloader_idx: int = 0,
     ) -> None:
         """Take one batch in."""
-        if "test" in self.parts and isinstance(outputs, Prediction):
+        if "test" in self.parts and isinstance(outputs, self.record):
             self.keep(trainer, "test", outputs, batch)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Circle
 
 Pixels = UInt8[np.ndarray, "height width 3"]
 
@@ -151,4 +152,36 @@ def rotation_found(
     right.plot([0, hidden.max() * 1.1], [0, hidden.max() * 1.1], color="grey", linewidth=0.8)
     right.plot(hidden, found, "o", markersize=4)
     right.set(xlabel="hidden height", ylabel="height found", title="the function along each axis")
+    return _pixels(figure)
+
+
+def errors_on_sphere(
+    direction: Float[np.ndarray, "N 3"], error_deg: Float[np.ndarray, "N"], opposites: bool, what: str
+) -> Pixels:
+    """Show the error of each pose, as a colour, where a unit vector of it lies, as the camera sees the sphere.
+
+    In Lambert's projection, which keeps areas: the half towards the camera (z < 0, y down) and, unless `opposites` are
+    alike, the other half beside it.
+    """
+    flipped = opposites & (direction[:, 2:] > 0)
+    x, y, z = np.where(flipped, -direction, direction).T
+    scale = np.sqrt(1 / (1 + np.abs(z)))  # then the rim lies at 1
+    highest = max(float(np.quantile(error_deg, 0.98)), 1e-3)
+    halves = [(z <= 0, "towards the camera")] if opposites else [(z <= 0, "near half"), (z > 0, "far half")]
+    figure = _figure(0.9 + 3.9 * len(halves), 4.2)
+    figure.set_layout_engine("constrained")  # makes room for the colours beside both
+    panels = figure.subplots(1, len(halves), squeeze=False)[0]
+    for axes, (half, name) in zip(panels, halves, strict=True):
+        axes.add_patch(Circle((0, 0), 1, fill=False, color="grey", linewidth=0.8))
+        worst_last = np.flatnonzero(half)[error_deg[half].argsort()]
+        dots = axes.scatter(
+            *((each * scale)[worst_last] for each in (x, y)), c=error_deg[worst_last], s=9, vmin=0, vmax=highest
+        )
+        axes.set(aspect="equal", xlim=(-1.05, 1.05), ylim=(1.05, -1.05), xlabel=name)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        for side in axes.spines.values():
+            side.set_visible(False)
+    figure.colorbar(dots, ax=list(panels), shrink=0.8, label="error (degrees)")
+    figure.suptitle(f"{what}: median {np.median(error_deg):.2f}, worst {error_deg.max():.1f} degrees", fontsize=9)
     return _pixels(figure)

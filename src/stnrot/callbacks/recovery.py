@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.loggers import TensorBoardLogger
-from PIL import Image
 
 from stnrot.callbacks import figures
+from stnrot.callbacks.show import show
 from stnrot.geometry.axes import matched_axes
 
 
@@ -23,13 +22,13 @@ class Recovery(L.Callback):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Draw after each epoch."""
-        self._draw(trainer, pl_module, "val", f"epoch_{trainer.current_epoch:03d}")
+        self._draw(trainer, pl_module, "val")
 
     def on_test_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Draw what was tested."""
-        self._draw(trainer, pl_module, "test", "test")
+        self._draw(trainer, pl_module, "test")
 
-    def _draw(self, trainer: Any, task: Any, part: str, folder: str) -> None:
+    def _draw(self, trainer: Any, task: Any, part: str) -> None:
         if trainer.sanity_checking or not trainer.is_global_zero:
             return
         product = task.relative_rotation()
@@ -39,8 +38,4 @@ class Recovery(L.Callback):
         pixels = figures.rotation_found(
             (product[order] * sign[:, None]).numpy(), *(h.exp().numpy() for h in (heights, hidden))
         )
-        (self.folder / folder).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(self.folder / folder / "rotation.png")
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_image(f"{part}/rotation", pixels, trainer.global_step, dataformats="HWC")
+        show(trainer, self.folder, part, {"rotation": pixels})

@@ -7,12 +7,12 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
-from PIL import Image
 from torch import Tensor
 
 from stnrot.callbacks import figures
 from stnrot.callbacks.alignment_grid import Row, draw_grid
 from stnrot.callbacks.collect import Collect, Rows, gathered
+from stnrot.callbacks.show import show
 from stnrot.data.batch import Batch
 from stnrot.data.draws import Purpose, permutation
 from stnrot.data.image_set import PictureSet, balanced_order
@@ -120,16 +120,10 @@ class Watch(Collect):
         return Row(pictures, (text[0] if text else "", text[1] if len(text) > 1 else ""), bool(wrong))
 
     def _write(self, trainer: L.Trainer, part: str, drawn: dict[str, Any], error: np.ndarray | None) -> None:
-        folder = self.folder / ("test" if part == "test" else f"epoch_{trainer.current_epoch:03d}")
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, pixels in drawn.items():
-            Image.fromarray(pixels).save(folder / f"{name}.png")
+        show(trainer, self.folder, part, drawn)
         for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                for name, pixels in drawn.items():
-                    logger.experiment.add_image(f"{part}/{name}", pixels, trainer.global_step, dataformats="HWC")
-                if error is not None:
-                    logger.experiment.add_histogram(f"{part}/angle_error_deg", error, trainer.global_step)
+            if isinstance(logger, TensorBoardLogger) and error is not None:
+                logger.experiment.add_histogram(f"{part}/angle_error_deg", error, trainer.global_step)
 
 
 def _whole_degrees(angle: np.floating) -> int:

@@ -1,4 +1,4 @@
-"""What two pictures of one thing differ in beside their turn."""
+"""What two pictures of one thing differ in beside their turn, or one from how it was rendered."""
 
 from dataclasses import dataclass
 
@@ -48,14 +48,23 @@ class Degrade:
         noise: Float[Tensor, "B 2*C H W"] | None,
     ) -> tuple[Float[Tensor, "B C H W"], Float[Tensor, "B C H W"]]:
         """Degrade the pairs by uniform `numbers` and, unless it is None, standard normal `noise`."""
-        invert, grey, bright, bright_too, loud = numbers[:, :5, None, None, None].unbind(1)
+        first, second = (None, None) if noise is None else noise.chunk(2, 1)
+        return self.image(image, numbers, first), self._exposed(reference, numbers[:, 3], numbers, second)
+
+    def image(
+        self, image: Float[Tensor, "B C H W"], numbers: Float[Tensor, "B 11"], noise: Float[Tensor, "B C H W"] | None
+    ) -> Float[Tensor, "B C H W"]:
+        """Degrade pictures that have no reference, as the images of pairs are; they are not moved."""
+        invert, grey = numbers[:, :2, None, None, None].unbind(1)
         image = torch.where(invert < self.invert, 1 - image, image)
         image = torch.where(self._hidden(numbers, image), grey, image)
-        image, reference = (x * (1 + self.gain * (2 * g - 1)) for x, g in ((image, bright), (reference, bright_too)))
+        return self._exposed(image, numbers[:, 2], numbers, noise)
+
+    def _exposed(self, picture: Tensor, bright: Tensor, numbers: Tensor, noise: Tensor | None) -> Tensor:
+        picture = picture * (1 + self.gain * (2 * bright[:, None, None, None] - 1))
         if noise is not None:
-            first, second = (self.noise * loud * noise).chunk(2, 1)
-            image, reference = image + first, reference + second
-        return image.clamp(0, 1), reference.clamp(0, 1)
+            picture = picture + self.noise * numbers[:, 4, None, None, None] * noise
+        return picture.clamp(0, 1)
 
     def _hidden(self, numbers: Tensor, image: Tensor) -> Tensor:
         """Mark a rectangle of random place and proportions in each picture."""

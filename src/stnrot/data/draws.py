@@ -41,6 +41,7 @@ class Purpose(IntEnum):
     CONSISTENCY = 9
     STEP = 10
     UNRELATED = 11
+    POSE = 12
 
 
 def _shift_right(z: Tensor, bits: int) -> Tensor:

@@ -11,13 +11,16 @@ from functools import reduce
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from stnrot.errors import InputError
+from stnrot.geometry.angles import wrap
 from stnrot.geometry.autograd import full_precision, widened
 
 AXES = "XYZ"
+ROUNDS = 12  # of two angles that are made the best for each other
 LOCKED = 16  # times the machine's precision: a sine of less says nothing of the angle
 
 
@@ -80,6 +83,57 @@ def matrix_to_euler(matrix: Float[Tensor, "*b 3 3"], order: str = "XYZ") -> Floa
     return torch.cat((a[..., None], _two_angles(rest, j, k)), -1)
 
 
+def nearest_euler(matrix: Float[Tensor, "*b 3 3"], order: str = "XYZ") -> Float[Tensor, "*b A"]:
+    """Return angles (radians) whose `euler_to_matrix` is, in Frobenius norm, the nearest to a rotation.
+
+    With two axes that is no formula: each angle in turn is made the best one for the other, from those that would do
+    for a product. About the answer each round squares the error, the two turns being at right angles there.
+    """
+    axes = axis_numbers(order)
+    if order.islower():
+        return nearest_euler(matrix, order[::-1].upper()).flip(-1)
+    if len(axes) != 2:
+        return matrix_to_euler(matrix, order)
+    i, j = axes
+    b = _two_angles(matrix, i, j)[..., 1]
+    for _ in range(ROUNDS):
+        a = _angle_of(matrix @ _about(j, -b), i)
+        b = _angle_of(_about(i, -a) @ matrix, j)
+    return torch.stack((a, b), -1)
+
+
+def axis_to_euler(axis: Float[Tensor, "*b 3"], own: Float[Tensor, "3"], order: str = "XYZ") -> Float[Tensor, "*b A"]:
+    r"""Return angles (radians) whose `euler_to_matrix` brings the unit vector `own` onto the unit vector `axis`.
+
+    With one or two axes what cannot be reached is approached as far as can be. With R = Ri(a) Rj(b) the component
+    along i is b's alone, `sqrt(1 - own_j^2) cos(b - c)`, c being the b that brings `own` nearest to i. It has two
+    solutions, of which the smaller b is taken; a then is the angle about i that is left. With three axes it is the
+    shortest rotation of all that bring one onto the other, as angles.
+
+    >>> import torch
+    >>> angles = axis_to_euler(torch.tensor([0.0, 0.0, 1.0]), torch.tensor([0.0, 1.0, 0.0]), "XZ")
+    >>> angles.rad2deg().round().tolist()
+    [90.0, 0.0]
+    """
+    axes = axis_numbers(order)
+    if order.islower():
+        return axis_to_euler(axis, own, order[::-1].upper()).flip(-1)
+    if len(axes) == 3:
+        return matrix_to_euler(_shortest(own.expand_as(axis), axis), order)
+    i, j = axes[0], axes[-1]
+    if len(axes) == 1:
+        return angle_about(own.expand_as(axis), axis, i)[..., None]
+    # the sine from the other components: by 1 - cos^2 it would be rounding where it is small
+    across = torch.linalg.vector_norm(torch.stack([axis[..., k] for k in range(3) if k != i], -1), dim=-1)
+    sine = ((across - own[j].abs()) * (across + own[j].abs())).clamp(min=0).sqrt()
+    turn = torch.atan2(sine, axis[..., i]) * (own[j].abs() < 1)  # about itself nothing turns
+    to_first = angle_about(own, torch.eye(3).to(own)[i], j)
+    b = torch.stack((wrap(to_first + turn), wrap(to_first - turn)), -1)
+    b = b.gather(-1, b.abs().argmin(-1, keepdim=True))[..., 0]
+    a = angle_about((_about(j, b) @ own[:, None])[..., 0], axis, i)
+    return torch.stack((a, b), -1)
+
+
 def geodesic_distance(a: Float[Tensor, "*b 3 3"], b: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b"]:
     """Return the angle, in [0, pi], of the rotation a^T b that leads from one rotation to the other.
 
@@ -136,6 +190,30 @@ def _angle_of(matrix: Float[Tensor, "*b 3 3"], axis: int) -> Float[Tensor, "*b"]
     """Return the angle of a rotation about one axis."""
     j, k = (axis + 1) % 3, (axis + 2) % 3
     return torch.atan2(matrix[..., k, j] - matrix[..., j, k], matrix[..., j, j] + matrix[..., k, k])
+
+
+def angle_about(first: Float[Tensor, "*b 3"], second: Float[Tensor, "*b 3"], axis: int) -> Float[Tensor, "*b"]:
+    """Return the angle about one axis that turns the first vector as near to the second as can be."""
+    j, k = (axis + 1) % 3, (axis + 2) % 3
+    sine = first[..., j] * second[..., k] - first[..., k] * second[..., j]
+    return torch.atan2(sine, first[..., j] * second[..., j] + first[..., k] * second[..., k])
+
+
+def _shortest(first: Float[Tensor, "*b 3"], second: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:
+    """Return the shortest rotation that brings one unit vector onto another, as two reflections.
+
+    The first turns `first` round, the second, along the middle of both, brings that onto `second`.
+    """
+    middle = first + second
+    length = torch.linalg.vector_norm(middle, dim=-1, keepdim=True)
+    aside = torch.zeros_like(first).scatter(-1, first.abs().argmin(-1, keepdim=True), 1.0)
+    aside = F.normalize(torch.linalg.cross(first, aside), dim=-1)  # for opposites: half a turn about any normal
+    middle = torch.where(length > 0, middle / length, aside)
+    return _reflection(middle) @ _reflection(first)
+
+
+def _reflection(normal: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:
+    return torch.eye(3).to(normal) - 2 * normal[..., :, None] * normal[..., None, :]
 
 
 def _two_angles(matrix: Float[Tensor, "*b 3 3"], i: int, j: int) -> Float[Tensor, "*b 2"]:

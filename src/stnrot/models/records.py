@@ -33,3 +33,15 @@ class Prediction:
     aligned: Float[Tensor, "B C H W"] | None
     reference: Float[Tensor, "B C H W"] | None
     log_probability: Float[Tensor, "B classes"] | None
+
+
+@dataclass(frozen=True)
+class PoseEstimate:
+    """In which poses a solid seems to be seen, as angles (radians) and the rotations that they make.
+
+    `error` is the angle (radians) between those and the true ones, as far as it can be seen.
+    """
+
+    angles: Float[Tensor, "B A"]
+    rotation: Float[Tensor, "B 3 3"]
+    error: Float[Tensor, "B"]

@@ -1,0 +1,170 @@
+"""Pictures of one solid in poses drawn at random, rendered as they are needed."""
+
+import hashlib
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import lightning as L
+import torch
+from jaxtyping import Float, Int
+from lightning.pytorch.trainer.states import RunningStage
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from stnrot.data.batches import EvaluationBatches, TrainingBatches
+from stnrot.data.degrade import NUMBERS, Degrade
+from stnrot.data.draws import Purpose, Split, normal, uniform
+from stnrot.data.image_data import SPLIT, as_fetched
+from stnrot.data.poses import uniform_angles
+from stnrot.errors import InputError, check_number
+from stnrot.geometry.euler import axis_numbers, euler_to_matrix
+from stnrot.geometry.splat import Camera, project, splat
+from stnrot.solids import read_points
+
+AT_ONCE = 4  # pictures: what is kept of each point on the way is then still in a CPU's cache
+
+
+@dataclass(frozen=True)
+class Views:
+    """Pictures and the rotations that the solid was turned by. `index` is the sample's place in its set."""
+
+    index: Int[Tensor, "B"]
+    image: Float[Tensor, "B 1 H W"]
+    rotation: Float[Tensor, "B 3 3"]
+
+
+@dataclass(frozen=True)
+class Draws:
+    """A set of which there is nothing to fetch: a sample is made of its number, on the device."""
+
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitems__(self, draws: Int[Tensor, "B"]) -> Int[Tensor, "B"]:
+        """Return a batch, by draws of a whole run or places in the set."""
+        return draws
+
+
+class RenderedPoses(L.LightningDataModule):
+    """Render a solid in poses as uniform as the axes allow (`uniform_angles`), and degrade the pictures.
+
+    No pose is shown twice in training; those to validate and to test on are always the same.
+
+    Args:
+        points: torus, or a file of points.
+        own_axis: the axis of a solid of revolution that looks the same when it is turned round; None for any other.
+        axes: an order of `euler_to_matrix`: the solid is turned about them.
+        camera: sees it.
+        degrade: what becomes of the pictures; all of them, so as to be tested on what was asked for.
+        samples: pictures of an epoch; a tenth as many to validate, and to test.
+        batch_size: pictures a step over all processes.
+        seed: of poses and degradation in training, with the epoch.
+        split_seed: of those to validate and to test on.
+    """
+
+    def __init__(
+        self,
+        *,
+        points: str,
+        own_axis: list[float] | None,
+        axes: str,
+        camera: Camera,
+        degrade: Degrade,
+        samples: int,
+        batch_size: int,
+        seed: int,
+        split_seed: int,
+    ) -> None:
+        super().__init__()
+        check_number("data.samples", samples, 10)
+        check_number("data.batch_size", batch_size, 1)
+        axis_numbers(axes)
+        self.source, self.axes, self.camera, self.degrade = points, axes, camera, degrade
+        self.own_axis = None if own_axis is None else torch.tensor(_checked(own_axis))
+        self.points = read_points(points)
+        if torch.linalg.vector_norm(self.points, dim=1).max() + camera.distance <= camera.near:
+            raise InputError(
+                f"data.points={points}: no pose brings a point before the camera: raise data.camera.distance"
+            )
+        self.count = {Split.TRAIN: samples, Split.VAL: samples // 10, Split.TEST: samples // 10}
+        self.batch_size, self.seed, self.split_seed = batch_size, seed, split_seed
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a model must know of the data, and what tells a picture of it from others."""
+        return {
+            "axes": self.axes,
+            "own_axis": None if self.own_axis is None else self.own_axis.tolist(),
+            "camera": asdict(self.camera),
+            "points": self.source,
+            "points_digest": hashlib.sha256(self.points.numpy().tobytes()).hexdigest()[:16],
+        }
+
+    def draw(self, rotation: Float[Tensor, "B 3 3"], shift: Float[Tensor, "B 2"]) -> Float[Tensor, "B 1 H W"]:
+        """Return clean pictures, moved to the right and down by shares of their sides."""
+        camera, points = self.camera, self.points.to(rotation)
+        size = rotation.new_tensor([camera.width, camera.height])
+        pictures = []
+        for turn, moved in zip(rotation.split(AT_ONCE), (shift * size).split(AT_ONCE), strict=True):
+            place, seen = project(points, turn, camera)
+            place = place + moved[:, None]
+            pictures.append(
+                splat(place, seen.to(place), camera.height, camera.width, camera.sigma, camera.saturation)[:, None]
+            )
+        return torch.cat(pictures)
+
+    def view(self, draws: Int[Tensor, "B"], split: Split) -> Views:
+        """Make what a model sees, on the device, as a function of the draws."""
+        seed = self.seed if split is Split.TRAIN else self.split_seed
+        numbers = uniform((seed, split, Purpose.POSE), draws, len(self.axes))
+        rotation = euler_to_matrix(uniform_angles(numbers, self.axes, self.own_axis), self.axes)
+        degrading = uniform((seed, split, Purpose.DEGRADE), draws, NUMBERS)
+        image = self.draw(rotation, self.degrade.displacement(degrading))
+        noise = None
+        if self.degrade.noise:
+            noise = normal((seed, split, Purpose.NOISE), draws, image[0].numel()).view_as(image)
+        return Views(draws % self.count[split], self.degrade.image(image, degrading, noise), rotation)
+
+    def on_after_batch_transfer(self, batch: Tensor, dataloader_idx: int) -> Views:
+        """Render after the transfer: whole batches, on the device."""
+        assert self.trainer is not None
+        stage: RunningStage | None = self.trainer.state.stage
+        return self.view(batch, Split.VAL if stage is None else SPLIT.get(stage, Split.VAL))
+
+    def train_dataloader(self) -> DataLoader:
+        """Return batches of fresh poses."""
+        assert self.trainer is not None
+        progress: Any = self.trainer.fit_loop.epoch_progress.current
+        count = self.count[Split.TRAIN]
+        batches = TrainingBatches(count, self.batch_size, 1, self.seed, lambda: progress.processed, self._process())
+        return self._loader(Split.TRAIN, batches)
+
+    def val_dataloader(self) -> DataLoader:
+        """Return the validation set, in order."""
+        return self._evaluation_loader(Split.VAL)
+
+    def test_dataloader(self) -> DataLoader:
+        """Return the test set, in order."""
+        return self._evaluation_loader(Split.TEST)
+
+    def _process(self) -> tuple[int, int]:
+        assert self.trainer is not None
+        return self.trainer.global_rank, self.trainer.world_size
+
+    def _evaluation_loader(self, split: Split) -> DataLoader:
+        return self._loader(split, EvaluationBatches(self.count[split], self.batch_size, self._process()))
+
+    def _loader(self, split: Split, batches: TrainingBatches | EvaluationBatches) -> DataLoader:
+        return DataLoader(
+            Draws(self.count[split]),  # type: ignore[arg-type]  # fetched through __getitems__ alone
+            batch_sampler=batches,  # type: ignore[arg-type]
+            collate_fn=as_fetched,
+        )
+
+
+def _checked(own_axis: list[float]) -> list[float]:
+    known = len(own_axis) == 3 and all(isinstance(x, (int, float)) and abs(x) < 1e6 for x in own_axis)
+    if not known or not any(own_axis):
+        raise InputError(f"data.own_axis={own_axis}: expected three numbers, not all 0, or null")
+    return [float(x) for x in own_axis]

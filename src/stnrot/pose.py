@@ -98,16 +98,16 @@ def _fitted(
     points: Float[Tensor, "N 3"],
     axes: str,
     camera: Camera,
-    start: Tensor | str | Path | None,
+    start: Tensor | nn.Module | str | Path | None,
 ) -> Pose:
     """Search or start, and descend."""
     views = {factor: _view(points, camera, axes, factor) for factor in (4, 2, 1)}
     targets = {factor: view.of(pictures) for factor, view in views.items()}
     if start is None:
-        angles, last = _search(views[4], targets[4]), LAST
+        angles, halved, last = _search(views[4], targets[4]), HALVED, LAST
     else:
-        angles, last = _around(_started(start, pictures, axes), axes), 1
-    angles = _refined(views[4], angles, targets[4])[0][:, :HALVED]
+        angles, halved, last = _around(_started(start, pictures, axes), axes), 1, 1
+    angles = _refined(views[4], angles, targets[4])[0][:, :halved]
     angles = _refined(views[2], angles, targets[2])[0]
     angles = _with_half_turns(_apart(angles, axes)[:, :last], axes)
     angles, loss, ended = _refined(views[1], angles, targets[1])

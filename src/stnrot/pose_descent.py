@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from stnrot.geometry.euler import euler_jacobian, euler_to_matrix
-from stnrot.geometry.splat import Camera, project, splat
+from stnrot.geometry.splat import LOWEST, Camera, project, splat
 
 JOINED = 4  # pixels a side, at most: the window's sides are multiples
 CHUNK = 2**21  # values of a Gaussian factor at once: they stay in the cache
@@ -132,7 +132,7 @@ class View:
         """Return the Gaussians along one side, and their derivatives by the angles beside each other."""
         pixel = torch.arange(pixels, device=place.device, dtype=place.dtype) / self.sigma
         off = pixel - (place / self.sigma)[..., None]
-        gaussian = (off * off).mul_(-0.5).exp_()
+        gaussian = (off * off).mul_(-0.5).clamp_(min=LOWEST).exp_()
         slope = off.mul_(gaussian)
         return gaussian, (slope[:, :, None] * (moved / self.sigma).mT[..., None]).flatten(2)
 

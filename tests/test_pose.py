@@ -91,8 +91,8 @@ def distinct(matrix: Tensor) -> Tensor:
 
 
 def test_what_a_pose_holds() -> None:
-    true = poses(4, "XZ")
-    image = (pictures(true) + 0.05 * torch.randn(4, 1, 48, 48)).clamp(0, 1)
+    true = poses(3, "XZ")
+    image = (pictures(true) + 0.05 * torch.randn(3, 1, 48, 48)).clamp(0, 1)
     found = fit_pose(image, RING, camera=SMALL)
     torch.testing.assert_close(found.matrix, euler_to_matrix(found.angles, "XZ"))
     torch.testing.assert_close(found.hypotheses[:, 0], found.angles)
@@ -100,7 +100,7 @@ def test_what_a_pose_holds() -> None:
     view = View(RING, SMALL, "XZ", 1, 1)
     rows, columns = view.window
     assert 0 < rows.start < 24 < rows.stop < 48
-    for k in range(4):
+    for k in range(3):
         losses, finite = found.hypotheses_loss[k], found.hypotheses_loss[k].isfinite()
         assert (losses[finite].diff() >= 0).all()
         hypotheses = euler_to_matrix(found.hypotheses[k], "XZ")
@@ -159,7 +159,7 @@ def test_other_cameras(change: dict) -> None:
 
 
 def test_more_points_than_a_sketch_has_and_float64() -> None:
-    solid, true = torus(3001), torch.tensor([[0.7, -1.1]], dtype=torch.float64)
+    solid, true = torus(2501), torch.tensor([[0.7, -1.1]], dtype=torch.float64)
     found = fit_pose(pictures(true, solid.double()), solid, camera=SMALL)
     assert found.matrix.dtype == torch.float64
     assert turn_error(found.matrix, true, "XZ") < 1e-6
@@ -175,18 +175,18 @@ def test_one_point() -> None:
 
 
 def test_a_batch_is_its_pictures() -> None:
-    true = poses(3, "XZ")
-    image = (pictures(true) + 0.05 * torch.randn(3, 1, 48, 48)).clamp(0, 1)
+    true = poses(2, "XZ")
+    image = (pictures(true) + 0.05 * torch.randn(2, 1, 48, 48)).clamp(0, 1)
     together = fit_pose(image, RING, camera=SMALL)
-    for k in range(3):
+    for k in range(2):
         alone = fit_pose(image[k, 0], RING, camera=SMALL)
         torch.testing.assert_close(alone.matrix[0], together.matrix[k], rtol=0, atol=1e-4)
         torch.testing.assert_close(alone.loss[0], together.loss[k], rtol=1e-4, atol=1e-7)
 
 
 def test_a_start_or_its_reverse_in_depth_is_enough() -> None:
-    true = poses(6, "XZ")
-    near = true + math.radians(5) * (2 * torch.rand(6, 2) - 1)
+    true = poses(4, "XZ")
+    near = true + math.radians(5) * (2 * torch.rand(4, 2) - 1)
     for start in (near, reversed_in_depth(near)):
         found = fit_pose(pictures(true), RING, camera=SMALL, start=start)
         assert axis_error(found.matrix, true).max() < 0.1

@@ -22,6 +22,9 @@ def test_options_compose() -> None:
         if experiment.stem == "conjugate":
             assert composed("train", "experiment=conjugate").model.rotation.method == "householder"
             continue
+        if experiment.stem == "torus_pose":
+            assert composed("train", "experiment=torus_pose").model.side == 64
+            continue
         for options in ((), ("model/encoder=cnn",), ("model=cnn", "data/augment=deform"), ("model=affine_stn",)):
             assert composed("train", f"experiment={experiment.stem}", *options).model.classifier.width == 32
     for trainer in ("auto", "cpu", "gpu", "ddp"):
@@ -38,10 +41,11 @@ def test_the_command_in_the_header_of_every_experiment_runs(job, mine: Path, fil
     metric, folder = job(*options.split(), "debug=one_batch")
     if file.stem.startswith("pairs_"):
         assert 0 <= metric < 10  # a loss
-    elif file.stem == "conjugate":
+    elif file.stem in ("conjugate", "torus_pose"):
         assert 0 <= metric <= 90  # an angle between axes
     else:
         assert 0 <= metric <= 1  # an accuracy
     assert (folder / "checkpoints" / "best.ckpt").is_file()
-    (picture,) = (folder / "pictures" / "test").glob("rotation.png" if file.stem == "conjugate" else "alignment.png")
+    name = {"conjugate": "rotation", "torus_pose": "poses"}.get(file.stem, "alignment")
+    (picture,) = (folder / "pictures" / "test").glob(f"{name}.png")
     assert Image.open(picture).size[0] > 100

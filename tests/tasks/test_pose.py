@@ -40,7 +40,7 @@ def job(folder: Path, *overrides: str) -> float:
 
 
 def test_learns_where_the_axis_points(tmp_path: Path) -> None:
-    median = job(tmp_path, "trainer.max_epochs=8", "data.samples=1500", "task.optimizer.lr=0.01")
+    median = job(tmp_path, "trainer.max_epochs=4", "data.samples=2500", "task.optimizer.lr=0.01")
     assert median < 6  # of any axis it would be 60
     assert json.loads((tmp_path / "metrics.json").read_text())["test/angle_median_deg"] == median
 
@@ -48,7 +48,7 @@ def test_learns_where_the_axis_points(tmp_path: Path) -> None:
     checkpoint = read_checkpoint(path)
     net = rebuild(checkpoint, path).model
     data = instantiate(checkpoint["config"]["data"], _convert_="all")
-    views = data.view(torch.arange(150), Split.TEST)
+    views = data.view(torch.arange(250), Split.TEST)
     found, true = (turn[..., 1] for turn in (euler_to_matrix(net.angles(views.image), "XZ"), views.rotation))
     error = (found * true).sum(1).abs().clamp(max=1).acos().rad2deg()
     assert error.median() == pytest.approx(median, abs=0.05)
@@ -56,9 +56,9 @@ def test_learns_where_the_axis_points(tmp_path: Path) -> None:
     events = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"images": 0}).Reload()
     assert {"val/poses", "val/sphere", "test/poses", "test/sphere"} <= set(events.Tags()["images"])
     assert {"val/angle_median_deg", "val/angle_within_5deg", "train/loss"} <= set(events.Tags()["scalars"])
-    for folder in ("epoch_000", "epoch_007", "test"):
+    for folder in ("epoch_000", "epoch_003", "test"):
         for name in ("poses", "sphere"):
-            assert min(Image.open(tmp_path / "pictures" / folder / f"{name}.png").size) > 200
+            assert min(Image.open(tmp_path / "pictures" / folder / f"{name}.png").size) > 100
 
 
 def test_a_solid_without_symmetry(tmp_path: Path) -> None:
@@ -106,12 +106,10 @@ def test_is_tested_again_on_its_own_solid_and_camera_alone(tmp_path: Path) -> No
     [
         (("model.side=40",), "model.side=40: expected a multiple of 16"),
         (("task.optimizer.lr=-1",), "task.optimizer cannot be built: Invalid learning rate"),
-        (("data=rotated_digits",), "model.axes: Interpolation key 'images.axes' not found"),
         (("callbacks.poses.samples=0",), "callbacks.poses.samples=0: expected a whole number of at least 1"),
     ],
 )
 def test_bad_values_are_one_line(tmp_path: Path, overrides: tuple[str, ...], line: str) -> None:
-    base = [each for each in SMALL if "data" not in each or "data=" not in " ".join(overrides)]
     with pytest.raises(Exception, match=r"expected|Invalid|not found") as raised:
-        train(composed("train", *base, *QUIET, f"output_dir={tmp_path}", *overrides))
+        train(composed("train", *SMALL, *QUIET, f"output_dir={tmp_path}", *overrides))
     assert line in str(one_line(raised.value))

@@ -77,10 +77,10 @@ class Collect(L.Callback, ABC):
         self._batches: list[Any] = []
 
     @abstractmethod
-    def finish(self, trainer: L.Trainer, task: Any, part: str, rows: Rows) -> None:
+    def finish(self, trainer: L.Trainer, task: Any, part: str, rows: Any) -> None:
         """Do something with the rows."""
 
-    def keep(self, trainer: L.Trainer, part: str, prediction: Prediction, batch: Batch) -> None:
+    def keep(self, trainer: L.Trainer, part: str, prediction: Any, batch: Any) -> None:
         """Take one batch in."""
         self._batches.append(_rows(prediction, batch))
 

@@ -47,18 +47,16 @@ class PoseViews(Collect):
         self.folder, self.samples = Path(folder), samples
         self._shown: list[tuple[int, np.ndarray, np.ndarray]] = []
 
-    def keep(self, trainer: Any, part: str, prediction: Any, batch: Any) -> None:
-        """Take one batch in, and of the sample also what is to be seen and what is rendered at the estimate."""
-        estimate: PoseEstimate = prediction
-        views: Views = batch
-        columns = (views.index, views.rotation, estimate.angles, estimate.error.rad2deg())
+    def keep(self, trainer: L.Trainer, part: str, prediction: PoseEstimate, batch: Views) -> None:
+        """Take one batch in, and of the sample also what is to be seen and what is rendered at the prediction."""
+        columns = (batch.index, batch.rotation, prediction.angles, prediction.error.rad2deg())
         self._batches.append(PoseRows(*(column.cpu().numpy() for column in columns)))
-        data = trainer.datamodule
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
         chosen = permutation((data.split_seed, Purpose.SHOWN), data.count[Split[part.upper()]])[: self.samples]
-        mine = torch.isin(views.index, chosen.to(views.index.device))
-        rendered = data.draw(estimate.rotation[mine], estimate.rotation.new_zeros(int(mine.sum()), 2))
-        pictures = (views.image[mine].float().cpu().numpy(), rendered.cpu().numpy())
-        self._shown += zip(views.index[mine].tolist(), *pictures, strict=True)
+        mine = torch.isin(batch.index, chosen.to(batch.index.device))
+        rendered = data.draw(prediction.rotation[mine], prediction.rotation.new_zeros(int(mine.sum()), 2))
+        pictures = (batch.image[mine].float().cpu().numpy(), rendered.cpu().numpy())
+        self._shown += zip(batch.index[mine].tolist(), *pictures, strict=True)
 
     def close(self, trainer: L.Trainer, task: Any, part: str) -> None:
         """Bring the sample's pictures together as well."""
@@ -66,7 +64,7 @@ class PoseViews(Collect):
         super().close(trainer, task, part)
         self._shown = []
 
-    def finish(self, trainer: L.Trainer, task: Any, part: str, rows: Any) -> None:
+    def finish(self, trainer: L.Trainer, task: Any, part: str, rows: PoseRows) -> None:
         """Draw."""
         rotation, symmetry = torch.from_numpy(rows.rotation), task.model.symmetry
         true = task.model.euler(symmetry.seen(rotation))  # of angles that look the same, those that would be found

@@ -58,6 +58,6 @@ class PoseNet(nn.Module):
         training = self.training
         self.eval()
         try:
-            return self.euler(self(image.to(self.head[0].weight.dtype)))
+            return self.euler(self(image.to(next(self.parameters()).dtype)))
         finally:
             self.train(training)

@@ -55,11 +55,11 @@ class EstimatePose(ScheduledTask):
         """Return the loss."""
         return self._step(batch, "train")[0]
 
-    def validation_step(self, batch: Views, batch_idx: int) -> PoseEstimate:
+    def validation_step(self, batch: Views, batch_idx: int) -> Any:
         """Measure, and hand the estimate to the callbacks."""
         return self._estimate(batch, "val")
 
-    def test_step(self, batch: Views, batch_idx: int) -> PoseEstimate:
+    def test_step(self, batch: Views, batch_idx: int) -> Any:
         """Measure, and hand the estimate to the callbacks."""
         return self._estimate(batch, "test")
 

@@ -1,4 +1,4 @@
-"""The `stnrot` command: what `stnrot.align` finds, for one pair or for a list of them."""
+"""The `stnrot` command: what `stnrot.align` finds, for one pair or a list of them; what a search has found so far."""
 
 import argparse
 import json
@@ -22,7 +22,7 @@ def main() -> None:
     """Run the command; what the user can put right is one line."""
     args = _parser().parse_args()
     try:
-        sys.exit(_align(args))
+        sys.exit(args.run(args))
     except InputError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
@@ -63,6 +63,28 @@ def _parser() -> argparse.ArgumentParser:
         help="best.ckpt of a run of model=rot_stn, on pairs or not",
     )
     command.add_argument("--json", action="store_true", help="print JSON (of one pair)")
+    command.set_defaults(run=_align)
+
+    command = commands.add_parser(
+        "sweep",
+        help="tell what a search has found so far",
+        description="Show the trials of a search, running or finished, the importances of its parameters, and the "
+        "command that repeats the best trial; draw its history and parallel coordinates.",
+    )
+    command.add_argument(
+        "storage",
+        metavar="STORAGE",
+        help="where the search lies: sqlite:///outputs/search/rot_stn/study.db or the URL of another database, or the "
+        "path of a journal file",
+    )
+    command.add_argument("--study", metavar="NAME", help="which one, if several lie there")
+    command.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="where to write trials.csv, history.png and parallel.png; that of the storage if it is a file",
+    )
+    command.set_defaults(run=_sweep)
     return parser
 
 
@@ -81,6 +103,22 @@ def _align(args: argparse.Namespace) -> int:
     _print(args, found)
     if args.out is not None:
         _write_aligned(args.image, found.angle, args.out)
+    return 0
+
+
+def _sweep(args: argparse.Namespace) -> int:
+    from stnrot.search.report import report  # Optuna takes a second
+    from stnrot.search.storage import file_of, shown
+    from stnrot.search.study import find_study
+
+    file = file_of(args.storage)
+    if args.out is None and file is None:
+        raise InputError("a server has no folder for the pictures: expected --out FOLDER")
+    study = find_study(args.storage, args.study)
+    if study is None:
+        what = "no study" if args.study is None else f"no study {args.study}"
+        raise InputError(f"{what} in {shown(args.storage)}: expected the storage of a search")
+    report(study, args.out or file.parent)
     return 0
 
 

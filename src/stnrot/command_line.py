@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from hydra.errors import HydraException
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -40,6 +41,8 @@ def one_line_errors() -> Iterator[None]:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         yield
+    except KeyboardInterrupt:
+        sys.exit(130)
     except Exception as error:
         line = one_line(error)
         if line is None or KEEP_STACKS:
@@ -83,6 +86,21 @@ def check_groups(cfg: DictConfig) -> None:
             chosen = cfg.get(section, {}).get(group)
             if isinstance(chosen, str):
                 raise InputError(f"{section}.{group}={chosen}: choose with a slash, {section}/{group}={chosen}")
+
+
+def check_processes(processes: int, launcher: Any) -> None:
+    """End a multirun whose jobs have several processes, unless they come with the job: each would run the sweep again.
+
+    Args:
+        launcher: its configuration. SLURM starts as many tasks as a job has processes; others start one, and that
+            starts the rest by the command line of the multirun.
+    """
+    if processes > 1 and not launcher["_target_"].endswith(".SlurmLauncher"):
+        sys.exit(  # of the whole sweep, not only of this job
+            f"error: a multirun (-m) job asks for {processes} processes, and each would run the sweep again: set "
+            "trainer.devices=1, run the jobs one by one without -m, or give each to SLURM with "
+            "hydra/launcher=submitit_slurm hydra.launcher.tasks_per_node=DEVICES"
+        )
 
 
 def _flat(text: str) -> str:

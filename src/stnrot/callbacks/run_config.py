@@ -32,12 +32,22 @@ class RunConfig(L.Callback):
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Show the hyperparameters with the final metrics of the test."""
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self._show(trainer, {name: value for name, value in metrics.items() if name.startswith("test/")})
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Show those of a run that failed, or that its search has pruned, too; it has no test."""
+        self._show(trainer, {})
+
+    def _show(self, trainer: L.Trainer, metrics: dict[str, float]) -> None:
+        best: Any = trainer.checkpoint_callback  # the first, `best`
+        if best is not None and best.best_model_score is not None:
+            metrics = metrics | {f"best/{best.monitor}": float(best.best_model_score)}
         hparams = {"seed": self.config["seed"]} | self.choices
         for part in ("data", "model", "task", "trainer"):
             hparams |= _leaves(self.config[part], part)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                logger.log_hyperparams(hparams, {k: v for k, v in metrics.items() if k.startswith("test/")})
+                logger.log_hyperparams(hparams, metrics)
 
 
 def _leaves(node: Any, path: str) -> dict[str, Any]:

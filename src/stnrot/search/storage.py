@@ -1,0 +1,87 @@
+"""Where studies lie: a database, named by its URL, or a journal file, named by its path."""
+
+import json
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import optuna
+from filelock import FileLock
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from stnrot.errors import InputError
+
+EXPECTED = "expected the URL of a database, such as sqlite:///study.db, or the path of a journal file, such as study.log"
+CANNOT = (ImportError, SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError, OSError, ValueError, LookupError)
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def open_storage(place: str) -> BaseStorage:
+    """Open or create the storage; one that cannot be opened is an InputError."""
+    path = file_of(place)
+    if path is not None and not path.parent.is_dir():
+        raise InputError(f"cannot open the storage {place}: there is no folder {path.parent}; {EXPECTED}")
+    try:
+        with lock_of(place):
+            if path is None or "://" in place:
+                return RDBStorage(place)
+            _mend(path)
+            return JournalStorage(JournalFileBackend(place))
+    except CANNOT as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise InputError(f"cannot open the storage {shown(place)}: {reason}; {EXPECTED}") from error
+
+
+def file_of(place: str) -> Path | None:
+    """Return the file that the storage is; None if it is a server."""
+    if "://" not in place:
+        return Path(place)
+    try:
+        url = make_url(place)
+    except SQLAlchemyError as error:
+        raise InputError(f"{shown(place)} is not the URL of a database: {EXPECTED}") from error
+    if url.get_backend_name() != "sqlite":
+        return None
+    if url.database in (None, "", ":memory:"):
+        raise InputError(f"{place} lies in the memory of one process and would not survive it: {EXPECTED}")
+    return Path(str(url.database))
+
+
+def lock_of(place: str) -> AbstractContextManager[object]:
+    """Return what one process at a time can hold; a server has locks of its own.
+
+    SQLite has none between reading and writing, so that two processes could take one waiting trial.
+    """
+    path = file_of(place)
+    return nullcontext() if path is None else FileLock(path.with_name(f".{path.name}.claim"))
+
+
+def shown(place: str) -> str:
+    """Return the name without the password in it."""
+    try:
+        return make_url(place).render_as_string(hide_password=True) if "://" in place else place
+    except SQLAlchemyError:
+        return place.partition("://")[0] + "://..."
+
+
+def _mend(path: Path) -> None:
+    """Cut off the last line of a journal if it was half written when the power went: the next would be glued to it."""
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        first = file.readline()
+    if first.strip():
+        json.loads(first)  # what is no journal is not touched
+    lock = JournalFileSymlinkLock(str(path))  # that of those who write
+    lock.acquire()
+    try:
+        written = path.read_bytes()
+        whole = written.rfind(b"\n") + 1
+        if whole < len(written):
+            with path.open("r+b") as file:
+                file.truncate(whole)
+    finally:
+        lock.release()

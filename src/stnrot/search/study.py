@@ -1,0 +1,85 @@
+"""The study of a search: made, found again, and told from those of other searches."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import ParamSpec, TypeVar
+
+import optuna
+
+from stnrot.errors import InputError
+from stnrot.search.storage import CANNOT, EXPECTED, file_of, lock_of, open_storage, shown
+
+SEARCH = "search"  # the user attribute that says what a study is of
+# where a job runs and what it shows may differ between the processes of a search
+ELSEWHERE = ("data.root=", "data.num_workers=", "trainer=", "trainer.accelerator=", "callbacks.", "logger.")
+
+P, R = ParamSpec("P"), TypeVar("R")
+
+
+@dataclass(frozen=True)
+class SearchOf:
+    """What a study is of: its direction and metric, the space by parameter, and the overrides that all trials have."""
+
+    direction: str
+    metric: str
+    space: dict[str, str]
+    fixed: list[str]
+
+    def check(self, study: optuna.Study, place: str) -> None:
+        """Refuse to add trials to the study of another search."""
+        known = search_of(study)
+        what = f"the study {study.study_name} in {shown(place)}"
+        way_out = "repeat the command of that search, or choose another hydra.sweeper.study_name"
+        if known is None:
+            raise InputError(f"{what} was not made by a search of this project: {way_out}")
+        for name, there in known._distinguishing().items():
+            if there != (here := self._distinguishing()[name]):
+                raise InputError(f"{what} is of another search: its {name} is {there}, here {here}; {way_out}")
+
+    def _distinguishing(self) -> dict[str, object]:
+        same = [override for override in self.fixed if not override.lstrip("+").startswith(ELSEWHERE)]
+        return asdict(self) | {"fixed": same}
+
+
+def search_of(study: optuna.Study) -> SearchOf | None:
+    """Read what a study is of; None if it is no search of this project."""
+    known = study.user_attrs.get(SEARCH)
+    return None if known is None else SearchOf(**known)
+
+
+def join_study(place: str, name: str, search: SearchOf) -> optuna.Study:
+    """Open the study, or make it if there is none; one of another search is an InputError."""
+    storage = open_storage(place)
+    with lock_of(place):
+        study = _reaching(place, optuna.create_study)(
+            storage=storage, study_name=name, direction=search.direction, load_if_exists=True
+        )
+        if search_of(study) is None and not study.get_trials(deepcopy=False):
+            study.set_user_attr(SEARCH, asdict(search))
+    search.check(study, place)
+    return study
+
+
+def find_study(place: str, name: str | None) -> optuna.Study | None:
+    """Return the study if it is there, and write no file; of several in a storage, the one that is named."""
+    path = file_of(place)
+    if path is not None and not path.exists():
+        return None
+    storage = open_storage(place)
+    names = sorted(_reaching(place, optuna.get_all_study_names)(storage))
+    if name is None and len(names) > 1:
+        raise InputError(f"{shown(place)} holds several studies: expected --study with one of {', '.join(names)}")
+    if not names or (name is not None and name not in names):
+        return None
+    return optuna.load_study(study_name=name or names[0], storage=storage)
+
+
+def _reaching(place: str, call: Callable[P, R]) -> Callable[P, R]:
+    def reach(*arguments: P.args, **options: P.kwargs) -> R:
+        try:
+            return call(*arguments, **options)
+        except CANNOT as error:
+            reason = str(error.__cause__ or error).splitlines()[0]
+            raise InputError(f"cannot use the storage {shown(place)}: {reason}; {EXPECTED}") from error
+
+    return reach

@@ -112,13 +112,14 @@ def _sweep(args: argparse.Namespace) -> int:
     from stnrot.search.study import find_study
 
     file = file_of(args.storage)
-    if args.out is None and file is None:
+    out = args.out if file is None else args.out or file.parent
+    if out is None:
         raise InputError("a server has no folder for the pictures: expected --out FOLDER")
     study = find_study(args.storage, args.study)
     if study is None:
         what = "no study" if args.study is None else f"no study {args.study}"
         raise InputError(f"{what} in {shown(args.storage)}: expected the storage of a search")
-    report(study, args.out or file.parent)
+    report(study, out)
     return 0
 
 

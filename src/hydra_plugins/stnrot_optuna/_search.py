@@ -75,7 +75,9 @@ class Search:
         jobs: dict[Trial, list[str]] = {}
         repeats: dict[Trial, int] = {}
         for trial in batch:
-            self.study.sampler = self.sweeper.sampler(**({} if self.seed is None else {"seed": self.seed + trial.number}))
+            self.study.sampler = self.sweeper.sampler(
+                **({} if self.seed is None else {"seed": self.seed + trial.number})
+            )
             overrides = self.space.suggest(self.sweeper.config, trial)
             twin = self._twin(trial)
             if twin is None:

@@ -46,7 +46,9 @@ class Space:
         self.fixed = list(fixed.values())
         self._fixed_keys = fixed.keys()
         if not self.searched:
-            raise InputError("nothing to search: expected parameters in hydra.sweeper.params, see configs/hparams_search")
+            raise InputError(
+                "nothing to search: expected parameters in hydra.sweeper.params, see configs/hparams_search"
+            )
 
     def suggest(self, config: DictConfig, trial: Trial) -> list[str]:
         """Draw the trial's parameters; return its overrides."""

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
@@ -27,6 +28,10 @@ class OptunaSweeper(Sweeper):
         params: the space; see `Space`.
         custom_search_space: dotted name of a function of (config, trial) that suggests conditional parameters.
     """
+
+    hydra_context: HydraContext
+    config: DictConfig
+    launcher: Launcher
 
     def __init__(
         self,

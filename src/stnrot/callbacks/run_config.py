@@ -1,5 +1,6 @@
 """A run's configuration: in its checkpoints, and in TensorBoard as text and hyperparameters."""
 
+import math
 from typing import Any
 
 import lightning as L
@@ -35,13 +36,15 @@ class RunConfig(L.Callback):
         self._show(trainer, {name: value for name, value in metrics.items() if name.startswith("test/")})
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Show those of a run that failed, or that its search has pruned, too; it has no test."""
+        """Show those of a run that failed or was pruned by its search, too; it has no test."""
         self._show(trainer, {})
 
     def _show(self, trainer: L.Trainer, metrics: dict[str, float]) -> None:
-        best: Any = trainer.checkpoint_callback  # the first, `best`
-        if best is not None and best.best_model_score is not None:
-            metrics = metrics | {f"best/{best.monitor}": float(best.best_model_score)}
+        monitored = self.config["monitor"]["metric"]
+        best: Any = getattr(trainer.checkpoint_callback, "best_model_score", None)
+        if best is None:
+            best = trainer.callback_metrics.get(monitored, math.nan)  # without a metric none would be shown
+        metrics = metrics | {f"best/{monitored}": float(best)}
         hparams = {"seed": self.config["seed"]} | self.choices
         for part in ("data", "model", "task", "trainer"):
             hparams |= _leaves(self.config[part], part)

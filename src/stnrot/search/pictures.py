@@ -2,6 +2,7 @@
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import optuna
@@ -19,8 +20,7 @@ def draw(study: optuna.Study, folder: Path, metric: str) -> list[Path]:
 
     paths = []
     for name, plot in (("history", plots.plot_optimization_history), ("parallel", plots.plot_parallel_coordinate)):
-        axes = plot(study, target_name=metric)
-        figure = axes.get_figure()
+        figure: Any = plot(study, target_name=metric).get_figure()
         figure.set_size_inches(12, 6)
         paths.append(folder / f"{name}.png")
         figure.savefig(paths[-1], bbox_inches="tight")

@@ -2,11 +2,13 @@
 
 import csv
 import shlex
+import warnings
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -21,6 +23,8 @@ STATES = {
     TrialState.RUNNING: "running",
     TrialState.WAITING: "waiting",
 }
+
+NOTES = {RETRY_OF: "asked again for trial", SAME_AS: "the same as trial"}
 
 
 def report(study: optuna.Study, folder: Path) -> None:
@@ -52,9 +56,10 @@ def _place(study: optuna.Study, trial: FrozenTrial) -> tuple[int, float, int]:
 
 
 def _table(title: str, trials: list[FrozenTrial], names: list[str], metric: str) -> Table:
-    table = Table(title=title)
-    for name in ("trial", metric, "minutes", *map(_short(names).get, names), ""):
-        table.add_column(name, justify="left" if name == "" else "right", overflow="fold")
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=0, pad_edge=False, collapse_padding=True)
+    for name in ("trial", metric, "minutes", *_short(names)):
+        table.add_column(name, justify="right", overflow="fold")
+    table.add_column("", overflow="fold")
     for trial in trials:
         value = "" if trial.value is None else f"{trial.value:.6g}"
         params = [_number(trial.params.get(name, "")) for name in names]
@@ -62,10 +67,10 @@ def _table(title: str, trials: list[FrozenTrial], names: list[str], metric: str)
     return table
 
 
-def _short(names: list[str]) -> dict[str, str]:
+def _short(names: list[str]) -> list[str]:
     """Call a parameter by the last part of its name where no other is called so."""
-    last = {name: name.replace("/", ".").rpartition(".")[2] for name in names}
-    return {name: end if list(last.values()).count(end) == 1 else name for name, end in last.items()}
+    last = [name.replace("/", ".").rpartition(".")[2] for name in names]
+    return [end if last.count(end) == 1 else name for name, end in zip(names, last, strict=True)]
 
 
 def _number(value: Any) -> str:
@@ -83,15 +88,14 @@ def _remark(trial: FrozenTrial) -> str:
     return ": ".join(note for note in notes if note)
 
 
-NOTES = {RETRY_OF: "trial", SAME_AS: "the same as trial"}
-
-
 def _importances(study: optuna.Study) -> dict[str, float]:
     """Return Optuna's shares, of the parameters that all completed trials have; of too few trials there are none."""
-    try:
-        return optuna.importance.get_param_importances(study)
-    except (ValueError, RuntimeError):
-        return {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of few trials
+        try:
+            return optuna.importance.get_param_importances(study)
+        except (ValueError, RuntimeError):
+            return {}
 
 
 def _write(path: Path, trials: list[FrozenTrial], names: list[str], metric: str) -> None:

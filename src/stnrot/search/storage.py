@@ -1,38 +1,50 @@
 """Where studies lie: a database, named by its URL, or a journal file, named by its path."""
 
 import json
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import optuna
 from filelock import FileLock
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from sqlalchemy import create_engine, inspect
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from stnrot.errors import InputError
 
-EXPECTED = "expected the URL of a database, such as sqlite:///study.db, or the path of a journal file, such as study.log"
+EXPECTED = (
+    "expected the URL of a database, such as sqlite:///study.db, or the path of a journal file, such as study.log"
+)
 CANNOT = (ImportError, SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError, OSError, ValueError, LookupError)
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 def open_storage(place: str) -> BaseStorage:
-    """Open or create the storage; one that cannot be opened is an InputError."""
+    """Open or create the storage."""
     path = file_of(place)
     if path is not None and not path.parent.is_dir():
-        raise InputError(f"cannot open the storage {place}: there is no folder {path.parent}; {EXPECTED}")
-    try:
-        with lock_of(place):
-            if path is None or "://" in place:
-                return RDBStorage(place)
-            _mend(path)
-            return JournalStorage(JournalFileBackend(place))
-    except CANNOT as error:
-        reason = str(error.__cause__ or error).splitlines()[0]
-        raise InputError(f"cannot open the storage {shown(place)}: {reason}; {EXPECTED}") from error
+        raise InputError(f"cannot use the storage {place}: there is no folder {path.parent}; {EXPECTED}")
+    with reaching(place), lock_of(place):
+        if path is None or "://" in place:
+            return RDBStorage(place)
+        _mend(path)
+        return JournalStorage(JournalFileBackend(place))
+
+
+def is_empty(place: str) -> bool:
+    """Say whether no study was ever there; nothing is written."""
+    path = file_of(place)
+    if path is not None and (not path.exists() or "://" not in place):
+        return not path.exists()
+    with reaching(place):
+        engine = create_engine(place)
+        tables = inspect(engine).get_table_names()
+        engine.dispose()
+    return "studies" not in tables
 
 
 def file_of(place: str) -> Path | None:
@@ -65,6 +77,16 @@ def shown(place: str) -> str:
         return make_url(place).render_as_string(hide_password=True) if "://" in place else place
     except SQLAlchemyError:
         return place.partition("://")[0] + "://..."
+
+
+@contextmanager
+def reaching(place: str) -> Iterator[None]:
+    """Turn the errors of a storage that cannot be used into an InputError."""
+    try:
+        yield
+    except CANNOT as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise InputError(f"cannot use the storage {shown(place)}: {reason}; {EXPECTED}") from error
 
 
 def _mend(path: Path) -> None:

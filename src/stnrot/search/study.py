@@ -1,19 +1,16 @@
 """The study of a search: made, found again, and told from those of other searches."""
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import ParamSpec, TypeVar
 
 import optuna
+from optuna.study import StudyDirection
 
 from stnrot.errors import InputError
-from stnrot.search.storage import CANNOT, EXPECTED, file_of, lock_of, open_storage, shown
+from stnrot.search.storage import is_empty, lock_of, open_storage, reaching, shown
 
 SEARCH = "search"  # the user attribute that says what a study is of
 # where a job runs and what it shows may differ between the processes of a search
 ELSEWHERE = ("data.root=", "data.num_workers=", "trainer=", "trainer.accelerator=", "callbacks.", "logger.")
-
-P, R = ParamSpec("P"), TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -50,9 +47,9 @@ def search_of(study: optuna.Study) -> SearchOf | None:
 def join_study(place: str, name: str, search: SearchOf) -> optuna.Study:
     """Open the study, or make it if there is none; one of another search is an InputError."""
     storage = open_storage(place)
-    with lock_of(place):
-        study = _reaching(place, optuna.create_study)(
-            storage=storage, study_name=name, direction=search.direction, load_if_exists=True
+    with reaching(place), lock_of(place):
+        study = optuna.create_study(
+            storage=storage, study_name=name, direction=StudyDirection[search.direction.upper()], load_if_exists=True
         )
         if search_of(study) is None and not study.get_trials(deepcopy=False):
             study.set_user_attr(SEARCH, asdict(search))
@@ -61,25 +58,14 @@ def join_study(place: str, name: str, search: SearchOf) -> optuna.Study:
 
 
 def find_study(place: str, name: str | None) -> optuna.Study | None:
-    """Return the study if it is there, and write no file; of several in a storage, the one that is named."""
-    path = file_of(place)
-    if path is not None and not path.exists():
+    """Return the study if it is there, and write nothing; of several in a storage, the one that is named."""
+    if is_empty(place):
         return None
     storage = open_storage(place)
-    names = sorted(_reaching(place, optuna.get_all_study_names)(storage))
+    with reaching(place):
+        names = sorted(optuna.get_all_study_names(storage))
     if name is None and len(names) > 1:
         raise InputError(f"{shown(place)} holds several studies: expected --study with one of {', '.join(names)}")
     if not names or (name is not None and name not in names):
         return None
     return optuna.load_study(study_name=name or names[0], storage=storage)
-
-
-def _reaching(place: str, call: Callable[P, R]) -> Callable[P, R]:
-    def reach(*arguments: P.args, **options: P.kwargs) -> R:
-        try:
-            return call(*arguments, **options)
-        except CANNOT as error:
-            reason = str(error.__cause__ or error).splitlines()[0]
-            raise InputError(f"cannot use the storage {shown(place)}: {reason}; {EXPECTED}") from error
-
-    return reach

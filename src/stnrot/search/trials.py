@@ -3,7 +3,8 @@
 import os
 import platform
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -150,11 +151,6 @@ class AtWork:
 
     def _beat(self) -> None:
         while not self._ended.wait(BEAT):
-            self._sign_all(list(self.trials.values()))
-
-    def _sign_all(self, trials: Iterable[Trial]) -> None:
-        for trial in trials:
-            try:
-                self._sign(trial)
-            except (optuna.exceptions.OptunaError, OSError):
-                continue  # finished meanwhile, or the storage does not answer: the next time will do
+            for trial in list(self.trials.values()):
+                with suppress(optuna.exceptions.OptunaError, OSError):  # it has finished, or the next time will do
+                    self._sign(trial)

@@ -21,6 +21,8 @@ from stnrot.search.study import SearchOf, find_study, join_study
 def begin(sweeper: OptunaSweeper, space: Space) -> optuna.Study:
     """Return the study of the search, found again or made."""
     config, monitor = sweeper.config, sweeper.config.monitor
+    if monitor.mode not in ("min", "max"):
+        raise InputError(f"monitor.mode={monitor.mode}: expected min or max")
     if sweeper.direction != f"{monitor.mode}imize":
         raise InputError(
             f"hydra.sweeper.direction={sweeper.direction}: expected {monitor.mode}imize, as monitor.mode={monitor.mode}"
@@ -61,7 +63,7 @@ def _rehearse(metric: str, configs: Iterable[DictConfig]) -> None:
         try:
             known = _reported(config)
         except (InputError, HydraException) as error:
-            failure = error
+            failure = failure or error
             continue
         if metric not in known:
             raise InputError(f"monitor.metric={metric}: expected what the validation reports, {', '.join(known)}")

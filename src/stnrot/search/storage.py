@@ -28,7 +28,7 @@ def open_storage(place: str) -> BaseStorage:
     path = file_of(place)
     if path is not None and not path.parent.is_dir():
         raise InputError(f"cannot use the storage {place}: there is no folder {path.parent}; {EXPECTED}")
-    with reaching(place), lock_of(place):
+    with reaching(place):
         if path is None or "://" in place:
             return RDBStorage(place)
         _mend(path)
@@ -36,7 +36,7 @@ def open_storage(place: str) -> BaseStorage:
 
 
 def is_empty(place: str) -> bool:
-    """Say whether no study was ever there; nothing is written."""
+    """Say whether there is no storage yet, or one that is being made; nothing is written."""
     path = file_of(place)
     if path is not None and (not path.exists() or "://" not in place):
         return not path.exists()
@@ -44,7 +44,7 @@ def is_empty(place: str) -> bool:
         engine = create_engine(place)
         tables = inspect(engine).get_table_names()
         engine.dispose()
-    return "studies" not in tables
+    return "alembic_version" not in tables  # the last that Optuna makes
 
 
 def file_of(place: str) -> Path | None:
@@ -91,19 +91,20 @@ def reaching(place: str) -> Iterator[None]:
 
 def _mend(path: Path) -> None:
     """Cut off the last line of a journal if it was half written when the power went: the next would be glued to it."""
-    if not path.is_file():
+    if not path.exists() or _whole(path) == path.stat().st_size:
         return
-    with path.open("rb") as file:
-        first = file.readline()
-    if first.strip():
-        json.loads(first)  # what is no journal is not touched
     lock = JournalFileSymlinkLock(str(path))  # that of those who write
     lock.acquire()
     try:
-        written = path.read_bytes()
-        whole = written.rfind(b"\n") + 1
-        if whole < len(written):
-            with path.open("r+b") as file:
-                file.truncate(whole)
+        with path.open("r+b") as file:
+            file.truncate(_whole(path))
     finally:
         lock.release()
+
+
+def _whole(path: Path) -> int:
+    """Return the size of the whole lines; what is no journal is a ValueError."""
+    lines = path.read_bytes()
+    if lines:
+        json.loads(lines.partition(b"\n")[0])
+    return lines.rfind(b"\n") + 1

@@ -35,7 +35,7 @@ class SearchOf:
 
     def _distinguishing(self) -> dict[str, object]:
         same = [override for override in self.fixed if not override.lstrip("+").startswith(ELSEWHERE)]
-        return asdict(self) | {"fixed": same}
+        return asdict(self) | {"fixed": sorted(same)}
 
 
 def search_of(study: optuna.Study) -> SearchOf | None:

@@ -55,7 +55,7 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
         (["hydra.sweeper.storage=other.db"], "cannot use the storage other.db"),
         (["hydra.sweeper.storage=sqlite:///other.db"], "not made by a search of this project"),
         (["trainer=ddp"], "asks for 2 processes"),
-        (["hydra/launcher=nonsense"], "nonsense"),
+        (["hydra/launcher=nonsense"], "pip install -e '.[parallel]' brings joblib"),
     ],
 )
 def test_refused(refused: Callable[..., str], options: list[str], words: str) -> None:

@@ -67,6 +67,8 @@ def one_line(error: BaseException) -> str | None:
             said = f"unknown key {unknown[1]}"
         elif len(chain) > 1 and (key := re.search(r"full_key: (\S+)", str(error))):
             said = f"{key[1]}: {_flat(str(chain[-1]))}"
+        if "'hydra/launcher/" in said:
+            return f"{said} pip install -e '.[parallel]' brings joblib, '.[slurm]' submitit_local and submitit_slurm"
         if "gpu backend" in said:
             return "no GPU was found: choose trainer=auto or trainer=cpu"
         return f"{said}; the options are in configs/ and in the output of --help"

@@ -24,15 +24,21 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 def open_storage(place: str) -> BaseStorage:
-    """Open or create the storage."""
+    """Open the storage; make it if there is none, which two processes must not at once."""
     path = file_of(place)
-    if path is not None and not path.parent.is_dir():
-        raise InputError(f"cannot use the storage {place}: there is no folder {path.parent}; {EXPECTED}")
+    check_folder(place)
     with reaching(place):
         if path is None or "://" in place:
             return RDBStorage(place)
         _mend(path)
         return JournalStorage(JournalFileBackend(place))
+
+
+def check_folder(place: str) -> None:
+    """Refuse a file in a folder that is not there."""
+    path = file_of(place)
+    if path is not None and not path.parent.is_dir():
+        raise InputError(f"cannot use the storage {place}: there is no folder {path.parent}; {EXPECTED}")
 
 
 def is_empty(place: str) -> bool:

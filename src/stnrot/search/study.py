@@ -6,7 +6,7 @@ import optuna
 from optuna.study import StudyDirection
 
 from stnrot.errors import InputError
-from stnrot.search.storage import is_empty, lock_of, open_storage, reaching, shown
+from stnrot.search.storage import check_folder, is_empty, lock_of, open_storage, reaching, shown
 
 SEARCH = "search"  # the user attribute that says what a study is of
 # where a job runs and what it shows may differ between the processes of a search
@@ -46,8 +46,9 @@ def search_of(study: optuna.Study) -> SearchOf | None:
 
 def join_study(place: str, name: str, search: SearchOf) -> optuna.Study:
     """Open the study, or make it if there is none; one of another search is an InputError."""
-    storage = open_storage(place)
+    check_folder(place)
     with reaching(place), lock_of(place):
+        storage = open_storage(place)
         study = optuna.create_study(
             storage=storage, study_name=name, direction=StudyDirection[search.direction.upper()], load_if_exists=True
         )

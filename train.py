@@ -26,6 +26,7 @@ log = logging.getLogger("train")
 @hydra.main(version_base="1.3", config_path="configs", config_name="train")
 def main(cfg: DictConfig) -> float:
     """Run one job; Hydra has composed its configuration and made its folder."""
+    quiet_libraries()  # also in a process that a launcher has started
     if cfg.trial is not None:
         return train(cfg)  # the search records what goes wrong
     with one_line_errors():
@@ -42,6 +43,8 @@ def main(cfg: DictConfig) -> float:
 def train(cfg: DictConfig) -> float:
     """Fit, test the best checkpoint, and return what it was chosen by: its metric of the validation."""
     check_groups(cfg)
+    if cfg.trial is None and (search := choices().get("hparams_search")):
+        raise InputError(f"hparams_search={search} is for many jobs: expected python train.py -m ...")
     check_number("seed", cfg.seed, 0, 2**32 - 1)
     check_number("trainer.max_epochs", cfg.trainer.max_epochs, 1)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -90,7 +93,7 @@ def train(cfg: DictConfig) -> float:
     log.info("pictures, tables and checkpoints: %s", folder)
     log.info("look at it: tensorboard --logdir %s --samples_per_plugin images=1000", folder)
     best: Any = trainer.checkpoint_callback  # the first, `best`
-    return float(best.best_model_score)
+    return math.nan if best.best_model_score is None else float(best.best_model_score)
 
 
 def choices() -> dict[str, str]:

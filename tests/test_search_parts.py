@@ -126,10 +126,10 @@ def test_a_study_of_another_search(tmp_path: Path) -> None:
     join_study(place, "one", SEARCH)
     join_study(place, "one", SearchOf("minimize", "val/loss", {"x": "0 to 1"}, ["data.root=there", "model=cnn"]))
     for other, words in (
-        (SearchOf("minimize", "val/nll", SEARCH.space, SEARCH.fixed), "its metric is val/loss, here val/nll"),
-        (SearchOf("minimize", "val/loss", {"x": "0 to 2"}, SEARCH.fixed), "its space is"),
-        (SearchOf("minimize", "val/loss", SEARCH.space, []), "its fixed is"),
-        (SearchOf("maximize", "val/loss", SEARCH.space, SEARCH.fixed), "its direction is minimize, here maximize"),
+        (SearchOf("minimize", "val/nll", SEARCH.space, SEARCH.options), "metric: val/loss, here val/nll"),
+        (SearchOf("minimize", "val/loss", {"x": "0 to 2"}, SEARCH.options), "x: 0 to 1, here 0 to 2"),
+        (SearchOf("minimize", "val/loss", SEARCH.space, []), "options: model=cnn, here "),
+        (SearchOf("maximize", "val/loss", SEARCH.space, SEARCH.options), "direction: minimize, here maximize"),
     ):
         with pytest.raises(InputError, match=words):
             join_study(place, "one", other)

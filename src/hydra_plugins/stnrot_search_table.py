@@ -15,11 +15,11 @@ class SearchTable(Callback):
         """Read the study as any process can."""
         from stnrot.search.report import report
         from stnrot.search.study import find_study
-        from stnrot.search.trials import failed
+        from stnrot.search.trials import counted, failed
 
         sweeper = config.hydra.sweeper
         study = find_study(sweeper.storage, sweeper.study_name)
         assert study is not None
         report(study, Path(config.hydra.sweep.dir))
         if failures := failed(study.trials):
-            sys.exit(f"error: {len(failures)} of {len(study.trials)} trials failed, as the table says")
+            sys.exit(f"error: {len(failures)} of {len(counted(study.trials))} trials failed, as the table says")

@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import optuna
@@ -85,7 +86,7 @@ class Search:
             else:
                 repeats[trial] = twin
         if jobs:
-            returns = self.sweeper.launcher.launch(list(jobs.values()), initial_job_idx=next(iter(jobs)).number)
+            returns = self._returns(list(jobs.values()), next(iter(jobs)).number)
             failures = [self._tell(work, trial, job) for trial, job in zip(jobs, returns, strict=True)]
             reasons = [reason for reason in failures if reason is not None]
             if len(reasons) > self.sweeper.max_failure_rate * len(jobs):
@@ -95,6 +96,13 @@ class Search:
                 )
         for trial, number in repeats.items():
             self._copy(work, trial, number)
+
+    def _returns(self, jobs: list[list[str]], number: int) -> Sequence[JobReturn]:
+        """Launch the jobs; all have failed if the launcher has, such as by the death of a job's process."""
+        try:
+            return self.sweeper.launcher.launch(jobs, initial_job_idx=number)
+        except Exception as error:
+            return [JobReturn(status=JobStatus.FAILED, _return_value=error) for _ in jobs]
 
     def _tell(self, work: AtWork, trial: Trial, job: JobReturn) -> str | None:
         """Tell how a job ended; return the reason if it failed."""

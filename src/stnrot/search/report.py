@@ -43,7 +43,7 @@ def report(study: optuna.Study, folder: Path) -> None:
     pictures = draw(study, folder, metric)
     console.print(f"written: {', '.join(str(path) for path in [folder / 'trials.csv', *pictures])}", soft_wrap=True)
     if trials and trials[0].state == TrialState.COMPLETE and search is not None:
-        given = [*search.fixed, *(f"{name}={value}" for name, value in trials[0].params.items())]
+        given = [*search.options, *(f"{name}={value}" for name, value in trials[0].params.items())]
         console.print(f"the best, trial {trials[0].number}, again:", highlight=False)
         print(shlex.join(["python", "train.py", *given]))  # in one line, to be copied
 

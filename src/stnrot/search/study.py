@@ -15,12 +15,12 @@ ELSEWHERE = ("data.root=", "data.num_workers=", "trainer=", "trainer.accelerator
 
 @dataclass(frozen=True)
 class SearchOf:
-    """What a study is of: its direction and metric, the space by parameter, and the overrides that all trials have."""
+    """What a study is of: its direction and metric, the space by parameter, and the options that all trials have."""
 
     direction: str
     metric: str
     space: dict[str, str]
-    fixed: list[str]
+    options: list[str]
 
     def check(self, study: optuna.Study, place: str) -> None:
         """Refuse to add trials to the study of another search."""
@@ -29,13 +29,16 @@ class SearchOf:
         way_out = "repeat the command of that search, or choose another hydra.sweeper.study_name"
         if known is None:
             raise InputError(f"{what} was not made by a search of this project: {way_out}")
-        for name, there in known._distinguishing().items():
-            if there != (here := self._distinguishing()[name]):
-                raise InputError(f"{what} is of another search: its {name} is {there}, here {here}; {way_out}")
+        there, here = known._features(), self._features()
+        for name in there | here:
+            if there.get(name) != here.get(name):
+                raise InputError(
+                    f"{what} is of another search, {name}: {there.get(name)}, here {here.get(name)}; {way_out}"
+                )
 
-    def _distinguishing(self) -> dict[str, object]:
-        same = [override for override in self.fixed if not override.lstrip("+").startswith(ELSEWHERE)]
-        return asdict(self) | {"fixed": sorted(same)}
+    def _features(self) -> dict[str, str]:
+        same = sorted(option for option in self.options if not option.lstrip("+").startswith(ELSEWHERE))
+        return {"direction": self.direction, "metric": self.metric, "options": " ".join(same)} | self.space
 
 
 def search_of(study: optuna.Study) -> SearchOf | None:

@@ -131,7 +131,9 @@ class AtWork:
         self._ended.set()
         self._thread.join()
         for number in self.trials:
-            ask_again(self.study, self.study.trials[number])
+            left = self.study.trials[number]
+            if left.state == TrialState.RUNNING:
+                ask_again(self.study, left)
 
     def take(self, trial: Trial) -> None:
         """Sign the trial."""

@@ -51,6 +51,16 @@ def test_orphans_are_told_from_trials_at_work(study: optuna.Study) -> None:
     assert [trial.number for trial in study.trials if is_orphan(trial)] == [1, 3]
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="elsewhere only its silence tells")
+def test_the_trial_of_a_process_that_nobody_has_waited_for(study: optuna.Study) -> None:
+    """As after kill -9 in a container whose first process does not wait."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+    asked(study, process=ended.pid)
+    assert is_orphan(study.trials[0])
+    ended.wait()
+
+
 def test_an_orphan_is_asked_again_once(study: optuna.Study) -> None:
     asked(study, process=gone())
     for _ in range(2):

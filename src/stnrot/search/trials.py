@@ -105,11 +105,12 @@ def _exists(process: int) -> bool:
         return True
     try:
         os.kill(process, 0)
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2][0]
     except ProcessLookupError:
         return False
-    except PermissionError:
-        pass
-    return True
+    except OSError:  # it is another user's, or this is no Linux
+        return True
+    return state != "Z"  # killed, and nobody has asked how it ended
 
 
 class AtWork:

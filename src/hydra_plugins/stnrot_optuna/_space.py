@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import optuna
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Transformer
 from hydra.utils import get_method
@@ -27,15 +28,18 @@ class Space:
         params: `choice(...)`, `range(...)` or `interval(...)`, or a fixed value, by key.
         arguments: the overrides on the command line.
         custom: dotted name of a function of (config, trial) that suggests what depends on other parameters, or None.
+        loader: knows what `glob(...)` finds.
     """
 
-    def __init__(self, params: Mapping[str, Any], arguments: list[str], custom: str | None) -> None:
+    def __init__(
+        self, params: Mapping[str, Any], arguments: list[str], custom: str | None, loader: ConfigLoader
+    ) -> None:
         self.custom = custom
         self._extend = None if custom is None else _function(custom)
         self.searched: dict[str, BaseDistribution] = {}
         fixed: dict[str, str] = {}
         lines = [f"{name}={value}" for name, value in params.items()] + arguments
-        for override in OverridesParser.create().parse_overrides(lines):
+        for override in OverridesParser.create(loader).parse_overrides(lines):
             key = override.get_key_element()
             self.searched.pop(key, None)
             fixed.pop(key, None)

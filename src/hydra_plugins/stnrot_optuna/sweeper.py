@@ -65,5 +65,6 @@ class OptunaSweeper(Sweeper):
         from hydra_plugins.stnrot_optuna._search import Search
         from hydra_plugins.stnrot_optuna._space import Space
 
-        space = Space(self.params, arguments, self.custom_search_space)
+        loader = self.hydra_context.config_loader
+        space = Space(self.params, arguments, self.custom_search_space, loader)
         Search(self, space, begin(self, space)).run()

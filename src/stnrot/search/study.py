@@ -28,7 +28,7 @@ class SearchOf:
         what = f"the study {study.study_name} in {shown(place)}"
         way_out = "repeat the command of that search, or choose another hydra.sweeper.study_name"
         if known is None:
-            raise InputError(f"{what} was not made by a search of this project: {way_out}")
+            raise InputError(f"{what} was not made by a search of this project, as it is now: {way_out}")
         there, here = known._features(), self._features()
         for name in there | here:
             if there.get(name) != here.get(name):
@@ -42,9 +42,9 @@ class SearchOf:
 
 
 def search_of(study: optuna.Study) -> SearchOf | None:
-    """Read what a study is of; None if it is no search of this project."""
+    """Read what a study is of; None if it is no search of this project, or one of another version of it."""
     known = study.user_attrs.get(SEARCH)
-    return None if known is None else SearchOf(**known)
+    return SearchOf(**known) if known and known.keys() == SearchOf.__dataclass_fields__.keys() else None
 
 
 def join_study(place: str, name: str, search: SearchOf) -> optuna.Study:

@@ -7,8 +7,6 @@ from typing import Any
 import matplotlib
 import optuna
 
-warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-
 
 def draw(study: optuna.Study, folder: Path, metric: str) -> list[Path]:
     """Draw the history and the parallel coordinates; none of a study without a completed trial."""
@@ -20,7 +18,9 @@ def draw(study: optuna.Study, folder: Path, metric: str) -> list[Path]:
 
     paths = []
     for name, plot in (("history", plots.plot_optimization_history), ("parallel", plots.plot_parallel_coordinate)):
-        figure: Any = plot(study, target_name=metric).get_figure()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # experimental, and axes of a single value
+            figure: Any = plot(study, target_name=metric).get_figure()
         figure.set_size_inches(12, 6)
         paths.append(folder / f"{name}.png")
         figure.savefig(paths[-1], bbox_inches="tight")

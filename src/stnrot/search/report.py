@@ -10,6 +10,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from stnrot.search.pictures import draw
@@ -63,7 +64,7 @@ def _table(title: str, trials: list[FrozenTrial], names: list[str], metric: str)
     for trial in trials:
         value = "" if trial.value is None else f"{trial.value:.6g}"
         params = [_number(trial.params.get(name, "")) for name in names]
-        table.add_row(str(trial.number), value, f"{_minutes(trial):.1f}", *params, _remark(trial))
+        table.add_row(str(trial.number), value, f"{_minutes(trial):.1f}", *params, escape(_remark(trial)))
     return table
 
 

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from stnrot.commands import align, pose
+from stnrot.commands import align, pose, sweep
 from stnrot.errors import InputError
 
 
@@ -11,7 +11,7 @@ def main() -> None:
     """Run a command; what the user can put right is one line."""
     parser = argparse.ArgumentParser(prog="stnrot", description="Software that undoes rotation.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (align, pose):
+    for command in (align, pose, sweep):
         command.add(commands)
     args = parser.parse_args()
     try:

@@ -33,14 +33,7 @@ from torch.autograd import Function
 
 from stnrot.errors import InputError
 from stnrot.geometry.autograd import gradients, widened
-from stnrot.geometry.householder import (
-    SMALL,
-    CompactWY,
-    block_size,
-    compact_wy,
-    householder_vectors,
-    turn,
-)
+from stnrot.geometry.householder import SMALL, Block, block_size, blocks_of, householder_vectors, turn
 from stnrot.geometry.rotations import (
     cayley_from,
     exponential,
@@ -128,8 +121,11 @@ class Householder(FromStart):
 
     def _matrix(self, weight: Tensor) -> Tensor:
         identity = torch.eye(len(self.sign), device=weight.device, dtype=weight.dtype)
-        wy = compact_wy(weight, self.start, block_size(len(identity)))
-        return turn(identity, weight, self.start, wy, self.sign, inverse=True)
+        return turn(identity, self._blocks(weight, block_size(len(identity))), inverse=True) * self.sign
+
+    def _blocks(self, weight: Tensor, size: int) -> list[Block]:
+        start = self.start
+        return blocks_of(weight + start, size, start)
 
     def kind(self, points: int) -> str | int:
         """Return how many reflections a block has, or that so many points are better turned by the matrix."""
@@ -137,17 +133,16 @@ class Householder(FromStart):
             return SMALL
         return "matrix" if points > max(MANY, DENSE * len(self.sign)) else block_size(points)
 
-    def shared(self, kind: str | int) -> CompactWY | Tensor:
+    def shared(self, kind: str | int) -> list[Block] | Tensor:
         """Return the blocks, or the matrix."""
-        if isinstance(kind, str):
-            return kept(self._matrix, widened(self.weight))
-        return compact_wy(widened(self.weight), self.start, kind)
+        weight = widened(self.weight)
+        return kept(self._matrix, weight) if isinstance(kind, str) else self._blocks(weight, kind)
 
-    def turn(self, x: Tensor, shared: CompactWY | Tensor, inverse: bool) -> Tensor:
+    def turn(self, x: Tensor, shared: list[Block] | Tensor, inverse: bool) -> Tensor:
         """Return rows R x, or R^T x."""
         if isinstance(shared, Tensor):
             return super().turn(x, shared, inverse)
-        return turn(x, widened(self.weight), self.start, shared, self.sign, inverse)
+        return turn(x, shared, inverse) * self.sign if inverse else turn(x * self.sign, shared, inverse)
 
 
 class Cayley(FromStart):

@@ -156,9 +156,10 @@ class _Turn(Function):
             return *gradients(lambda x, v: _turn(x, v, _triangle(v), ctx.inverse), (x, v), g), None, None
         with full_precision(g):
             p = _solved(g @ v.mT, s, not ctx.inverse)
-            to_x = _less(g, p, v) if ctx.needs_input_grad[0] else None
+            to_x = _less(g, p, v)
             if not ctx.needs_input_grad[1]:
                 return to_x, None, None, None
-            to_s = b.mT @ p if ctx.inverse else p.mT @ b
-            to_v = _less(_less((to_s.triu() + to_s.triu(1).mT) @ v, b.mT, g), p.mT, x)
+            w = b.mT @ p
+            w = (w.mT - w).tril_() if ctx.inverse else (w.mT - w).triu_()
+            to_v = _less(_less(w @ v, b.mT, to_x), p.mT, x)
         return to_x, to_v, None, None

@@ -72,10 +72,11 @@ def block_size(points: int) -> int:
 
 
 class Block(NamedTuple):
-    """The V and the S of a block; but for a compiler, S is without a graph, and below its diagonal it is not zero."""
+    """The V and the S of a block, and the diagonal of S; but for a compiler, S is without a graph."""
 
     v: Float[Tensor, "*b n d"]
     s: Float[Tensor, "*b n n"]
+    half: Float[Tensor, "*b n"]
 
 
 def blocks_of(vectors: Float[Tensor, "*b m d"], size: int, start: Float[Tensor, "m d"] | None = None) -> list[Block]:
@@ -85,21 +86,20 @@ def blocks_of(vectors: Float[Tensor, "*b m d"], size: int, start: Float[Tensor, 
     """
     if vectors.is_cpu and not torch.compiler.is_compiling():
         blocks = _blocks(vectors, size)
-        if min(block.s.diagonal(dim1=-2, dim2=-1).min().item() for block in blocks) >= SHORTEST**2 / 2:
+        if min(min(block.half.tolist()) for block in blocks) >= SHORTEST**2 / 2:
             return blocks
     return _blocks(_with_directions(vectors, start), size)  # else a number of a tensor would have to be waited for
 
 
 def _blocks(vectors: Tensor, size: int) -> list[Block]:
     parts = vectors.split(size, -2) if vectors.shape[-2] > size else (vectors,)
-    return [Block(v, _triangle(v if torch.compiler.is_compiling() else v.detach())) for v in parts]
+    return [Block(v, *_triangle(v if torch.compiler.is_compiling() else v.detach())) for v in parts]
 
 
-def _triangle(v: Tensor) -> Tensor:
-    """Return S, with something below its diagonal that `solve_triangular` does not look at."""
+def _triangle(v: Tensor) -> tuple[Tensor, Tensor]:
+    """Return S, with something below its diagonal that `solve_triangular` does not look at, and the diagonal."""
     s = v @ v.mT
-    s.diagonal(dim1=-2, dim2=-1).mul_(0.5)
-    return s
+    return s, s.diagonal(dim1=-2, dim2=-1).mul_(0.5)
 
 
 def _with_directions(vectors: Tensor, start: Tensor | None) -> Tensor:
@@ -115,7 +115,7 @@ def _with_directions(vectors: Tensor, start: Tensor | None) -> Tensor:
 def turn(x: Float[Tensor, "*b N d"], blocks: list[Block], inverse: bool) -> Float[Tensor, "*b N d"]:
     """Turn the rows of x by the blocks, the last of which they meet first, or back."""
     by_hand = torch.is_grad_enabled() and not torch.compiler.is_compiling()
-    for v, s in blocks if inverse else reversed(blocks):
+    for v, s, _ in blocks if inverse else reversed(blocks):
         x = _Turn.apply(x, v, s, inverse) if by_hand else _turn(x, v, s, inverse)
     return x
 
@@ -153,7 +153,7 @@ class _Turn(Function):
     def backward(ctx: Any, g: Tensor) -> Any:
         x, v, s, b = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return *gradients(lambda x, v: _turn(x, v, _triangle(v), ctx.inverse), (x, v), g), None, None
+            return *gradients(lambda x, v: _turn(x, v, _triangle(v)[0], ctx.inverse), (x, v), g), None, None
         with full_precision(g):
             p = _solved(g @ v.mT, s, not ctx.inverse)
             to_x = _less(g, p, v)
@@ -161,5 +161,6 @@ class _Turn(Function):
                 return to_x, None, None, None
             w = b.mT @ p
             w = (w.mT - w).tril_() if ctx.inverse else (w.mT - w).triu_()
-            to_v = _less(_less(w @ v, b.mT, to_x), p.mT, x)
+            less = Tensor.addmm_ if g.ndim == 2 else Tensor.baddbmm_
+            to_v = less(less(w @ v, b.mT, to_x, alpha=-1), p.mT, x, alpha=-1)
         return to_x, to_v, None, None

@@ -157,7 +157,7 @@ class Rotation(nn.Module):
     def _mapped(self, x: Tensor, inverse: bool) -> Tensor:
         """Turn rows; an `inverse` takes over the work that the `forward` before it left."""
         made_by = self.map
-        weight, kind = made_by.weight, made_by.kind(len(x))
+        weight, kind = made_by.weight, made_by.kind(x.shape[0])
         if torch.compiler.is_compiling() or not (torch.is_grad_enabled() and weight.requires_grad):
             return made_by.turn(x, made_by.shared(kind), inverse)
         if inverse:

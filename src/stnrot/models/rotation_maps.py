@@ -131,7 +131,7 @@ class Householder(FromStart):
         """Return how many reflections a block has, or that so many points are better turned by the matrix."""
         if torch.compiler.is_compiling():  # for any number of points
             return SMALL
-        return "matrix" if points > max(MANY, DENSE * len(self.sign)) else block_size(points)
+        return "matrix" if points > MANY and points > DENSE * len(self.sign) else block_size(points)
 
     def shared(self, kind: str | int) -> list[Block] | Tensor:
         """Return the blocks, or the matrix."""

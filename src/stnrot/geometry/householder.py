@@ -86,7 +86,7 @@ def blocks_of(vectors: Float[Tensor, "*b m d"], size: int, start: Float[Tensor, 
     """
     if vectors.is_cpu and not torch.compiler.is_compiling():
         blocks = _blocks(vectors, size)
-        if min(min(block.half.tolist()) for block in blocks) >= SHORTEST**2 / 2:
+        if min(min(block.half.flatten().tolist()) for block in blocks) >= SHORTEST**2 / 2:
             return blocks
     return _blocks(_with_directions(vectors, start), size)  # else a number of a tensor would have to be waited for
 

@@ -25,7 +25,8 @@ def reflect(
         H_1 ... H_n = I - V^T T V,   T = S^-1,   S = triu(V V^T, 1) + diag(V V^T) / 2,
 
     and m / n blocks follow each other: 4 N m d multiplications and additions forward and some 12 N m d in all with the
-    gradients, and 2 n m d for the S of all blocks, n = 64 or 128. No vector is ever normalised: the length is in S.
+    gradients, and 2 n m d each way for the S of all blocks, n = 64 or 128. T is never formed: a triangular system is
+    solved. No vector is ever normalised: the length is in S.
 
     R is orthogonal to rounding whatever the vectors, from 1e-15 to 1e15 long: parallel ones do no harm, and a shorter
     one counts as the axis of its number. Double differentiable; never computed in less than float32.
@@ -80,15 +81,15 @@ class Block(NamedTuple):
 
 
 def blocks_of(vectors: Float[Tensor, "*b m d"], size: int, start: Float[Tensor, "m d"] | None = None) -> list[Block]:
-    """Return the blocks of the vectors, in which a start stands in for a vector too short to have a direction.
+    """Return the blocks of the vectors; for one too short to have a direction its start stands in, or else an axis.
 
-    Or else the axis of its number: left out, a reflection would change the sign of the determinant.
+    Left out, a reflection would change the sign of the determinant.
     """
-    if vectors.is_cpu and not torch.compiler.is_compiling():
+    if vectors.is_cpu and not torch.compiler.is_compiling():  # elsewhere a number of a tensor has to be waited for
         blocks = _blocks(vectors, size)
         if min(min(block.half.flatten().tolist()) for block in blocks) >= SHORTEST**2 / 2:
             return blocks
-    return _blocks(_with_directions(vectors, start), size)  # else a number of a tensor would have to be waited for
+    return _blocks(_with_directions(vectors, start), size)
 
 
 def _blocks(vectors: Tensor, size: int) -> list[Block]:
@@ -135,11 +136,11 @@ def _less(x: Tensor, b: Tensor, v: Tensor) -> Tensor:
 
 
 class _Turn(Function):
-    """`_turn`, with a gradient that takes over what went forward.
+    """`_turn`, with a gradient that takes over what was found on the way forward.
 
-    Of a block, `b = x V^T T, y = x - b V` for the inverse. Going back from the gradient g of y, with `p = g V^T T^T`,
-    that of x is `g - p V`, of S `b^T p`, of V `-(b^T g + p^T x)` and what comes through S. For the rotation itself T is
-    transposed, and so is the gradient of S.
+    For the inverse `b = x V^T T, y = x - b V`. Going back from the gradient g of y, with `p = g V^T T^T`, that of x is
+    `h = g - p V`, and that of V, with `b^T p`, which is that of S, put in, `tril(p^T b - b^T p) V - b^T h - p^T x`. For
+    the rotation itself T is transposed, and tril is triu.
     """
 
     @staticmethod
@@ -159,8 +160,8 @@ class _Turn(Function):
             to_x = _less(g, p, v)
             if not ctx.needs_input_grad[1]:
                 return to_x, None, None, None
-            w = b.mT @ p
-            w = (w.mT - w).tril_() if ctx.inverse else (w.mT - w).triu_()
+            w = p.mT @ b
+            w = (w - w.mT).tril_() if ctx.inverse else (w - w.mT).triu_()
             less = Tensor.addmm_ if g.ndim == 2 else Tensor.baddbmm_
             to_v = less(less(w @ v, b.mT, to_x, alpha=-1), p.mT, x, alpha=-1)
         return to_x, to_v, None, None

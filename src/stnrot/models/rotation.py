@@ -51,9 +51,9 @@ class Rotation(nn.Module):
 
     Args:
         dim: d, at least 2.
-        method: `householder` (reaches every rotation, and is by far the fastest for large d), `angle` (d = 2), `cayley`
-            (a little faster for d of some 16), `exp`, `qr`, `newton_schulz` (a free matrix, made a rotation again
-            after each update), or `penalty` (any matrix, which is no rotation: add `penalty()` to the loss).
+        method: `householder` (reaches every rotation, and is by far the fastest for large d), `angle` (d = 2),
+            `cayley`, `exp`, `qr`, `newton_schulz` (a free matrix, made a rotation again after each update), or
+            `penalty` (any matrix, which is no rotation: add `penalty()` to the loss).
         reflections: m of `householder`, even; fewer than d are faster, and reach only rotations that leave at least
             d - 2 m directions as they are.
         center: c, the point that stays where it is: None for the origin, a tensor [d] that is fixed, or a Parameter
@@ -161,7 +161,7 @@ class Rotation(nn.Module):
         if torch.compiler.is_compiling() or not (torch.is_grad_enabled() and weight.requires_grad):
             return made_by.turn(x, made_by.shared(kind), inverse)
         if inverse:
-            left = None if self._left is None else self._left()
+            left, self._left = None if self._left is None else self._left(), None
             held = left is not None and left.made_of == _state(made_by, weight, kind)
             return made_by.turn(x, left.shared if left and held else made_by.shared(kind), inverse)
         shared = made_by.shared(kind)

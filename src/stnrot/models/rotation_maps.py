@@ -8,17 +8,17 @@ multiplications and additions:
 |---|---|---|---|---|
 | `Angle` | [[cos, -sin], [sin, cos]], d = 2 | 8 N | all | det R = +1 and max abs(R^T R - I) <= 1e-5 |
 | `Householder` | H_1 ... H_m D, H = I - 2 v v^T / v^T v | (4 N + 128) m d | all, by default m | the same |
-| `Cayley` | R_0 (I - A/2)^-1 (I + A/2), A = L - L^T | 2 N d^2 + 11 d^3 | all but half turns from R_0 | the same |
+| `Cayley` | R_0 (I - A/2)^-1 (I + A/2), A = L - L^T | 2 N d^2 + 9 d^3 | all but half turns from R_0 | the same |
 | `Exponential` | R_0 exp(A) | 2 N d^2 + 30 d^3 or more | all | the same |
 | `QR` | Q of R_0 + W = Q R, R_ii > 0 | 2 N d^2 + 5 d^3 | all; jumps where det(R_0 + W) = 0 | the same |
 | `NewtonSchulz` | W, made a rotation after each update | 2 N d^2, an update 10 d^3 | all | the same |
 | `Penalty` | W | 2 N d^2 | every matrix | nothing: it is no rotation |
 
 D is a fixed diagonal of signs; the default m is d, or d - 1 if d is odd. For many points `Householder` makes the
-matrix, which costs 2 N d^2 + 4 m d^2. Backward costs about twice as much.
+matrix, which costs 2 N d^2 + 4 m d^2. Backward costs at most about twice as much.
 
-Limits: rounding grows with the weight of `Cayley` and `Exponential`, which keep to 1e-5 up to entries of some hundred.
-The gradient of `QR` is infinite where R_0 + W is singular. `NewtonSchulz` writes into its weight when it is used; in a
+Limits: rounding grows with the weight of `Exponential`, which keeps to 1e-5 up to entries of some hundred. The
+gradient of `QR` is infinite where R_0 + W is singular. `NewtonSchulz` writes into its weight when it is used; in a
 compiled graph it cannot see whether it got there, and holds for updates that change no singular value by more than a
 half.
 """

@@ -44,7 +44,7 @@ from stnrot.geometry.rotations import (
     skew,
 )
 
-DENSE, MANY = 2, 512  # more points than these times d, and than this: it is cheaper to make the matrix
+DENSE, MANY = 2, 11_000  # more points than these times d, and more numbers in them: it is cheaper to make the matrix
 
 
 COMPILED_STEPS = 4  # of Newton and Schulz, each use: for updates that change no singular value by more than a half
@@ -131,7 +131,8 @@ class Householder(FromStart):
         """Return how many reflections a block has, or that so many points are better turned by the matrix."""
         if torch.compiler.is_compiling():  # for any number of points
             return SMALL
-        return "matrix" if points > MANY and points > DENSE * len(self.sign) else block_size(points)
+        dim = self.sign.shape[0]
+        return "matrix" if points > DENSE * dim and points * dim > MANY else block_size(points)
 
     def shared(self, kind: str | int) -> list[Block] | Tensor:
         """Return the blocks, or the matrix."""

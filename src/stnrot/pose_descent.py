@@ -17,7 +17,7 @@ CHUNK = 2**21  # values of a Gaussian factor at once: they stay in the cache
 ROBUST = 0.15  # of full brightness: a residual beyond it is something in front rather than the noise of a pixel
 FARTHEST = math.radians(17)  # of a step
 DONE = math.radians(1e-4)  # a shorter step ends the descent,
-GAIN = 1e-6  # and one that promises to lower the loss by less than this share
+GAIN = 1e-7  # and one that promises to lower the loss by less than this share
 
 
 @dataclass(frozen=True)

@@ -157,7 +157,7 @@ def axis_numbers(order: str) -> list[int]:
     axes = [AXES.find(letter) for letter in order.upper()] if known else []
     if not axes or -1 in axes or any(one == other for one, other in pairwise(axes)):
         raise InputError(
-            f"order={order!r}: expected one to three of X, Y and Z, no two neighbours alike, all upper case (axes that "
+            f"axes {order!r}: expected one to three of X, Y and Z, no two neighbours alike, all upper case (axes that "
             "turn along) or all lower case (axes that stay), such as XYZ"
         )
     return axes

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from stnrot.callbacks.run_config import RunConfig
 from stnrot.checkpoint import AtomicCheckpointIO, check_fits, read_checkpoint
-from stnrot.command_line import check_groups, one_line, one_line_errors, quiet_libraries
+from stnrot.command_line import check_groups, check_processes, one_line, one_line_errors, quiet_libraries
 from stnrot.errors import InputError, check_number
 from stnrot.hardware import auto_precision
 
@@ -27,20 +26,25 @@ log = logging.getLogger("train")
 @hydra.main(version_base="1.3", config_path="configs", config_name="train")
 def main(cfg: DictConfig) -> float:
     """Run one job; Hydra has composed its configuration and made its folder."""
+    quiet_libraries()  # also in a process that a launcher has started
+    if cfg.trial is not None:
+        return train(cfg)  # the search records what goes wrong
     with one_line_errors():
         try:
             return train(cfg)
         except Exception as error:
-            line = one_line(error)
-            if line is None or HydraConfig.get().mode != RunMode.MULTIRUN:
+            if HydraConfig.get().mode != RunMode.MULTIRUN:
                 raise
-            log.error("this job failed, the sweep goes on: %s", line)
+            line = one_line(error)
+            log.error("this job failed, the sweep goes on: %s", line or error, exc_info=line is None)
             return math.nan
 
 
 def train(cfg: DictConfig) -> float:
-    """Fit, test the best checkpoint, and return its objective."""
+    """Fit, test the best checkpoint, and return what it was chosen by: its metric of the validation."""
     check_groups(cfg)
+    if cfg.trial is None and (search := choices().get("hparams_search")):
+        raise InputError(f"hparams_search={search} is for many jobs: expected python train.py -m ...")
     check_number("seed", cfg.seed, 0, 2**32 - 1)
     check_number("trainer.max_epochs", cfg.trainer.max_epochs, 1)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -61,14 +65,21 @@ def train(cfg: DictConfig) -> float:
         path = Path(cfg.ckpt_path)
         check_fits(read_checkpoint(path), task, path)
 
+    callbacks = [RunConfig(config, choices()), *filter(None, instantiate(cfg.callbacks).values())]
+    if cfg.trial is not None:
+        from stnrot.search.job import pruning  # Optuna takes a second
+
+        study = HydraConfig.get().sweeper
+        callbacks.append(pruning(study.storage, study.study_name, cfg.trial, cfg.monitor.metric))
     trainer: L.Trainer = instantiate(
         cfg.trainer,
-        callbacks=[RunConfig(config, choices()), *filter(None, instantiate(cfg.callbacks).values())],
+        callbacks=callbacks,
         logger=list(filter(None, instantiate(cfg.logger).values())),
         enable_progress_bar=cfg.callbacks.get("progress") is not None,  # else Lightning brings one of its own
         plugins=[AtomicCheckpointIO(), *instantiate(cfg.trainer.get("plugins", []))],
     )
-    check_multirun(trainer)
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        check_processes(trainer.world_size, HydraConfig.get().launcher)
     if trainer.is_global_zero:
         OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
 
@@ -76,14 +87,13 @@ def train(cfg: DictConfig) -> float:
         trainer.fit(task, datamodule=data, ckpt_path=cfg.ckpt_path, weights_only=True)
     except SIGTERMException as stopped:
         raise SystemExit(143) from stopped  # Lightning itself would end with 0, as if all were done
-    metrics = trainer.test(task, datamodule=data, ckpt_path="best", weights_only=True)[0]
+    if cfg.trial is not None:
+        callbacks[-1].check_pruned()  # of several processes none has raised so far
+    trainer.test(task, datamodule=data, ckpt_path="best", weights_only=True)
     log.info("pictures, tables and checkpoints: %s", folder)
     log.info("look at it: tensorboard --logdir %s --samples_per_plugin images=1000", folder)
-    if cfg.objective not in metrics:
-        raise InputError(
-            f"objective={cfg.objective}: expected one of {', '.join(sorted(metrics))}; the test is written"
-        )
-    return metrics[cfg.objective]
+    best: Any = trainer.checkpoint_callback  # the first, `best`
+    return math.nan if best.best_model_score is None else float(best.best_model_score)
 
 
 def choices() -> dict[str, str]:
@@ -112,15 +122,6 @@ def check_task(cfg: DictConfig) -> None:
         raise InputError(
             f"data.root={cfg.data.root} has {cfg.images.classes} classes {list(cfg.images.class_names)}: expected "
             "at least 2 folders of pictures to classify; to align without classes use task=register"
-        )
-
-
-def check_multirun(trainer: L.Trainer) -> None:
-    """Refuse a sweep over several processes: each of them would run the whole sweep again."""
-    if trainer.world_size > 1 and HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
-        sys.exit(  # of the whole sweep, not only of this job
-            f"error: a multirun (-m) job asks for {trainer.world_size} processes, and each would run the sweep again: "
-            "set trainer.devices=1, or run the jobs one by one without -m"
         )
 
 

@@ -17,7 +17,6 @@ experiment says. The ensemble has three times the budget: three runs of their ow
 """
 
 import argparse
-import csv
 import json
 import os
 import shutil
@@ -28,6 +27,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from accuracy_runs import Found, Run, Runs, summary, test_error  # type: ignore[import-not-found]
 from timing import environment, markdown  # type: ignore[import-not-found]
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -84,32 +84,44 @@ EXPERIMENTS: dict[str, tuple[str, Rows]] = {  # name of a table: experiment, row
 }
 
 
-def run(name: str, model: str, overrides: list[str], seed: int, args: argparse.Namespace) -> None:
-    """Train and test once, unless that has been done."""
-    folder = place(args.folder, name, model, seed)
-    if (folder / "core_minutes.txt").exists():
+def train(run: Run, overrides: list[str], args: argparse.Namespace, runs: Runs) -> None:
+    """Train and test once, unless it is known what comes out."""
+    name, _, seed = run
+    folder = place(args.folder, run)
+    member = ensemble_of(run)  # that is still to be tested, for which the weights are needed
+    if run in runs.found and (member is None or member in runs.found or best(folder).exists()):
         return
     command = [sys.executable, str(PROJECT / "train.py"), f"experiment={EXPERIMENTS[name][0]}", *overrides]
     command += [f"seed={seed}", f"hydra.run.dir='{folder}'", "callbacks.progress=null"]
     if name != "rotated_digits":
         command.append(f"data.root={args.root}")
     minutes = call(command, folder, args.threads)
-    (folder / "core_minutes.txt").write_text(f"{minutes:.1f}")
-    print(f"{name}, {model}, seed {seed}: {summary([folder])}", file=sys.stderr, flush=True)
+    if run not in runs.found:
+        runs.add(run, folder, minutes)
 
 
-def combine(name: str, seed: int, args: argparse.Namespace) -> None:
-    """Test the members with the seeds that begin with `seed` as one, unless that has been done."""
-    folder = place(args.folder, name, ensemble(name), seed)
-    if (folder / "core_minutes.txt").exists():
+def combine(name: str, seed: int, args: argparse.Namespace, runs: Runs) -> None:
+    """Test the members with the seeds that begin with `seed` as one, unless it is known what comes out."""
+    run = (name, ensemble(name), seed)
+    if run in runs.found:
         return
-    members = [place(args.folder, name, ENSEMBLES[name], member) for member in member_seeds([seed])]
-    pattern = members[0].with_name(f"{seed}[{MEMBERS[0]}-{MEMBERS[-1]}]") / "checkpoints" / "best.ckpt"
+    folder = place(args.folder, run)
+    members = [(name, ENSEMBLES[name], member) for member in member_seeds([seed])]
+    pattern = best(place(args.folder, members[0]).with_name(f"{seed}[{MEMBERS[0]}-{MEMBERS[-1]}]"))
     command = [sys.executable, str(PROJECT / "evaluate.py"), f"ckpt='{pattern}'", "callbacks.progress=null"]
     call([*command, f"hydra.run.dir='{folder}'"], folder, args.threads)
-    minutes = [float((member / "core_minutes.txt").read_text()) for member in members]
-    (folder / "core_minutes.txt").write_text(f"{sum(minutes):.1f}")
-    print(f"{name}, {ensemble(name)}, seed {seed}: {summary([folder])}", file=sys.stderr, flush=True)
+    runs.add(run, folder, sum(runs.found[member]["core_minutes"] for member in members))
+
+
+def best(folder: Path) -> Path:
+    """Return the checkpoint of a run."""
+    return folder / "checkpoints" / "best.ckpt"
+
+
+def ensemble_of(run: Run) -> Run | None:
+    """Return the ensemble that a run is a member of."""
+    name, model, seed = run
+    return (name, ensemble(name), seed // 10) if ENSEMBLES.get(name) == model else None
 
 
 def ensemble(name: str) -> str:
@@ -136,51 +148,13 @@ def call(command: list[str], folder: Path, threads: int) -> float:
     return (used.ru_utime + used.ru_stime) / 60
 
 
-def place(folder: Path, name: str, model: str, seed: int) -> Path:
+def place(folder: Path, run: Run) -> Path:
     """Return the folder of a run."""
+    name, model, seed = run
     return (folder / name / model.replace(", ", "-").replace("=", "_").replace(" ", "_") / str(seed)).absolute()
 
 
-def summary(folders: list[Path]) -> dict[str, Any]:
-    """Return the row of a table: what the runs in these folders, one a seed, found."""
-    found = [json.loads((folder / "metrics.json").read_text()) for folder in folders]
-    row = {"test error, %": spread([test_error(folder) for folder in folders])}
-    for column, name in (("angle error", "angle"), ("less its circular mean", "angle_dispersion")):
-        known = [metrics for metrics in found if f"test/{name}_mean_deg" in metrics]
-        values = [[metrics[f"test/{name}_{key}_deg"] for metrics in known] for key in ("mean", "median")]
-        row[f"{column}: mean; median (degrees)"] = "; ".join(spread(each, ".1f") for each in values if each)
-    turned = [half_turns(folder) for folder in folders]
-    row["half-turns, %"] = spread([share["all"] for share in turned], ".1f") if turned[0] else ""
-    row["core-minutes each"] = f"{mean(float((folder / 'core_minutes.txt').read_text()) for folder in folders):.0f}"
-    return row
-
-
-def test_error(folder: Path) -> float:
-    """Return the error of a run, in percent."""
-    return float(100 * (1 - json.loads((folder / "metrics.json").read_text())["test/accuracy"]))
-
-
-def spread(values: list[float], form: str = ".2f") -> str:
-    """Write the mean, the deviation over the seeds, and each."""
-    if len(values) == 1:
-        return f"{values[0]:{form}}"
-    each = ", ".join(f"{value:{form}}" for value in values)
-    return f"{mean(values):{form}} +- {stdev(values):{form}} ({each})"
-
-
-def half_turns(folder: Path) -> dict[str, float]:
-    """Return the share, in percent, of angles that are off by 180 +- 30 degrees: by class and of all."""
-    with (folder / "predictions.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    if "angle_error_deg" not in rows[0]:
-        return {}
-    classes = sorted({row["class"] for row in rows})
-    off = {name: [abs(float(r["angle_error_deg"])) > 150 for r in rows if r["class"] == name] for name in classes}
-    shares = {name: 100 * mean(each) for name, each in off.items()}
-    return shares | {"all": 100 * mean(one for each in off.values() for one in each)}
-
-
-def draw_curve(args: argparse.Namespace, seeds: list[int]) -> None:
+def draw_curve(path: Path, runs: Runs, seeds: list[int]) -> None:
     """Draw test error against the number of training images, with the deviation over the seeds."""
     from matplotlib.figure import Figure
 
@@ -188,8 +162,7 @@ def draw_curve(args: argparse.Namespace, seeds: list[int]) -> None:
     axes = figure.add_subplot(xlabel="training images", ylabel="test error, %", xscale="log", yscale="log")
     means = {}
     for model in CURVES:
-        folders = [[place(args.folder, f"few_labels_{n}", model, seed) for seed in seeds] for n in FEW]
-        errors = [[test_error(folder) for folder in each] for each in folders]
+        errors = [[test_error(each) for each in runs.of(f"few_labels_{n}", model, seeds)] for n in FEW]
         deviations = [stdev(each) if len(each) > 1 else 0.0 for each in errors]
         means[model] = [mean(each) for each in errors]
         axes.errorbar(FEW, means[model], deviations, fmt="o-", label=model, capsize=3)
@@ -198,7 +171,7 @@ def draw_curve(args: argparse.Namespace, seeds: list[int]) -> None:
     axes.set_xticks(FEW, [f"{n:,}" for n in FEW])
     axes.grid(alpha=0.3, which="both")
     axes.legend()
-    figure.savefig(args.folder / "few_labels.png")
+    figure.savefig(path)
 
 
 def main() -> None:
@@ -209,7 +182,9 @@ def main() -> None:
     options.add_argument("--models", nargs="+", metavar="ROW", help="rows, by name; default: all")
     options.add_argument("--seeds", type=int, default=3)
     options.add_argument("--jobs", type=int, default=1, help="runs side by side, which share the cores")
-    options.add_argument("--folder", type=Path, default=Path("outputs/accuracy"))
+    options.add_argument("--folder", type=Path, default=Path("outputs/accuracy"), help="of the runs and the tables")
+    options.add_argument("--runs", type=Path, default=PROJECT / "docs" / "accuracy.jsonl", help="what runs found")
+    options.add_argument("--report", action="store_true", help="run nothing")
     args = options.parse_args()
     names = {model for name in args.only for model in EXPERIMENTS[name][1]}
     if args.seeds < 1 or args.jobs < 1:
@@ -218,7 +193,9 @@ def main() -> None:
         options.error(f"--models {sorted({*args.models} - names)}: expected some of {sorted(names)}")
     args.root = str(Path(args.root).absolute())
     args.threads = max(1, (os.cpu_count() or 1) // args.jobs)
+    args.folder.mkdir(parents=True, exist_ok=True)
     seeds = list(range(1, args.seeds + 1))
+    runs = Runs(args.runs)
 
     tables: dict[str, dict[str, list[int]]] = {}  # name: row: seeds
     for name in args.only:
@@ -227,45 +204,46 @@ def main() -> None:
             tables[name][ENSEMBLES[name]] = member_seeds(seeds)
     with ThreadPoolExecutor(args.jobs) as pool:
         waiting = [
-            pool.submit(run, name, model, EXPERIMENTS[name][1][model], seed, args)
+            pool.submit(train, (name, model, seed), EXPERIMENTS[name][1][model], args, runs)
             for name, rows in tables.items()
             for model, each in rows.items()
             for seed in each
+            if not args.report
         ]
         for job in waiting:
             job.result()
     for name, rows in tables.items():
         if ENSEMBLES.get(name) in rows:
             for seed in seeds:
-                combine(name, seed, args)
+                if not args.report:
+                    combine(name, seed, args, runs)
             rows[ensemble(name)] = seeds
 
-    facts = environment("cpu") | {"seeds": args.seeds, "threads": f"{args.threads} a run, {args.jobs} runs at once"}
-    found: dict[str, Any] = {"environment": facts}
+    facts = environment("cpu") | {"seeds": args.seeds}
+    tables_found: dict[str, Any] = {"environment": facts}
     print(", ".join(f"{key}: {value}" for key, value in facts.items()))
     for name, rows in tables.items():
-        folders = {model: [place(args.folder, name, model, seed) for seed in each] for model, each in rows.items()}
-        if not folders:
+        known = {model: found for model, each in rows.items() if (found := runs.of(name, model, each))}
+        if not known:
             continue
-        found[name] = [{"model": model} | summary(each) for model, each in folders.items()]
-        print(f"\n{name}\n\n{markdown(found[name])}")
+        tables_found[name] = [{"model": model, "runs": str(len(each))} | summary(each) for model, each in known.items()]
+        print(f"\n{name}\n\n{markdown(tables_found[name])}")
         if name == "upright_angle":
-            report_half_turns(found, folders)
-    if all(f"few_labels_{n}" in tables for n in FEW) and not args.models:
-        draw_curve(args, seeds)
-    (args.folder / "accuracy.json").write_text(json.dumps(found, indent=2) + "\n")
+            report_half_turns(tables_found, known)
+    if all(runs.of(f"few_labels_{n}", model, seeds) for n in FEW for model in CURVES):
+        draw_curve(args.folder / "few_labels.png", runs, seeds)
+    (args.folder / "accuracy.json").write_text(json.dumps(tables_found, indent=2) + "\n")
 
 
-def report_half_turns(found: dict[str, Any], folders: dict[str, list[Path]]) -> None:
+def report_half_turns(tables: dict[str, Any], known: dict[str, list[Found]]) -> None:
     """Print the share of half-turns by class, of the models that were taught the angle."""
-    shares = {model: [half_turns(folder) for folder in each] for model, each in folders.items()}
-    found["half_turns"] = [
-        {"model": model} | {c: f"{mean(share[c] for share in each):.1f}" for c in each[0]}
-        for model, each in shares.items()
-        if each[0]
+    tables["half_turns"] = [
+        {"model": model} | {c: f"{mean(each['half_turns'][c] for each in found):.1f}" for c in found[0]["half_turns"]}
+        for model, found in known.items()
+        if found[0]["half_turns"]
     ]
-    if found["half_turns"]:
-        print(f"\nangles off by a half turn, % of each class\n\n{markdown(found['half_turns'])}")
+    if tables["half_turns"]:
+        print(f"\nangles off by a half turn, % of each class\n\n{markdown(tables['half_turns'])}")
 
 
 if __name__ == "__main__":

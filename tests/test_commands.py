@@ -10,8 +10,9 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pytest
-from conftest import ENVIRONMENT, ROOT, SMALL, command
+from conftest import ENVIRONMENT, ROOT, SMALL, command, rows
 from omegaconf import OmegaConf
 
 
@@ -128,6 +129,14 @@ def test_multirun_ends_with_a_table(tmp_path: Path) -> None:
     for number, job in enumerate(("cnn seed=1", "cnn seed=2", "rot_stn seed=1", "rot_stn seed=2")):
         (line,) = (line for line in table.splitlines() if f"model={job}" in re.sub(r"\s+", " ", line))
         assert f"{metrics(sweep / str(number))['test/accuracy']:.4f}" in line
+    jobs = rows(sweep / "jobs.csv")
+    assert [(row["job"], row["model"], row["seed"]) for row in jobs] == [
+        ("0", "cnn", "1"), ("1", "cnn", "2"), ("2", "rot_stn", "1"), ("3", "rot_stn", "2")]  # fmt: skip
+    assert [float(row["test/nll"]) for row in jobs] == [metrics(sweep / str(k))["test/nll"] for k in range(4)]
+    for model, pair in (("cnn", jobs[:2]), ("rot_stn", jobs[2:])):
+        (line,) = (line for line in table.splitlines() if f"model={model} (2 seeds)" in re.sub(r"\s+", " ", line))
+        values = [float(row["test/nll"]) for row in pair]
+        assert f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}" in re.sub(r"\s+", " ", line)
 
     best = "checkpoints/best.ckpt"
     both = command("evaluate.py", f"ckpt='{sweep}/[23]/{best}'", "hydra.run.dir=both", cwd=tmp_path)
@@ -142,10 +151,15 @@ def test_multirun_ends_with_a_table(tmp_path: Path) -> None:
     assert "matches no file" in none.stderr
 
 
-@pytest.mark.parametrize("key", ["data.n_train=5000,100", "model.classifier.width=0,8"])
-def test_a_multirun_goes_on_after_a_bad_job(key: str, tmp_path: Path) -> None:
-    """Found in the data, and in what Hydra builds."""
-    done = command("train.py", "-m", *SMALL, "debug=one_batch", key, "model=cnn", cwd=tmp_path)
+@pytest.mark.parametrize(
+    ("key", "launcher"), [("data.n_train=5000,100", "joblib"), ("model.classifier.width=0,8", "basic")]
+)
+def test_a_multirun_goes_on_after_a_bad_job(key: str, launcher: str, tmp_path: Path) -> None:
+    """Found in the data, and in what Hydra builds; in processes of joblib, and in this one."""
+    options = [*SMALL, "debug=one_batch", key, "model=cnn", f"hydra/launcher={launcher}"]
+    done = command("train.py", "-m", *options, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: 1 of 2 jobs did not finish")
     assert "Traceback" not in done.stderr
     assert re.search(rf"{re.escape(key.partition(',')[0])} \(did not finish\)", done.stdout)
     (sweep,) = (tmp_path / "outputs" / "train").glob("*/*-multirun")

@@ -27,11 +27,12 @@ from stnrot.errors import InputError
 def test_a_run_leaves_everything(job, name: str, options: tuple[str, ...], pictures: set[str]) -> None:
     metric, folder = job(f"model={name}", *options)
     metrics = json.loads((folder / "metrics.json").read_text())
-    assert metrics["test/accuracy"] == metric
+    logged = [float(row["val/nll"]) for row in rows(folder / "csv" / "version_0" / "metrics.csv") if row["val/nll"]]
+    assert metric == pytest.approx(min(logged))
     table = rows(folder / "predictions.csv")
     assert len(table) == 500
     oracle = accuracy_score([r["class"] for r in table], [r["predicted_class"] for r in table])
-    assert metric == pytest.approx(oracle, abs=1e-6)
+    assert metrics["test/accuracy"] == pytest.approx(oracle, abs=1e-6)
     if name != "cnn":
         kind = "angle_dispersion" if name == "affine_stn" else "angle"
         errors = np.array(

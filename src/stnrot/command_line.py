@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from hydra.errors import HydraException
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -40,6 +41,8 @@ def one_line_errors() -> Iterator[None]:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         yield
+    except KeyboardInterrupt:
+        sys.exit(130)
     except Exception as error:
         line = one_line(error)
         if line is None or KEEP_STACKS:
@@ -64,6 +67,8 @@ def one_line(error: BaseException) -> str | None:
             said = f"unknown key {unknown[1]}"
         elif len(chain) > 1 and (key := re.search(r"full_key: (\S+)", str(error))):
             said = f"{key[1]}: {_flat(str(chain[-1]))}"
+        if "'hydra/launcher/" in said:
+            return f"{said} pip install -e '.[parallel]' brings joblib, '.[slurm]' submitit_local and submitit_slurm"
         if "gpu backend" in said:
             return "no GPU was found: choose trainer=auto or trainer=cpu"
         return f"{said}; the options are in configs/ and in the output of --help"
@@ -83,6 +88,21 @@ def check_groups(cfg: DictConfig) -> None:
             chosen = cfg.get(section, {}).get(group)
             if isinstance(chosen, str):
                 raise InputError(f"{section}.{group}={chosen}: choose with a slash, {section}/{group}={chosen}")
+
+
+def check_processes(processes: int, launcher: Any) -> None:
+    """End a multirun whose jobs have several processes, unless they come with the job: each would run the sweep again.
+
+    Args:
+        launcher: its configuration. SLURM starts as many tasks as a job has processes; others start one, and that
+            starts the rest by the command line of the multirun.
+    """
+    if processes > 1 and not launcher["_target_"].endswith(".SlurmLauncher"):
+        sys.exit(  # of the whole sweep, not only of this job
+            f"error: a multirun (-m) job asks for {processes} processes, and each would run the sweep again: set "
+            "trainer.devices=1, run the jobs one by one without -m, or give each to SLURM with "
+            "hydra/launcher=submitit_slurm hydra.launcher.tasks_per_node=DEVICES"
+        )
 
 
 def _flat(text: str) -> str:

@@ -1,6 +1,8 @@
 """Point sets that can be drawn: a torus, or the points of a file."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from stnrot.errors import InputError
-
-SUFFIXES = (".ply", ".obj", ".xyz", ".npy")
 
 
 def torus(
@@ -28,7 +28,8 @@ def torus(
 
 
 def read_points(source: str | Path) -> Float[Tensor, "N 3"]:
-    """Return `torus`, or the points of a file: all vertices of a .ply or .obj, the rows of a .xyz or .npy.
+    """Return `torus`, or the points of a file: all vertices of a .ply or .obj, the rows of a .npy, or the first three
+    columns of a .xyz.
 
     A mesh of few vertices shows as few dots: sample its surface first, with `trimesh.sample.sample_surface_even`.
 
@@ -38,13 +39,12 @@ def read_points(source: str | Path) -> Float[Tensor, "N 3"]:
     if str(source) == "torus":
         return torus()
     path = Path(source)
-    if path.suffix.lower() not in SUFFIXES:
-        raise InputError(f"points={source}: expected torus, or a file that ends in {', '.join(SUFFIXES)}")
+    if path.suffix.lower() not in READERS:
+        raise InputError(f"points={source}: expected torus, or a file that ends in {', '.join(READERS)}")
     if not path.is_file():
         raise InputError(f"points={source}: there is no such file")
     try:
-        points = np.load(path, allow_pickle=False) if path.suffix.lower() == ".npy" else _vertices(path)
-        points = np.asarray(points, dtype=np.float32)
+        points = READERS[path.suffix.lower()](path).astype(np.float32, casting="same_kind")
     except Exception as error:  # readers of meshes raise almost anything on broken files
         raise InputError(f"cannot read the points of {path}: {' '.join(str(error).split())}") from error
     if points.ndim != 2 or points.shape[1] != 3 or not len(points) or not np.isfinite(points).all():
@@ -55,7 +55,16 @@ def read_points(source: str | Path) -> Float[Tensor, "N 3"]:
 def _vertices(path: Path) -> np.ndarray:
     import trimesh  # a part of a second, for who needs it
 
-    loaded: Any = trimesh.load(path, process=False)
+    loaded: Any = trimesh.load(path, process=False, maintain_order=True)  # else twice those at seams of a texture
     if isinstance(loaded, trimesh.Scene):
-        return np.concatenate([np.asarray(part.vertices) for part in loaded.dump()])
+        parts: Any = loaded.dump()
+        return np.unique(np.concatenate([part.vertices for part in parts]), axis=0)  # each part has those of all
     return np.asarray(loaded.vertices)
+
+
+READERS: dict[str, Callable[[Path], np.ndarray]] = {
+    ".ply": _vertices,
+    ".obj": _vertices,
+    ".xyz": partial(np.loadtxt, usecols=range(3), ndmin=2),
+    ".npy": np.load,
+}

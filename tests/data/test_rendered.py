@@ -72,7 +72,7 @@ def test_what_was_asked_for_becomes_of_the_pictures() -> None:
     [
         ("data.samples=5", "data.samples=5: expected a whole number of at least 10"),
         ("data.batch_size=0", "data.batch_size=0: expected a whole number of at least 1"),
-        ("data.axes=XX", "order='XX': expected one to three of X, Y and Z"),
+        ("data.axes=XX", "axes 'XX': expected one to three of X, Y and Z"),
         ("data.own_axis=[0,0,0]", "data.own_axis=[0, 0, 0]: expected three numbers, not all 0, or null"),
         ("data.own_axis=[0,1]", "data.own_axis=[0, 1]: expected three numbers, not all 0, or null"),
         ("data.points=knot.ply", "points=knot.ply: there is no such file"),

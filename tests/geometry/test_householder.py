@@ -41,6 +41,15 @@ def test_gradients_are_those_of_finite_differences(shape: tuple[int, ...], point
         gradgradcheck(reflect, (x, vectors, inverse))
 
 
+@pytest.mark.parametrize("inverse", [False, True])
+def test_gradients_with_a_graph_are_those_without(inverse: bool) -> None:
+    """Of two blocks, the one's points made by the other."""
+    vectors, x = torch.randn(SMALL + 2, 9, requires_grad=True), torch.randn(4, 9, requires_grad=True)
+    plain = torch.autograd.grad(reflect(x, vectors, inverse).pow(3).sum(), (x, vectors))
+    graph = torch.autograd.grad(reflect(x, vectors, inverse).pow(3).sum(), (x, vectors), create_graph=True)
+    torch.testing.assert_close(graph, plain, rtol=1e-4, atol=1e-4)
+
+
 def test_matrix_is_lapacks() -> None:
     """`orgqr` multiplies the reflectors of `geqrf` in the same order."""
     a = torch.randn(3, 40, 40, dtype=torch.float64)

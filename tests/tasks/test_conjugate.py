@@ -27,10 +27,9 @@ def job(folder: Path, *overrides: str) -> float:
 
 @pytest.mark.parametrize("method", ["householder", "cayley", "newton_schulz", "penalty"])
 def test_finds_the_hidden_rotation(tmp_path: Path, method: str) -> None:
-    worst = job(tmp_path, f"model.rotation.method={method}", "task.optimizer.lr=0.03")
-    assert worst < 3
+    job(tmp_path, f"model.rotation.method={method}", "task.optimizer.lr=0.03")
     metrics = json.loads((tmp_path / "metrics.json").read_text())
-    assert metrics["test/axes_max_deg"] == worst
+    assert metrics["test/axes_max_deg"] < 3
     assert metrics["test/defect"] < (0.05 if method == "penalty" else 1e-5)
 
     path = tmp_path / "checkpoints" / "best.ckpt"

@@ -35,14 +35,15 @@ SMALL = (
 
 
 def job(folder: Path, *overrides: str) -> float:
+    """Train, and return the median error of the test in degrees."""
     folder.mkdir(exist_ok=True)
-    return train(composed("train", *SMALL, *QUIET, "trainer.max_epochs=2", f"output_dir={folder}", *overrides))
+    train(composed("train", *SMALL, *QUIET, "trainer.max_epochs=2", f"output_dir={folder}", *overrides))
+    return json.loads((folder / "metrics.json").read_text())["test/angle_median_deg"]
 
 
 def test_learns_where_the_axis_points(tmp_path: Path) -> None:
     median = job(tmp_path, "trainer.max_epochs=2", "data.samples=3000", "task.optimizer.lr=0.01")
     assert median < 6  # of any axis it would be 60
-    assert json.loads((tmp_path / "metrics.json").read_text())["test/angle_median_deg"] == median
 
     path = tmp_path / "checkpoints" / "best.ckpt"
     checkpoint = read_checkpoint(path)

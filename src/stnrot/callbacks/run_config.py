@@ -1,5 +1,6 @@
 """A run's configuration: in its checkpoints, and in TensorBoard as text and hyperparameters."""
 
+import math
 from typing import Any
 
 import lightning as L
@@ -32,12 +33,24 @@ class RunConfig(L.Callback):
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Show the hyperparameters with the final metrics of the test."""
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self._show(trainer, {name: value for name, value in metrics.items() if name.startswith("test/")})
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Show those of a run that failed or was pruned by its search, too; it has no test."""
+        self._show(trainer, {})
+
+    def _show(self, trainer: L.Trainer, metrics: dict[str, float]) -> None:
+        monitored = self.config["monitor"]["metric"]
+        best: Any = getattr(trainer.checkpoint_callback, "best_model_score", None)
+        if best is None:
+            best = trainer.callback_metrics.get(monitored, math.nan)  # without a metric none would be shown
+        metrics = metrics | {f"best/{monitored}": float(best)}
         hparams = {"seed": self.config["seed"]} | self.choices
         for part in ("data", "model", "task", "trainer"):
             hparams |= _leaves(self.config[part], part)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                logger.log_hyperparams(hparams, {k: v for k, v in metrics.items() if k.startswith("test/")})
+                logger.log_hyperparams(hparams, metrics)
 
 
 def _leaves(node: Any, path: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from stnrot.geometry.angles import wrap
-from stnrot.geometry.euler import angle_about, order_axes
+from stnrot.geometry.euler import angle_about, axis_numbers
 
 
 def uniform_angles(
@@ -20,7 +20,7 @@ def uniform_angles(
     anywhere, its component along j being 0, bring it uniformly onto the sphere: its component along i is then uniform
     (Archimedes), and both angles that give it are equally likely. All other angles are uniform.
     """
-    axes = order_axes(order)
+    axes = axis_numbers(order)
     if order.islower():
         return uniform_angles(numbers.flip(-1), order[::-1].upper(), own_axis).flip(-1)
     angles = list((math.pi * (2 * numbers - 1)).unbind(-1))

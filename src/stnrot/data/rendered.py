@@ -17,7 +17,7 @@ from stnrot.data.draws import Purpose, Split, normal, uniform
 from stnrot.data.image_data import SPLIT, as_fetched
 from stnrot.data.poses import uniform_angles
 from stnrot.errors import InputError, check_number
-from stnrot.geometry.euler import euler_to_matrix, order_axes
+from stnrot.geometry.euler import axis_numbers, euler_to_matrix
 from stnrot.geometry.splat import Camera, project, splat
 from stnrot.solids import read_points
 
@@ -80,7 +80,7 @@ class RenderedPoses(L.LightningDataModule):
         super().__init__()
         check_number("data.samples", samples, 10)
         check_number("data.batch_size", batch_size, 1)
-        order_axes(axes)
+        axis_numbers(axes)
         self.source, self.axes, self.camera, self.degrade = points, axes, camera, degrade
         self.own_axis = None if own_axis is None else torch.tensor(_checked(own_axis))
         self.points = read_points(points)

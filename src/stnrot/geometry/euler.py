@@ -17,6 +17,7 @@ from torch import Tensor
 
 from stnrot.errors import InputError
 from stnrot.geometry.angles import wrap
+from stnrot.geometry.autograd import full_precision, widened
 
 AXES = "XYZ"
 ROUNDS = 12  # of two angles that are made the best for each other
@@ -27,24 +28,20 @@ def euler_to_matrix(angles: Float[Tensor, "*b A"], order: str = "XYZ") -> Float[
     """Return the product of the rotations about the axes of `order` by `angles` (radians), one for each axis.
 
     Built from sines and cosines that keep the graph: a rotation by construction, whose gradient reaches the angles.
+    It is of float32 at least, under autocast too.
 
     >>> import torch
     >>> euler_to_matrix(torch.tensor([torch.pi / 2]), "Z").round().int().tolist()
     [[0, -1, 0], [1, 0, 0], [0, 0, 1]]
     """
-    axes = order_axes(order)
-    if angles.shape[-1:] != (len(axes),):
-        raise InputError(f"order={order!r}: expected {len(axes)} angles, got shape {tuple(angles.shape)}")
-    return _product([_about(axis, angle) for axis, angle in zip(axes, angles.unbind(-1), strict=True)], order)
+    return _product(_factors(angles, order), order)
 
 
 def euler_jacobian(angles: Float[Tensor, "*b A"], order: str = "XYZ") -> Float[Tensor, "*b A 3 3"]:
     """Return the derivatives of `euler_to_matrix` by each angle: d Ri(a) / da = Ri(a + pi/2) - e_i e_i^T."""
-    axes = order_axes(order)
-    factors = [_about(axis, angle) for axis, angle in zip(axes, angles.unbind(-1), strict=True)]
-    slopes = []
-    for k, axis in enumerate(axes):
-        slope = _about(axis, angles[..., k] + math.pi / 2)
+    factors, slopes = _factors(angles, order), []
+    for k, axis in enumerate(axis_numbers(order)):
+        slope = _about(axis, widened(angles[..., k]) + math.pi / 2)
         slope[..., axis, axis] = 0
         slopes.append(_product([*factors[:k], slope, *factors[k + 1 :]], order))
     return torch.stack(slopes, -3)
@@ -54,15 +51,15 @@ def matrix_to_euler(matrix: Float[Tensor, "*b 3 3"], order: str = "XYZ") -> Floa
     r"""Return angles in [-pi, pi] (radians) whose `euler_to_matrix` is the matrix.
 
     With one or two axes the matrix has to be such a product. With three, every rotation is, in two ways: the second
-    angle is taken from [-pi/2, pi/2] or, if the first axis is also the third, from [0, pi]. At the ends of that range
-    (gimbal lock) the first and third turn about one line and only their sum or difference can be known: the third is
-    then 0, in lower case the first.
+    angle is taken from [-pi/2, pi/2] or, if the first axis is also the third, from [0, pi], where rounding may make -pi
+    of pi. At the ends of that range (gimbal lock) the first and third turn about one line and only their sum or
+    difference can be known: the third is then 0, in lower case the first.
 
     With R = Ri(a) Rj(b) Rk(c) and e = 1 for a cyclic (i, j, k), else -1, `a = atan2(-e R_jk, R_kk)`; then b and c
     are read off `Ri(-a) R = Rj(b) Rk(c)`, whose column k does not know c and whose row j does not know b: so that the
     product is the matrix to rounding, however near to gimbal lock.
     """
-    axes = order_axes(order)
+    axes, matrix = axis_numbers(order), widened(matrix)
     if order.islower():
         return matrix_to_euler(matrix, order[::-1].upper()).flip(-1)
     if len(axes) == 1:
@@ -81,7 +78,9 @@ def matrix_to_euler(matrix: Float[Tensor, "*b 3 3"], order: str = "XYZ") -> Floa
     sine = torch.where(locked, sign * matrix[..., other, j], sine)
     cosine = torch.where(locked, matrix[..., j, j], cosine)
     a = torch.atan2(sine, cosine)
-    return torch.cat((a[..., None], _two_angles(_about(i, -a) @ matrix, j, k)), -1)
+    with full_precision(matrix):
+        rest = _about(i, -a) @ matrix
+    return torch.cat((a[..., None], _two_angles(rest, j, k)), -1)
 
 
 def nearest_euler(matrix: Float[Tensor, "*b 3 3"], order: str = "XYZ") -> Float[Tensor, "*b A"]:
@@ -90,7 +89,7 @@ def nearest_euler(matrix: Float[Tensor, "*b 3 3"], order: str = "XYZ") -> Float[
     With two axes that is no formula: each angle in turn is made the best one for the other, from those that would do
     for a product. About the answer each round squares the error, the two turns being at right angles there.
     """
-    axes = order_axes(order)
+    axes = axis_numbers(order)
     if order.islower():
         return nearest_euler(matrix, order[::-1].upper()).flip(-1)
     if len(axes) != 2:
@@ -116,7 +115,7 @@ def axis_to_euler(axis: Float[Tensor, "*b 3"], own: Float[Tensor, "3"], order: s
     >>> angles.rad2deg().round().tolist()
     [90.0, 0.0]
     """
-    axes = order_axes(order)
+    axes = axis_numbers(order)
     if order.islower():
         return axis_to_euler(axis, own, order[::-1].upper()).flip(-1)
     if len(axes) == 3:
@@ -141,27 +140,41 @@ def geodesic_distance(a: Float[Tensor, "*b 3 3"], b: Float[Tensor, "*b 3 3"]) ->
     By sine and cosine, `atan2(|axial vector|, (trace - 1) / 2)`, which is exact near 0 and near pi. Source: D. Huynh,
     Metrics for 3D rotations, 2009.
     """
-    between = a.mT @ b
+    with full_precision(a):
+        between = widened(a).mT @ widened(b)
     axial = torch.stack([between[..., k, j] - between[..., j, k] for j, k in ((1, 2), (2, 0), (0, 1))], -1) / 2
     trace = between.diagonal(dim1=-2, dim2=-1).sum(-1)
     return torch.atan2(torch.linalg.vector_norm(axial, dim=-1), (trace - 1) / 2)
 
 
-def order_axes(order: str) -> list[int]:
-    """Return the numbers of the axes of an order, or raise InputError."""
+def axis_numbers(order: str) -> list[int]:
+    """Return 0, 1 or 2 for each letter of an order.
+
+    Raises:
+        InputError: if it is none.
+    """
     known = isinstance(order, str) and 1 <= len(order) <= 3 and (order.isupper() or order.islower())
     axes = [AXES.find(letter) for letter in order.upper()] if known else []
     if not axes or -1 in axes or any(one == other for one, other in pairwise(axes)):
         raise InputError(
-            f"order={order!r}: expected one to three of X, Y and Z, no two neighbours alike, all upper case (axes that "
+            f"axes {order!r}: expected one to three of X, Y and Z, no two neighbours alike, all upper case (axes that "
             "turn along) or all lower case (axes that stay), such as XYZ"
         )
     return axes
 
 
+def _factors(angles: Float[Tensor, "*b A"], order: str) -> list[Float[Tensor, "*b 3 3"]]:
+    """Return the rotation about each axis of the order."""
+    axes = axis_numbers(order)
+    if angles.shape[-1:] != (len(axes),):
+        raise InputError(f"order={order!r}: expected {len(axes)} angles, got shape {tuple(angles.shape)}")
+    return [_about(axis, angle) for axis, angle in zip(axes, widened(angles).unbind(-1), strict=True)]
+
+
 def _product(factors: list[Tensor], order: str) -> Float[Tensor, "*b 3 3"]:
     """Return the product of one factor for each axis of the order."""
-    return reduce(torch.matmul, factors if order.isupper() else factors[::-1])
+    with full_precision(factors[0]):
+        return reduce(torch.matmul, factors if order.isupper() else factors[::-1])
 
 
 def _about(axis: int, angle: Float[Tensor, "*b"]) -> Float[Tensor, "*b 3 3"]:

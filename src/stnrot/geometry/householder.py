@@ -1,7 +1,6 @@
 """Products of Householder reflections, as a few large products of matrices."""
 
 import math
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -26,7 +25,8 @@ def reflect(
         H_1 ... H_n = I - V^T T V,   T = S^-1,   S = triu(V V^T, 1) + diag(V V^T) / 2,
 
     and m / n blocks follow each other: 4 N m d multiplications and additions forward and some 12 N m d in all with the
-    gradients, and 2 n m d for the S of all blocks, n = 64 or 128. No vector is ever normalised: the length is in S.
+    gradients, and 2 n m d each way for the S of all blocks, n = 64 or 128. T is never formed: a triangular system is
+    solved. No vector is ever normalised: the length is in S.
 
     R is orthogonal to rounding whatever the vectors, from 1e-15 to 1e15 long: parallel ones do no harm, and a shorter
     one counts as the axis of its number. Double differentiable; never computed in less than float32.
@@ -40,8 +40,7 @@ def reflect(
     points = x.to(dtype).reshape(groups, *x.shape[-2:])
     flat = vectors.to(dtype).reshape(groups, *vectors.shape[-2:])
     with full_precision(x):
-        wy = compact_wy(flat, None, block_size(x.shape[-2]))
-        return turn(points, flat, None, wy, None, inverse).view(x.shape)
+        return turn(points, blocks_of(flat, block_size(x.shape[-2])), inverse).view(x.shape)
 
 
 def householder_rotation(vectors: Float[Tensor, "*b m d"]) -> Float[Tensor, "*b d d"]:
@@ -73,52 +72,35 @@ def block_size(points: int) -> int:
     return SMALL if points < LARGE else LARGE
 
 
-class CompactWY(NamedTuple):
-    """V and T of each of K blocks, of one product or of G; but for a compiler, values without a graph."""
+class Block(NamedTuple):
+    """The V and the S of a block, and the diagonal of S; but for a compiler, S is without a graph."""
 
-    v: Float[Tensor, "K *G n d"]
-    t: Float[Tensor, "K *G n n"]
+    v: Float[Tensor, "*b n d"]
+    s: Float[Tensor, "*b n n"]
+    half: Float[Tensor, "*b n"]
 
 
-def compact_wy(vectors: Float[Tensor, "*G m d"], start: Float[Tensor, "m d"] | None, size: int) -> CompactWY:
-    """Return the blocks of the vectors, to which their start, if they have one, is added.
+def blocks_of(vectors: Float[Tensor, "*b m d"], size: int, start: Float[Tensor, "m d"] | None = None) -> list[Block]:
+    """Return the blocks of the vectors; for one too short to have a direction its start stands in, or else an axis.
 
-    The start, or else the axis of its number, stands in for a vector that is too short to have a direction: left out,
-    a reflection would change the sign of the determinant.
+    Left out, a reflection would change the sign of the determinant.
     """
-    if torch.compiler.is_compiling():
-        return _compact_wy(vectors, start, size)
-    with torch.no_grad():  # `turn` has the gradient
-        return _compact_wy(vectors, start, size)
+    if vectors.is_cpu and not torch.compiler.is_compiling():  # elsewhere a number of a tensor has to be waited for
+        blocks = _blocks(vectors, size)
+        if min(min(block.half.flatten().tolist()) for block in blocks) >= SHORTEST**2 / 2:
+            return blocks
+    return _blocks(_with_directions(vectors, start), size)
 
 
-def _compact_wy(vectors: Tensor, start: Tensor | None, size: int) -> CompactWY:
-    v = vectors if start is None else vectors + start
-    if torch.compiler.is_compiling() or not v.is_cpu:  # where a number of a tensor has to be waited for
-        return _factors(_with_directions(v, start), size)[0]
-    wy, half = _factors(v, size)
-    if half.min().item() < SHORTEST**2 / 2:
-        wy, _ = _factors(_with_directions(v, start), size)
-    return wy
+def _blocks(vectors: Tensor, size: int) -> list[Block]:
+    parts = vectors.split(size, -2) if vectors.shape[-2] > size else (vectors,)
+    return [Block(v, *_triangle(v if torch.compiler.is_compiling() else v.detach())) for v in parts]
 
 
-def _factors(v: Tensor, size: int) -> tuple[CompactWY, Tensor]:
-    """Return the blocks, and the diagonal of their S."""
-    *groups, count, dim = v.shape
-    number = -(-count // size)
-    size = -(-count // number)
-    spare = number * size - count
-    if spare:
-        v = F.pad(v, (0, 0, 0, spare))  # by zeros, which reflect nothing
-    v = v.reshape(*groups, number, size, dim)
-    if groups:
-        v = v.transpose(0, 1)
-    triangle = (v @ v.mT).triu_()
-    half = triangle.diagonal(dim1=-2, dim2=-1).mul_(0.5)
-    if spare:
-        half[-1, ..., -spare:] = 1
-    identity = torch.eye(size, device=v.device, dtype=v.dtype)
-    return CompactWY(v, torch.linalg.solve_triangular(triangle, identity.expand_as(triangle), upper=True)), half
+def _triangle(v: Tensor) -> tuple[Tensor, Tensor]:
+    """Return S, with something below its diagonal that `solve_triangular` does not look at, and the diagonal."""
+    s = v @ v.mT
+    return s, s.diagonal(dim1=-2, dim2=-1).mul_(0.5)
 
 
 def _with_directions(vectors: Tensor, start: Tensor | None) -> Tensor:
@@ -131,118 +113,55 @@ def _with_directions(vectors: Tensor, start: Tensor | None) -> Tensor:
     return torch.addcmul(vectors, short.to(vectors.dtype), start)
 
 
-def turn(
-    x: Float[Tensor, "*G N d"],
-    vectors: Float[Tensor, "*G m d"],
-    start: Float[Tensor, "m d"] | None,
-    wy: CompactWY,
-    sign: Float[Tensor, "d"] | None,
-    inverse: bool,
-) -> Float[Tensor, "*G N d"]:
-    """Turn the rows of x by the signs and then by the blocks made of the vectors and their start, or back."""
-    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-        return _Turn.apply(x, vectors, start, wy, sign, inverse)
-    return _turn(x, wy, sign, inverse)
+def turn(x: Float[Tensor, "*b N d"], blocks: list[Block], inverse: bool) -> Float[Tensor, "*b N d"]:
+    """Turn the rows of x by the blocks, the last of which they meet first, or back."""
+    by_hand = torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    for v, s, _ in blocks if inverse else reversed(blocks):
+        x = _Turn.apply(x, v, s, inverse) if by_hand else _turn(x, v, s, inverse)
+    return x
 
 
-def _turn(
-    x: Tensor,
-    wy: CompactWY,
-    sign: Tensor | None,
-    inverse: bool,
-    steps: list[tuple[Tensor, Tensor]] | None = None,
-) -> Tensor:
-    """Turn the rows; note down what came to each block and what it took off along its vectors."""
-    x = x if sign is None or inverse else x * sign
-    for k in _order(wy, inverse):
-        v, t = wy.v[k], wy.t[k]
-        b = x @ v.mT @ (t if inverse else t.mT)
-        if steps is not None:
-            steps.append((x, b))
-        x = _add(x, b, v)
-    return x if sign is None or not inverse else x * sign
+def _turn(x: Tensor, v: Tensor, s: Tensor, inverse: bool) -> Tensor:
+    return _less(x, _solved(x @ v.mT, s, inverse), v)
 
 
-def _order(wy: CompactWY, inverse: bool) -> range:
-    """Return the blocks' numbers in the order that rows of x meet them."""
-    return range(len(wy.v)) if inverse else range(len(wy.v) - 1, -1, -1)
+def _solved(b: Tensor, s: Tensor, inverse: bool) -> Tensor:
+    """Return b T, or b T^T."""
+    return torch.linalg.solve_triangular(s if inverse else s.mT, b, upper=inverse, left=False)
 
 
-def _add(x: Tensor, b: Tensor, v: Tensor) -> Tensor:
+def _less(x: Tensor, b: Tensor, v: Tensor) -> Tensor:
     """Return x - b v."""
     return torch.addmm(x, b, v, alpha=-1) if x.ndim == 2 else torch.baddbmm(x, b, v, alpha=-1)
 
 
-def _from_vectors(
-    x: Tensor, vectors: Tensor, start: Tensor | None, size: int, sign: Tensor | None, inverse: bool
-) -> Tensor:
-    return _turn(x, _compact_wy(vectors, start, size), sign, inverse)
-
-
 class _Turn(Function):
-    """`_turn`, with the gradients of all blocks in batched products.
+    """`_turn`, with a gradient that takes over what was found on the way forward.
 
-    Of a block, `b = x V^T T, y = x - b V` for the inverse, which meets the first block first. Going back from the
-    gradient g of y, with `p = g V^T T^T`, that of x is `g - p V`, of S `b^T p`, of V `-(b^T g + p^T x)` and what comes
-    through S. For the rotation itself T is transposed, and so is the gradient of S.
+    For the inverse `b = x V^T T, y = x - b V`. Going back from the gradient g of y, with `p = g V^T T^T`, that of x is
+    `h = g - p V`, and that of V, with `b^T p`, which is that of S, put in, `tril(p^T b - b^T p) V - b^T h - p^T x`. For
+    the rotation itself T is transposed, and tril is triu.
     """
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        vectors: Tensor,
-        start: Tensor | None,
-        wy: CompactWY,
-        sign: Tensor | None,
-        inverse: bool,
-    ) -> Tensor:
-        ctx.start, ctx.sign, ctx.inverse = start, sign, inverse
-        steps: list[tuple[Tensor, Tensor]] = []
-        y = _turn(x, wy, sign, inverse, steps)
-        xs, bs = zip(*steps, strict=True)
-        ctx.save_for_backward(x, vectors, *wy, *xs, *bs)
-        return y
+    def forward(ctx: Any, x: Tensor, v: Tensor, s: Tensor, inverse: bool) -> Tensor:
+        b = _solved(x @ v.mT, s, inverse)
+        ctx.inverse = inverse
+        ctx.save_for_backward(x, v, s, b)
+        return _less(x, b, v)
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> Any:
-        x, vectors, *saved = ctx.saved_tensors
+    def backward(ctx: Any, g: Tensor) -> Any:
+        x, v, s, b = ctx.saved_tensors
         if torch.is_grad_enabled():
-            size = saved[0].shape[-2]
-            formula = partial(_from_vectors, start=ctx.start, size=size, sign=ctx.sign, inverse=ctx.inverse)
-            return *gradients(formula, (x, vectors), upstream), None, None, None, None
-        with full_precision(upstream):
-            return *_backward(ctx, vectors.shape, saved, upstream), None, None, None, None
-
-
-def _backward(ctx: Any, shape: torch.Size, saved: list[Tensor], g: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Return the gradients of points and vectors."""
-    wy, inverse = CompactWY(*saved[:2]), ctx.inverse
-    g = g if ctx.sign is None or not inverse else g * ctx.sign
-    gs, ps = [], []
-    for k in reversed(_order(wy, inverse)):
-        v, t = wy.v[k], wy.t[k]
-        p = g @ v.mT @ (t.mT if inverse else t)
-        gs.append(g)
-        ps.append(p)
-        g = _add(g, p, v)
-    to_x = g if ctx.sign is None or inverse else g * ctx.sign
-    if not ctx.needs_input_grad[1]:
-        return to_x, None
-    v, groups = wy.v, g.ndim == 3
-    v = v.flatten(0, 1) if groups else v[0] if len(v) == 1 else v
-    g, p = (_together(each, inverse, groups) for each in (gs, ps))
-    x, b = (_together(each, not inverse, groups) for each in (saved[2 : 2 + len(gs)], saved[2 + len(gs) :]))
-    to_s = b.mT @ p if inverse else p.mT @ b
-    to_v = _add(_add((to_s.triu() + to_s.triu(1).mT) @ v, b.mT, g), p.mT, x)
-    if groups:
-        to_v = to_v.view(wy.v.shape).transpose(0, 1)
-    return to_x, to_v.reshape(*shape[:-2], -1, shape[-1])[..., : shape[-2], :]
-
-
-def _together(each: list[Tensor], backwards: bool, groups: bool) -> Tensor:
-    """Return what was found for each block as one batch, in the order of the blocks."""
-    if len(each) == 1:
-        return each[0]
-    each = each[::-1] if backwards else each
-    return torch.cat(each) if groups else torch.stack(each)
+            return *gradients(lambda x, v: _turn(x, v, _triangle(v)[0], ctx.inverse), (x, v), g), None, None
+        with full_precision(g):
+            p = _solved(g @ v.mT, s, not ctx.inverse)
+            to_x = _less(g, p, v)
+            if not ctx.needs_input_grad[1]:
+                return to_x, None, None, None
+            w = p.mT @ b
+            w = (w - w.mT).tril_() if ctx.inverse else (w - w.mT).triu_()
+            less = Tensor.addmm_ if g.ndim == 2 else Tensor.baddbmm_
+            to_v = less(less(w @ v, b.mT, to_x, alpha=-1), p.mT, x, alpha=-1)
+        return to_x, to_v, None, None

@@ -33,17 +33,17 @@ def skew(x: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
 def cayley(a: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
     """Return (I - a/2)^-1 (I + a/2) of a skew matrix: all rotations but those by half a turn in some plane.
 
-    To second order it is the exponential of a. Rounding, which grows with a, is taken off.
+    To second order it is the exponential of a. Computed as (I/2 - a/4)^-1 - I, which rounds less for large a.
 
     Source: A. Cayley, Sur quelques proprietes des determinants gauches, 1846.
     """
-    half = widened(a) / 2
-    identity = torch.eye(half.shape[-1], device=half.device, dtype=half.dtype)
-    return polished(torch.linalg.solve(identity - half, identity + half))
+    quarter = widened(a) / 4
+    identity = torch.eye(quarter.shape[-1], device=quarter.device, dtype=quarter.dtype)
+    return polished(torch.linalg.inv(identity / 2 - quarter) - identity)
 
 
 def cayley_from(start: Float[Tensor, "d d"], weight: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
-    """Return `start @ cayley(skew(weight))`, with one solution of the linear system back instead of three products."""
+    """Return `start @ cayley(skew(weight))`, with an inverse forward and products alone back."""
     if torch.compiler.is_compiling() or not torch.is_grad_enabled():
         return _cayley_from(start, weight)
     return _CayleyFrom.apply(start, weight)
@@ -54,7 +54,7 @@ def _cayley_from(start: Tensor, weight: Tensor) -> Tensor:
 
 
 class _CayleyFrom(Function):
-    """With Q the transform, dQ = (I - A/2)^-1 dA (I + Q) / 2.
+    """With Q the transform and P = I + Q = (I/2 - A/4)^-1, which is never singular, dQ = P dA P / 4.
 
     What the gradient needs is held beside the saved tensors, so that the result may be shared by calls that each have a
     backward pass of their own.
@@ -63,22 +63,19 @@ class _CayleyFrom(Function):
     @staticmethod
     def forward(ctx: Any, start: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(start, weight)
-        half = skew(weight).div_(2)
-        identity = torch.eye(len(half), device=half.device, dtype=half.dtype)
-        ctx.lu, ctx.pivots = torch.linalg.lu_factor(identity - half)
-        plus = identity.add_(half)
-        ctx.q = torch.linalg.lu_solve(ctx.lu, ctx.pivots, plus)
-        ctx.start = start
-        return polished(start @ ctx.q)
+        quarter = skew(weight).div_(-4)
+        quarter.diagonal().add_(0.5)
+        ctx.p = torch.linalg.inv_ex(quarter).inverse
+        ctx.turned = start @ ctx.p
+        return polished(ctx.turned - start)
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> Any:
         if torch.is_grad_enabled():
             return tuple(gradients(_cayley_from, ctx.saved_tensors, upstream))
         with full_precision(upstream):
-            through = torch.linalg.lu_solve(ctx.lu, ctx.pivots, ctx.start.mT @ upstream, adjoint=True)
-            to_a = torch.addmm(through, through, ctx.q.mT).div_(2)
-        return None, (to_a - to_a.mT).tril_(-1)
+            to_a = ctx.turned.mT @ upstream @ ctx.p.mT
+        return None, (to_a - to_a.mT).div_(4).tril_(-1)
 
 
 def exponential(a: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
@@ -92,9 +89,10 @@ def exponential(a: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
 def polished(r: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
     """Take a step of Newton and Schulz towards the nearest rotation, which for the gradient is a constant."""
     with torch.no_grad(), full_precision(r):
-        gap = torch.eye(r.shape[-1], device=r.device, dtype=r.dtype) - r.mT @ r
-        step = r @ gap / 2
-    return r + step
+        gap = r.mT @ r
+        gap.diagonal(dim1=-2, dim2=-1).sub_(1)
+        step = r @ gap
+    return r.sub(step, alpha=0.5)
 
 
 def qr_rotation(w: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from stnrot.errors import InputError, check_number
+from stnrot.geometry.autograd import full_precision
 
 SATURATIONS = ("clamp", "soft")
 LOWEST = -40.0  # exponent: below it nothing is to be seen, and where exp underflows a CPU takes five times as long
@@ -67,7 +68,8 @@ def project(
 
     Those behind the near plane are moved there before the division, so that nothing becomes infinite on the way back.
     """
-    turned = points @ rotation.mT
+    with full_precision(points):
+        turned = points @ rotation.mT
     depth = turned[..., 2] + camera.distance
     seen = depth > camera.near
     depth = torch.where(seen, depth, camera.near)
@@ -94,7 +96,7 @@ def splat(
     """
     down = _gaussian(place[..., 1], height, sigma) * weight[..., None]
     across = _gaussian(place[..., 0], width, sigma)
-    with torch.autocast(place.device.type, enabled=False):
+    with full_precision(place):
         total = down.mT @ across
     return total.clamp(0, 1) if saturation == "clamp" else -torch.expm1(-total)
 

@@ -51,9 +51,9 @@ class Rotation(nn.Module):
 
     Args:
         dim: d, at least 2.
-        method: `householder` (reaches every rotation, and is by far the fastest for large d), `angle` (d = 2), `cayley`
-            (a little faster for d of some 16), `exp`, `qr`, `newton_schulz` (a free matrix, made a rotation again
-            after each update), or `penalty` (any matrix, which is no rotation: add `penalty()` to the loss).
+        method: `householder` (reaches every rotation, and is by far the fastest for large d), `angle` (d = 2),
+            `cayley`, `exp`, `qr`, `newton_schulz` (a free matrix, made a rotation again after each update), or
+            `penalty` (any matrix, which is no rotation: add `penalty()` to the loss).
         reflections: m of `householder`, even; fewer than d are faster, and reach only rotations that leave at least
             d - 2 m directions as they are.
         center: c, the point that stays where it is: None for the origin, a tensor [d] that is fixed, or a Parameter
@@ -144,10 +144,11 @@ class Rotation(nn.Module):
             )
         if z.ndim == 0 or z.shape[-1] != self.dim:
             raise InputError(f"Rotation: expected a last dimension of {self.dim}, got shape {tuple(z.shape)}")
+        center = self.center
         with full_precision(z):
             x = z if z.ndim == 2 else z.reshape(-1, self.dim)
             x = x.to(torch.promote_types(self.map.weight.dtype, torch.float32))
-            center = None if self.center is None else self.center.to(x.dtype)
+            center = None if center is None else center.to(x.dtype)
             x = x if center is None else x - center
             y = self._mapped(x, inverse)
             y = y if center is None else y + center
@@ -155,16 +156,18 @@ class Rotation(nn.Module):
 
     def _mapped(self, x: Tensor, inverse: bool) -> Tensor:
         """Turn rows; an `inverse` takes over the work that the `forward` before it left."""
-        weight, kind = self.map.weight, self.map.kind(x.shape[0])
+        made_by = self.map
+        weight, kind = made_by.weight, made_by.kind(x.shape[0])
         if torch.compiler.is_compiling() or not (torch.is_grad_enabled() and weight.requires_grad):
-            return self.map.turn(x, self.map.shared(kind), inverse)
-        left, self._left = None if self._left is None else self._left(), None
+            return made_by.turn(x, made_by.shared(kind), inverse)
         if inverse:
-            held = left is not None and left.holds(self.map, kind)
-            return self.map.turn(x, left.shared if left and held else self.map.shared(kind), inverse)
-        work = _Work(self.map.shared(kind), self.map, kind)
+            left, self._left = None if self._left is None else self._left(), None
+            held = left is not None and left.made_of == _state(made_by, weight, kind)
+            return made_by.turn(x, left.shared if left and held else made_by.shared(kind), inverse)
+        shared = made_by.shared(kind)
+        work = _Work(shared, _state(made_by, weight, kind))
         self._left = weakref.ref(work)
-        y = self.map.turn(x, work.shared, inverse)
+        y = made_by.turn(x, shared, inverse)
         y.register_hook(work.close)
         return y
 
@@ -180,22 +183,19 @@ class _Work:
     of the weights behind autograd's back, by `weight.data.copy_`, is not seen.
     """
 
-    def __init__(self, shared: Any, made_by: RotationMap, kind: str | int) -> None:
-        self.shared, self.made_of, self.closed = shared, self._what(made_by, kind), False
-
-    @staticmethod
-    def _what(made_by: RotationMap, kind: str | int) -> tuple[object, ...]:
-        weight = made_by.weight
-        start = getattr(made_by, "start", weight)
-        return id(weight), weight._version, start._version, weight.data_ptr(), weight.dtype, kind
-
-    def holds(self, made_by: RotationMap, kind: str | int) -> bool:
-        """Whether this is still what the map would make."""
-        return not self.closed and self.made_of == self._what(made_by, kind)
+    def __init__(self, shared: Any, made_of: tuple[object, ...]) -> None:
+        self.shared = shared
+        self.made_of: tuple[object, ...] | None = made_of
 
     def close(self, upstream: Tensor | None) -> None:
         """Serve no more: a gradient has come, and an update may follow."""
-        self.closed = True
+        self.made_of = None
+
+
+def _state(made_by: RotationMap, weight: Tensor, kind: str | int) -> tuple[object, ...]:
+    """Return what changes where the map would make something else."""
+    start = getattr(made_by, "start", weight)
+    return id(weight), weight._version, start._version, weight.data_ptr(), weight.dtype, kind
 
 
 class Conjugate(nn.Module):

@@ -8,17 +8,17 @@ multiplications and additions:
 |---|---|---|---|---|
 | `Angle` | [[cos, -sin], [sin, cos]], d = 2 | 8 N | all | det R = +1 and max abs(R^T R - I) <= 1e-5 |
 | `Householder` | H_1 ... H_m D, H = I - 2 v v^T / v^T v | (4 N + 128) m d | all, by default m | the same |
-| `Cayley` | R_0 (I - A/2)^-1 (I + A/2), A = L - L^T | 2 N d^2 + 11 d^3 | all but half turns from R_0 | the same |
+| `Cayley` | R_0 (I - A/2)^-1 (I + A/2), A = L - L^T | 2 N d^2 + 9 d^3 | all but half turns from R_0 | the same |
 | `Exponential` | R_0 exp(A) | 2 N d^2 + 30 d^3 or more | all | the same |
 | `QR` | Q of R_0 + W = Q R, R_ii > 0 | 2 N d^2 + 5 d^3 | all; jumps where det(R_0 + W) = 0 | the same |
 | `NewtonSchulz` | W, made a rotation after each update | 2 N d^2, an update 10 d^3 | all | the same |
 | `Penalty` | W | 2 N d^2 | every matrix | nothing: it is no rotation |
 
 D is a fixed diagonal of signs; the default m is d, or d - 1 if d is odd. For many points `Householder` makes the
-matrix, which costs 2 N d^2 + 4 m d^2. Backward costs about twice as much.
+matrix, which costs 2 N d^2 + 4 m d^2. Backward costs at most about twice as much.
 
-Limits: rounding grows with the weight of `Cayley` and `Exponential`, which keep to 1e-5 up to entries of some hundred.
-The gradient of `QR` is infinite where R_0 + W is singular. `NewtonSchulz` writes into its weight when it is used; in a
+Limits: rounding grows with the weight of `Exponential`, which keeps to 1e-5 up to entries of some hundred. The
+gradient of `QR` is infinite where R_0 + W is singular. `NewtonSchulz` writes into its weight when it is used; in a
 compiled graph it cannot see whether it got there, and holds for updates that change no singular value by more than a
 half.
 """
@@ -33,14 +33,7 @@ from torch.autograd import Function
 
 from stnrot.errors import InputError
 from stnrot.geometry.autograd import gradients, widened
-from stnrot.geometry.householder import (
-    SMALL,
-    CompactWY,
-    block_size,
-    compact_wy,
-    householder_vectors,
-    turn,
-)
+from stnrot.geometry.householder import SMALL, Block, block_size, blocks_of, householder_vectors, turn
 from stnrot.geometry.rotations import (
     cayley_from,
     exponential,
@@ -51,7 +44,7 @@ from stnrot.geometry.rotations import (
     skew,
 )
 
-DENSE, MANY = 2, 512  # more points than these times d, and than this: it is cheaper to make the matrix
+DENSE, MANY = 2, 11_000  # more points than these times d, and more numbers in them: it is cheaper to make the matrix
 
 
 COMPILED_STEPS = 4  # of Newton and Schulz, each use: for updates that change no singular value by more than a half
@@ -128,26 +121,29 @@ class Householder(FromStart):
 
     def _matrix(self, weight: Tensor) -> Tensor:
         identity = torch.eye(len(self.sign), device=weight.device, dtype=weight.dtype)
-        wy = compact_wy(weight, self.start, block_size(len(identity)))
-        return turn(identity, weight, self.start, wy, self.sign, inverse=True)
+        return turn(identity, self._blocks(weight, block_size(len(identity))), inverse=True) * self.sign
+
+    def _blocks(self, weight: Tensor, size: int) -> list[Block]:
+        start = self.start
+        return blocks_of(weight + start, size, start)
 
     def kind(self, points: int) -> str | int:
         """Return how many reflections a block has, or that so many points are better turned by the matrix."""
         if torch.compiler.is_compiling():  # for any number of points
             return SMALL
-        return "matrix" if points > max(MANY, DENSE * len(self.sign)) else block_size(points)
+        dim = self.sign.shape[0]
+        return "matrix" if points > DENSE * dim and points * dim > MANY else block_size(points)
 
-    def shared(self, kind: str | int) -> CompactWY | Tensor:
+    def shared(self, kind: str | int) -> list[Block] | Tensor:
         """Return the blocks, or the matrix."""
-        if isinstance(kind, str):
-            return kept(self._matrix, widened(self.weight))
-        return compact_wy(widened(self.weight), self.start, kind)
+        weight = widened(self.weight)
+        return kept(self._matrix, weight) if isinstance(kind, str) else self._blocks(weight, kind)
 
-    def turn(self, x: Tensor, shared: CompactWY | Tensor, inverse: bool) -> Tensor:
+    def turn(self, x: Tensor, shared: list[Block] | Tensor, inverse: bool) -> Tensor:
         """Return rows R x, or R^T x."""
         if isinstance(shared, Tensor):
             return super().turn(x, shared, inverse)
-        return turn(x, widened(self.weight), self.start, shared, self.sign, inverse)
+        return turn(x, shared, inverse) * self.sign if inverse else turn(x * self.sign, shared, inverse)
 
 
 class Cayley(FromStart):

@@ -1,0 +1,1 @@
+"""The commands of `stnrot`, thin over what can be called from Python."""

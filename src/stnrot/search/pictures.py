@@ -1,0 +1,28 @@
+"""Optuna's pictures of a study, as PNG."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import optuna
+
+
+def draw(study: optuna.Study, folder: Path, metric: str) -> list[Path]:
+    """Draw the history and the parallel coordinates; none of a study without a completed trial."""
+    if not study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)):
+        return []
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    from optuna.visualization import matplotlib as plots
+
+    paths = []
+    for name, plot in (("history", plots.plot_optimization_history), ("parallel", plots.plot_parallel_coordinate)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # experimental, and axes of a single value
+            figure: Any = plot(study, target_name=metric).get_figure()
+        figure.set_size_inches(12, 6)
+        paths.append(folder / f"{name}.png")
+        figure.savefig(paths[-1], bbox_inches="tight")
+        pyplot.close(figure)
+    return paths

@@ -1,0 +1,177 @@
+"""What a search makes of its trials and storages, on studies of Optuna in this process."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState, create_trial
+
+from stnrot.errors import InputError
+from stnrot.search import trials as signs
+from stnrot.search.storage import open_storage
+from stnrot.search.study import SearchOf, find_study, join_study
+from stnrot.search.trials import AtWork, ask_orphans_again, counted, is_orphan
+
+SEARCH = SearchOf("minimize", "val/loss", {"x": "0 to 1"}, ["model=cnn", "data.root=here"])
+
+
+@pytest.fixture
+def study() -> optuna.Study:
+    return optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+
+
+def asked(study: optuna.Study, **worker: object) -> int:
+    """Ask for a trial as the process would."""
+    trial = study.ask()
+    trial.suggest_float("x", 0, 1)
+    signed = {"machine": signs._machine(), "process": os.getpid(), "alive": time.time()}
+    trial.set_user_attr("worker", signed | worker)
+    return trial.number
+
+
+def gone() -> int:
+    """Return the number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_orphans_are_told_from_trials_at_work(study: optuna.Study) -> None:
+    silent = time.time() - signs.GRACE - 1
+    asked(study)
+    asked(study, process=gone())
+    asked(study, machine="another", process=gone())
+    asked(study, machine="another", alive=silent)
+    study.ask()  # not signed yet
+    study.add_trial(create_trial(state=TrialState.WAITING))
+    assert [trial.number for trial in study.trials if is_orphan(trial)] == [1, 3]
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="elsewhere only its silence tells")
+def test_the_trial_of_a_process_that_nobody_has_waited_for(study: optuna.Study) -> None:
+    """As after kill -9 in a container whose first process does not wait."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+    asked(study, process=ended.pid)
+    assert is_orphan(study.trials[0])
+    ended.wait()
+
+
+def test_an_orphan_is_asked_again_once(study: optuna.Study) -> None:
+    asked(study, process=gone())
+    for _ in range(2):
+        ask_orphans_again(study)
+    orphan, again = study.trials
+    assert orphan.state == TrialState.FAIL
+    assert [trial.number for trial in counted(study.trials)] == [1]
+    with AtWork(study) as work:
+        trial = study.ask()
+        work.take(trial)
+        assert trial.number == again.number
+        assert trial.suggest_float("x", 0, 1) == orphan.params["x"]
+        work.end(trial, TrialState.COMPLETE, value=1.0)
+    assert len(study.trials) == 2
+    assert counted(study.trials)[0].value == 1.0
+
+
+def test_interrupted_between_asking_again_and_failing(study: optuna.Study) -> None:
+    number = asked(study, process=gone())
+    study.enqueue_trial(study.trials[number].params, user_attrs={"retry_of": number})
+    ask_orphans_again(study)
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.WAITING]
+
+
+def test_what_processes_without_a_lock_ask_twice_counts_once(study: optuna.Study) -> None:
+    number = asked(study, process=gone())
+    for _ in range(2):
+        study.enqueue_trial({"x": 0.5}, user_attrs={"retry_of": number})
+    assert [trial.number for trial in counted(study.trials)] == [1]
+    study.tell(number, 1.0)  # it was alive after all
+    assert [trial.number for trial in counted(study.trials)] == [0]
+
+
+def test_what_is_left_of_a_process_that_ends_is_asked_again(study: optuna.Study) -> None:
+    def work_until_interrupted() -> None:
+        with AtWork(study) as work:
+            work.take(study.ask())
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work_until_interrupted()
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.WAITING]
+
+
+def test_signs_of_life_go_on(study: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signs, "BEAT", 0.01)
+    with AtWork(study) as work:
+        trial = study.ask()
+        work.take(trial)
+        first = study.trials[0].user_attrs["worker"]["alive"]
+        deadline = time.monotonic() + 30
+        while study.trials[0].user_attrs["worker"]["alive"] == first and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert study.trials[0].user_attrs["worker"]["alive"] > first
+        work.end(trial, TrialState.PRUNED)
+
+
+def test_a_journal_whose_last_line_was_half_written(tmp_path: Path) -> None:
+    place = str(tmp_path / "study.log")
+    join_study(place, "one", SEARCH).ask()
+    whole = Path(place).read_bytes()
+    Path(place).write_bytes(whole + b'{"op_code":4,"worker')
+    study = join_study(place, "one", SEARCH)
+    study.ask()
+    assert Path(place).read_bytes().startswith(whole)
+    found = find_study(place, None)
+    assert found is not None
+    assert len(found.trials) == 2
+
+
+def test_a_study_of_another_search(tmp_path: Path) -> None:
+    place = f"sqlite:///{tmp_path}/study.db"
+    join_study(place, "one", SEARCH)
+    join_study(place, "one", SearchOf("minimize", "val/loss", {"x": "0 to 1"}, ["data.root=there", "model=cnn"]))
+    for other, words in (
+        (SearchOf("minimize", "val/nll", SEARCH.space, SEARCH.options), "metric: val/loss, here val/nll"),
+        (SearchOf("minimize", "val/loss", {"x": "0 to 2"}, SEARCH.options), "x: 0 to 1, here 0 to 2"),
+        (SearchOf("minimize", "val/loss", SEARCH.space, []), "options: model=cnn, here "),
+        (SearchOf("maximize", "val/loss", SEARCH.space, SEARCH.options), "direction: minimize, here maximize"),
+    ):
+        with pytest.raises(InputError, match=words):
+            join_study(place, "one", other)
+    optuna.create_study(storage=place, study_name="two").ask()
+    with pytest.raises(InputError, match="not made by a search of this project"):
+        join_study(place, "two", SEARCH)
+    with pytest.raises(InputError, match="several studies: expected --study with one of one, two"):
+        find_study(place, None)
+    assert find_study(place, "three") is None
+
+
+@pytest.mark.parametrize("place", ["sqlite:///none/study.db", "none/study.log", "nonsense://x", "sqlite:///text.log",
+                                   "text.log", "postgresql://me:secret@127.0.0.1:1/x", "sqlite://"])  # fmt: skip
+def test_storages_that_cannot_be_used(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("text.log").write_text("not a journal\n")
+    with pytest.raises(InputError) as failure:
+        open_storage(place)
+    assert len(str(failure.value).splitlines()) == 1
+    assert "secret" not in str(failure.value)
+    assert Path("text.log").read_text() == "not a journal\n"
+    assert not Path("none").exists()
+
+
+def test_hydra_finds_the_sweeper_without_importing_optuna() -> None:
+    """Which takes time in every job, and which a plain job can do without."""
+    code = (
+        "import sys; sys.modules['optuna'] = None; import train; from hydra.core.plugins import Plugins; "
+        "from hydra.plugins.sweeper import Sweeper; "
+        "assert 'OptunaSweeper' in [found.__name__ for found in Plugins.instance().discover(Sweeper)]"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], cwd=Path(__file__).parents[1], capture_output=True
+    )
+    assert done.returncode == 0, done.stderr

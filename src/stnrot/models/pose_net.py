@@ -20,7 +20,7 @@ class PoseNet(nn.Module):
 
     The picture is averaged to side x side pixels. Four convolutions, each at half the resolution of the one before,
     have group norm and ReLU; all that is left of the map goes through a small fully connected head. (With batch norm
-    the axis of a torus was a tenth further off.)
+    the axis of a torus was a seventh further off.)
 
     Args:
         axes: an order of `euler_to_matrix`: those that the solid is turned about.

@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -431,3 +432,23 @@ def test_the_gpu_finds_what_the_cpu_finds(method: str) -> None:
     torch.testing.assert_close(found.cpu(), expected, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(layer.map.weight.grad.cpu(), gradient, rtol=1e-2, atol=1e-2)
     assert layer.defect() < 1e-5
+
+
+@pytest.mark.parametrize("method", ["householder", "cayley", "exp", "qr", "newton_schulz"])
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.Adagrad])
+def test_inverse_sees_the_step_of_a_fused_optimizer(method: str, optimizer: Any) -> None:
+    turn = Rotation(6, method)
+    z = torch.randn(4, 6)
+    turn(z).mul(torch.arange(6.0)).sum().backward()
+    step = optimizer(turn.parameters(), lr=0.3, fused=True)
+    y = turn(z)  # held, so that its work is
+    step.step()
+    torch.testing.assert_close(turn.inverse(y), y @ turn.matrix(), rtol=0, atol=1e-5)
+
+
+def test_inverse_sees_another_start() -> None:
+    turn, other = Rotation(6), Rotation(6, init="haar")
+    y = turn(torch.randn(4, 6))
+    start = {"start": other.map.state_dict()["start"]}
+    turn.map.load_state_dict(start, strict=False, assign=True)
+    torch.testing.assert_close(turn.inverse(y), y @ turn.matrix(), rtol=0, atol=1e-5)

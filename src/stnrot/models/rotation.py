@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from stnrot.errors import InputError
 from stnrot.geometry.autograd import full_precision
@@ -195,7 +196,19 @@ class _Work:
 def _state(made_by: RotationMap, weight: Tensor, kind: str | int) -> tuple[object, ...]:
     """Return what changes where the map would make something else."""
     start = getattr(made_by, "start", weight)
-    return id(weight), weight._version, start._version, weight.data_ptr(), weight.dtype, kind
+    versions = weight._version, start._version, _optimizer_steps
+    return id(weight), id(start), versions, weight.data_ptr(), weight.dtype, kind
+
+
+_optimizer_steps = 0
+
+
+def _count_step(*of_optimizer: Any) -> None:
+    global _optimizer_steps
+    _optimizer_steps += 1
+
+
+register_optimizer_step_post_hook(_count_step)  # a fused optimizer changes weights and leaves their version as it was
 
 
 class Conjugate(nn.Module):

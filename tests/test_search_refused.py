@@ -2,8 +2,10 @@
 
 import logging
 import runpy
+import sqlite3
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import optuna
@@ -54,12 +56,18 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
         (["hydra.sweeper.storage=postgresql://me:secret@127.0.0.1:1/x"], "cannot use the storage postgresql://me:***@"),
         (["hydra.sweeper.storage=other.db"], "cannot use the storage other.db"),
         (["hydra.sweeper.storage=sqlite:///other.db"], "not made by a search of this project"),
+        (["hydra.sweeper.storage=sqlite:///songs.db"], "sqlite:///songs.db is the database of another program"),
+        (["hydra.sweeper.sampler.seed=abc"], "hydra.sweeper.sampler.seed=abc: expected a whole number"),
+        (["+hydra.sweeper.sampler.nonsense=3"], "hydra.sweeper.sampler cannot be built: "),
+        (["ckpt_path=best.ckpt"], "ckpt_path=best.ckpt: a search trains each trial anew"),
         (["trainer=ddp"], "asks for 2 processes"),
         (["hydra/launcher=nonsense"], "pip install -e '.[parallel]' brings joblib"),
     ],
 )
 def test_refused(refused: Callable[..., str], options: list[str], words: str) -> None:
     optuna.create_study(storage="sqlite:///other.db", study_name="_search").ask()
+    with closing(sqlite3.connect("songs.db")) as database:  # with the table that marks the version of many programs
+        database.execute("CREATE TABLE alembic_version (version_num TEXT)")
     line = refused(*(SPACE if "hparams_search=rot_stn" not in options else []), *options)
     assert words in line
     assert "secret" not in line

@@ -29,6 +29,9 @@ def begin(sweeper: OptunaSweeper, space: Space) -> optuna.Study:
         )
     if not monitor.metric.startswith("val/"):
         raise InputError(f"monitor.metric={monitor.metric}: a search chooses by the validation, expected val/...")
+    if config.ckpt_path is not None:
+        raise InputError(f"ckpt_path={config.ckpt_path}: a search trains each trial anew, expected no checkpoint")
+    sweeper.sampler_of(0)  # or it says why not
     fixed = [override for override in space.fixed if not override.startswith("hparams_search=")]
     search = SearchOf(sweeper.direction, monitor.metric, space.description(), fixed)
     study = find_study(sweeper.storage, sweeper.study_name)

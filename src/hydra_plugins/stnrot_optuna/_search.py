@@ -30,7 +30,6 @@ class Search:
 
     def __init__(self, sweeper: OptunaSweeper, space: Space, study: optuna.Study) -> None:
         self.sweeper, self.space, self.study = sweeper, space, study
-        self.seed: int | None = getattr(sweeper.sampler, "keywords", {}).get("seed")
 
     def run(self) -> None:
         """Work until nothing is left to ask."""
@@ -76,9 +75,7 @@ class Search:
         jobs: dict[Trial, list[str]] = {}
         repeats: dict[Trial, int] = {}
         for trial in batch:
-            self.study.sampler = self.sweeper.sampler(
-                **({} if self.seed is None else {"seed": self.seed + trial.number})
-            )
+            self.study.sampler = self.sweeper.sampler_of(trial.number)
             overrides = self.space.suggest(self.sweeper.config, trial)
             twin = self._twin(trial)
             if twin is None:

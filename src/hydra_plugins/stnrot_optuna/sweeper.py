@@ -9,7 +9,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from stnrot.errors import check_number
+from stnrot.errors import InputError, check_number
 
 
 class OptunaSweeper(Sweeper):
@@ -51,6 +51,16 @@ class OptunaSweeper(Sweeper):
         self.sampler, self.direction, self.storage, self.study_name = sampler, direction, storage, study_name
         self.n_trials, self.n_jobs, self.max_failure_rate = n_trials, n_jobs, max_failure_rate
         self.params, self.custom_search_space = params or {}, custom_search_space
+
+    def sampler_of(self, trial: int) -> Any:
+        """Build the sampler of a trial: what it draws is a function of the seed and the number."""
+        seed = getattr(self.sampler, "keywords", {}).get("seed")
+        if seed is not None:
+            check_number("hydra.sweeper.sampler.seed", seed, 0, 2**31)
+        try:
+            return self.sampler(**({} if seed is None else {"seed": seed + trial}))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"hydra.sweeper.sampler cannot be built: {error}") from error
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Get the launcher."""

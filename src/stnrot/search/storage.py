@@ -42,15 +42,24 @@ def check_folder(place: str) -> None:
 
 
 def is_empty(place: str) -> bool:
-    """Say whether there is no storage yet, or one that is being made; nothing is written."""
+    """Say whether there is no storage yet, or one that is being made; nothing is written.
+
+    Raises:
+        InputError: if a file is the database of another program. A server may hold the tables of several.
+    """
     path = file_of(place)
-    if path is not None and (not path.exists() or "://" not in place):
-        return not path.exists()
+    if path is not None and not path.exists():
+        return True
+    if "://" not in place:
+        return False
     with reaching(place):
         engine = create_engine(place)
         tables = inspect(engine).get_table_names()
         engine.dispose()
-    return "alembic_version" not in tables  # the last that Optuna makes
+    ours = "studies" in tables  # the first that Optuna makes; alembic_version, which others have too, is the last
+    if path is not None and tables and not ours:
+        raise InputError(f"{shown(place)} is the database of another program: {EXPECTED}")
+    return not ours or "alembic_version" not in tables
 
 
 def file_of(place: str) -> Path | None:

@@ -20,6 +20,7 @@ SAME_AS = "same_as"  # the number of the trial with the same parameters whose ou
 LEFT_OUT = "left_out"  # it was asked for by mistake, and does not count
 
 BEAT = 15.0  # seconds between two signs of life
+ATTEMPTS = 3  # at a trial whose process dies: by then it is the trial that kills it
 GRACE = 120.0  # seconds without one after which a process on another machine is taken for dead
 
 
@@ -48,10 +49,20 @@ def failed(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 
 
 def ask_orphans_again(study: optuna.Study) -> None:
-    """Fail the running trials whose process is gone, and enqueue their parameters."""
+    """Fail the running trials whose process is gone, and enqueue their parameters, two times at most."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if is_orphan(trial):
+        if not is_orphan(trial):
+            continue
+        if _attempts(study, trial) < ATTEMPTS:
             ask_again(study, trial)
+        else:
+            finish(study, trial, TrialState.FAIL, {REASON: f"interrupted {ATTEMPTS} times"})
+
+
+def _attempts(study: optuna.Study, trial: FrozenTrial) -> int:
+    """Return how often the parameters were tried, this time included."""
+    before = trial.user_attrs.get(RETRY_OF)
+    return 1 if before is None else 1 + _attempts(study, study.trials[before])
 
 
 def ask_again(study: optuna.Study, trial: FrozenTrial) -> None:

@@ -1,9 +1,11 @@
 """What a search makes of its trials and storages, on studies of Optuna in this process."""
 
 import os
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import optuna
@@ -76,6 +78,26 @@ def test_an_orphan_is_asked_again_once(study: optuna.Study) -> None:
         work.end(trial, TrialState.COMPLETE, value=1.0)
     assert len(study.trials) == 2
     assert counted(study.trials)[0].value == 1.0
+
+
+def test_a_trial_whose_process_dies_three_times_has_failed(study: optuna.Study) -> None:
+    for _ in range(3):
+        asked(study, process=gone())
+        ask_orphans_again(study)
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL] * 3
+    assert len({trial.params["x"] for trial in study.trials}) == 1
+    (last,) = counted(study.trials)
+    assert (last.number, last.user_attrs["reason"]) == (2, "interrupted 3 times")
+
+
+def test_the_database_of_another_program_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.db"
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE alembic_version (version_num TEXT)")
+    before = path.read_bytes()
+    with pytest.raises(InputError, match="is the database of another program"):
+        find_study(f"sqlite:///{path}", None)
+    assert path.read_bytes() == before
 
 
 def test_interrupted_between_asking_again_and_failing(study: optuna.Study) -> None:

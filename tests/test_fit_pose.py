@@ -107,11 +107,13 @@ def test_what_a_pose_holds() -> None:
         assert len(distinct(hypotheses)) == len(distinct(hypotheses[finite])) == finite.sum()
         turned = torch.stack([found.matrix[k] @ half for half in HALF_TURNS])[:, None].expand(4, 8, 3, 3)
         apart = geodesic_distance(turned, hypotheses.expand_as(turned)).amin(0)
-        assert torch.equal(found.alike[k], (torch.rad2deg(apart) < 3) & finite)
+        drawn = render(RING, hypotheses, SMALL).flatten(1)
+        change, whole = ((each / 0.15).square() for each in (drawn - drawn[:1], drawn[:1]))
+        like = (change / (1 + change)).sum(1) <= 0.08 * (whole / (1 + whole)).sum()
+        assert torch.equal(found.alike[k], (torch.rad2deg(apart) < 6) & like & finite)
         for angles, loss in zip(found.hypotheses[k, finite], losses[finite], strict=True):
             off = (render(RING, euler_to_matrix(angles, "XZ"), SMALL) - image[k, 0])[rows, columns].square()
             torch.testing.assert_close(loss, (off / (1 + off / 0.15**2)).mean(), rtol=1e-4, atol=1e-7)
-    assert found.alike.sum(1).min() >= 2
     assert found.alike[:, 0].all()
 
 
@@ -213,6 +215,38 @@ def test_a_picture_of_something_else_has_not_converged() -> None:
     dots = fit_pose(torch.zeros(48, 48), RING[:20], camera=SMALL)
     assert dots.loss < 0.4 * ROBUST**2  # little is wrong if there is little to see
     assert not dots.converged
+
+
+def test_another_solid_or_camera_has_not_converged() -> None:
+    """A box with a cone on one end covers a torus almost, and the other way round: their outlines differ."""
+    draw = torch.Generator().manual_seed(0)
+    box = torch.rand(600, 3, generator=draw) - 0.5
+    side = torch.randint(3, (600, 1), generator=draw)
+    box = box.scatter(1, side, torch.randint(2, (600, 1), generator=draw) - 0.5) * torch.tensor([0.7, 0.5, 0.3])
+    up, round_ = torch.rand(2, 400, generator=draw)
+    round_ = 2 * math.pi * round_
+    cone = torch.stack((0.35 + 0.4 * up, 0.2 * (1 - up) * round_.cos(), 0.2 * (1 - up) * round_.sin()), 1)
+    part, solid = torch.cat((box, cone)), torus()
+    there = pictures(poses(5, "XYZ"), part, "XYZ", Camera())
+    assert not fit_pose(there, solid).converged.any()
+    assert fit_pose(there, part, "XYZ").converged.all()
+    nearer = pictures(poses(5, "XZ"), solid, "XZ", Camera(fov_deg=80))
+    assert not fit_pose(nearer, solid).converged.any()
+
+
+def test_half_turns_of_a_solid_without_symmetry_are_not_alike() -> None:
+    """Three legs of unlike lengths."""
+    along = torch.linspace(0, 1, 40)[:, None]
+    legs = torch.cat([length * along * axis for length, axis in zip((0.8, 0.5, 0.3), torch.eye(3), strict=True)])
+    found = fit_pose(pictures(poses(6, "XYZ"), legs, "XYZ", Camera()), legs, "XYZ")
+    assert (found.alike.sum(1) == 1).all()
+
+
+def test_angles_stay_within_a_half_turn() -> None:
+    true = torch.tensor([[math.pi - 1e-3, 0.6], [1e-3 - math.pi, -0.6]])
+    found = fit_pose(pictures(true), RING, camera=SMALL)
+    assert (found.hypotheses.abs() <= math.pi).all()
+    assert (found.angles.abs() <= math.pi).all()
 
 
 def test_a_descent_cut_short_has_not_converged(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """Find the angles that rendered a picture: a search over all of them, then descent through the renderer."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,32 +11,39 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from stnrot.errors import InputError
+from stnrot.geometry.angles import wrap
 from stnrot.geometry.autograd import full_precision
 from stnrot.geometry.euler import AXES, axis_numbers, euler_to_matrix, matrix_to_euler
 from stnrot.geometry.splat import Camera
-from stnrot.pose_descent import CHUNK, JOINED, ROBUST, View, descend, robust_loss
+from stnrot.models.pose_net import PoseNet
+from stnrot.pose_descent import CHUNK, JOINED, View, descend, robust_loss
+from stnrot.solids import fingerprint
 
 GRID_DEG = {1: 5, 2: 10, 3: 15}  # between the angles of the search, by the number of axes
 SEARCHED, HALVED, LAST = 16, 6, 2  # poses that go on from the search, at half the pixels, and at all of them
-STEPS = {4: 6, 2: 5, 1: 30}  # of descent, by the pixels of a side that are joined
+STEPS = {4: 6, 2: 5, 1: 30}  # of descent, by the factor of the view
 SKETCH = 2000  # points that smaller pictures are drawn of
-ALIKE = math.radians(3)  # two poses less apart are one
-EXPLAINED = 0.3  # share of the solid's rendered picture that must be there for a pose to count as found,
-STRANGE = 0.4  # and share of the highest loss that may be left
+REPEATED = math.radians(3)  # two poses less apart are one
+TURNED = math.radians(6)  # less from a half turn is one: of sampled points the best pose is not just there
+ALIKE = 0.08  # share of the solid's own loss that two pictures may differ by; those of a torus differ by up to this
+OUTLINE = 0.65  # share of the rendered outline that must be there; right poses had 0.72 and more, wrong ones up to 0.59
+MATCHED = 0.15  # of full brightness: a difference that noise makes once the pixels are joined
 
 
 @dataclass(frozen=True)
 class Pose:
     """What `fit_pose` found for each picture, best first where there are several.
 
-    `angles` (radians) are those of `euler_to_matrix`, and `matrix` is what it makes of them. `loss` is the mean, over
-    the part of the picture that the solid can reach, of the squared difference from what is rendered, each at most
-    0.0225. `converged` says that the descent came to an end, and that what is rendered is there in the picture: it
-    takes off at least 0.3 of what it would of the loss of a clean picture of it, and leaves at most 0.4 of the highest.
+    `angles` (radians, in [-pi, pi)) are those of `euler_to_matrix`, and `matrix` is what it makes of them. `loss` is
+    the mean, over the part of the picture that the solid can reach, of the squared difference from what is rendered,
+    each at most 0.0225. `converged` says that the descent came to an end and that, in squares of 4 x 4 pixels, at
+    least 0.65 of the outline of what is rendered is there in the picture: all of it in a clean picture, less where
+    something hides it.
 
     `hypotheses` are all the poses that were refined to the end, with their `hypotheses_loss`, infinite for one that is
-    there already. Those that are `alike` differ from the best by a half turn of the solid about its own axes: the four
-    of a torus, which as a set of sampled points is not exactly symmetric, are one answer.
+    there already. Those that are `alike` differ from the best by about a half turn of the solid about its own axes and
+    look nearly the same: the four of a torus, which as a set of sampled points is not exactly symmetric, are one
+    answer.
     """
 
     angles: Float[Tensor, "B A"]
@@ -65,7 +72,8 @@ def fit_pose(
     the last, each is joined by its half turns about the solid's own axes, which a coarse picture cannot tell apart; all
     are refined to the end, and the lowest loss wins. The loss forgives what stands in front.
 
-    With a start, such as a network's estimate, only it and its mirror image in depth descend.
+    With a start, such as a network's estimate, only it and its mirror image in depth descend, and the half turns of the
+    better one. (The search needs no mirror images: the minima of the grid have them.)
 
     Args:
         image: values in [0, 1], of the camera's size.
@@ -86,6 +94,8 @@ def fit_pose(
     True
     """
     camera = Camera() if camera is None else camera
+    if not isinstance(camera, Camera):
+        raise InputError(f"camera: expected a Camera, got {type(camera).__name__}")
     axis_numbers(axes)  # or it says what is wrong with them
     pictures = _checked(image, camera)
     points = _checked_points(points, camera, axes).to(pictures)
@@ -106,25 +116,24 @@ def _fitted(
     if start is None:
         angles, halved, last = _search(views[4], targets[4]), HALVED, LAST
     else:
-        angles, halved, last = _around(_started(start, pictures, axes), axes), 1, 1
+        angles, halved, last = _around(_started(start, pictures, views[1]), axes), 1, 1
     angles = _refined(views[4], angles, targets[4])[0][:, :halved]
     angles = _refined(views[2], angles, targets[2])[0]
     angles = _with_half_turns(_apart(angles, axes)[:, :last], axes)
     angles, loss, ended = _refined(views[1], angles, targets[1])
     matrix = euler_to_matrix(angles, axes)
-    again = _same(matrix, matrix, _half_turns(points)[:1]).triu(1).any(1)
-    alike = _same(matrix[:, :1], matrix, _half_turns(points))[:, 0] & ~again
-    there = robust_loss(targets[1]) - loss[:, 0] > EXPLAINED * robust_loss(views[1].draw(angles[:, 0]))
-    loss = loss / targets[1].shape[1]
-    there &= loss[:, 0] < STRANGE * ROBUST**2
+    repeated = _same(matrix, matrix, _half_turns(points)[:1], REPEATED).triu(1).any(1)
+    drawn = torch.stack([views[1].draw(each) for each in angles])
+    difference = torch.stack([robust_loss(each - each[:1]) for each in drawn])
+    turned = _same(matrix[:, :1], matrix, _half_turns(points), TURNED)[:, 0]
     return Pose(
-        angles[:, 0],
-        matrix[:, 0],
-        loss[:, 0],
-        ended[:, 0] & there,
-        angles,
-        loss.masked_fill(again, math.inf),
-        alike,
+        angles=angles[:, 0],
+        matrix=matrix[:, 0],
+        loss=loss[:, 0] / drawn.shape[2],
+        converged=ended[:, 0] & (_outline_found(views[1], drawn[:, 0], targets[1]) >= OUTLINE),
+        hypotheses=angles,
+        hypotheses_loss=(loss / drawn.shape[2]).masked_fill(repeated, math.inf),
+        alike=turned & ~repeated & (difference <= ALIKE * robust_loss(drawn[:, 0])[:, None]),
     )
 
 
@@ -198,9 +207,10 @@ def _search(view: View, target: Float[Tensor, "B P"]) -> Float[Tensor, "B K A"]:
 
 
 def _started(
-    start: Tensor | nn.Module | str | Path, pictures: Float[Tensor, "B H W"], axes: str
+    start: Tensor | nn.Module | str | Path, pictures: Float[Tensor, "B H W"], view: View
 ) -> Float[Tensor, "B A"]:
     """Return the angles to start from."""
+    axes = view.order
     if isinstance(start, Tensor):
         if start.shape != (len(pictures), len(axes)) or not bool(start.isfinite().all()):
             raise InputError(
@@ -209,16 +219,28 @@ def _started(
             )
         return start.to(pictures)
     network: Any = start
-    if not isinstance(start, nn.Module):
-        from stnrot.checkpoint import read_checkpoint, rebuild  # Hydra and Lightning: seconds, for who needs them
-
-        network = rebuild(read_checkpoint(Path(start)), Path(start)).model
-    known = getattr(network, "axes", None)
-    if known != axes:
-        raise InputError(
-            f"axes={axes}: the start is a network for {known}; expected one of task=pose, data.axes={axes}"
-        )
+    if isinstance(start, str | Path):
+        network = _network(Path(start), view)
+    if not isinstance(network, PoseNet):
+        raise InputError(f"start: expected a network that says poses, of task=pose, got {type(network).__name__}")
+    if network.axes != axes:
+        raise InputError(f"axes={axes}: the start is a network for {network.axes}; expected one of data.axes={axes}")
     return network.to(pictures.device).angles(pictures[:, None]).to(pictures)
+
+
+def _network(path: Path, view: View) -> nn.Module:
+    """Read a network that was trained on this solid as this camera sees it."""
+    from stnrot.checkpoint import read_checkpoint, rebuild  # Hydra and Lightning: seconds, for who needs them
+
+    saved = read_checkpoint(path)
+    model: nn.Module = rebuild(saved, path).model
+    if isinstance(model, PoseNet):
+        images = saved["config"]["images"]
+        if images["points_digest"] != fingerprint(view.points):
+            raise InputError(f"{path} was trained on other points: expected those of data.points={images['points']}")
+        if images["camera"] != asdict(view.camera):
+            raise InputError(f"{path} was trained with the camera {images['camera']}: expected the same one here")
+    return model
 
 
 def _around(angles: Float[Tensor, "B A"], axes: str) -> Float[Tensor, "B 2 A"]:
@@ -239,7 +261,7 @@ def _refined(
     found, loss, ended = descend(view, angles.flatten(0, 1), each, STEPS[view.factor])
     loss, best = loss.view(batch, count).sort(dim=1)
     found = found.view_as(angles).gather(1, best[..., None].expand_as(angles))
-    return found, loss, ended.view(batch, count).gather(1, best)
+    return wrap(found), loss, ended.view(batch, count).gather(1, best)
 
 
 def _half_turns(like: Tensor) -> Float[Tensor, "4 3 3"]:
@@ -248,17 +270,27 @@ def _half_turns(like: Tensor) -> Float[Tensor, "4 3 3"]:
     return torch.stack([torch.diag(like.new_tensor(each)) for each in signs])
 
 
-def _same(a: Float[Tensor, "B J 3 3"], b: Float[Tensor, "B K 3 3"], turns: Tensor) -> Bool[Tensor, "B J K"]:
-    """Return which of b is one of a after one of some turns about the solid's own axes."""
+def _outline_found(view: View, drawn: Float[Tensor, "B P"], target: Float[Tensor, "B P"]) -> Float[Tensor, "B"]:
+    """Return the share of squares on the outline of what is drawn that look so in the picture, too."""
+    a, b = (F.avg_pool2d(each.unflatten(1, (1, *view.size)), JOINED) for each in (drawn, target))
+    outline = (a > 0.02) & (a < 0.98)
+    matched = outline & ((a - b).abs() < MATCHED)
+    return matched.sum((1, 2, 3)) / outline.sum((1, 2, 3)).clamp(min=1)
+
+
+def _same(
+    a: Float[Tensor, "B J 3 3"], b: Float[Tensor, "B K 3 3"], turns: Float[Tensor, "S 3 3"], within: float
+) -> Bool[Tensor, "B J K"]:
+    """Return which of b is, within an angle, one of a after one of some turns about the solid's own axes."""
     trace = torch.einsum("bjsxy,bkxy->bjks", a[:, :, None] @ turns, b).amax(-1)
-    return trace > 1 + 2 * math.cos(ALIKE)
+    return trace > 1 + 2 * math.cos(within)
 
 
 def _apart(angles: Float[Tensor, "B K A"], axes: str) -> Float[Tensor, "B K A"]:
-    """Put those last that are like a better one."""
+    """Put those last that are a half turn, or less, from a better one."""
     matrix = euler_to_matrix(angles, axes)
-    again = _same(matrix, matrix, _half_turns(angles)).triu(1).any(1)
-    order = again.int().argsort(dim=1, stable=True)
+    repeated = _same(matrix, matrix, _half_turns(angles), REPEATED).triu(1).any(1)
+    order = repeated.int().argsort(dim=1, stable=True)
     return angles.gather(1, order[..., None].expand_as(angles))
 
 

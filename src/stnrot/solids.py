@@ -1,6 +1,8 @@
 """Point sets that can be drawn: a torus, or the points of a file."""
 
+import hashlib
 import math
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -44,12 +46,20 @@ def read_points(source: str | Path) -> Float[Tensor, "N 3"]:
     if not path.is_file():
         raise InputError(f"points={source}: there is no such file")
     try:
-        points = READERS[path.suffix.lower()](path).astype(np.float32, casting="same_kind")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # NumPy only warns of a file without numbers
+            points = READERS[path.suffix.lower()](path).astype(np.float32, casting="same_kind")
     except Exception as error:  # readers of meshes raise almost anything on broken files
-        raise InputError(f"cannot read the points of {path}: {' '.join(str(error).split())}") from error
+        reason = " ".join(str(error).split())
+        raise InputError(f"cannot read the points of {path}: {reason}; expected a whole {path.suffix} file") from error
     if points.ndim != 2 or points.shape[1] != 3 or not len(points) or not np.isfinite(points).all():
         raise InputError(f"{path} holds an array of shape {points.shape}: expected N x 3 finite numbers, N at least 1")
     return torch.from_numpy(points)
+
+
+def fingerprint(points: Float[Tensor, "N 3"]) -> str:
+    """Return what tells a point set from others."""
+    return hashlib.sha256(points.float().cpu().numpy().tobytes()).hexdigest()[:16]
 
 
 def _vertices(path: Path) -> np.ndarray:

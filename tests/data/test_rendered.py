@@ -75,6 +75,7 @@ def test_what_was_asked_for_becomes_of_the_pictures() -> None:
         ("data.axes=XX", "axes 'XX': expected one to three of X, Y and Z"),
         ("data.own_axis=[0,0,0]", "data.own_axis=[0, 0, 0]: expected three numbers, not all 0, or null"),
         ("data.own_axis=[0,1]", "data.own_axis=[0, 1]: expected three numbers, not all 0, or null"),
+        ("data.own_axis=[1,0,0]", "data.points=torus is no solid of revolution about data.own_axis=[1.0, 0.0, 0.0]"),
         ("data.points=knot.ply", "points=knot.ply: there is no such file"),
         ("data.camera.near=3", "no pose brings a point before the camera: raise data.camera.distance"),
         ("data.camera.fov_deg=180", "camera.fov_deg=180: expected a number from 1 to 170"),

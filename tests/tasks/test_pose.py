@@ -1,6 +1,7 @@
 """`experiment=torus_pose` as a whole job: it learns where the axis points, and shows it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,9 @@ from stnrot.command_line import one_line
 from stnrot.data.draws import Split
 from stnrot.errors import InputError
 from stnrot.geometry.euler import euler_to_matrix
+from stnrot.geometry.splat import Camera
+from stnrot.pose import fit_pose
+from stnrot.solids import torus
 from train import train
 
 QUIET = ("callbacks.progress=null", "callbacks.poses.samples=4")
@@ -90,7 +94,7 @@ def test_is_tested_again_on_its_own_solid_and_camera_alone(tmp_path: Path) -> No
     assert again("again") == pytest.approx(first)
     assert {path.stem for path in (tmp_path / "again" / "pictures" / "test").iterdir()} == {"poses", "sphere"}
     assert again("noisy", "+data.degrade.noise=0.5") != pytest.approx(first)
-    np.save(tmp_path / "torus.npy", np.ones((5, 3), np.float32))
+    np.save(tmp_path / "torus.npy", 0.9 * torus().numpy())
     for override, line in (
         ("+data.axes=XY", "trained on poses with axes=XZ, this data has XY"),
         ("+data.camera.distance=3", "trained on poses with camera={'distance': 2.0"),
@@ -100,6 +104,25 @@ def test_is_tested_again_on_its_own_solid_and_camera_alone(tmp_path: Path) -> No
     ):
         with pytest.raises(InputError, match=line):
             again("other", override)
+
+
+def test_a_descent_starts_from_a_checkpoint_of_the_same_solid_and_camera(tmp_path: Path) -> None:
+    job(tmp_path, "trainer.max_epochs=1")
+    checkpoint = tmp_path / "checkpoints" / "best.ckpt"
+    camera = Camera(**read_checkpoint(checkpoint)["config"]["images"]["camera"])
+    image = torch.zeros(camera.height, camera.width)
+    network = rebuild(read_checkpoint(checkpoint), checkpoint).model
+    by_path, by_network = (fit_pose(image, torus(), camera=camera, start=each) for each in (checkpoint, network))
+    assert torch.equal(by_path.angles, by_network.angles)
+    for points, axes, other, line in (
+        (0.9 * torus(), "XZ", camera, "was trained on other points: expected those of data.points=torus"),
+        (torus(), "XZ", replace(camera, fov_deg=80), r"was trained with the camera .* expected the same one here"),
+        (torus(), "XY", camera, "axes=XY: the start is a network for XZ"),
+    ):
+        with pytest.raises(InputError, match=line):
+            fit_pose(image, points, axes, camera=other, start=checkpoint)
+    with pytest.raises(InputError, match=r"start: expected a network that says poses, of task=pose, got Linear"):
+        fit_pose(image, torus(), camera=camera, start=torch.nn.Linear(2, 2))
 
 
 @pytest.mark.parametrize(

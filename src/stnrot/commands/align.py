@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from stnrot.align_manifest import align_manifest
+from stnrot.commands.output import check_output, write_picture
 from stnrot.errors import InputError
 from stnrot.geometry import rotate
 from stnrot.inference import Aligner, Alignment, confidence
@@ -63,8 +63,8 @@ def _align(args: argparse.Namespace) -> int:
         return align_manifest(args.manifest, args.out, args.ckpt)
     if args.reference is None:
         raise InputError("expected two pictures, IMAGE REFERENCE, or --manifest pairs.csv")
-    if args.out is not None and args.out.resolve() in (args.image.resolve(), args.reference.resolve()):
-        raise InputError(f"--out {args.out} is one of the two pictures: expected another file")
+    if args.out is not None:
+        check_output(args.out, args.image, args.reference)
     found = Aligner(args.ckpt)(args.image, args.reference)
     _print(args, found)
     if args.out is not None:
@@ -95,7 +95,4 @@ def _write_aligned(path: Path, angle: torch.Tensor, out: Path) -> None:
     most, kind = (255, np.uint8) if picture.dtype is torch.uint8 else (65535, np.uint16)
     scale = 1 if picture.dtype is torch.uint8 else most
     turned = (rotate(picture.float(), angle, "bicubic") * scale).round().clamp(0, most)[0]
-    try:
-        Image.fromarray(turned.permute(1, 2, 0).squeeze(2).numpy().astype(kind)).save(out)
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot write {out}: {error}; expected a name such as aligned.png") from error
+    write_picture(turned.permute(1, 2, 0).squeeze(2).numpy().astype(kind), out)

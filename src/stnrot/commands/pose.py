@@ -8,10 +8,9 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 
-from stnrot.errors import InputError
+from stnrot.commands.output import check_output, write_picture
 from stnrot.geometry.splat import Camera, render
 from stnrot.pictures import read_file
 from stnrot.pose import Pose, fit_pose
@@ -61,8 +60,8 @@ def add(commands: Any) -> None:
 
 
 def _pose(args: argparse.Namespace) -> int:
-    if args.out is not None and args.out.resolve() == args.image.resolve():
-        raise InputError(f"--out {args.out} is the picture itself: expected another file")
+    if args.out is not None:
+        check_output(args.out, args.image)
     picture = read_file(args.image, channels=1)[0]
     image = picture.float() / (255 if picture.dtype is torch.uint8 else 1)
     height, width = image.shape
@@ -96,8 +95,4 @@ def _print(args: argparse.Namespace, found: Pose) -> None:
 
 
 def _overlay(image: Float[Tensor, "H W"], drawn: Float[Tensor, "H W"], out: Path) -> None:
-    pixels = (torch.stack((image, drawn, drawn), -1) * 255).round().byte().numpy()
-    try:
-        Image.fromarray(pixels).save(out)
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot write {out}: {error}; expected a name such as overlay.png") from error
+    write_picture((torch.stack((image, drawn, drawn), -1) * 255).round().byte().numpy(), out)

@@ -1,11 +1,11 @@
 """Pictures of one solid in poses drawn at random, rendered as they are needed."""
 
-import hashlib
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import lightning as L
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from lightning.pytorch.trainer.states import RunningStage
 from torch import Tensor
@@ -19,8 +19,9 @@ from stnrot.data.poses import uniform_angles
 from stnrot.errors import InputError, check_number
 from stnrot.geometry.euler import axis_numbers, euler_to_matrix
 from stnrot.geometry.splat import Camera, project, splat
-from stnrot.solids import read_points
+from stnrot.solids import fingerprint, read_points
 
+ROUND = 0.6  # of the variance in one direction across the axis to that in another; sampling leaves more than 0.8
 AT_ONCE = 4  # pictures: what is kept of each point on the way is then still in a CPU's cache
 
 
@@ -88,6 +89,11 @@ class RenderedPoses(L.LightningDataModule):
             raise InputError(
                 f"data.points={points}: no pose brings a point before the camera: raise data.camera.distance"
             )
+        if self.own_axis is not None and not _may_revolve(self.points, self.own_axis):
+            raise InputError(
+                f"data.points={points} is no solid of revolution about data.own_axis={self.own_axis.tolist()}: "
+                "expected its axis, or data.own_axis=null"
+            )
         self.count = {Split.TRAIN: samples, Split.VAL: samples // 10, Split.TEST: samples // 10}
         self.batch_size, self.seed, self.split_seed = batch_size, seed, split_seed
 
@@ -98,7 +104,7 @@ class RenderedPoses(L.LightningDataModule):
             "own_axis": None if self.own_axis is None else self.own_axis.tolist(),
             "camera": asdict(self.camera),
             "points": self.source,
-            "points_digest": hashlib.sha256(self.points.numpy().tobytes()).hexdigest()[:16],
+            "points_digest": fingerprint(self.points),
         }
 
     def draw(self, rotation: Float[Tensor, "B 3 3"], shift: Float[Tensor, "B 2"]) -> Float[Tensor, "B 1 H W"]:
@@ -161,6 +167,14 @@ class RenderedPoses(L.LightningDataModule):
             batch_sampler=batches,  # type: ignore[arg-type]
             collate_fn=as_fetched,
         )
+
+
+def _may_revolve(points: Float[Tensor, "N 3"], own_axis: Float[Tensor, "3"]) -> bool:
+    """Say whether points lie about as wide in all directions across an axis, as they do if it is one of revolution."""
+    along = F.normalize(own_axis, dim=0)
+    across = points - (points @ along)[:, None] * along
+    _, least, most = torch.linalg.eigvalsh(across.mT @ across).tolist()
+    return least >= ROUND * most
 
 
 def _checked(own_axis: list[float]) -> list[float]:

@@ -54,7 +54,7 @@ def test_random_poses_of_a_torus() -> None:
     assert found.converged.all()
     assert found.loss.max() < 1e-6
     view = View(RING, SMALL, "XZ", 1, 1)
-    trapped, loss, _ = descend(view, reversed_in_depth(true), view.of(pictures(true)[:, 0]), 60)
+    trapped, loss, _ = descend(view, reversed_in_depth(true), view.reduced(pictures(true)[:, 0]), 60)
     reversed_ = axis_error(euler_to_matrix(trapped, "XZ"), true) > 2
     assert reversed_.sum() >= 2  # there is a valley of the mirror image, and these pictures have not ended in it
     assert (loss[reversed_] > 1).all()

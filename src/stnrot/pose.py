@@ -112,7 +112,7 @@ def _fitted(
 ) -> Pose:
     """Search or start, and descend."""
     views = {factor: _view(points, camera, axes, factor) for factor in (4, 2, 1)}
-    targets = {factor: view.of(pictures) for factor, view in views.items()}
+    targets = {factor: view.reduced(pictures) for factor, view in views.items()}
     if start is None:
         angles, halved, last = _search(views[4], targets[4]), HALVED, LAST
     else:

@@ -63,7 +63,12 @@ class View:
         """Return what ends the sum."""
         return self.camera.saturation if self.factor == 1 else "soft"
 
-    def of(self, image: Float[Tensor, "B H W"]) -> Float[Tensor, "B P"]:
+    @property
+    def chunk(self) -> int:
+        """Return how many pictures are computed at once."""
+        return max(1, CHUNK // (len(self.points) * sum(self.size)))
+
+    def reduced(self, image: Float[Tensor, "B H W"]) -> Float[Tensor, "B P"]:
         """Cut a picture of the camera to it."""
         rows, columns = self.window
         part = image[:, rows, columns]
@@ -78,15 +83,15 @@ class View:
     def draw(self, angles: Float[Tensor, "M A"]) -> Float[Tensor, "M P"]:
         """Draw the points at angles."""
         drawn = []
-        for part in angles.split(max(1, CHUNK // (len(self.points) * sum(self.size)))):
+        for part in angles.split(self.chunk):
             place, weight = self.place(euler_to_matrix(part, self.order))
             drawn.append(splat(place, weight, *self.size, self.sigma, self.saturation).flatten(1))
         return torch.cat(drawn)
 
     def equations(self, angles: Tensor, target: Tensor) -> "Equations":
         """Return the loss against a target and its normal equations at angles."""
-        count = max(1, CHUNK // (len(self.points) * sum(self.size)))
-        found = [self._equations(*each) for each in zip(angles.split(count), target.split(count), strict=True)]
+        parts = zip(angles.split(self.chunk), target.split(self.chunk), strict=True)
+        found = [self._equations(*each) for each in parts]
         return Equations(*map(torch.cat, zip(*found, strict=True)))
 
     def _equations(self, angles: Float[Tensor, "M A"], target: Float[Tensor, "M P"]) -> tuple[Tensor, Tensor, Tensor]:
@@ -129,7 +134,10 @@ class View:
     def _factors(
         self, place: Float[Tensor, "M N"], moved: Float[Tensor, "M A N"], pixels: int
     ) -> tuple[Float[Tensor, "M N {pixels}"], Float[Tensor, "M N A*{pixels}"]]:
-        """Return the Gaussians along one side, and their derivatives by the angles beside each other."""
+        """Return the Gaussians along one side, and their derivatives by the angles beside each other.
+
+        Those of `splat` again, in fewer passes over memory since both are made of one.
+        """
         pixel = torch.arange(pixels, device=place.device, dtype=place.dtype) / self.sigma
         off = pixel - (place / self.sigma)[..., None]
         gaussian = (off * off).mul_(-0.5).clamp_(min=LOWEST).exp_()
@@ -160,7 +168,7 @@ class Equations:
         damped = self.matrix + torch.diag_embed(damping[:, None] * diagonal + torch.finfo(diagonal.dtype).tiny)
         return -torch.linalg.solve_ex(damped, self.gradient)[0].clamp(-FARTHEST, FARTHEST)
 
-    def where(self, chosen: Bool[Tensor, "M"], other: "Equations") -> "Equations":
+    def merged(self, chosen: Bool[Tensor, "M"], other: "Equations") -> "Equations":
         """Return the chosen ones, and of the others those of `other`."""
         return Equations(
             torch.where(chosen, self.loss, other.loss),
@@ -168,7 +176,7 @@ class Equations:
             torch.where(chosen[:, None, None], self.matrix, other.matrix),
         )
 
-    def of(self, kept: Bool[Tensor, "M"]) -> "Equations":
+    def selected(self, kept: Bool[Tensor, "M"]) -> "Equations":
         """Return some of them."""
         return Equations(self.loss[kept], self.gradient[kept], self.matrix[kept])
 
@@ -194,12 +202,12 @@ def descend(
         promised = -(step * here.gradient).sum(1)
         there = view.equations(angles[going] + step, target[going])
         better = there.loss < here.loss
-        here = there.where(better, here)
+        here = there.merged(better, here)
         angles[going] += torch.where(better[:, None], step, 0)
         loss[going] = here.loss
         damping = torch.where(better, damping / 10, damping * 10).clamp(1e-7, 1e6)
         far = (step.abs().amax(1) > DONE) & (promised > GAIN * here.loss)
-        going, damping, here = going[far], damping[far], here.of(far)
+        going, damping, here = going[far], damping[far], here.selected(far)
         if not len(going):
             break
     ended = torch.ones_like(loss, dtype=torch.bool)

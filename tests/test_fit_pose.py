@@ -297,15 +297,15 @@ def test_a_view_is_the_picture_joined_and_cut() -> None:
     image = render(BLOB.double(), euler_to_matrix(true, "XZ"), SMALL)
     exact = VIEWS[3]
     rows, columns = exact.window
-    assert torch.equal(exact.of(image), image[:, rows, columns].flatten(1))
-    torch.testing.assert_close(exact.draw(true), exact.of(image), rtol=0, atol=1e-12)
+    assert torch.equal(exact.reduced(image), image[:, rows, columns].flatten(1))
+    torch.testing.assert_close(exact.draw(true), exact.reduced(image), rtol=0, atol=1e-12)
     outside = image.clone()
     outside[:, rows, columns] = 0
     assert outside.max() < 0.02  # four standard deviations from the farthest point
     assert exact.draw(true).max() == 1 > VIEWS[0].draw(true).max()
     height, width = VIEWS[0].size
     joined = image[:, rows, columns].unflatten(1, (height, 4)).unflatten(3, (width, 4)).mean((2, 4))
-    torch.testing.assert_close(VIEWS[0].of(image), joined.flatten(1))
+    torch.testing.assert_close(VIEWS[0].reduced(image), joined.flatten(1))
     for factor in (2, 4):  # where few points lie the smaller picture is the mean of the pixels
         smooth = replace(SMALL, sigma=8)
         view = View(BLOB[:1].double() / 10, smooth, "XZ", factor, 0.05)

@@ -40,6 +40,7 @@ from stnrot.solids import torus
 
 PROJECT = Path(__file__).resolve().parents[1]
 AXES, CAMERA, ALONE = "XZ", Camera(), 10
+AT_ONCE = 4  # pictures of the plain descent, which is fastest so
 NOISE, STEPS, RATES, OFF = 0.1, 200, (0.01, 0.03, 0.1), math.radians(20)
 Row = dict[str, str | float]
 
@@ -125,9 +126,9 @@ def descent(pictures: Tensor, start: Tensor, points: Tensor, rate: float) -> lis
     optimizer = torch.optim.Adam([angles], lr=rate)
     path = [start]
     for _ in range(STEPS):
-        loss = (render(points, euler_to_matrix(angles, AXES), CAMERA) - pictures[:, 0]).square().sum()
         optimizer.zero_grad()
-        loss.backward()
+        for each, picture in zip(angles.split(AT_ONCE), pictures[:, 0].split(AT_ONCE), strict=True):
+            (render(points, euler_to_matrix(each, AXES), CAMERA) - picture).square().sum().backward()
         optimizer.step()
         path.append(angles.detach().clone())
     return path

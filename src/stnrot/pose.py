@@ -16,12 +16,13 @@ from stnrot.geometry.autograd import full_precision
 from stnrot.geometry.euler import AXES, axis_numbers, euler_to_matrix, matrix_to_euler
 from stnrot.geometry.splat import Camera
 from stnrot.models.pose_net import PoseNet
-from stnrot.pose_descent import CHUNK, JOINED, View, descend, robust_loss
+from stnrot.pose_descent import CHUNK, GAIN, JOINED, View, descend, robust_loss
 from stnrot.solids import fingerprint
 
 GRID_DEG = {1: 5, 2: 10, 3: 15}  # between the angles of the search, by the number of axes
 SEARCHED, HALVED, LAST = 16, 6, 2  # poses that go on from the search, at half the pixels, and at all of them
 STEPS = {4: 6, 2: 5, 1: 30}  # of descent, by the factor of the view
+ROUGH = 1e-3  # gain, in shares of the loss, below which a descent leaves the end to the best pose
 SKETCH = 2000  # points that smaller pictures are drawn of
 REPEATED = math.radians(3)  # two poses less apart are one
 TURNED = math.radians(6)  # less from a half turn is one: of sampled points the best pose is not just there
@@ -40,10 +41,10 @@ class Pose:
     least 0.65 of the outline of what is rendered is there in the picture: all of it in a clean picture, less where
     something hides it.
 
-    `hypotheses` are all the poses that were refined to the end, with their `hypotheses_loss`, infinite for one that is
-    there already. Those that are `alike` differ from the best by about a half turn of the solid about its own axes and
-    look nearly the same: the four of a torus, which as a set of sampled points is not exactly symmetric, are one
-    answer.
+    `hypotheses` are all the poses that were refined on the exact picture, with their `hypotheses_loss`, infinite for
+    one that is there already. Those that are `alike` differ from the best by about a half turn of the solid about its
+    own axes and look nearly the same: the four of a torus, which as a set of sampled points is not exactly symmetric,
+    are one answer.
     """
 
     angles: Float[Tensor, "B A"]
@@ -69,8 +70,9 @@ def fit_pose(
     Without a start, all angles in steps of 5, 10 or 15 degrees (one, two or three axes) are drawn at a quarter of the
     pixels a side. The 16 lowest local minima of the loss descend there, the best at half, and the best two at all of
     the pixels, on the exact picture, by Levenberg and Marquardt's method on the angles alone: see `descend`. Before
-    the last, each is joined by its half turns about the solid's own axes, which a coarse picture cannot tell apart; all
-    are refined to the end, and the lowest loss wins. The loss forgives what stands in front.
+    the last, each is joined by its half turns about the solid's own axes, which a coarse picture cannot tell apart. All
+    are refined until a step promises a thousandth of the loss, and the lowest goes to the end. The loss forgives what
+    stands in front.
 
     With a start, such as a network's estimate, only it and its mirror image in depth descend, and the half turns of the
     better one. (The search needs no mirror images: the minima of the grid have them.)
@@ -120,7 +122,9 @@ def _fitted(
     angles = _refined(views[4], angles, targets[4])[0][:, :halved]
     angles = _refined(views[2], angles, targets[2])[0]
     angles = _with_half_turns(_apart(angles, axes)[:, :last], axes)
-    angles, loss, ended = _refined(views[1], angles, targets[1])
+    angles, loss, _ = _refined(views[1], angles, targets[1])
+    best, lowest, ended = _refined(views[1], angles[:, :1], targets[1], GAIN)
+    angles, loss = torch.cat((best, angles[:, 1:]), 1), torch.cat((lowest, loss[:, 1:]), 1)
     matrix = euler_to_matrix(angles, axes)
     repeated = _same(matrix, matrix, _half_turns(points)[:1], REPEATED).triu(1).any(1)
     drawn = torch.stack([views[1].draw(each) for each in angles])
@@ -253,12 +257,12 @@ def _around(angles: Float[Tensor, "B A"], axes: str) -> Float[Tensor, "B 2 A"]:
 
 
 def _refined(
-    view: View, angles: Float[Tensor, "B K A"], target: Float[Tensor, "B P"]
+    view: View, angles: Float[Tensor, "B K A"], target: Float[Tensor, "B P"], gain: float = ROUGH
 ) -> tuple[Float[Tensor, "B K A"], Float[Tensor, "B K"], Bool[Tensor, "B K"]]:
     """Descend from all, and return angles, loss and whether it came to an end, best first."""
     batch, count = angles.shape[:2]
     each = target.repeat_interleave(count, 0)
-    found, loss, ended = descend(view, angles.flatten(0, 1), each, STEPS[view.factor])
+    found, loss, ended = descend(view, angles.flatten(0, 1), each, STEPS[view.factor], gain)
     loss, best = loss.view(batch, count).sort(dim=1)
     found = found.view_as(angles).gather(1, best[..., None].expand_as(angles))
     return wrap(found), loss, ended.view(batch, count).gather(1, best)

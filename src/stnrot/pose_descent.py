@@ -13,11 +13,11 @@ from stnrot.geometry.euler import euler_jacobian, euler_to_matrix
 from stnrot.geometry.splat import LOWEST, Camera, project, splat
 
 JOINED = 4  # pixels a side, at most: the window's sides are multiples
-CHUNK = 2**21  # values of a Gaussian factor at once: they stay in the cache
+CHUNK = 2**20  # values of a Gaussian factor at once: larger ones are handed back to the system after each use
 ROBUST = 0.15  # of full brightness: a residual beyond it is something in front rather than the noise of a pixel
 FARTHEST = math.radians(17)  # of a step
-DONE = math.radians(1e-4)  # a shorter step ends the descent,
-GAIN = 1e-7  # and one that promises to lower the loss by less than this share
+DONE = math.radians(1e-4)  # a shorter step ends the descent
+GAIN = 1e-7  # share of the loss: a step that promises less is rounding
 
 
 @dataclass(frozen=True)
@@ -182,13 +182,13 @@ class Equations:
 
 
 def descend(
-    view: View, angles: Float[Tensor, "M A"], target: Float[Tensor, "M P"], steps: int
+    view: View, angles: Float[Tensor, "M A"], target: Float[Tensor, "M P"], steps: int, gain: float = GAIN
 ) -> tuple[Float[Tensor, "M A"], Float[Tensor, "M"], Bool[Tensor, "M"]]:
     r"""Lower the loss of each start against its target; return the angles, the loss, and which came to an end.
 
     The loss is `robust_loss`, and the matrix of the normal equations `J^T W J`, where W are the weights that make its
-    gradient `J^T W r`. A step is taken if it lowers the loss; else the damping grows. What ended is not computed any
-    more.
+    gradient `J^T W r`. A step is taken if it lowers the loss; else the damping grows. What ended, by a step that is
+    short or promises to lower the loss by less than a share `gain`, is not computed any more.
 
     Source: D. Marquardt, An algorithm for least-squares estimation of nonlinear parameters, 1963.
     """
@@ -206,7 +206,7 @@ def descend(
         angles[going] += torch.where(better[:, None], step, 0)
         loss[going] = here.loss
         damping = torch.where(better, damping / 10, damping * 10).clamp(1e-7, 1e6)
-        far = (step.abs().amax(1) > DONE) & (promised > GAIN * here.loss)
+        far = (step.abs().amax(1) > DONE) & (promised > gain * here.loss)
         going, damping, here = going[far], damping[far], here.selected(far)
         if not len(going):
             break

@@ -22,7 +22,7 @@ from stnrot.solids import fingerprint
 GRID_DEG = {1: 5, 2: 10, 3: 15}  # between the angles of the search, by the number of axes
 SEARCHED, HALVED, LAST = 16, 6, 2  # poses that go on from the search, at half the pixels, and at all of them
 STEPS = {4: 6, 2: 5, 1: 30}  # of descent, by the factor of the view
-ROUGH = 1e-3  # gain, in shares of the loss, below which a descent leaves the end to the best pose
+SEARCHING, STARTED = 1e-3, 0.03  # gain, in shares of the loss, below which a descent leaves the end to the best pose
 SKETCH = 2000  # points that smaller pictures are drawn of
 REPEATED = math.radians(3)  # two poses less apart are one
 TURNED = math.radians(6)  # less from a half turn is one: of sampled points the best pose is not just there
@@ -75,7 +75,8 @@ def fit_pose(
     stands in front.
 
     With a start, such as a network's estimate, only it and its mirror image in depth descend, and the half turns of the
-    better one. (The search needs no mirror images: the minima of the grid have them.)
+    better one, until a step promises 3 % of the loss. (The search needs no mirror images: the minima of the grid have
+    them.)
 
     Args:
         image: values in [0, 1], of the camera's size.
@@ -116,13 +117,13 @@ def _fitted(
     views = {factor: _view(points, camera, axes, factor) for factor in (4, 2, 1)}
     targets = {factor: view.reduced(pictures) for factor, view in views.items()}
     if start is None:
-        angles, halved, last = _search(views[4], targets[4]), HALVED, LAST
+        angles, halved, last, gain = _search(views[4], targets[4]), HALVED, LAST, SEARCHING
     else:
-        angles, halved, last = _around(_started(start, pictures, views[1]), axes), 1, 1
-    angles = _refined(views[4], angles, targets[4])[0][:, :halved]
-    angles = _refined(views[2], angles, targets[2])[0]
+        angles, halved, last, gain = _around(_started(start, pictures, views[1]), axes), 1, 1, STARTED
+    angles = _refined(views[4], angles, targets[4], gain)[0][:, :halved]
+    angles = _refined(views[2], angles, targets[2], gain)[0]
     angles = _with_half_turns(_apart(angles, axes)[:, :last], axes)
-    angles, loss, _ = _refined(views[1], angles, targets[1])
+    angles, loss, _ = _refined(views[1], angles, targets[1], gain)
     best, lowest, ended = _refined(views[1], angles[:, :1], targets[1], GAIN)
     angles, loss = torch.cat((best, angles[:, 1:]), 1), torch.cat((lowest, loss[:, 1:]), 1)
     matrix = euler_to_matrix(angles, axes)
@@ -257,7 +258,7 @@ def _around(angles: Float[Tensor, "B A"], axes: str) -> Float[Tensor, "B 2 A"]:
 
 
 def _refined(
-    view: View, angles: Float[Tensor, "B K A"], target: Float[Tensor, "B P"], gain: float = ROUGH
+    view: View, angles: Float[Tensor, "B K A"], target: Float[Tensor, "B P"], gain: float
 ) -> tuple[Float[Tensor, "B K A"], Float[Tensor, "B K"], Bool[Tensor, "B K"]]:
     """Descend from all, and return angles, loss and whether it came to an end, best first."""
     batch, count = angles.shape[:2]

@@ -15,7 +15,7 @@ busy with 128.) What differs:
 
 The second table is of the default model, whose polar encoder no tutorial has, after so many steps of training that
 its hypotheses have their weights: it looks at fewer of them where one is certain. Its last row is of train.py: from the
-end of an epoch to that of the next, with validation, pictures and a checkpoint (on a GPU an epoch is ten times the set).
+end of an epoch to that of the next, with validation, pictures and a checkpoint (on a GPU ten times the set an epoch).
 
 The speed-up is the tutorial's time over that of stnrot, the median of ratios within a round. Of the rows
 for different numbers of worker processes, the smaller speed-up is the one to quote. On a busy machine set

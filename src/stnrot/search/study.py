@@ -1,6 +1,6 @@
 """The study of a search: made, found again, and told from those of other searches."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 import optuna
 from optuna.study import StudyDirection
@@ -44,7 +44,7 @@ class SearchOf:
 def search_of(study: optuna.Study) -> SearchOf | None:
     """Read what a study is of; None if it is no search of this project, or one of another version of it."""
     known = study.user_attrs.get(SEARCH)
-    return SearchOf(**known) if known and known.keys() == SearchOf.__dataclass_fields__.keys() else None
+    return SearchOf(**known) if known and set(known) == {field.name for field in fields(SearchOf)} else None
 
 
 def join_study(place: str, name: str, search: SearchOf) -> optuna.Study:

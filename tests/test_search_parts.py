@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -88,6 +88,14 @@ def test_an_orphan_is_asked_again_once(study: optuna.Study) -> None:
     assert counted(study.trials)[0].value == 1.0
 
 
+def test_a_trial_that_dies_before_it_takes_its_parameters_up(study: optuna.Study) -> None:
+    number = asked(study, process=gone())
+    ask_orphans_again(study)
+    study.ask().set_user_attr("worker", study.trials[number].user_attrs["worker"])
+    ask_orphans_again(study)
+    assert study.ask().suggest_float("x", 0, 1) == study.trials[number].params["x"]
+
+
 def test_a_trial_whose_process_dies_three_times_has_failed(study: optuna.Study) -> None:
     for _ in range(3):
         asked(study, process=gone())
@@ -133,6 +141,19 @@ def test_what_is_left_of_a_process_that_ends_is_asked_again(study: optuna.Study)
     with pytest.raises(KeyboardInterrupt):
         work_until_interrupted()
     assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.WAITING]
+    assert study.trials[0].user_attrs["reason"] == "interrupted"
+
+
+def test_interrupts_do_not_count_as_deaths(study: optuna.Study) -> None:
+    for _ in range(4):
+        with suppress(KeyboardInterrupt), AtWork(study) as work:
+            trial = study.ask()
+            trial.suggest_float("x", 0, 1)
+            work.take(trial)
+            raise KeyboardInterrupt
+    assert asked(study, process=gone()) == 4
+    ask_orphans_again(study)
+    assert study.ask().suggest_float("x", 0, 1) == study.trials[0].params["x"]
 
 
 def test_signs_of_life_go_on(study: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +180,7 @@ def test_a_running_trial_is_reported_with_its_minutes(
     report(study, tmp_path)
     printed = capsys.readouterr().out
     assert re.search(r"^0 +running 1\.5 ", printed, re.MULTILINE)
-    assert "trial 1: its process is gone" in printed.splitlines()
+    assert "trial 1: its process died" in printed.splitlines()
     row = rows(tmp_path / "trials.csv")[0]
     assert (row["trial"], row["state"]) == ("0", "running")
     assert float(row["minutes"]) == pytest.approx(1.5, abs=0.1)

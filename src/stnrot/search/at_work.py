@@ -10,7 +10,7 @@ from optuna.trial import Trial, TrialState
 
 from stnrot.search.orphans import ask_again
 from stnrot.search.signs_of_life import BEAT, sign
-from stnrot.search.trials import finish
+from stnrot.search.trials import REASON, finish
 
 
 class AtWork:
@@ -28,10 +28,9 @@ class AtWork:
     def __exit__(self, *error: object) -> None:
         self._ended.set()
         self._thread.join()
-        for number in self.trials:
-            left = self.study.trials[number]
-            if left.state == TrialState.RUNNING:
-                ask_again(self.study, left)
+        for number, trial in self.trials.items():
+            if self.study.trials[number].state == TrialState.RUNNING:
+                ask_again(self.study, trial, {REASON: "interrupted"})
 
     def take(self, trial: Trial) -> None:
         """Sign the trial."""

@@ -60,7 +60,7 @@ def _print(title: str, trials: list[FrozenTrial], names: list[str], metric: str)
         metric: [
             f"{trial.value:.5g}" if trial.state == TrialState.COMPLETE else STATES[trial.state] for trial in trials
         ],
-        "min": [f"{_minutes(trial):.1f}" for trial in trials],
+        "minutes": [f"{_minutes(trial):.1f}" for trial in trials],
     }
     for short, name in zip(short_names(names), names, strict=True):
         columns[short] = [_number(trial.params.get(name, "")) for trial in trials]
@@ -85,9 +85,9 @@ def _remark(trial: FrozenTrial) -> str:
     attributes = trial.user_attrs
     notes = [f"{words} {attributes[key]}" for key, words in NOTES.items() if key in attributes]
     if trial.state == TrialState.RUNNING and is_orphan(trial):
-        notes.append("its process is gone")
-    if trial.state == TrialState.FAIL:  # without a reason where the process had no time to give one
-        notes.append(attributes.get(REASON, "interrupted"))
+        notes.append("its process died")
+    if trial.state == TrialState.FAIL:
+        notes.append(attributes.get(REASON, "its process died"))
     return "; ".join(notes)
 
 

@@ -7,7 +7,7 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 # user attributes of a trial
-REASON = "reason"  # why it failed; a trial that was interrupted has none
+REASON = "reason"  # why it failed; a trial whose process died has none
 RETRY_OF = "retry_of"  # the number of the orphan whose parameters it has
 SAME_AS = "same_as"  # the number of the trial with the same parameters whose outcome it has
 LEFT_OUT = "left_out"  # it was asked for by mistake, and does not count

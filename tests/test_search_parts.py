@@ -179,7 +179,7 @@ def test_a_running_trial_is_reported_with_its_minutes(
         trial.datetime_start = ninety_seconds_ago
     report(study, tmp_path)
     printed = capsys.readouterr().out
-    assert re.search(r"^0 +running 1\.5 ", printed, re.MULTILINE)
+    assert re.search(r"^0 +running +1\.5 ", printed, re.MULTILINE)
     assert "trial 1: its process died" in printed.splitlines()
     row = rows(tmp_path / "trials.csv")[0]
     assert (row["trial"], row["state"]) == ("0", "running")

@@ -13,7 +13,7 @@ DEATHS = 3  # of processes with the same parameters: by then these are what kill
 
 
 def ask_orphans_again(study: optuna.Study) -> None:
-    """Fail the running trials whose process is gone, and enqueue their parameters, two times at most."""
+    """Fail the running trials whose process is gone; enqueue their parameters, unless these have killed enough."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if not is_orphan(trial):
             continue

@@ -258,3 +258,16 @@ def test_hydra_finds_the_sweeper_without_importing_optuna() -> None:
         [sys.executable, "-W", "error", "-c", code], cwd=Path(__file__).parents[1], capture_output=True
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_report_whose_reader_has_gone(tmp_path: Path) -> None:
+    """As `stnrot sweep STORAGE | head` does."""
+    storage = f"sqlite:///{tmp_path}/study.db"
+    optuna.create_study(storage=storage)
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as closed:
+        done = subprocess.run(
+            [sys.executable, "-m", "stnrot.cli", "sweep", storage], stdout=closed, stderr=subprocess.PIPE
+        )
+    assert (done.returncode, done.stderr) == (141, b"")

@@ -8,9 +8,9 @@ from omegaconf import DictConfig
 
 
 class MultirunOnly(Callback):
-    """Of `hparams_search`."""
+    """For `hparams_search`."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """End the command; an error would be a warning to Hydra."""
+        """End the command: Hydra would turn an exception into a warning."""
         search = config.hydra.runtime.choices.hparams_search
         sys.exit(f"error: hparams_search={search} is for many jobs: expected python train.py -m ...")

@@ -35,15 +35,15 @@ class MultirunTable(Callback):
         options = _differing(jobs)
         metrics = list(dict.fromkeys(name for job in jobs for name in job.metrics))
         names = {"job": [job.folder.name for job in jobs]}
+        columns: dict[str, list[Any]] = {**names}
+        columns |= {key: [job.options.get(key, "") for job in jobs] for key in options}
+        columns |= {name: [job.metrics.get(name, "") for job in jobs] for name in metrics}
+        write_table(folder / "jobs.csv", columns)
         print_table(str(folder), names | _columns([[job] for job in jobs], options, metrics), keys=1 + len(options))
         for job in jobs:
             if not job.metrics:
                 print(f"job {job.folder.name} did not finish")
         _print_seeds(jobs, [key for key in options if key != "seed"], metrics)
-        columns: dict[str, list[Any]] = {**names}
-        columns |= {key: [job.options.get(key, "") for job in jobs] for key in options}
-        columns |= {name: [job.metrics.get(name, "") for job in jobs] for name in metrics}
-        write_table(folder / "jobs.csv", columns)
         if failures := sum(not job.metrics for job in jobs):
             sys.exit(f"error: {failures} of {len(jobs)} jobs did not finish, as the table says")
 

@@ -27,18 +27,18 @@ NOTES = {RETRY_OF: "asked again for trial", SAME_AS: "the same as trial"}
 
 
 def report(study: optuna.Study, folder: Path) -> None:
-    """Print it all; write trials.csv and the pictures into `folder`."""
+    """Write trials.csv and the pictures into `folder`; print the rest."""
     trials = [trial for trial in study.trials if LEFT_OUT not in trial.user_attrs]
     trials.sort(key=lambda trial: _place(study, trial))
     names = list(dict.fromkeys(name for trial in trials for name in trial.params))
     search = search_of(study)
     metric = "value" if search is None else search.metric
-    _print(study.study_name, trials, names, metric)
-    for name, share in _importances(study).items():
-        print(f"importance of {name}: {share:.2f}")
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "trials.csv", trials, names, metric)
     pictures = draw(study, folder, metric)
+    _print(study.study_name, trials, names, metric)
+    for name, share in _importances(study).items():
+        print(f"importance of {name}: {share:.2f}")
     print(f"written: {', '.join(str(path) for path in [folder / 'trials.csv', *pictures])}")
     if trials and trials[0].state == TrialState.COMPLETE and search is not None:
         given = [*search.options, *(f"{name}={value}" for name, value in trials[0].params.items())]

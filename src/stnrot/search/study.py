@@ -32,9 +32,8 @@ class SearchOf:
         there, here = known._features(), self._features()
         for name in there | here:
             if there.get(name) != here.get(name):
-                raise InputError(
-                    f"{what} is of another search, {name}: {there.get(name)}, here {here.get(name)}; {way_out}"
-                )
+                was, is_now = there.get(name, "nothing"), here.get(name, "nothing")
+                raise InputError(f"{what} is of another search, {name}: {was}, here {is_now}; {way_out}")
 
     def _features(self) -> dict[str, str]:
         same = sorted(option for option in self.options if not option.lstrip("+").startswith(ELSEWHERE))

@@ -10,7 +10,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from stnrot.tables import print_table, short_names, write_table
+from stnrot.tables import decimals, print_table, short_names, write_table
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def _columns(groups: list[list[Job]], options: list[str], metrics: list[str]) ->
     for name in metrics:
         values = [[job.metrics[name] for job in group if name in job.metrics] for group in groups]
         if any(values):
-            digits = 2 if max(abs(value) for group in values for value in group) >= 10 else 4
+            digits = decimals(value for group in values for value in group)
             columns[name.removeprefix("test/")] = [_entry(group, digits) for group in values]
     return columns
 

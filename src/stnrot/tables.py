@@ -52,6 +52,11 @@ def _ends(name: str) -> list[str]:
     return [name[found.end() :] for found in reversed(list(re.finditer("[./]", name)))] + [name]
 
 
+def decimals(values: Iterable[float]) -> int:
+    """Return how many to show of a column: two of degrees, four of losses and shares."""
+    return 2 if max(map(abs, values), default=0) >= 10 else 4
+
+
 def write_table(path: Path, columns: Mapping[str, Iterable[Any]]) -> None:
     """Write columns as CSV."""
     with path.open("w", newline="", encoding="utf-8") as file:

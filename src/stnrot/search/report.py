@@ -13,7 +13,7 @@ from stnrot.search.pictures import draw
 from stnrot.search.signs_of_life import is_orphan
 from stnrot.search.study import search_of
 from stnrot.search.trials import LEFT_OUT, REASON, RETRY_OF, SAME_AS
-from stnrot.tables import print_table, short_names, write_table
+from stnrot.tables import decimals, print_table, short_names, write_table
 
 STATES = {
     TrialState.COMPLETE: "complete",
@@ -55,11 +55,11 @@ def _place(study: optuna.Study, trial: FrozenTrial) -> tuple[int, float, int]:
 
 def _print(title: str, trials: list[FrozenTrial], names: list[str], metric: str) -> None:
     """Print the table, in which a state stands for the value that is not to be had, and what there is to say below."""
+    values = {t.number: t.value for t in trials if t.state == TrialState.COMPLETE and t.value is not None}
+    digits = decimals(values.values())
     columns = {
         "trial": [str(trial.number) for trial in trials],
-        metric: [
-            f"{trial.value:.5g}" if trial.state == TrialState.COMPLETE else STATES[trial.state] for trial in trials
-        ],
+        metric: [f"{values[t.number]:.{digits}f}" if t.number in values else STATES[t.state] for t in trials],
         "minutes": [f"{_minutes(trial):.1f}" for trial in trials],
     }
     for short, name in zip(short_names(names), names, strict=True):

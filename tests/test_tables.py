@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stnrot.tables import print_table, short_names, write_table
+from stnrot.tables import decimals, print_table, short_names, write_table
 
 COLUMNS = {
     "job": ["0", "1"],
@@ -47,3 +47,7 @@ def test_csv(tmp_path: Path) -> None:
     write_table(tmp_path / "table.csv", {"job": [0, 1], "model": ["a,b", "cnn"]})
     with (tmp_path / "table.csv").open(newline="") as file:
         assert list(csv.reader(file)) == [["job", "model"], ["0", "a,b"], ["1", "cnn"]]
+
+
+def test_a_column_has_the_digits_of_its_largest_number() -> None:
+    assert [decimals(values) for values in ([0.98, 2.3], [0.5, -88.0], [])] == [4, 2, 4]

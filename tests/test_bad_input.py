@@ -39,10 +39,14 @@ def test_groups_and_values(tmp_path: Path) -> None:
     assert "trainer.max_epochs=0: expected a whole number of at least 1" in fails("trainer.max_epochs=0", cwd=tmp_path)
     assert "task.angle_weight=-1: expected a number of at least 0" in fails("task.angle_weight=-1", cwd=tmp_path)
     assert "expected model=rot_stn" in fails("task=register", "data=image_pairs", "model=cnn", cwd=tmp_path)
-    assert "expected python train.py -m" in fails("hparams_search=rot_stn", cwd=tmp_path)
     line = fails(*SMALL, "monitor.metric=val/nonsense", "debug=one_batch", cwd=tmp_path)
     assert "val/nonsense" in line
     assert "val/nll" in line
+
+
+def test_a_search_without_m_leaves_nothing(tmp_path: Path) -> None:
+    assert "expected python train.py -m" in fails("hparams_search=rot_stn", cwd=tmp_path)
+    assert not any(tmp_path.iterdir())
 
 
 def test_missing_data(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """Whole jobs for tests: the real train and evaluate, composed by Hydra, small; pictures to give them."""
 
 import csv
+import logging
 import os
+import runpy
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +77,23 @@ def command(script: str, *arguments: str, cwd: Path = ROOT, timeout: float = 240
         timeout=timeout,
         env=ENVIRONMENT,
     )
+
+
+@pytest.fixture
+def ends(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., object]]:
+    """Run a script in this process, which imports nothing anew; it must exit, and what it exits with is returned."""
+    handlers, level = logging.root.handlers[:], logging.root.level
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # which a command sets; put back at the end
+
+    def run(script: str, *arguments: str) -> object:
+        monkeypatch.setattr(sys, "argv", [script, *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            runpy.run_path(str(ROOT / script), run_name="__main__")
+        return stopped.value.code
+
+    yield run
+    logging.root.handlers[:] = handlers  # Hydra has put its own there
+    logging.root.setLevel(level)
 
 
 def rows(path: Path) -> list[dict[str, str]]:

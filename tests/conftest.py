@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig
@@ -20,6 +21,7 @@ from sklearn.datasets import load_sample_image, load_sample_images
 from torch import nn
 
 torch.set_num_threads(1)  # tests run side by side, one a core: threads would wait for one another
+Called = Callable[..., tuple[str | int | None, str]]
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = os.environ | {
     "CUDA_VISIBLE_DEVICES": "",
@@ -94,6 +96,33 @@ def ends(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., object]]:
     yield run
     logging.root.handlers[:] = handlers  # Hydra has put its own there
     logging.root.setLevel(level)
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Called:
+    """Call `stnrot` in this process: returns what it exits with, which Python would print if it is text, and prints."""
+    from stnrot.cli import main
+
+    def call(*arguments: object, cwd: Path) -> tuple[str | int | None, str]:
+        monkeypatch.chdir(cwd)
+        monkeypatch.setattr(sys, "argv", ["stnrot", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        return stopped.value.code, capsys.readouterr().out
+
+    return call
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """Return a folder that is made once, by the first of the workers of pytest-xdist that asks for it."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            folder.mkdir()
+            make(folder)
+    return folder
 
 
 def rows(path: Path) -> list[dict[str, str]]:

@@ -4,6 +4,7 @@ import csv
 import logging
 import os
 import runpy
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from sklearn.datasets import load_sample_image, load_sample_images
 from torch import nn
 
 torch.set_num_threads(1)  # tests run side by side, one a core: threads would wait for one another
+signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a shell, Ctrl-C would be ignored
 Called = Callable[..., tuple[str | int | None, str]]
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = os.environ | {

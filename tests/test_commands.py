@@ -120,7 +120,7 @@ def test_two_processes_end_with_the_metrics_of_one(job: Job, tmp_path: Path) -> 
         "trainer.max_epochs=2",
         "data.batch_size=50",
     ]
-    job(*options, folder=tmp_path / "one")
+    job(*options, "callbacks.watch=null", folder=tmp_path / "one")
     two = command("train.py", *SMALL, *options, "trainer=ddp", "hydra.run.dir=two", cwd=tmp_path)
     assert two.returncode == 0, two.stderr
     expected, found = metrics(tmp_path / "one"), metrics(tmp_path / "two")
@@ -162,6 +162,7 @@ def test_multirun_ends_with_a_table(ends: Ends, tmp_path: Path) -> None:
         assert re.search(words, str(said))
 
 
+@pytest.mark.slow
 def test_a_multirun_goes_on_after_a_bad_job(tmp_path: Path) -> None:
     """Found in the data, in a process of joblib."""
     key = "data.n_train=5000,100"
@@ -181,7 +182,9 @@ def test_a_multirun_goes_on_after_what_hydra_cannot_build(
     monkeypatch.chdir(tmp_path)
     said = ends("train.py", "-m", *SMALL, "debug=one_batch", "model=cnn", "model.classifier.width=0,8")
     assert str(said).startswith("error: 1 of 2 jobs did not finish")
-    assert "Traceback" not in "".join(capfd.readouterr())
+    printed = "".join(capfd.readouterr())
+    assert "Traceback" not in printed
+    assert "did not finish" in printed
     (sweep,) = (tmp_path / "outputs" / "train").glob("*/*-multirun")
     assert metrics(sweep / "1")
 

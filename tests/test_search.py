@@ -216,13 +216,20 @@ def test_killed_and_interrupted_it_goes_on(tmp_path: Path) -> None:
         assert [trial.params for trial in complete].count(orphan.params) == 1
 
 
-@pytest.mark.parametrize("name", ["study.db", pytest.param("study.log", marks=pytest.mark.slow)])
-def test_four_processes_share_a_study(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("study.db", 3),
+        pytest.param("study.db", 4, marks=pytest.mark.slow),
+        pytest.param("study.log", 4, marks=pytest.mark.slow),
+    ],
+)
+def test_several_processes_share_a_study(name: str, count: int, tmp_path: Path) -> None:
     """One is killed at work; the others ask its trial again, and stop when all is done."""
     storage = tmp_path / name
     place = f"sqlite:///{storage}" if name.endswith("db") else str(storage)
     options = [f"hydra.sweeper.storage={place}", "hydra.sweeper.n_trials=6", "trainer.max_epochs=6"]
-    processes = {process.pid: process for process in (started(*options, cwd=tmp_path) for _ in range(4))}
+    processes = {process.pid: process for process in (started(*options, cwd=tmp_path) for _ in range(count))}
     hit_at_work(storage, processes, 0, signal.SIGKILL)
     for process in processes.values():
         output, _ = process.communicate(timeout=240)

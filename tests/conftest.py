@@ -132,6 +132,11 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def epochs(folder: Path) -> set[int]:
+    """Return the epochs that a run trained itself: one that is resumed has not trained the first again."""
+    return {int(row["epoch"]) for row in rows(folder / "csv" / "version_0" / "metrics.csv") if row["train/loss"]}
+
+
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)

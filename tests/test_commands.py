@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ENVIRONMENT, ROOT, SMALL, command, composed, made_once, rows
+from conftest import ENVIRONMENT, ROOT, SMALL, command, composed, epochs, made_once, rows
 from omegaconf import OmegaConf
 
 from evaluate import evaluate
@@ -86,6 +86,7 @@ def test_a_killed_run_resumes_as_if_nothing_had_been(job: Job, tmp_path: Path) -
     assert not (tmp_path / "cut" / "metrics.json").exists()
     _, resumed = job(*options, "callbacks.watch=null", f"ckpt_path={last}", folder=tmp_path / "on")
     assert metrics(resumed) == metrics(whole)
+    assert epochs(resumed) < epochs(whole) == {0, 1, 2, 3}
 
 
 def test_sigterm_says_so(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import composed
+from conftest import composed, epochs
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -63,6 +63,7 @@ def test_a_continued_run_is_the_run(tmp_path: Path) -> None:
     last = tmp_path / "half" / "checkpoints" / "last.ckpt"
     rest = job(tmp_path / "rest", "trainer.max_epochs=2", *options, f"ckpt_path={last}")
     assert rest == pytest.approx(whole, rel=1e-4)
+    assert epochs(tmp_path / "rest") == {1}
     job(tmp_path / "planned", "trainer.max_epochs=1", *BLIND)
     last = tmp_path / "planned" / "checkpoints" / "last.ckpt"
     with pytest.raises(InputError, match="planned for 40 steps"):

@@ -43,8 +43,6 @@ def main(cfg: DictConfig) -> float:
 def train(cfg: DictConfig) -> float:
     """Fit, test the best checkpoint, and return what it was chosen by: its metric of the validation."""
     check_groups(cfg)
-    if cfg.trial is None and (search := choices().get("hparams_search")):
-        raise InputError(f"hparams_search={search} is for many jobs: expected python train.py -m ...")
     check_number("seed", cfg.seed, 0, 2**32 - 1)
     check_number("trainer.max_epochs", cfg.trainer.max_epochs, 1)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -66,11 +64,13 @@ def train(cfg: DictConfig) -> float:
         check_fits(read_checkpoint(path), task, path)
 
     callbacks = [RunConfig(config, choices()), *filter(None, instantiate(cfg.callbacks).values())]
+    pruning = None
     if cfg.trial is not None:
-        from stnrot.search.job import pruning  # Optuna takes a second
+        from stnrot.search.job import pruning_callback  # Optuna takes a second
 
         study = HydraConfig.get().sweeper
-        callbacks.append(pruning(study.storage, study.study_name, cfg.trial, cfg.monitor.metric))
+        pruning = pruning_callback(study.storage, study.study_name, cfg.trial, cfg.monitor.metric)
+        callbacks.append(pruning)
     trainer: L.Trainer = instantiate(
         cfg.trainer,
         callbacks=callbacks,
@@ -87,8 +87,8 @@ def train(cfg: DictConfig) -> float:
         trainer.fit(task, datamodule=data, ckpt_path=cfg.ckpt_path, weights_only=True)
     except SIGTERMException as stopped:
         raise SystemExit(143) from stopped  # Lightning itself would end with 0, as if all were done
-    if cfg.trial is not None:
-        callbacks[-1].check_pruned()  # of several processes none has raised so far
+    if pruning is not None:
+        pruning.check_pruned()  # of several processes none has raised so far
     trainer.test(task, datamodule=data, ckpt_path="best", weights_only=True)
     log.info("pictures, tables and checkpoints: %s", folder)
     log.info("look at it: tensorboard --logdir %s --samples_per_plugin images=1000", folder)

@@ -9,6 +9,8 @@ from statistics import mean, stdev
 from threading import Lock
 from typing import Any
 
+import torch
+
 Run = tuple[str, str, int]  # table, row, seed
 Found = dict[str, Any]
 
@@ -27,7 +29,7 @@ class Runs:
         """Write down what lies in the folder of a run."""
         table, model, seed = run
         metrics = json.loads((folder / "metrics.json").read_text())
-        facts = {"date": datetime.date.today().isoformat(), "core_minutes": round(minutes, 1)}
+        facts = {"date": datetime.date.today().isoformat(), "device": device(), "core_minutes": round(minutes, 1)}
         line = {"table": table, "model": model, "seed": seed} | facts | metrics | {"half_turns": half_turns(folder)}
         with self.lock:
             self.found[run] = line
@@ -49,8 +51,15 @@ def summary(found: list[Found]) -> dict[str, Any]:
         row[f"{column}: mean; median (degrees)"] = "; ".join(spread(each, ".1f") for each in values if each)
     turned = [each["half_turns"]["all"] for each in found if each["half_turns"]]
     row["half-turns, %"] = spread(turned, ".1f") if turned else ""
-    row["core-minutes each"] = f"{mean(each['core_minutes'] for each in found):.0f}"
+    on_cpu = [each["core_minutes"] for each in found if each.get("device", "cpu") == "cpu"]
+    row["core-minutes each"] = f"{mean(on_cpu):.0f}" if on_cpu else ""
+    row["on a GPU"] = ", ".join(sorted({each["device"] for each in found if each.get("device", "cpu") != "cpu"}))
     return row
+
+
+def device() -> str:
+    """Return what train.py runs on."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
 def test_error(found: Found) -> float:

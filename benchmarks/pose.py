@@ -12,7 +12,7 @@ is best on other poses: from a start whose axis is 20 degrees off, and from a ra
 differentiable renderers use. `descent of fit_pose` starts from the same angles.
 
 Without --ckpt the network is trained first, `python train.py experiment=torus_pose`, into --folder. Times are of one
-call for all poses and, of the first ten, one by one: the median. Takes about ten minutes on two cores, and the
+call for all poses and, of the first ten, one by one: the median. Takes about five minutes on two cores, and the
 training. The GIF shows one descent, that of the random start farthest off among those that arrive.
 """
 
@@ -198,6 +198,29 @@ def animate(pictures: Tensor, path: list[Tensor], points: Tensor, number: int, f
     )
 
 
+def from_starts(points: Tensor, true: Tensor, levels: dict[str, Tensor], gif: Path | None) -> list[Row]:
+    """Descend from starts, plainly and as `fit_pose` does from them."""
+    rows = []
+    others = random_poses(20, seed=3)
+    for name, start in starts(true, seed=4).items():
+        aside = starts(others, seed=5)[name]
+        paths = {rate: descent(drawn(points, others), aside, points, rate) for rate in RATES}
+        rate = min(RATES, key=lambda rate: off(paths[rate][-1], others).median().item())
+        for level, pictures in levels.items():
+            begun = time.perf_counter()
+            path = descent(pictures, start, points, rate)
+            seconds = (time.perf_counter() - begun) / len(true)
+            rows.append(row(level, f"gradient descent, {name}, rate {rate:g}", path[-1], seconds, None, true))
+            if gif is not None and level == "clean" and name == "random start":
+                arrived = off(path[-1], true) < 0.1
+                animate(pictures, path, points, int((off(start, true) * arrived).argmax()), gif)
+            begun = time.perf_counter()
+            angles = fit_pose(pictures, points, AXES, start=start).angles
+            seconds = (time.perf_counter() - begun) / len(true)
+            rows.append(row(level, f"descent of fit_pose, {name}", angles, seconds, None, true))
+    return rows
+
+
 def main() -> None:
     """Find, time and report."""
     options = parser(__doc__, rounds=10)
@@ -222,24 +245,7 @@ def main() -> None:
         for name, method in methods.items()
     ]
 
-    others = random_poses(20, seed=3)
-    for name, start in starts(true, seed=4).items():
-        aside = starts(others, seed=5)[name]
-        paths = {rate: descent(drawn(points, others), aside, points, rate) for rate in RATES}
-        rate = min(RATES, key=lambda rate: off(paths[rate][-1], others).median().item())
-        for level, pictures in levels.items():
-            begun = time.perf_counter()
-            path = descent(pictures, start, points, rate)
-            seconds = (time.perf_counter() - begun) / len(true)
-            rows.append(row(level, f"gradient descent, {name}, rate {rate:g}", path[-1], seconds, None, true))
-            if args.gif is not None and level == "clean" and name == "random start":
-                arrived = off(path[-1], true) < 0.1
-                animate(pictures, path, points, int((off(start, true) * arrived).argmax()), args.gif)
-            begun = time.perf_counter()
-            angles = fit_pose(pictures, points, AXES, start=start).angles
-            seconds = (time.perf_counter() - begun) / len(true)
-            rows.append(row(level, f"descent of fit_pose, {name}", angles, seconds, None, true))
-
+    rows += from_starts(points, true, levels, args.gif)
     speed = renderers(points, true[:1], args.rounds)
     facts = environment("cpu") | {"poses": args.poses}
     print(", ".join(f"{key}: {value}" for key, value in facts.items()), markdown(rows), markdown([speed]), sep="\n\n")

@@ -61,7 +61,6 @@ def test_the_command_prints_it_last_and_exits_with_1(
         (["trainer.max_epochs=0"], ["trainer.max_epochs=0: expected a whole number of at least 1"]),
         (["task.angle_weight=-1"], ["task.angle_weight=-1: expected a number of at least 0"]),
         (["task=register", "data=image_pairs", "model=cnn"], ["expected model=rot_stn"]),
-        (["hparams_search=rot_stn"], ["expected python train.py -m"]),
         ([*SMALL, "monitor.metric=val/nonsense", "debug=one_batch"], ["val/nonsense", "val/nll"]),
         (["data=rotated_mnist", "data.root=none"], ["data.root=", "data=rotated_digits"]),
         (["data=image_folder"], ["data.root"]),
@@ -72,6 +71,11 @@ def test_options_and_values(fails: Fails, arguments: list[str], words: list[str]
     line = fails(*arguments)
     for each in words:
         assert each in line
+
+
+def test_a_search_without_m_leaves_nothing(fails: Fails, tmp_path: Path) -> None:
+    assert "expected python train.py -m" in fails("hparams_search=rot_stn")
+    assert not any(tmp_path.iterdir())
 
 
 def test_places_that_cannot_be_written(fails: Fails) -> None:

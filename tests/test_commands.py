@@ -136,19 +136,19 @@ def test_two_processes_end_with_the_metrics_of_one(job: Job, tmp_path: Path) -> 
 def test_multirun_ends_with_a_table(ends: Ends, tmp_path: Path) -> None:
     done = command("train.py", "-m", *SMALL, "model=cnn,rot_stn", "seed=1,2", cwd=tmp_path, timeout=400)
     assert done.returncode == 0, done.stderr
-    table = done.stdout[done.stdout.rindex("┏") :]
+    jobs_table, seeds_table = done.stdout[done.stdout.rindex("\njob") :].split("mean ± standard deviation")
     (sweep,) = (tmp_path / "outputs" / "train").glob("*/*-multirun")
-    for number, job in enumerate(("cnn seed=1", "cnn seed=2", "rot_stn seed=1", "rot_stn seed=2")):
-        (line,) = (line for line in table.splitlines() if f"model={job}" in re.sub(r"\s+", " ", line))
+    for number, job in enumerate(("cnn 1", "cnn 2", "rot_stn 1", "rot_stn 2")):
+        (line,) = (line for line in jobs_table.splitlines() if line.split()[:3] == [str(number), *job.split()])
         assert f"{metrics(sweep / str(number))['test/accuracy']:.4f}" in line
     jobs = rows(sweep / "jobs.csv")
     assert [(row["job"], row["model"], row["seed"]) for row in jobs] == [
         ("0", "cnn", "1"), ("1", "cnn", "2"), ("2", "rot_stn", "1"), ("3", "rot_stn", "2")]  # fmt: skip
     assert [float(row["test/nll"]) for row in jobs] == [metrics(sweep / str(k))["test/nll"] for k in range(4)]
     for model, pair in (("cnn", jobs[:2]), ("rot_stn", jobs[2:])):
-        (line,) = (line for line in table.splitlines() if f"model={model} (2 seeds)" in re.sub(r"\s+", " ", line))
+        (line,) = (line for line in seeds_table.splitlines() if line.split()[:2] == ["2", model])
         values = [float(row["test/nll"]) for row in pair]
-        assert f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}" in re.sub(r"\s+", " ", line)
+        assert f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}" in line
 
     best = "checkpoints/best.ckpt"
     both = evaluated(f"{sweep}/[23]/{best}", tmp_path / "both")
@@ -172,7 +172,7 @@ def test_a_multirun_goes_on_after_a_bad_job(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("error: 1 of 2 jobs did not finish")
     assert "Traceback" not in done.stderr
-    assert re.search(rf"{re.escape(key.partition(',')[0])} \(did not finish\)", done.stdout)
+    assert "job 0 did not finish" in done.stdout.splitlines()
     (sweep,) = (tmp_path / "outputs" / "train").glob("*/*-multirun")
     assert metrics(sweep / "1")
 

@@ -1,22 +1,30 @@
 """What a search makes of its trials and storages, on studies of Optuna in this process."""
 
 import os
+import re
 import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing
+from collections.abc import Callable
+from contextlib import closing, suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import optuna
 import pytest
+from conftest import rows
 from optuna.trial import TrialState, create_trial
 
 from stnrot.errors import InputError
-from stnrot.search import trials as signs
-from stnrot.search.storage import open_storage
+from stnrot.search import at_work, signs_of_life
+from stnrot.search.at_work import AtWork
+from stnrot.search.orphans import ask_orphans_again
+from stnrot.search.report import report
+from stnrot.search.signs_of_life import is_orphan
+from stnrot.search.storage import is_empty, open_storage
 from stnrot.search.study import SearchOf, find_study, join_study
-from stnrot.search.trials import AtWork, ask_orphans_again, counted, is_orphan
+from stnrot.search.trials import counted
 
 SEARCH = SearchOf("minimize", "val/loss", {"x": "0 to 1"}, ["model=cnn", "data.root=here"])
 
@@ -30,7 +38,7 @@ def asked(study: optuna.Study, **worker: object) -> int:
     """Ask for a trial as the process would."""
     trial = study.ask()
     trial.suggest_float("x", 0, 1)
-    signed = {"machine": signs._machine(), "process": os.getpid(), "alive": time.time()}
+    signed = {"machine": signs_of_life.machine(), "process": os.getpid(), "alive": time.time()}
     trial.set_user_attr("worker", signed | worker)
     return trial.number
 
@@ -43,7 +51,7 @@ def gone() -> int:
 
 
 def test_orphans_are_told_from_trials_at_work(study: optuna.Study) -> None:
-    silent = time.time() - signs.GRACE - 1
+    silent = time.time() - signs_of_life.GRACE - 1
     asked(study)
     asked(study, process=gone())
     asked(study, machine="another", process=gone())
@@ -80,6 +88,14 @@ def test_an_orphan_is_asked_again_once(study: optuna.Study) -> None:
     assert counted(study.trials)[0].value == 1.0
 
 
+def test_a_trial_that_dies_before_it_takes_its_parameters_up(study: optuna.Study) -> None:
+    number = asked(study, process=gone())
+    ask_orphans_again(study)
+    study.ask().set_user_attr("worker", study.trials[number].user_attrs["worker"])
+    ask_orphans_again(study)
+    assert study.ask().suggest_float("x", 0, 1) == study.trials[number].params["x"]
+
+
 def test_a_trial_whose_process_dies_three_times_has_failed(study: optuna.Study) -> None:
     for _ in range(3):
         asked(study, process=gone())
@@ -87,7 +103,7 @@ def test_a_trial_whose_process_dies_three_times_has_failed(study: optuna.Study) 
     assert [trial.state for trial in study.trials] == [TrialState.FAIL] * 3
     assert len({trial.params["x"] for trial in study.trials}) == 1
     (last,) = counted(study.trials)
-    assert (last.number, last.user_attrs["reason"]) == (2, "interrupted 3 times")
+    assert last.number == 2
 
 
 def test_the_database_of_another_program_is_left_as_it_is(tmp_path: Path) -> None:
@@ -125,10 +141,23 @@ def test_what_is_left_of_a_process_that_ends_is_asked_again(study: optuna.Study)
     with pytest.raises(KeyboardInterrupt):
         work_until_interrupted()
     assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.WAITING]
+    assert study.trials[0].user_attrs["reason"] == "interrupted"
+
+
+def test_interrupts_do_not_count_as_deaths(study: optuna.Study) -> None:
+    for _ in range(4):
+        with suppress(KeyboardInterrupt), AtWork(study) as work:
+            trial = study.ask()
+            trial.suggest_float("x", 0, 1)
+            work.take(trial)
+            raise KeyboardInterrupt
+    assert asked(study, process=gone()) == 4
+    ask_orphans_again(study)
+    assert study.ask().suggest_float("x", 0, 1) == study.trials[0].params["x"]
 
 
 def test_signs_of_life_go_on(study: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signs, "BEAT", 0.01)
+    monkeypatch.setattr(at_work, "BEAT", 0.01)
     with AtWork(study) as work:
         trial = study.ask()
         work.take(trial)
@@ -138,6 +167,23 @@ def test_signs_of_life_go_on(study: optuna.Study, monkeypatch: pytest.MonkeyPatc
             time.sleep(0.01)
         assert study.trials[0].user_attrs["worker"]["alive"] > first
         work.end(trial, TrialState.PRUNED)
+
+
+def test_a_running_trial_is_reported_with_its_minutes(
+    study: optuna.Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked(study)
+    asked(study, process=gone())
+    ninety_seconds_ago = datetime.now() - timedelta(seconds=90)
+    for trial in study.get_trials(deepcopy=False):
+        trial.datetime_start = ninety_seconds_ago
+    report(study, tmp_path)
+    printed = capsys.readouterr().out
+    assert re.search(r"^0 +running +1\.5 ", printed, re.MULTILINE)
+    assert "trial 1: its process died" in printed.splitlines()
+    row = rows(tmp_path / "trials.csv")[0]
+    assert (row["trial"], row["state"]) == ("0", "running")
+    assert float(row["minutes"]) == pytest.approx(1.5, abs=0.1)
 
 
 def test_a_journal_whose_last_line_was_half_written(tmp_path: Path) -> None:
@@ -186,6 +232,21 @@ def test_storages_that_cannot_be_used(place: str, tmp_path: Path, monkeypatch: p
     assert not Path("none").exists()
 
 
+@pytest.mark.parametrize(("url", "package"), [("postgresql://me:secret@host/x", "'psycopg[binary]'"),
+                                              ("postgresql+psycopg2://host/x", "psycopg2-binary"),
+                                              ("mysql://host/x", "mysqlclient"),
+                                              ("mysql+pymysql://host/x", "pymysql")])  # fmt: skip
+@pytest.mark.parametrize("use", [open_storage, is_empty])
+def test_a_driver_that_is_missing(
+    use: Callable[[str], object], url: str, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("psycopg", "psycopg2", "MySQLdb", "pymysql"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(InputError, match=re.escape(f"pip install {package} (")) as failure:
+        use(url)
+    assert "secret" not in str(failure.value)
+
+
 def test_hydra_finds_the_sweeper_without_importing_optuna() -> None:
     """Which takes time in every job, and which a plain job can do without."""
     code = (
@@ -197,3 +258,16 @@ def test_hydra_finds_the_sweeper_without_importing_optuna() -> None:
         [sys.executable, "-W", "error", "-c", code], cwd=Path(__file__).parents[1], capture_output=True
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_report_whose_reader_has_gone(tmp_path: Path) -> None:
+    """As `stnrot sweep STORAGE | head` does."""
+    storage = f"sqlite:///{tmp_path}/study.db"
+    optuna.create_study(storage=storage)
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as closed:
+        done = subprocess.run(
+            [sys.executable, "-m", "stnrot.cli", "sweep", storage], stdout=closed, stderr=subprocess.PIPE
+        )
+    assert (done.returncode, done.stderr) == (141, b"")

@@ -1,6 +1,5 @@
 """A Hydra callback: end a grid of jobs with a table of them, and of each group that differs in the seed alone."""
 
-import csv
 import json
 import statistics
 import sys
@@ -10,6 +9,8 @@ from typing import Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
+
+from stnrot.tables import decimals, print_table, short_names, write_table
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,18 @@ class MultirunTable(Callback):
         jobs = [_read(path) for path in sorted(found, key=lambda path: (len(path.name), path.name))]
         if not jobs:
             return
-        names = list(dict.fromkeys(name for job in jobs for name in job.metrics))
-        _print(folder, jobs, names)
-        _write(folder / "jobs.csv", jobs, names)
+        options = _differing(jobs)
+        metrics = list(dict.fromkeys(name for job in jobs for name in job.metrics))
+        names = {"job": [job.folder.name for job in jobs]}
+        columns: dict[str, list[Any]] = {**names}
+        columns |= {key: [job.options.get(key, "") for job in jobs] for key in options}
+        columns |= {name: [job.metrics.get(name, "") for job in jobs] for name in metrics}
+        write_table(folder / "jobs.csv", columns)
+        print_table(str(folder), names | _columns([[job] for job in jobs], options, metrics), keys=1 + len(options))
+        for job in jobs:
+            if not job.metrics:
+                print(f"job {job.folder.name} did not finish")
+        _print_seeds(jobs, [key for key in options if key != "seed"], metrics)
         if failures := sum(not job.metrics for job in jobs):
             sys.exit(f"error: {failures} of {len(jobs)} jobs did not finish, as the table says")
 
@@ -46,56 +56,39 @@ def _read(folder: Path) -> Job:
 
 
 def _differing(jobs: list[Job]) -> list[str]:
-    """Return the options in which jobs differ; of a single job all."""
     keys = list(dict.fromkeys(key for job in jobs for key in job.options))
-    return [key for key in keys if len(jobs) == 1 or len({job.options.get(key) for job in jobs}) > 1]
+    return [key for key in keys if len({job.options.get(key) for job in jobs}) > 1]
 
 
-def _groups(jobs: list[Job], keys: list[str]) -> dict[str, list[Job]]:
-    """Put the jobs that finished together with those that differ in the seed alone."""
-    groups: dict[str, list[Job]] = {}
+def _print_seeds(jobs: list[Job], options: list[str], metrics: list[str]) -> None:
+    """Print a row for each group of jobs that finished and differ in the seed alone."""
+    groups: dict[tuple[str | None, ...], list[Job]] = {}
     for job in jobs:
         if job.metrics:
-            groups.setdefault(_label(job, [key for key in keys if key != "seed"]), []).append(job)
-    return groups
+            groups.setdefault(tuple(job.options.get(key) for key in options), []).append(job)
+    several = [group for group in groups.values() if len(group) > 1]
+    if several:
+        counts = {"seeds": [str(len(group)) for group in several]}
+        columns = counts | _columns(several, options, metrics)
+        print_table("mean ± standard deviation over the seeds", columns, keys=1 + len(options))
 
 
-def _label(job: Job, keys: list[str]) -> str:
-    return " ".join(f"{key}={job.options[key]}" for key in keys if key in job.options)
+def _columns(groups: list[list[Job]], options: list[str], metrics: list[str]) -> dict[str, list[str]]:
+    """Return the options that the jobs of a group share, and what they measured."""
+    columns = {
+        short: [group[0].options.get(key, "") for group in groups]
+        for short, key in zip(short_names(options), options, strict=True)
+    }
+    for name in metrics:
+        values = [[job.metrics[name] for job in group if name in job.metrics] for group in groups]
+        if any(values):
+            digits = decimals(value for group in values for value in group)
+            columns[name.removeprefix("test/")] = [_entry(group, digits) for group in values]
+    return columns
 
 
-def _print(folder: Path, jobs: list[Job], names: list[str]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=str(folder))
-    table.add_column("job", overflow="fold")
-    for name in names:
-        table.add_column(name.removeprefix("test/"), justify="right", overflow="fold")
-    keys = _differing(jobs)
-    for job in jobs:
-        values = [f"{job.metrics[name]:.4f}" if name in job.metrics else "" for name in names]
-        table.add_row(_label(job, keys) + ("" if job.metrics else " (did not finish)"), *values)
-    table.add_section()
-    for label, group in _groups(jobs, keys).items():
-        if len(group) > 1:
-            values = [_mean_and_deviation([job.metrics[n] for job in group if n in job.metrics]) for n in names]
-            table.add_row(f"{label} ({len(group)} seeds)".strip(), *values)
-    Console().print(table)
-
-
-def _mean_and_deviation(values: list[float]) -> str:
-    """Write the mean and the sample's standard deviation."""
-    if len(values) < 2:
+def _entry(values: list[float], digits: int) -> str:
+    if not values:
         return ""
-    return f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}"
-
-
-def _write(path: Path, jobs: list[Job], names: list[str]) -> None:
-    keys = _differing(jobs)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["job", *keys, *names])
-        for job in jobs:
-            options = [job.options.get(key, "") for key in keys]
-            writer.writerow([job.folder.name, *options, *(job.metrics.get(name, "") for name in names)])
+    mean = f"{statistics.mean(values):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"

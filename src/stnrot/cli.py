@@ -1,6 +1,7 @@
 """The `stnrot` command."""
 
 import argparse
+import os
 import sys
 
 from stnrot.commands import align, pose, sweep
@@ -15,11 +16,16 @@ def main() -> None:
         command.add(commands)
     args = parser.parse_args()
     try:
-        sys.exit(args.run(args))
+        status = args.run(args)
+        sys.stdout.flush()
+        sys.exit(status)
     except InputError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:  # as `| head` does; Python would complain of what it still has to print
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
 
 
 if __name__ == "__main__":

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from stnrot.errors import InputError
 from stnrot.geometry.angles import wrap
 from stnrot.geometry.autograd import full_precision
-from stnrot.geometry.euler import AXES, axis_numbers, euler_to_matrix, matrix_to_euler
+from stnrot.geometry.euler import axis_numbers, euler_to_matrix, matrix_to_euler
 from stnrot.geometry.splat import Camera
 from stnrot.models.pose_net import PoseNet
 from stnrot.pose_descent import CHUNK, GAIN, JOINED, View, descend, robust_loss
-from stnrot.solids import fingerprint
+from stnrot.solids import check_before, fingerprint
 
 GRID_DEG = {1: 5, 2: 10, 3: 15}  # between the angles of the search, by the number of axes
 SEARCHED, HALVED, LAST = 16, 6, 2  # poses that go on from the search, at half the pixels, and at all of them
@@ -76,7 +76,7 @@ def fit_pose(
 
     With a start, such as a network's estimate, only it and its mirror image in depth descend, and the half turns of the
     better one, until a step promises 3 % of the loss. (The search needs no mirror images: the minima of the grid have
-    them.)
+    them.) An angle that the solid hardly shows, as a torus its turn about y, is known as well as its points show it.
 
     Args:
         image: values in [0, 1], of the camera's size.
@@ -168,26 +168,8 @@ def _checked_points(points: Tensor, camera: Camera, axes: str) -> Float[Tensor, 
     if points.ndim != 2 or points.shape[1] != 3 or not len(points) or not bool(points.isfinite().all()):
         raise InputError(f"points: expected N x 3 finite numbers, N at least 1, got shape {list(points.shape)}")
     points = points.to(torch.promote_types(points.dtype, torch.float32))
-    farthest = _deepest(points, axes)
-    if camera.distance + farthest <= camera.near:
-        raise InputError(
-            f"all points are behind the camera: expected a distance of more than {camera.near - farthest:g}, "
-            f"got {camera.distance:g}"
-        )
+    check_before(points, camera, axes)
     return points
-
-
-def _deepest(points: Float[Tensor, "N 3"], axes: str) -> float:
-    """Return the greatest depth, from the origin, to which turns about the axes bring a point.
-
-    A last turn about z changes none. By one other turn a point gets as deep as it is far from that axis, by two as it
-    is far from the origin.
-    """
-    axes = (axes if axes.isupper() else axes[::-1].upper()).removeprefix("Z")
-    if not axes:
-        return points[:, 2].max().item()
-    off = [k for k in range(3) if AXES[k] != axes]
-    return torch.linalg.vector_norm(points[:, off], dim=1).max().item()
 
 
 def _view(points: Tensor, camera: Camera, axes: str, factor: int) -> View:

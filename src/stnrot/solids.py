@@ -1,4 +1,4 @@
-"""Point sets that can be drawn: a torus, or the points of a file."""
+"""Point sets that can be drawn: a torus, or the points of a file, before a camera."""
 
 import hashlib
 import math
@@ -14,6 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from stnrot.errors import InputError
+from stnrot.geometry.euler import AXES
+from stnrot.geometry.splat import Camera
 
 
 def torus(
@@ -60,6 +62,29 @@ def read_points(source: str | Path) -> Float[Tensor, "N 3"]:
 def fingerprint(points: Float[Tensor, "N 3"]) -> str:
     """Return what tells a point set from others."""
     return hashlib.sha256(points.float().cpu().numpy().tobytes()).hexdigest()[:16]
+
+
+def check_before(points: Float[Tensor, "N 3"], camera: Camera, axes: str) -> None:
+    """Refuse points of which turns about the axes of an order bring none before the camera."""
+    farthest = _deepest(points, axes)
+    if camera.distance + farthest <= camera.near:
+        raise InputError(
+            f"all points are behind the camera: expected a distance of more than {camera.near - farthest:g}, "
+            f"got {camera.distance:g}"
+        )
+
+
+def _deepest(points: Float[Tensor, "N 3"], axes: str) -> float:
+    """Return the greatest depth, from the origin, to which turns about the axes bring a point.
+
+    A last turn about z changes none. By one other turn a point gets as deep as it is far from that axis, by two as it
+    is far from the origin.
+    """
+    axes = (axes if axes.isupper() else axes[::-1].upper()).removeprefix("Z")
+    if not axes:
+        return points[:, 2].max().item()
+    off = [k for k in range(3) if AXES[k] != axes]
+    return torch.linalg.vector_norm(points[:, off], dim=1).max().item()
 
 
 def _vertices(path: Path) -> np.ndarray:

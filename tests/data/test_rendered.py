@@ -77,7 +77,7 @@ def test_what_was_asked_for_becomes_of_the_pictures() -> None:
         ("data.own_axis=[0,1]", "data.own_axis=[0, 1]: expected three numbers, not all 0, or null"),
         ("data.own_axis=[1,0,0]", "data.points=torus is no solid of revolution about data.own_axis=[1.0, 0.0, 0.0]"),
         ("data.points=knot.ply", "points=knot.ply: there is no such file"),
-        ("data.camera.near=3", "no pose brings a point before the camera: raise data.camera.distance"),
+        ("data.camera.near=3", "all points are behind the camera: expected a distance of more than"),
         ("data.camera.fov_deg=180", "camera.fov_deg=180: expected a number from 1 to 170"),
         ("data.degrade.noise=-1", "data.degrade.noise=-1: expected a number of at least 0"),
     ],

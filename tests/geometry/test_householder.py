@@ -90,3 +90,17 @@ def test_vectors_without_a_direction_do_no_harm() -> None:
     matrix.sum().backward()
     assert vectors.grad is not None
     assert vectors.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("spread", [1e-6, 1e-3, 1e-2])
+@pytest.mark.parametrize("dim", [16, 64, 256])
+def test_near_parallel_vectors_do_no_harm(dim: int, spread: float) -> None:
+    for seed in range(5):
+        torch.manual_seed(seed)
+        rotation = householder_rotation(torch.randn(1, dim) + spread * torch.randn(dim, dim)).double()
+        torch.testing.assert_close(rotation.mT @ rotation, torch.eye(dim).double(), rtol=0, atol=1e-5)
+
+
+def test_none_are_turned_by_none() -> None:
+    assert householder_rotation(torch.zeros(0, 4, 4)).shape == (0, 4, 4)
+    assert reflect(torch.zeros(0, 3, 4), torch.zeros(0, 4, 4)).shape == (0, 3, 4)

@@ -257,6 +257,23 @@ def test_turns_about_its_centre() -> None:
     torch.testing.assert_close(learned.inverse(learned(z)), z)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_is_made_where_new_tensors_go(method: str) -> None:
+    with torch.device("meta"):
+        layer = Rotation(4, method, init="haar")
+    assert all(held.is_meta for held in layer.state_dict().values())
+    made = Rotation(4, method, init="haar")
+    layer.load_state_dict(made.state_dict(), assign=True)
+    z = torch.randn(3, 4)
+    torch.testing.assert_close(layer(z), made(z))
+
+
+def test_vectorised_jacobians_are_the_matrix() -> None:
+    layer = Rotation(5, init="haar")
+    jacobian = torch.autograd.functional.jacobian(layer, torch.randn(5), vectorize=True)
+    torch.testing.assert_close(jacobian, layer.matrix().detach())
+
+
 def test_any_number_of_leading_dimensions() -> None:
     layer = Rotation(6, init="haar")
     z = torch.randn(2, 3, 5, 6)
@@ -346,6 +363,7 @@ def test_penalty_says_that_it_is_no_rotation() -> None:
     ("arguments", "message"),
     [
         ({"dim": 1}, "dim=1: expected a whole number of at least 2"),
+        ({"dim": True}, "dim=True: expected a whole number"),
         ({"dim": 4, "method": "svd"}, "method='svd': expected one of householder"),
         ({"dim": 3, "method": "angle"}, "expected dim=2, got 3"),
         ({"dim": 4, "reflections": 3}, "reflections=3: expected an even number from 2 to 4"),
@@ -357,9 +375,12 @@ def test_penalty_says_that_it_is_no_rotation() -> None:
         ({"dim": 3, "init": 2 * torch.eye(3)}, r"max \|R\^T R - I\| = 3"),
         ({"dim": 3, "init": torch.full((3, 3), torch.nan)}, r"max \|R\^T R - I\| = nan"),
         ({"dim": 3, "init": torch.eye(4)}, r"a real matrix of 3 x 3, got torch.float32 of shape \(4, 4\)"),
+        ({"dim": 3, "init": torch.eye(3).to_sparse()}, "a real matrix of 3 x 3, got torch.sparse_coo"),
+        ({"dim": 3, "init": torch.eye(3, device="meta")}, "a real matrix of 3 x 3, got .* without values"),
         ({"dim": 3, "init": "random"}, "init='random': expected identity, haar"),
-        ({"dim": 3, "center": torch.zeros(4)}, "center: expected a tensor of 3 real numbers"),
-        ({"dim": 3, "center": torch.zeros(3, dtype=torch.int64)}, "center: expected a tensor of 3 real numbers"),
+        ({"dim": 3, "center": torch.zeros(4)}, "center: expected a tensor of 3 finite real numbers"),
+        ({"dim": 3, "center": torch.zeros(3, dtype=torch.int64)}, "center: expected a tensor of 3 finite real numbers"),
+        ({"dim": 3, "center": torch.full((3,), torch.nan)}, "center: expected a tensor of 3 finite real numbers"),
     ],
 )
 def test_bad_arguments_are_named(arguments: dict, message: str) -> None:
@@ -372,14 +393,36 @@ def test_bad_arguments_are_named(arguments: dict, message: str) -> None:
     [
         (torch.zeros(5, 4), r"expected a last dimension of 3, got shape \(5, 4\)"),
         (torch.zeros(()), r"expected a last dimension of 3, got shape \(\)"),
-        (torch.zeros(5, 3, dtype=torch.int64), "expected a tensor of real numbers, got torch.int64"),
-        (torch.zeros(5, 3, dtype=torch.complex64), "expected a tensor of real numbers, got torch.complex64"),
+        (torch.zeros(5, 3, dtype=torch.int64), "expected a dense tensor of real numbers, got torch.int64"),
+        (torch.zeros(5, 3, dtype=torch.complex64), "expected a dense tensor of real numbers, got torch.complex64"),
+        (torch.eye(3).to_sparse(), "expected a dense tensor of real numbers, got torch.sparse_coo"),
     ],
 )
 def test_bad_points_are_named(z: Tensor, message: str) -> None:
     for turn in (Rotation(3), Rotation(3).inverse):
         with pytest.raises(ValueError, match=message):
             turn(z)
+
+
+def test_numbers_of_another_type_are_named() -> None:
+    """In a process of its own: there no run-time check of types is ahead of the layer's."""
+    code = """
+import numpy, torch
+from stnrot import Rotation
+
+Rotation(numpy.int64(4), reflections=numpy.int64(2))
+for arguments in ({"dim": torch.tensor(4.0)}, {"dim": torch.tensor([4, 4])}, {"dim": 4, "reflections": 2.0}):
+    try:
+        Rotation(**arguments)
+    except ValueError as error:
+        print(error)
+"""
+    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=100).stdout
+    assert [line.split(",")[0] for line in told.splitlines()] == [
+        "dim=tensor(4.): expected a whole number of at least 2",
+        "dim=tensor([4",
+        "reflections=2.0: expected an even number from 2 to 4",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -392,6 +435,7 @@ def test_bad_points_are_named(z: Tensor, message: str) -> None:
 def test_compiles_and_exports_whole(methods: tuple[str, ...]) -> None:
     """In a process of its own: there no run-time shape checks break the graph."""
     code = """
+import io
 import sys
 
 import torch
@@ -410,7 +454,12 @@ for method in sys.argv[1:]:
     torch.testing.assert_close(compiled(z), layer(z))
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
     rows = {0: torch.export.Dim("rows", min=2, max=4096)}
-    exported = torch.export.export(layer, (z,), dynamic_shapes=(rows,)).module()
+    saved = io.BytesIO()
+    torch.export.save(torch.export.export(layer, (z,), dynamic_shapes=(rows,)), saved)
+    saved.seek(0)
+    exported = torch.export.load(saved).module()
+    more = torch.randn(300, dim)
+    torch.testing.assert_close(exported(more), layer(more), rtol=1e-4, atol=1e-5)
     if method != "penalty":
         optimizer = torch.optim.AdamW(layer.parameters(), lr=0.1, weight_decay=0.5)
         for _ in range(100):
@@ -419,8 +468,6 @@ for method in sys.argv[1:]:
             optimizer.step()
         compiled(z)
         assert layer.rotation.defect() < 1e-5, method
-    more = torch.randn(300, dim)
-    torch.testing.assert_close(exported(more), layer(more), rtol=1e-4, atol=1e-5)
 """
     subprocess.run([sys.executable, "-c", code, *methods], check=True, timeout=300)
 

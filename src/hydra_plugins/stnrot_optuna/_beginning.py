@@ -1,6 +1,5 @@
 """How a search begins: what cannot work is refused before anything is written."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,29 @@ from stnrot.search.study import SearchOf, find_study, join_study
 
 def begin(sweeper: OptunaSweeper, space: Space) -> optuna.Study:
     """Return the study of the search, found again or made."""
-    config, monitor = sweeper.config, sweeper.config.monitor
+    _check(sweeper)
+    fixed = [override for override in space.fixed if not override.startswith("hparams_search=")]
+    search = SearchOf(sweeper.direction, sweeper.config.monitor.metric, space.description(), fixed)
+    study = find_study(sweeper.storage, sweeper.study_name)
+    if study is not None:
+        search.check(study, sweeper.storage)
+    folder = Path(sweeper.config.hydra.sweep.dir)
+    if study is None or not study.get_trials(deepcopy=False):
+        if any(folder.glob("*/checkpoints")):
+            raise InputError(
+                f"{folder} holds the trials of a study that is not in {shown(sweeper.storage)}: give its storage, or "
+                "choose another hydra.sweeper.study_name"
+            )
+        _rehearse(sweeper, space)
+    file = file_of(sweeper.storage)
+    if file is not None and file.parent.resolve() == folder.resolve():
+        folder.mkdir(parents=True, exist_ok=True)
+    return join_study(sweeper.storage, sweeper.study_name, search)
+
+
+def _check(sweeper: OptunaSweeper) -> None:
+    """Refuse options that do not go together."""
+    monitor, ckpt_path = sweeper.config.monitor, sweeper.config.ckpt_path
     if monitor.mode not in ("min", "max"):
         raise InputError(f"monitor.mode={monitor.mode}: expected min or max")
     if sweeper.direction != f"{monitor.mode}imize":
@@ -29,42 +50,26 @@ def begin(sweeper: OptunaSweeper, space: Space) -> optuna.Study:
         )
     if not monitor.metric.startswith("val/"):
         raise InputError(f"monitor.metric={monitor.metric}: a search chooses by the validation, expected val/...")
-    if config.ckpt_path is not None:
-        raise InputError(f"ckpt_path={config.ckpt_path}: a search trains each trial anew, expected no checkpoint")
+    if ckpt_path is not None:
+        raise InputError(f"ckpt_path={ckpt_path}: a search trains each trial anew, expected no checkpoint")
     sweeper.sampler_of(0)  # or it says why not
-    fixed = [override for override in space.fixed if not override.startswith("hparams_search=")]
-    search = SearchOf(sweeper.direction, monitor.metric, space.description(), fixed)
-    study = find_study(sweeper.storage, sweeper.study_name)
-    if study is not None:
-        search.check(study, sweeper.storage)
-    folder = Path(config.hydra.sweep.dir)
-    if study is None or not study.get_trials(deepcopy=False):
-        if any(folder.glob("*/checkpoints")):
-            raise InputError(
-                f"{folder} holds the trials of a study that is not in {shown(sweeper.storage)}: give its storage, or "
-                "choose another hydra.sweeper.study_name"
-            )
-        load = sweeper.hydra_context.config_loader.load_sweep_config
-        configs = [load(config, [*overrides, "trial=0"]) for overrides in space.examples(config)]
-        for each in configs:
-            if isinstance(each.trainer.devices, int):
-                check_processes(each.trainer.devices * each.trainer.get("num_nodes", 1), config.hydra.launcher)
-        _rehearse(monitor.metric, configs)
-    file = file_of(sweeper.storage)
-    if file is not None and file.parent.resolve() == folder.resolve():
-        folder.mkdir(parents=True, exist_ok=True)
-    return join_study(sweeper.storage, sweeper.study_name, search)
 
 
-def _rehearse(metric: str, configs: Iterable[DictConfig]) -> None:
-    """Refuse a metric that the validation does not report, by one batch in the first configuration that can be built.
+def _rehearse(sweeper: OptunaSweeper, space: Space) -> None:
+    """Compose configurations that have between them every choice, and run a batch of one.
 
-    If none can, raise why.
+    Refuse a metric that the validation does not report, in the first that can be built. If none can, raise why.
     """
+    load, config = sweeper.hydra_context.config_loader.load_sweep_config, sweeper.config
+    configs = [load(config, [*overrides, "trial=0"]) for overrides in space.examples(config)]
+    for each in configs:
+        if isinstance(each.trainer.devices, int):
+            check_processes(each.trainer.devices * each.trainer.get("num_nodes", 1), config.hydra.launcher)
+    metric = config.monitor.metric
     failure: Exception | None = None
-    for config in configs:
+    for each in configs:
         try:
-            known = _reported(config)
+            known = _reported(each)
         except (InputError, HydraException) as error:
             failure = failure or error
             continue

@@ -14,8 +14,10 @@ from hydra_plugins.stnrot_optuna._space import Space
 from hydra_plugins.stnrot_optuna.sweeper import OptunaSweeper
 from stnrot.command_line import one_line
 from stnrot.errors import InputError
+from stnrot.search.at_work import AtWork
+from stnrot.search.orphans import ask_orphans_again
 from stnrot.search.storage import lock_of, shown
-from stnrot.search.trials import LEFT_OUT, REASON, SAME_AS, AtWork, ask_orphans_again, counted
+from stnrot.search.trials import LEFT_OUT, REASON, SAME_AS, counted
 
 log = logging.getLogger("search")
 POLL = 1.0  # seconds between two looks at the trials of other processes
@@ -67,7 +69,7 @@ class Search:
         work.take(trial)
         if trial.number in [other.number for other in self._trials()][: self.sweeper.n_trials]:
             return [trial]
-        work.end(trial, TrialState.FAIL, {LEFT_OUT: "asked by several processes at once"})
+        work.end(trial, TrialState.FAIL, attributes={LEFT_OUT: "asked by several processes at once"})
         return []
 
     def _launch(self, work: AtWork, batch: list[Trial]) -> None:
@@ -114,7 +116,7 @@ class Search:
             error = result if isinstance(result, Exception) else InputError(f"the metric is {result}")
             known = one_line(error)
             reason = known or " ".join(f"{type(error).__name__}: {error}".split())
-            told = work.end(trial, TrialState.FAIL, {REASON: reason})
+            told = work.end(trial, TrialState.FAIL, attributes={REASON: reason})
             log.error("trial %d failed: %s", trial.number, reason, exc_info=None if known else error)
         if not told:
             log.warning("trial %d had given no sign of life for long and was asked again elsewhere", trial.number)
@@ -133,9 +135,9 @@ class Search:
         attributes: dict[str, Any] = {SAME_AS: number}
         if twin.state == TrialState.FAIL and number not in [other.number for other in self._trials()]:
             attributes = {LEFT_OUT: f"the same as trial {number}, which was orphaned and is asked again"}
-        elif twin.state == TrialState.FAIL:
-            attributes[REASON] = twin.user_attrs.get(REASON)
+        elif REASON in twin.user_attrs:
+            attributes[REASON] = twin.user_attrs[REASON]
         for step, value in twin.intermediate_values.items():
             trial.report(value, step)
-        work.end(trial, twin.state, attributes, twin.value if twin.state == TrialState.COMPLETE else None)
+        work.end(trial, twin.state, twin.value if twin.state == TrialState.COMPLETE else None, attributes)
         log.info("trial %d: the same as trial %d", trial.number, number)

@@ -57,7 +57,7 @@ class Space:
     def suggest(self, config: DictConfig, trial: Trial) -> list[str]:
         """Draw the trial's parameters; return its overrides."""
         for name, distribution in self.searched.items():
-            trial._suggest(name, distribution)
+            _suggest(trial, name, distribution)
         if self._extend is not None:
             self._extend(config, trial)
         for name in trial.params:
@@ -90,6 +90,15 @@ def _function(name: str) -> Callable[[DictConfig, Trial], None]:
         return get_method(name)
     except (ImportError, ValueError) as error:
         raise InputError(f"hydra.sweeper.custom_search_space={name}: expected the dotted name of a function") from error
+
+
+def _suggest(trial: Trial, name: str, distribution: BaseDistribution) -> None:
+    if isinstance(distribution, FloatDistribution):
+        trial.suggest_float(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
+    elif isinstance(distribution, IntDistribution):
+        trial.suggest_int(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
+    elif isinstance(distribution, CategoricalDistribution):
+        trial.suggest_categorical(name, distribution.choices)
 
 
 def _distribution(override: Override) -> BaseDistribution:

@@ -1,12 +1,12 @@
 """The test in a file: a row a sample in predictions.csv."""
 
-import csv
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from stnrot.callbacks.collect import Collect, Rows
+from stnrot.tables import write_table
 
 
 class Predictions(Collect):
@@ -37,7 +37,4 @@ class Predictions(Collect):
             name = "angle_error_less_mean_deg" if task.angle_error.relative else "angle_error_deg"
             columns[name] = [f"{value:.4f}" for value in error]
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(columns)
-            writer.writerows(zip(*columns.values(), strict=True))
+        write_table(self.folder / "predictions.csv", columns)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from stnrot.commands.output import check_output, write_picture
-from stnrot.geometry.splat import Camera, render
+from stnrot.geometry.splat import SATURATIONS, Camera, render
 from stnrot.pictures import read_file
 from stnrot.pose import Pose, fit_pose
 from stnrot.solids import read_points
@@ -42,9 +42,16 @@ def add(commands: Any) -> None:
         ("distance", "of the solid's origin from the camera, in its own unit"),
         ("fov-deg", "angle that the shorter side of the picture takes in"),
         ("sigma", "standard deviation of the Gaussian of a point, in pixels"),
+        ("near", "depth from the camera up to which nothing is drawn, in the same unit"),
     ):
         default = getattr(DEFAULT, name.replace("-", "_"))
         command.add_argument(f"--{name}", type=float, default=default, help=f"{unit}; default: %(default)s")
+    command.add_argument(
+        "--saturation",
+        choices=SATURATIONS,
+        default=DEFAULT.saturation,
+        help="what ends a sum s of Gaussians at 1: min(s, 1) or 1 - exp(-s); default: %(default)s",
+    )
     command.add_argument(
         "--ckpt", type=Path, metavar="CKPT", help="best.ckpt of a run of task=pose, to start from what its network says"
     )
@@ -65,7 +72,7 @@ def _pose(args: argparse.Namespace) -> int:
     picture = read_file(args.image, channels=1)[0]
     image = picture.float() / (255 if picture.dtype is torch.uint8 else 1)
     height, width = image.shape
-    camera = Camera(args.distance, args.fov_deg, height, width, args.sigma)
+    camera = Camera(args.distance, args.fov_deg, height, width, args.sigma, args.saturation, args.near)
     points = read_points(args.points)
     found = fit_pose(image, points, args.axes, camera=camera, start=args.ckpt)
     _print(args, found)

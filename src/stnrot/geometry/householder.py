@@ -12,7 +12,7 @@ from torch.autograd import Function
 from stnrot.geometry.autograd import full_precision, gradients
 
 SHORTEST = 1e-15  # the square of a shorter vector comes near what float32 can hold
-SMALL, LARGE = 64, 128  # reflections in a block, for few and for many points: measured at d = 64 to 2,048
+SMALL, LARGE = 64, 128  # reflections in a block, for few points on a CPU and else: measured at d = 64 to 2,048
 
 
 def reflect(
@@ -25,11 +25,12 @@ def reflect(
         H_1 ... H_n = I - V^T T V,   T = S^-1,   S = triu(V V^T, 1) + diag(V V^T) / 2,
 
     and m / n blocks follow each other: 4 N m d multiplications and additions forward and some 12 N m d in all with the
-    gradients, and 2 n m d each way for the S of all blocks, n = 64 or 128. T is never formed: a triangular system is
-    solved. No vector is ever normalised: the length is in S.
+    gradients, and n m d for the S of all blocks and 2 n m d for its gradient, n = 64 or 128. T is never formed: a
+    triangular system is solved. No vector is ever normalised: the length is in S.
 
-    R is orthogonal to rounding whatever the vectors, from 1e-15 to 1e15 long: parallel ones do no harm, and a shorter
-    one counts as the axis of its number. Double differentiable; never computed in less than float32.
+    R is orthogonal to rounding for vectors from 1e-15 to 1e15 long, and a shorter one counts as the axis of its number.
+    The products in S are formed in float64: R^T R - I has the rounding of S, which near-parallel vectors multiply by up
+    to 2 n, in float32 to more than 1e-5. Double differentiable; never computed in less than float32.
 
     Source: C. Bischof and C. Van Loan, The WY representation for products of Householder matrices, 1987; R. Schreiber
     and C. Van Loan, A storage-efficient WY representation, 1989; for S, T. Joffrain et al., Accumulating Householder
@@ -40,7 +41,7 @@ def reflect(
     points = x.to(dtype).reshape(groups, *x.shape[-2:])
     flat = vectors.to(dtype).reshape(groups, *vectors.shape[-2:])
     with full_precision(x):
-        return turn(points, blocks_of(flat, block_size(x.shape[-2])), inverse).view(x.shape)
+        return turn(points, blocks_of(flat, block_size(points.shape[1], x.is_cpu)), inverse).view(x.shape)
 
 
 def householder_rotation(vectors: Float[Tensor, "*b m d"]) -> Float[Tensor, "*b d d"]:
@@ -67,9 +68,9 @@ def householder_vectors(rotation: Float[Tensor, "*b d d"]) -> tuple[Float[Tensor
     return F.normalize(vectors[..., :count, :], dim=-1), sign
 
 
-def block_size(points: int) -> int:
-    """Return how many reflections a block has that turns so many points."""
-    return SMALL if points < LARGE else LARGE
+def block_size(points: int, on_cpu: bool) -> int:
+    """Return how many reflections a block has that turns so many points; many small blocks keep a GPU waiting."""
+    return SMALL if points < LARGE and on_cpu else LARGE
 
 
 class Block(NamedTuple):
@@ -87,7 +88,7 @@ def blocks_of(vectors: Float[Tensor, "*b m d"], size: int, start: Float[Tensor, 
     """
     if vectors.is_cpu and not torch.compiler.is_compiling():  # elsewhere a number of a tensor has to be waited for
         blocks = _blocks(vectors, size)
-        if min(min(block.half.flatten().tolist()) for block in blocks) >= SHORTEST**2 / 2:
+        if all(min(block.half.flatten().tolist(), default=1) >= SHORTEST**2 / 2 for block in blocks):
             return blocks
     return _blocks(_with_directions(vectors, start), size)
 
@@ -99,7 +100,8 @@ def _blocks(vectors: Tensor, size: int) -> list[Block]:
 
 def _triangle(v: Tensor) -> tuple[Tensor, Tensor]:
     """Return S, with something below its diagonal that `solve_triangular` does not look at, and the diagonal."""
-    s = v @ v.mT
+    wide = v if v.device.type == "mps" else v.double()  # which has no float64
+    s = (wide @ wide.mT).to(v.dtype)
     return s, s.diagonal(dim1=-2, dim2=-1).mul_(0.5)
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd import Function
 
+from stnrot.errors import InputError
 from stnrot.geometry.autograd import full_precision, gradients, widened
 
 CONVERGED = {torch.float32: 1e-3, torch.float64: 1e-7}  # then one more step leaves the square: rounding
@@ -20,6 +21,7 @@ STEPS = 12  # of Newton and Schulz: enough for singular values from 0.02 to 1.7
 
 def planar_rotation(angle: Float[Tensor, "*b"]) -> Float[Tensor, "*b 2 2"]:
     """Return [[cos, -sin], [sin, cos]]."""
+    angle = widened(angle)
     c, s = angle.cos(), angle.sin()
     return torch.stack((c, -s, s, c), -1).unflatten(-1, (2, 2))
 
@@ -100,6 +102,8 @@ def qr_rotation(w: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
 
     Smooth where w is regular. Source: the Gram-Schmidt process.
     """
+    if w.shape[-2] != w.shape[-1]:
+        raise InputError(f"qr_rotation: expected square matrices, got shape {tuple(w.shape)}")
     q, r = torch.linalg.qr(widened(w))
     sign = r.detach().diagonal(dim1=-2, dim2=-1).sign()
     sign = torch.where(sign == 0, 1, sign)

@@ -41,9 +41,10 @@ TOLERANCE = 1e-4  # of each entry of R^T R - I, for a matrix to begin with
 class Rotation(nn.Module):
     r"""Turn the last dimension, `z -> R (z - c) + c`: R is orthogonal with det +1 by construction, and learned.
 
-    det R = +1 and max |R^T R - I| <= 1e-5 in float32, at the start and after any updates, with all methods but
-    `penalty`. `stnrot.models.rotation_maps` gives each method's formula, cost, reach and source. The work is done in
-    float32 at least, under autocast too; the result has the type of z. In training, `inverse` takes over from the
+    det R = +1 and max |R^T R - I| <= 1e-5 in float32, at the start and after updates to any finite weights, with all
+    methods but `penalty`; `stnrot.models.rotation_maps` gives each method's formula, cost, reach, source and limits.
+    The work is done in the type of the weights and in float32 at least, under autocast too, but for what autocast does
+    in a backward pass inside it; the result has the type of z. In training, `inverse` takes over from the
     `forward` before it what both compute of the weights; who calls `forward` many times with the same weights, as a
     recurrent net does, takes `matrix()` once.
 
@@ -82,9 +83,9 @@ class Rotation(nn.Module):
         init: str | Tensor = "identity",
     ) -> None:
         super().__init__()
-        if not hasattr(dim, "__index__") or dim < 2:
-            raise InputError(f"dim={dim!r}: expected a whole number of at least 2")
-        dim = operator.index(dim)  # NumPy's numbers too
+        dim = _whole("dim", dim, "a whole number of at least 2")
+        if dim < 2:
+            raise InputError(f"dim={dim}: expected a whole number of at least 2")
         if not isinstance(method, str) or method not in METHODS:
             raise InputError(f"method={method!r}: expected one of {', '.join(METHODS)}")
         if method == "angle" and dim != 2:
@@ -93,9 +94,12 @@ class Rotation(nn.Module):
         if reflections is not None and not options:
             raise InputError(f"reflections={reflections}: only method='householder' has them, got {method!r}")
         self.dim, self.method = dim, method
-        self.map = METHODS[method](_start(init, dim), **options)
-        if center is not None and not _is_real(center, dim):
-            raise InputError(f"center: expected a tensor of {dim} real numbers, got {_described(center)}")
+        device = torch.empty(0).device  # where new tensors go, which may be one that computes nothing
+        with torch.device("cpu"):
+            self.map = METHODS[method](_start(init, dim), **options)
+        self.map.to(device)
+        if center is not None and not (_is_real(center, dim) and center.isfinite().all()):
+            raise InputError(f"center: expected a tensor of {dim} finite real numbers, got {_described(center)}")
         if isinstance(center, nn.Parameter):
             self.center = center
         else:
@@ -139,10 +143,8 @@ class Rotation(nn.Module):
         return f"dim={self.dim}, method={self.method!r}"
 
     def _turn(self, z: Tensor, inverse: bool) -> Tensor:
-        if not isinstance(z, Tensor) or not z.is_floating_point():
-            raise InputError(
-                f"Rotation: expected a tensor of real numbers, got {_described(z)}; convert with z.float()"
-            )
+        if not isinstance(z, Tensor) or not z.is_floating_point() or z.layout != torch.strided:
+            raise InputError(f"Rotation: expected a dense tensor of real numbers, got {_described(z)}")
         if z.ndim == 0 or z.shape[-1] != self.dim:
             raise InputError(f"Rotation: expected a last dimension of {self.dim}, got shape {tuple(z.shape)}")
         center = self.center
@@ -233,11 +235,10 @@ def _checked(reflections: Any, dim: int, init: str | Tensor) -> int:
     most = dim - dim % 2
     if reflections is None:
         return most
-    whole = isinstance(reflections, int) and not isinstance(reflections, bool)
-    if not whole or reflections % 2 or not 2 <= reflections <= most:
-        raise InputError(
-            f"reflections={reflections}: expected an even number from 2 to {most}, for det +1 at dim={dim}"
-        )
+    expected = f"an even number from 2 to {most}, for det +1 at dim={dim}"
+    reflections = _whole("reflections", reflections, expected)
+    if reflections % 2 or not 2 <= reflections <= most:
+        raise InputError(f"reflections={reflections}: expected {expected}")
     if reflections < most and init != "identity":
         raise InputError(
             f"reflections={reflections} with a start that takes {most}: expected init='identity', or no reflections"
@@ -245,12 +246,26 @@ def _checked(reflections: Any, dim: int, init: str | Tensor) -> int:
     return reflections
 
 
+def _whole(name: str, given: Any, expected: str) -> int:
+    """Return a whole number, NumPy's too."""
+    try:
+        if not isinstance(given, bool):
+            return operator.index(given)
+    except TypeError:
+        pass
+    raise InputError(f"{name}={given!r}: expected {expected}")
+
+
 def _is_real(given: Any, *shape: int) -> bool:
-    return isinstance(given, Tensor) and given.is_floating_point() and given.shape == shape
+    dense = isinstance(given, Tensor) and given.layout == torch.strided and not given.is_meta
+    return dense and given.is_floating_point() and given.shape == shape
 
 
 def _described(given: Any) -> str:
-    return f"{given.dtype} of shape {tuple(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
+    if not isinstance(given, Tensor):
+        return type(given).__name__
+    kind = "" if given.layout == torch.strided else f"{given.layout} "
+    return f"{kind}{given.dtype} of shape {tuple(given.shape)}" + (" without values" if given.is_meta else "")
 
 
 def _start(init: str | Tensor, dim: int) -> Float[Tensor, "d d"]:

@@ -17,10 +17,11 @@ multiplications and additions:
 D is a fixed diagonal of signs; the default m is d, or d - 1 if d is odd. For many points `Householder` makes the
 matrix, which costs 2 N d^2 + 4 m d^2. Backward costs at most about twice as much.
 
-Limits: rounding grows with the weight of `Exponential`, which keeps to 1e-5 up to entries of some hundred. The
-gradient of `QR` is infinite where R_0 + W is singular. `NewtonSchulz` writes into its weight when it is used; in a
-compiled graph it cannot see whether it got there, and holds for updates that change no singular value by more than a
-half.
+Limits: the guarantee is for finite weights, of `Exponential` and `Cayley` for entries up to some hundred: rounding
+grows with them. The gradient of `QR` is infinite where R_0 + W is singular. `NewtonSchulz` writes into its weight when
+it is used; in a compiled graph it cannot see whether it got there, and holds for updates that change no singular value
+by more than a half. A layer made in float32 and then turned to float64 keeps R_0 as float32 has it: set
+`torch.set_default_dtype` before it is made.
 """
 
 from abc import ABC, abstractmethod
@@ -89,7 +90,7 @@ class FromStart(RotationMap):
 
 
 class Angle(FromStart):
-    """A learned angle, in the plane alone."""
+    """A learned angle, in the plane alone; in networks, M. Jaderberg et al., Spatial transformer networks, 2015."""
 
     def __init__(self, start: Tensor) -> None:
         super().__init__(torch.atan2(start[1, 0], start[0, 0]))
@@ -121,7 +122,7 @@ class Householder(FromStart):
 
     def _matrix(self, weight: Tensor) -> Tensor:
         identity = torch.eye(len(self.sign), device=weight.device, dtype=weight.dtype)
-        return turn(identity, self._blocks(weight, block_size(len(identity))), inverse=True) * self.sign
+        return turn(identity, self._blocks(weight, block_size(len(identity), weight.is_cpu)), inverse=True) * self.sign
 
     def _blocks(self, weight: Tensor, size: int) -> list[Block]:
         start = self.start
@@ -132,7 +133,7 @@ class Householder(FromStart):
         if torch.compiler.is_compiling():  # for any number of points
             return SMALL
         dim = self.sign.shape[0]
-        return "matrix" if points > DENSE * dim and points * dim > MANY else block_size(points)
+        return "matrix" if points > DENSE * dim and points * dim > MANY else block_size(points, self.weight.is_cpu)
 
     def shared(self, kind: str | int) -> list[Block] | Tensor:
         """Return the blocks, or the matrix."""
@@ -186,24 +187,26 @@ class NewtonSchulz(RotationMap):
                 "take another method, or leave this layer in float32"
             )
         if torch.compiler.is_compiling():  # where no number can be looked at, and each use makes a new matrix
-            with torch.no_grad():
-                rotation = self.weight.clone()
-                for _ in range(COMPILED_STEPS):
-                    rotation = polished(rotation)
-                change = rotation - self.weight
-            result = self.weight + change
-            with torch.no_grad():
-                self.weight.copy_(rotation)
+            rotation = self.weight.detach()
+            for _ in range(COMPILED_STEPS):
+                rotation = polished(rotation)
+            result = self.weight + (rotation - self.weight.detach())
+            if not torch.compiler.is_exporting():  # what is exported is not trained
+                with torch.no_grad():
+                    self.weight.copy_(rotation)
             return result
-        if not torch.equal(self.weight, self.done):
+        if self.done.device != self.weight.device or not torch.equal(self.weight, self.done):
+            self.done = newton_schulz(self.weight)
             with torch.no_grad():
-                self.done.copy_(newton_schulz(self.weight))
                 self.weight.copy_(self.done)
         return self.weight
 
 
 class Penalty(RotationMap):
-    """A free matrix: not a rotation, but drawn to one by `|W^T W - I|^2` as a term of the loss."""
+    """A free matrix: not a rotation, but drawn to one by `|W^T W - I|^2` as a term of the loss.
+
+    A. Brock et al., Neural photo editing with introspective adversarial networks, 2017.
+    """
 
     is_rotation = False
 

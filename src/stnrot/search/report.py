@@ -1,24 +1,22 @@
 """What a study has found so far: a table, the importances, and the command that repeats the best trial."""
 
-import csv
 import shlex
 import warnings
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
-from rich import box
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from stnrot.search.pictures import draw
+from stnrot.search.signs_of_life import is_orphan
 from stnrot.search.study import search_of
 from stnrot.search.trials import LEFT_OUT, REASON, RETRY_OF, SAME_AS
+from stnrot.tables import decimals, print_table, short_names, write_table
 
 STATES = {
-    TrialState.COMPLETE: "",
+    TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "pruned",
     TrialState.FAIL: "failed",
     TrialState.RUNNING: "running",
@@ -29,23 +27,22 @@ NOTES = {RETRY_OF: "asked again for trial", SAME_AS: "the same as trial"}
 
 
 def report(study: optuna.Study, folder: Path) -> None:
-    """Print it all; write trials.csv and the pictures into `folder`."""
+    """Write trials.csv and the pictures into `folder`; print the rest."""
     trials = [trial for trial in study.trials if LEFT_OUT not in trial.user_attrs]
     trials.sort(key=lambda trial: _place(study, trial))
     names = list(dict.fromkeys(name for trial in trials for name in trial.params))
     search = search_of(study)
     metric = "value" if search is None else search.metric
-    console = Console()
-    console.print(_table(study.study_name, trials, names, metric))
-    for name, share in _importances(study).items():
-        console.print(f"importance of {name}: {share:.2f}", highlight=False)
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "trials.csv", trials, names, metric)
     pictures = draw(study, folder, metric)
-    console.print(f"written: {', '.join(str(path) for path in [folder / 'trials.csv', *pictures])}", soft_wrap=True)
+    _print(study.study_name, trials, names, metric)
+    for name, share in _importances(study).items():
+        print(f"importance of {name}: {share:.2f}")
+    print(f"written: {', '.join(str(path) for path in [folder / 'trials.csv', *pictures])}")
     if trials and trials[0].state == TrialState.COMPLETE and search is not None:
         given = [*search.options, *(f"{name}={value}" for name, value in trials[0].params.items())]
-        console.print(f"the best, trial {trials[0].number}, again:", highlight=False)
+        print(f"the best, trial {trials[0].number}, again:")
         print(shlex.join(["python", "train.py", *given]))  # in one line, to be copied
 
 
@@ -56,37 +53,42 @@ def _place(study: optuna.Study, trial: FrozenTrial) -> tuple[int, float, int]:
     return list(STATES).index(trial.state), sign * value, trial.number
 
 
-def _table(title: str, trials: list[FrozenTrial], names: list[str], metric: str) -> Table:
-    table = Table(title=title, box=box.SIMPLE_HEAD, padding=0, pad_edge=False, collapse_padding=True)
-    for name in ("trial", metric, "minutes", *_short(names)):
-        table.add_column(name, justify="right", overflow="fold")
-    table.add_column("", overflow="fold")
+def _print(title: str, trials: list[FrozenTrial], names: list[str], metric: str) -> None:
+    """Print the table, in which a state stands for the value that is not to be had, and what there is to say below."""
+    values = {t.number: t.value for t in trials if t.state == TrialState.COMPLETE and t.value is not None}
+    digits = decimals(values.values())
+    columns = {
+        "trial": [str(trial.number) for trial in trials],
+        metric: [f"{values[t.number]:.{digits}f}" if t.number in values else STATES[t.state] for t in trials],
+        "minutes": [f"{_minutes(trial):.1f}" for trial in trials],
+    }
+    for short, name in zip(short_names(names), names, strict=True):
+        columns[short] = [_number(trial.params.get(name, "")) for trial in trials]
+    print_table(title, columns, keys=1)
     for trial in trials:
-        value = "" if trial.value is None else f"{trial.value:.6g}"
-        params = [_number(trial.params.get(name, "")) for name in names]
-        table.add_row(str(trial.number), value, f"{_minutes(trial):.1f}", *params, escape(_remark(trial)))
-    return table
-
-
-def _short(names: list[str]) -> list[str]:
-    """Call a parameter by the last part of its name where no other is called so."""
-    last = [name.replace("/", ".").rpartition(".")[2] for name in names]
-    return [end if last.count(end) == 1 else name for name, end in zip(names, last, strict=True)]
+        if remark := _remark(trial):
+            print(f"trial {trial.number}: {remark}")
 
 
 def _number(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _minutes(trial: FrozenTrial) -> float:
-    return 0.0 if trial.duration is None else trial.duration.total_seconds() / 60
+    """Return how long it ran, or has been running."""
+    if trial.datetime_start is None:
+        return 0.0
+    return ((trial.datetime_complete or datetime.now()) - trial.datetime_start).total_seconds() / 60
 
 
 def _remark(trial: FrozenTrial) -> str:
     attributes = trial.user_attrs
-    notes = [STATES[trial.state], attributes.get(REASON)]
-    notes += [f"{words} {attributes[key]}" for key, words in NOTES.items() if key in attributes]
-    return ": ".join(note for note in notes if note)
+    notes = [f"{words} {attributes[key]}" for key, words in NOTES.items() if key in attributes]
+    if trial.state == TrialState.RUNNING and is_orphan(trial):
+        notes.append("its process died")
+    if trial.state == TrialState.FAIL:
+        notes.append(attributes.get(REASON, "its process died"))
+    return "; ".join(notes)
 
 
 def _importances(study: optuna.Study) -> dict[str, float]:
@@ -100,11 +102,11 @@ def _importances(study: optuna.Study) -> dict[str, float]:
 
 
 def _write(path: Path, trials: list[FrozenTrial], names: list[str], metric: str) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["trial", "state", metric, "minutes", *names, "remark"])
-        for trial in trials:
-            params = [trial.params.get(name, "") for name in names]
-            value = "" if trial.value is None else trial.value
-            state = trial.state.name.lower()
-            writer.writerow([trial.number, state, value, f"{_minutes(trial):.3f}", *params, _remark(trial)])
+    columns: dict[str, list[Any]] = {
+        "trial": [trial.number for trial in trials],
+        "state": [STATES[trial.state] for trial in trials],
+        metric: ["" if trial.value is None else trial.value for trial in trials],
+        "minutes": [f"{_minutes(trial):.3f}" for trial in trials],
+    }
+    columns |= {name: [trial.params.get(name, "") for trial in trials] for name in names}
+    write_table(path, columns | {"remark": [_remark(trial) for trial in trials]})

@@ -19,6 +19,12 @@ EXPECTED = (
     "expected the URL of a database, such as sqlite:///study.db, or the path of a journal file, such as study.log"
 )
 CANNOT = (ImportError, SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError, OSError, ValueError, LookupError)
+DRIVERS = {  # modules that SQLAlchemy imports for a URL, whose packages are called otherwise
+    "psycopg": "'psycopg[binary]'",
+    "psycopg2": "psycopg2-binary",
+    "MySQLdb": "mysqlclient",
+    "mysql": "mysql-connector-python",
+}
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -28,7 +34,7 @@ def open_storage(place: str) -> BaseStorage:
     path = file_of(place)
     check_folder(place)
     with reaching(place):
-        if path is None or "://" in place:
+        if path is None or _is_url(place):
             return RDBStorage(place)
         _mend(path)
         return JournalStorage(JournalFileBackend(place))
@@ -50,7 +56,7 @@ def is_empty(place: str) -> bool:
     path = file_of(place)
     if path is not None and not path.exists():
         return True
-    if "://" not in place:
+    if not _is_url(place):
         return False
     with reaching(place):
         engine = create_engine(place)
@@ -64,7 +70,7 @@ def is_empty(place: str) -> bool:
 
 def file_of(place: str) -> Path | None:
     """Return the file that the storage is; None if it is a server."""
-    if "://" not in place:
+    if not _is_url(place):
         return Path(place)
     try:
         url = make_url(place)
@@ -75,6 +81,10 @@ def file_of(place: str) -> Path | None:
     if url.database in (None, "", ":memory:"):
         raise InputError(f"{place} lies in the memory of one process and would not survive it: {EXPECTED}")
     return Path(str(url.database))
+
+
+def _is_url(place: str) -> bool:
+    return "://" in place
 
 
 def lock_of(place: str) -> AbstractContextManager[object]:
@@ -89,7 +99,7 @@ def lock_of(place: str) -> AbstractContextManager[object]:
 def shown(place: str) -> str:
     """Return the name without the password in it."""
     try:
-        return make_url(place).render_as_string(hide_password=True) if "://" in place else place
+        return make_url(place).render_as_string(hide_password=True) if _is_url(place) else place
     except SQLAlchemyError:
         return place.partition("://")[0] + "://..."
 
@@ -100,7 +110,12 @@ def reaching(place: str) -> Iterator[None]:
     try:
         yield
     except CANNOT as error:
-        reason = str(error.__cause__ or error).splitlines()[0]
+        cause = error.__cause__ or error
+        reason = str(cause).splitlines()[0]
+        if isinstance(cause, ModuleNotFoundError) and cause.name is not None:
+            driver = cause.name.partition(".")[0]
+            wanted = f"its driver is not installed: pip install {DRIVERS.get(driver, driver)}"
+            raise InputError(f"cannot use the storage {shown(place)}: {wanted} ({reason})") from error
         raise InputError(f"cannot use the storage {shown(place)}: {reason}; {EXPECTED}") from error
 
 

@@ -1,6 +1,6 @@
 """The study of a search: made, found again, and told from those of other searches."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 import optuna
 from optuna.study import StudyDirection
@@ -32,9 +32,8 @@ class SearchOf:
         there, here = known._features(), self._features()
         for name in there | here:
             if there.get(name) != here.get(name):
-                raise InputError(
-                    f"{what} is of another search, {name}: {there.get(name)}, here {here.get(name)}; {way_out}"
-                )
+                was, is_now = there.get(name, "nothing"), here.get(name, "nothing")
+                raise InputError(f"{what} is of another search, {name}: {was}, here {is_now}; {way_out}")
 
     def _features(self) -> dict[str, str]:
         same = sorted(option for option in self.options if not option.lstrip("+").startswith(ELSEWHERE))
@@ -44,7 +43,7 @@ class SearchOf:
 def search_of(study: optuna.Study) -> SearchOf | None:
     """Read what a study is of; None if it is no search of this project, or one of another version of it."""
     known = study.user_attrs.get(SEARCH)
-    return SearchOf(**known) if known and known.keys() == SearchOf.__dataclass_fields__.keys() else None
+    return SearchOf(**known) if known and set(known) == {field.name for field in fields(SearchOf)} else None
 
 
 def join_study(place: str, name: str, search: SearchOf) -> optuna.Study:

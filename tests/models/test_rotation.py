@@ -425,6 +425,15 @@ for arguments in ({"dim": torch.tensor(4.0)}, {"dim": torch.tensor([4, 4])}, {"d
     ]
 
 
+def test_newton_schulz_goes_on_after_an_update_within_rounding() -> None:
+    layer = Rotation(3, "newton_schulz", init="identity")
+    for update in (1e-7, 0.1):
+        with torch.no_grad():
+            layer.map.weight[0, 0] += update
+        assert layer.defect() < 1e-6
+        assert list(layer.state_dict()) == ["map.weight"]
+
+
 @pytest.mark.parametrize(
     "methods",
     [

@@ -1,15 +1,19 @@
 """Whole jobs for tests: the real train and evaluate, composed by Hydra, small; pictures to give them."""
 
 import csv
+import logging
 import os
+import runpy
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig
@@ -18,6 +22,8 @@ from sklearn.datasets import load_sample_image, load_sample_images
 from torch import nn
 
 torch.set_num_threads(1)  # tests run side by side, one a core: threads would wait for one another
+signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a shell, Ctrl-C would be ignored
+Called = Callable[..., tuple[str | int | None, str]]
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = os.environ | {
     "CUDA_VISIBLE_DEVICES": "",
@@ -77,9 +83,58 @@ def command(script: str, *arguments: str, cwd: Path = ROOT, timeout: float = 240
     )
 
 
+@pytest.fixture
+def ends(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., object]]:
+    """Run a script in this process, which imports nothing anew; it must exit, and what it exits with is returned."""
+    handlers, level = logging.root.handlers[:], logging.root.level
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # which a command sets; put back at the end
+
+    def run(script: str, *arguments: str) -> object:
+        monkeypatch.setattr(sys, "argv", [script, *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            runpy.run_path(str(ROOT / script), run_name="__main__")
+        return stopped.value.code
+
+    yield run
+    logging.root.handlers[:] = handlers  # Hydra has put its own there
+    logging.root.setLevel(level)
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Called:
+    """Call `stnrot` in this process: returns what it exits with, which Python would print if it is text, and prints."""
+    from stnrot.cli import main
+
+    def call(*arguments: object, cwd: Path) -> tuple[str | int | None, str]:
+        monkeypatch.chdir(cwd)
+        monkeypatch.setattr(sys, "argv", ["stnrot", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        return stopped.value.code, capsys.readouterr().out
+
+    return call
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """Return a folder that is made once, by the first of the workers of pytest-xdist that asks for it."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            folder.mkdir()
+            make(folder)
+    return folder
+
+
 def rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def epochs(folder: Path) -> set[int]:
+    """Return the epochs that a run trained itself: one that is resumed has not trained the first again."""
+    return {int(row["epoch"]) for row in rows(folder / "csv" / "version_0" / "metrics.csv") if row["train/loss"]}
 
 
 @pytest.fixture(autouse=True)

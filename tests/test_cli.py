@@ -1,4 +1,4 @@
-"""The `stnrot` command in processes of its own."""
+"""The `stnrot` command: in processes of its own, and more often called in this one."""
 
 import json
 import signal
@@ -9,11 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ENVIRONMENT, rows
+from conftest import ENVIRONMENT, Called, rows
 from PIL import Image
 from sklearn.datasets import load_sample_image
-
-from stnrot.cli import main
 
 COMMAND = Path(sys.executable).with_name("stnrot")
 TURN = 33.0
@@ -48,19 +46,20 @@ def test_one_pair(pair: Path) -> None:
     assert np.abs(np.asarray(aligned, float)[inner] - np.asarray(expected, float)[inner]).mean() < 2
 
 
-def test_json_has_the_angles_of_a_symmetric_picture(tmp_path: Path) -> None:
+def test_json_has_the_angles_of_a_symmetric_picture(called: Called, tmp_path: Path) -> None:
     y, x = np.mgrid[:80, :80] - 39.5
     bar = Image.fromarray(((np.abs(x) < 30) & (np.abs(y) < 6)).astype(np.uint8) * 255)
     bar.save(tmp_path / "bar.png")
     bar.rotate(25, Image.Resampling.BICUBIC).save(tmp_path / "turned.png")
-    done = stnrot("align", "bar.png", "turned.png", "--json", cwd=tmp_path)
-    answer = json.loads(done.stdout)
+    code, printed = called("align", "bar.png", "turned.png", "--json", cwd=tmp_path)
+    assert code == 0
+    answer = json.loads(printed)
     assert answer.keys() == {"image", "reference", "angle_deg", "confidence", "hypotheses"}
     assert sorted(h["angle_deg"] % 180 for h in answer["hypotheses"]) == pytest.approx([25, 25], abs=0.5)
     assert answer["confidence"] < 0.6
 
 
-def test_a_manifest_goes_on_past_bad_rows(pair: Path) -> None:
+def test_a_manifest_goes_on_past_bad_rows(called: Called, pair: Path) -> None:
     Image.new("L", (50, 50), 9).save(pair / "plain.png")
     (pair / "broken.png").write_bytes(b"not a picture")
     Image.open(pair / "image.png").rotate(-50, Image.Resampling.BICUBIC).crop((40, 20, 160, 140)).save(
@@ -80,9 +79,9 @@ def test_a_manifest_goes_on_past_bad_rows(pair: Path) -> None:
         ("image.png,image.png", 0.0, ""),
     ]
     (pair / "pairs.csv").write_text("image,reference\n" + "\n".join(line for line, _, _ in lines) + "\n\n")
-    done = stnrot("align", "--manifest", "pairs.csv", "--out", "results.csv", cwd=pair)
-    assert done.returncode == 1
-    assert done.stdout == "11 pairs in results.csv, 7 with an error: see that column\n"
+    code, printed = called("align", "--manifest", "pairs.csv", "--out", "results.csv", cwd=pair)
+    assert code == 1
+    assert printed == "11 pairs in results.csv, 7 with an error: see that column\n"
     found = rows(pair / "results.csv")
     assert [row["line"] for row in found] == [str(2 + k) for k in range(11)]
     for row, (line, degrees, words) in zip(found, lines, strict=True):
@@ -95,15 +94,15 @@ def test_a_manifest_goes_on_past_bad_rows(pair: Path) -> None:
 
     Image.open(pair / "image.png").save(pair / "missing.png")  # what had an error is tried again
     (pair / "pairs.csv").write_text((pair / "pairs.csv").read_text().replace("broken.png", "reference.jpg"))
-    done = stnrot("align", "--manifest", "pairs.csv", "--out", "results.csv", cwd=pair)
-    assert done.stdout == "11 pairs in results.csv, 5 with an error: see that column\n"
+    _, printed = called("align", "--manifest", "pairs.csv", "--out", "results.csv", cwd=pair)
+    assert printed == "11 pairs in results.csv, 5 with an error: see that column\n"
     again = {row["line"]: row for row in rows(pair / "results.csv")}
     assert len(again) == 11
     assert abs(float(again["7"]["angle_deg"])) < 0.1
     assert again["2"] == found[0]
 
 
-def test_an_interrupted_table_is_continued(pair: Path) -> None:
+def test_an_interrupted_table_is_continued(called: Called, pair: Path) -> None:
     (pair / "pairs.csv").write_text("image,reference\n" + "image.png,reference.jpg\n" * 600)
     command = [str(COMMAND), "align", "--manifest", "pairs.csv", "--out", "results.csv"]
     process = subprocess.Popen(command, cwd=pair, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -113,22 +112,23 @@ def test_an_interrupted_table_is_continued(pair: Path) -> None:
         time.sleep(0.01)
     process.send_signal(signal.SIGSTOP)
     (pair / "link.csv").symlink_to("results.csv")
-    for name in ("results.csv", "link.csv"):
-        second = stnrot("align", "--manifest", "pairs.csv", "--out", name, cwd=pair)
-        assert second.stderr.startswith(f"error: {name} is being written by another process"), second
+    second = stnrot("align", "--manifest", "pairs.csv", "--out", "results.csv", cwd=pair)
+    assert second.returncode == 1
+    assert second.stderr.startswith("error: results.csv is being written by another process"), second
+    linked, _ = called("align", "--manifest", "pairs.csv", "--out", "link.csv", cwd=pair)
+    assert str(linked).startswith("error: link.csv is being written by another process")
     process.send_signal(signal.SIGKILL)
     process.wait()
     before = results.read_text()
     assert len(before.splitlines()) < 600
     results.write_text(before + "77,image.p")  # as if a row had been half written
-    done = stnrot("align", "--manifest", "pairs.csv", "--out", "results.csv", cwd=pair)
-    assert done.returncode == 0, done.stderr
+    assert called("align", "--manifest", "pairs.csv", "--out", "results.csv", cwd=pair)[0] == 0
     assert results.read_text().startswith(before[: before.rindex("\n") + 1])
     found = rows(results)
     assert [row["line"] for row in found] == [str(2 + k) for k in range(600)]
     assert len({row["angle_deg"] for row in found}) == 1
     unchanged = results.stat().st_mtime_ns
-    assert stnrot("align", "--manifest", "pairs.csv", "--out", "results.csv", cwd=pair).returncode == 0
+    assert called("align", "--manifest", "pairs.csv", "--out", "results.csv", cwd=pair)[0] == 0
     assert results.stat().st_mtime_ns == unchanged
 
 
@@ -155,9 +155,7 @@ def test_an_interrupted_table_is_continued(pair: Path) -> None:
         (["--manifest", "pairs.csv", "--out", "."], "cannot write .: expected a file"),
     ],
 )
-def test_one_line_says_what_is_wrong(
-    pair: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
-) -> None:
+def test_one_line_says_what_is_wrong(called: Called, pair: Path, arguments: list[str], words: str) -> None:
     (pair / "pairs.csv").write_text("image,reference\nimage.png,reference.jpg\n")
     (pair / "bad.csv").write_text("image,angle\nimage.png,2\n")
     (pair / "empty.csv").write_text("image,reference\n")
@@ -166,11 +164,7 @@ def test_one_line_says_what_is_wrong(
         "line,image,reference,angle_deg,confidence,model,error\n2,x.png,y.png,1,1,correlation,\n"
     )
     before = {path: path.read_bytes() for path in pair.iterdir()}
-    monkeypatch.chdir(pair)
-    monkeypatch.setattr(sys, "argv", ["stnrot", "align", *arguments])
-    with pytest.raises(SystemExit) as stopped:  # which Python prints, and exits with 1
-        main()
-    message = str(stopped.value.code)
+    message = str(called("align", *arguments, cwd=pair)[0])
     assert words in message
     assert message.startswith("error: ")
     assert len(message.strip().splitlines()) == 1

@@ -1,4 +1,4 @@
-"""The commands as a user types them, each in a process of its own."""
+"""The commands as a user types them, and what they are compared with in this process."""
 
 import json
 import re
@@ -8,26 +8,42 @@ import sys
 import time
 import urllib.parse
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ENVIRONMENT, ROOT, SMALL, command, rows
+from conftest import ENVIRONMENT, ROOT, SMALL, command, composed, epochs, made_once, rows
 from omegaconf import OmegaConf
+
+from evaluate import evaluate
+
+Job = Callable[..., tuple[float, Path]]
+Ends = Callable[..., object]
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One small finished run below outputs/, made by the command."""
-    folder = tmp_path_factory.mktemp("work")
-    done = command("train.py", *SMALL, "trainer.max_epochs=2", "trainer.precision=auto", cwd=folder)
-    assert done.returncode == 0, done.stderr
+
+    def train(work: Path) -> None:
+        done = command("train.py", *SMALL, "trainer.max_epochs=2", "trainer.precision=auto", cwd=work)
+        assert done.returncode == 0, done.stderr
+
+    folder = made_once(tmp_path_factory, "finished", train)
     (run,) = (folder / "outputs" / "train").glob("*/*")
     return run
 
 
 def metrics(folder: Path) -> dict[str, float]:
     return json.loads((folder / "metrics.json").read_text())
+
+
+def evaluated(ckpt: str, folder: Path, *overrides: str) -> Path:
+    """Evaluate in this process; return the folder of the results."""
+    folder.mkdir()
+    evaluate(composed("evaluate", f"ckpt='{ckpt}'", f"output_dir={folder}", "trainer.accelerator=cpu", *overrides))
+    return folder
 
 
 def test_evaluate_repeats_the_numbers_of_training(finished: Path) -> None:
@@ -44,36 +60,33 @@ def test_evaluate_repeats_the_numbers_of_training(finished: Path) -> None:
 
 
 def test_evaluate_on_other_data_and_changed_data(finished: Path, tmp_path: Path) -> None:
-    ckpt = finished / "checkpoints" / "best.ckpt"
-    other = command("evaluate.py", f"ckpt={ckpt}", "data=rotated_digits", "data.max_angle_deg=10", cwd=tmp_path)
-    assert other.returncode == 0, other.stderr
-    changed = command("evaluate.py", f"ckpt={ckpt}", "+data.max_angle_deg=10", "hydra.run.dir=changed", cwd=tmp_path)
-    assert changed.returncode == 0, changed.stderr
-    (first,) = (tmp_path / "outputs" / "evaluate").glob("*/*")
-    assert metrics(first) == metrics(tmp_path / "changed")
-    assert metrics(first) != metrics(finished)
+    ckpt = str(finished / "checkpoints" / "best.ckpt")
+    other = evaluated(ckpt, tmp_path / "other", "data=rotated_digits", "data.max_angle_deg=10")
+    changed = evaluated(ckpt, tmp_path / "changed", "+data.max_angle_deg=10")
+    assert metrics(other) == metrics(changed)
+    assert metrics(other) != metrics(finished)
 
 
-def test_a_killed_run_resumes_as_if_nothing_had_been(tmp_path: Path) -> None:
-    """kill -9 after the second epoch; the continued run ends with the numbers of the whole one."""
-    options = [*SMALL, "trainer.max_epochs=5", "data.n_train=200"]
-    whole = command("train.py", *options, f"hydra.run.dir={tmp_path / 'whole'}", cwd=tmp_path)
-    assert whole.returncode == 0, whole.stderr
-    arguments = [sys.executable, str(ROOT / "train.py"), *options, f"hydra.run.dir={tmp_path / 'cut'}"]
+def test_a_killed_run_resumes_as_if_nothing_had_been(job: Job, tmp_path: Path) -> None:
+    """kill -9 after the second epoch; the continued run ends with the numbers of the whole one. Pictures of each epoch,
+    which tell when to kill, are drawn in the killed run alone."""
+    options = ["trainer.max_epochs=4", "data.n_train=200"]
+    _, whole = job(*options, "callbacks.watch=null", folder=tmp_path / "whole")
+    arguments = [sys.executable, str(ROOT / "train.py"), *SMALL, *options, f"hydra.run.dir={tmp_path / 'cut'}"]
     process = subprocess.Popen(
         arguments, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     deadline = time.monotonic() + 120
-    while not (tmp_path / "cut" / "pictures" / "epoch_002").exists() and time.monotonic() < deadline:
+    while not (tmp_path / "cut" / "pictures" / "epoch_001").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     process.kill()
     process.wait()
     last = tmp_path / "cut" / "checkpoints" / "last.ckpt"
     assert last.is_file()
     assert not (tmp_path / "cut" / "metrics.json").exists()
-    resumed = command("train.py", *options, f"ckpt_path={last}", f"hydra.run.dir={tmp_path / 'on'}", cwd=tmp_path)
-    assert resumed.returncode == 0, resumed.stderr
-    assert metrics(tmp_path / "on") == metrics(tmp_path / "whole")
+    _, resumed = job(*options, "callbacks.watch=null", f"ckpt_path={last}", folder=tmp_path / "on")
+    assert metrics(resumed) == metrics(whole)
+    assert epochs(resumed) < epochs(whole) == {0, 1, 2, 3}
 
 
 def test_sigterm_says_so(tmp_path: Path) -> None:
@@ -95,22 +108,21 @@ def test_sigterm_says_so(tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "metrics.json").exists()
 
 
-def test_two_processes_end_with_the_metrics_of_one(tmp_path: Path) -> None:
+def test_two_processes_end_with_the_metrics_of_one(job: Job, tmp_path: Path) -> None:
     """Without what each process draws for itself (dropout), and in 64 bits: training makes much of rounding. The polar
     encoder has no max pooling, which would too: a tie goes one way or the other."""
-    options = [*SMALL, "data=image_pairs", "task=register"]
-    options += [
+    options = [
+        "data=image_pairs",
+        "task=register",
         "model.encoder.dropout=0",
         "trainer.precision=64-true",
         "data.n_train=200",
         "data.repeats=1",
         "trainer.max_epochs=2",
         "data.batch_size=50",
-        "trainer=ddp",
     ]
-    one = command("train.py", *options, "trainer.devices=1", "hydra.run.dir=one", cwd=tmp_path)
-    two = command("train.py", *options, "trainer.devices=2", "hydra.run.dir=two", cwd=tmp_path)
-    assert one.returncode == 0, one.stderr
+    job(*options, "callbacks.watch=null", folder=tmp_path / "one")
+    two = command("train.py", *SMALL, *options, "trainer=ddp", "hydra.run.dir=two", cwd=tmp_path)
     assert two.returncode == 0, two.stderr
     expected, found = metrics(tmp_path / "one"), metrics(tmp_path / "two")
     assert found.keys() == expected.keys()
@@ -121,7 +133,7 @@ def test_two_processes_end_with_the_metrics_of_one(tmp_path: Path) -> None:
     assert [row.split(",")[:2] for row in tables[0]] == [row.split(",")[:2] for row in tables[1]]
 
 
-def test_multirun_ends_with_a_table(tmp_path: Path) -> None:
+def test_multirun_ends_with_a_table(ends: Ends, tmp_path: Path) -> None:
     done = command("train.py", "-m", *SMALL, "model=cnn,rot_stn", "seed=1,2", cwd=tmp_path, timeout=400)
     assert done.returncode == 0, done.stderr
     jobs_table, seeds_table = done.stdout[done.stdout.rindex("\njob") :].split("mean ± standard deviation")
@@ -139,24 +151,23 @@ def test_multirun_ends_with_a_table(tmp_path: Path) -> None:
         assert f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}" in line
 
     best = "checkpoints/best.ckpt"
-    both = command("evaluate.py", f"ckpt='{sweep}/[23]/{best}'", "hydra.run.dir=both", cwd=tmp_path)
-    assert both.returncode == 0, both.stderr
-    losses = [metrics(folder)["test/nll"] for folder in (tmp_path / "both", sweep / "2", sweep / "3")]
+    both = evaluated(f"{sweep}/[23]/{best}", tmp_path / "both")
+    losses = [metrics(folder)["test/nll"] for folder in (both, sweep / "2", sweep / "3")]
     assert losses[0] <= (losses[1] + losses[2]) / 2, "the logarithm is concave"
-    mixed = command("evaluate.py", f"ckpt={sweep}/*/{best}", "hydra.run.dir=mixed", cwd=tmp_path)
-    assert re.search(r"error: the runs differ in model\._target_: .*CNN.*RotSTN", mixed.stderr)
-    twice = command("evaluate.py", f"ckpt={sweep}/2/checkpoints/*.ckpt", "hydra.run.dir=twice", cwd=tmp_path)
-    assert re.search(r"error: .*last\.ckpt has the seed 1 of a run before it", twice.stderr)
-    none = command("evaluate.py", f"ckpt={sweep}/*/none.ckpt", "hydra.run.dir=none", cwd=tmp_path)
-    assert "matches no file" in none.stderr
+    for pattern, words in (
+        (f"*/{best}", r"error: the runs differ in model\._target_: .*CNN.*RotSTN"),
+        ("2/checkpoints/*.ckpt", r"error: .*last\.ckpt has the seed 1 of a run before it"),
+        ("*/none.ckpt", "matches no file"),
+    ):
+        said = ends("evaluate.py", f"ckpt={sweep}/{pattern}", f"hydra.run.dir={tmp_path / 'refused'}")
+        assert re.search(words, str(said))
 
 
-@pytest.mark.parametrize(
-    ("key", "launcher"), [("data.n_train=5000,100", "joblib"), ("model.classifier.width=0,8", "basic")]
-)
-def test_a_multirun_goes_on_after_a_bad_job(key: str, launcher: str, tmp_path: Path) -> None:
-    """Found in the data, and in what Hydra builds; in processes of joblib, and in this one."""
-    options = [*SMALL, "debug=one_batch", key, "model=cnn", f"hydra/launcher={launcher}"]
+@pytest.mark.slow
+def test_a_multirun_goes_on_after_a_bad_job(tmp_path: Path) -> None:
+    """Found in the data, in a process of joblib."""
+    key = "data.n_train=5000,100"
+    options = [*SMALL, "debug=one_batch", key, "model=cnn", "hydra/launcher=joblib"]
     done = command("train.py", "-m", *options, cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("error: 1 of 2 jobs did not finish")
@@ -166,10 +177,26 @@ def test_a_multirun_goes_on_after_a_bad_job(key: str, launcher: str, tmp_path: P
     assert metrics(sweep / "1")
 
 
-def test_multirun_over_several_processes_is_refused(tmp_path: Path) -> None:
-    done = command("train.py", "-m", *SMALL, "seed=1,2", "trainer=ddp", cwd=tmp_path)
-    assert done.returncode != 0
-    assert "asks for 2 processes" in done.stderr.splitlines()[-1]
+def test_a_multirun_goes_on_after_what_hydra_cannot_build(
+    ends: Ends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = ends("train.py", "-m", *SMALL, "debug=one_batch", "model=cnn", "model.classifier.width=0,8")
+    assert str(said).startswith("error: 1 of 2 jobs did not finish")
+    printed = "".join(capfd.readouterr())
+    assert "Traceback" not in printed
+    assert "did not finish" in printed
+    (sweep,) = (tmp_path / "outputs" / "train").glob("*/*-multirun")
+    assert metrics(sweep / "1")
+
+
+def test_multirun_over_several_processes_is_refused(
+    ends: Ends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = ends("train.py", "-m", *SMALL, "seed=1,2", "trainer=ddp")
+    assert "asks for 2 processes" in str(said).splitlines()[-1]
+    assert not list(tmp_path.rglob("*.ckpt"))
 
 
 def test_tensorboard_serves_images_scalars_and_hparams(finished: Path) -> None:

@@ -25,7 +25,7 @@ def off(found: torch.Tensor, degrees: np.ndarray) -> np.ndarray:
 
 
 def test_a_trained_run_aligns(job) -> None:
-    _, folder = job("task=register", "data=image_pairs", "data.n_train=null", "data.repeats=4")
+    _, folder = job("task=register", "data=image_pairs", "data.n_train=null", "data.repeats=4", "callbacks.watch=null")
     checkpoint = folder / "checkpoints" / "best.ckpt"
     aligner = Aligner(checkpoint)
     picture, turns = scene(64, 64), range(10, 370, 30)
@@ -50,7 +50,9 @@ def test_a_trained_run_aligns(job) -> None:
 
 def test_what_is_taught_an_upright_aligns_by_it(job) -> None:
     """Digits that each stood upright before torchvision turned them: the angle between two is that of their turns."""
-    _, folder = job("task=register", "model.reference=features", "data.n_train=null", "data.repeats=4")
+    _, folder = job(
+        "task=register", "model.reference=features", "data.n_train=null", "data.repeats=4", "callbacks.watch=null"
+    )
     val = digits(None, 0).val.image[:60]
     turns = np.random.default_rng(0).uniform(-180, 180, (60, 2))
     image, reference = (
@@ -70,7 +72,7 @@ def test_what_is_taught_an_upright_aligns_by_it(job) -> None:
 def test_only_a_search_aligns(job, tmp_path: Path) -> None:
     pairs_too = ("debug=one_batch", "task=register", "data=image_pairs", "model/encoder=cnn", "model.reference=batch")
     for options in (("debug=one_batch", "model=cnn"), ("debug=one_batch", "model=affine_stn"), pairs_too):
-        _, folder = job(*options, folder=tmp_path / str(len(list(tmp_path.iterdir()))))
+        _, folder = job(*options, "callbacks.watch=null", folder=tmp_path / str(len(list(tmp_path.iterdir()))))
         with pytest.raises(
             InputError, match="has no encoder that searches the angle: train model=rot_stn model/encoder=polar"
         ):

@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 import pytest
-from conftest import composed, rows
+from conftest import composed, epochs, rows
 
 FOLDER = ("data=image_folder", "data.source.image_size=[24,32]", "data.n_train=null", "data.batch_size=10")
 STREAMED = ("data.source.memory_gb=1e-6", "data.num_workers=1")
@@ -20,12 +20,13 @@ def test_a_users_folder(job, mine: Path, streamed: bool) -> None:
 
 
 def test_with_workers_too_a_resumed_run_is_the_run(job, mine: Path, tmp_path: Path) -> None:
-    options = (*FOLDER, f"data.root={mine}", *STREAMED, "task.scheduler=null")
-    _, whole = job(*options, "trainer.max_epochs=4", folder=tmp_path / "whole")
-    _, part = job(*options, "trainer.max_epochs=2", folder=tmp_path / "part")
+    options = (*FOLDER, f"data.root={mine}", *STREAMED, "task.scheduler=null", "callbacks.watch=null")
+    _, whole = job(*options, "trainer.max_epochs=3", folder=tmp_path / "whole")
+    _, part = job(*options, "trainer.max_epochs=1", folder=tmp_path / "part")
     last = part / "checkpoints" / "last.ckpt"
-    _, rest = job(*options, "trainer.max_epochs=4", f"ckpt_path={last}", folder=tmp_path / "rest")
+    _, rest = job(*options, "trainer.max_epochs=3", f"ckpt_path={last}", folder=tmp_path / "rest")
     assert json.loads((rest / "metrics.json").read_text()) == json.loads((whole / "metrics.json").read_text())
+    assert epochs(rest) == {1, 2}
 
 
 def test_register_reads_a_manifest(job, pair_manifest) -> None:

@@ -1,18 +1,17 @@
 """`stnrot pose` on files."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import trimesh
+from conftest import Called
 from PIL import Image
 from scipy.spatial.transform import Rotation
 from test_cli import stnrot
 
-from stnrot.cli import main
 from stnrot.geometry.euler import euler_to_matrix
 from stnrot.geometry.splat import Camera, render
 from stnrot.solids import torus
@@ -47,10 +46,11 @@ def test_a_torus(shot: Path) -> None:
     assert (overlay[..., 1] == overlay[..., 2]).all()
 
 
-def test_points_of_a_file_about_three_axes_as_json(shot: Path) -> None:
+def test_points_of_a_file_about_three_axes_as_json(called: Called, shot: Path) -> None:
     camera = ("--distance", 3, "--fov-deg", 60, "--sigma", 2)
-    done = stnrot("pose", "wide.png", "--points", "cloud.ply", "--axes", "zyx", *camera, "--json", cwd=shot)
-    answer = json.loads(done.stdout)
+    code, printed = called("pose", "wide.png", "--points", "cloud.ply", "--axes", "zyx", *camera, "--json", cwd=shot)
+    assert code == 0
+    answer = json.loads(printed)
     assert answer["angles_deg"] == pytest.approx([10, 20, 30], abs=0.02)
     assert answer["alike_deg"] == [answer["angles_deg"]]
     assert answer["converged"]
@@ -71,15 +71,9 @@ def test_points_of_a_file_about_three_axes_as_json(shot: Path) -> None:
         (["--points", "torus", "--ckpt", "none.ckpt"], "no checkpoint at none.ckpt"),
     ],
 )
-def test_one_line_says_what_is_wrong(
-    shot: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
-) -> None:
+def test_one_line_says_what_is_wrong(called: Called, shot: Path, arguments: list[str], words: str) -> None:
     before = {path: path.read_bytes() for path in shot.iterdir()}
-    monkeypatch.chdir(shot)
-    monkeypatch.setattr(sys, "argv", ["stnrot", "pose", "torus.png", *arguments])
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    message = str(stopped.value.code)
+    message = str(called("pose", "torus.png", *arguments, cwd=shot)[0])
     assert message.startswith("error: ")
     assert words in message
     assert len(message.splitlines()) == 1

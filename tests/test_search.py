@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import re
 import shlex
 import shutil
@@ -16,8 +15,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from conftest import ENVIRONMENT, ROOT, SMALL, command, rows
-from filelock import FileLock
+from conftest import ENVIRONMENT, ROOT, SMALL, command, made_once, rows
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
@@ -91,14 +89,13 @@ def of_state(trials: list[FrozenTrial], state: TrialState) -> list[FrozenTrial]:
 @pytest.fixture(scope="module")
 def search(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """`hparams_search=rot_stn` with four short trials, once for all workers: its folder and what it printed."""
-    base = tmp_path_factory.getbasetemp()
-    work = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "search"
-    with FileLock(f"{work}.lock"):
-        if not work.exists():
-            work.mkdir()
-            done = command("train.py", *ROT_STN, "hydra.sweeper.n_trials=4", cwd=work)
-            assert done.returncode == 0, done.stderr
-            (work / "printed").write_text(done.stdout)
+
+    def run(work: Path) -> None:
+        done = command("train.py", *ROT_STN, "hydra.sweeper.n_trials=4", cwd=work)
+        assert done.returncode == 0, done.stderr
+        (work / "printed").write_text(done.stdout)
+
+    work = made_once(tmp_path_factory, "search", run)
     return work, (work / "printed").read_text()
 
 
@@ -215,13 +212,20 @@ def test_killed_and_interrupted_it_goes_on(tmp_path: Path) -> None:
         assert [trial.params for trial in complete].count(orphan.params) == 1
 
 
-@pytest.mark.parametrize("name", ["study.db", pytest.param("study.log", marks=pytest.mark.slow)])
-def test_four_processes_share_a_study(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("study.db", 3),
+        pytest.param("study.db", 4, marks=pytest.mark.slow),
+        pytest.param("study.log", 4, marks=pytest.mark.slow),
+    ],
+)
+def test_several_processes_share_a_study(name: str, count: int, tmp_path: Path) -> None:
     """One is killed at work; the others ask its trial again, and stop when all is done."""
     storage = tmp_path / name
     place = f"sqlite:///{storage}" if name.endswith("db") else str(storage)
     options = [f"hydra.sweeper.storage={place}", "hydra.sweeper.n_trials=6", "trainer.max_epochs=6"]
-    processes = {process.pid: process for process in (started(*options, cwd=tmp_path) for _ in range(4))}
+    processes = {process.pid: process for process in (started(*options, cwd=tmp_path) for _ in range(count))}
     hit_at_work(storage, processes, 0, signal.SIGKILL)
     for process in processes.values():
         output, _ = process.communicate(timeout=240)

@@ -1,40 +1,31 @@
 """What cannot work is refused in one line before anything is written."""
 
-import logging
-import runpy
 import sqlite3
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import optuna
 import pytest
-from conftest import ROOT, SMALL
+from conftest import SMALL
 
 SPACE = ["hparams_search=_search", "model=cnn", "task.optimizer.lr=interval(1e-4,1e-2)"]
 
 
 @pytest.fixture
-def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
+def refused(ends: Callable[..., object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Run the command in this process, in an empty folder; it must end with one line, which is returned."""
     monkeypatch.chdir(tmp_path)
-    handlers, level = logging.root.handlers[:], logging.root.level
 
     def run(*options: str) -> str:
         before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-        monkeypatch.setattr(sys, "argv", ["train.py", "-m", *SMALL, "debug=one_batch", *options])
-        with pytest.raises(SystemExit) as stopped:
-            runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
-        line = str(stopped.value.code)
+        line = str(ends("train.py", "-m", *SMALL, "debug=one_batch", *options))
         assert line.startswith("error: ")
         assert len(line.splitlines()) == 1
         assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
         return line
 
-    yield run
-    logging.root.handlers[:] = handlers  # Hydra has put its own there
-    logging.root.setLevel(level)
+    return run
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Two real processes over gloo against torch's own batch norm on the whole batch."""
 
+import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
@@ -21,6 +22,7 @@ def _share(rank: int, file: str, image: torch.Tensor, results: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_are_one(tmp_path) -> None:
     image = torch.randn(10, 3, 4, 5) * 3 + 1
     mp.spawn(_share, (str(tmp_path / "store"), image, str(tmp_path / "out")), nprocs=2)

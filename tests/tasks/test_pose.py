@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import composed
+from conftest import composed, epochs
 from hydra.utils import instantiate
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -80,6 +80,7 @@ def test_a_continued_run_is_the_run(tmp_path: Path) -> None:
     job(tmp_path / "half", *options, "trainer.max_epochs=1")
     last = tmp_path / "half" / "checkpoints" / "last.ckpt"
     assert job(tmp_path / "rest", *options, f"ckpt_path={last}") == pytest.approx(whole, rel=1e-4)
+    assert epochs(tmp_path / "rest") == {1}
 
 
 def test_is_tested_again_on_its_own_solid_and_camera_alone(tmp_path: Path) -> None:

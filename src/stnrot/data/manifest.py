@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,7 @@ def read_manifest(path: Path) -> tuple[list[tuple[int, dict[str, str | None]]], 
     return rows, columns
 
 
-def pair_files(path: Path, line: int, row: dict[str, str | None]) -> tuple[Path, Path]:
+def pair_files(path: Path, line: int, row: Mapping[str, Any]) -> tuple[Path, Path]:
     """Return the two files that a row of a manifest names, relative to it."""
     first, second = (path.parent / (row[column] or "") for column in ("image", "reference"))
     for column, file in (("image", first), ("reference", second)):

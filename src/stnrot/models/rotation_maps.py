@@ -196,7 +196,7 @@ class NewtonSchulz(RotationMap):
                     self.weight.copy_(rotation)
             return result
         if self.done.device != self.weight.device or not torch.equal(self.weight, self.done):
-            self.done = newton_schulz(self.weight)
+            self.done = newton_schulz(self.weight).detach().clone()  # of a rotation it is the weight itself
             with torch.no_grad():
                 self.weight.copy_(self.done)
         return self.weight

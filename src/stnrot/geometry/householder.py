@@ -12,6 +12,7 @@ from torch.autograd import Function
 from stnrot.geometry.autograd import full_precision, gradients
 
 SHORTEST = 1e-15  # the square of a shorter vector comes near what float32 can hold
+PARALLEL = 32  # vectors of one direction in a block: with more of them the rounding of float32 adds up
 SMALL, LARGE = 64, 128  # reflections in a block, for few points on a CPU and else: measured at d = 64 to 2,048
 
 
@@ -29,8 +30,9 @@ def reflect(
     triangular system is solved. No vector is ever normalised: the length is in S.
 
     R is orthogonal to rounding for vectors from 1e-15 to 1e15 long, and a shorter one counts as the axis of its number.
-    The products in S are formed in float64: R^T R - I has the rounding of S, which near-parallel vectors multiply by up
-    to 2 n, in float32 to more than 1e-5. Double differentiable; never computed in less than float32.
+    R^T R - I has the rounding of S times up to 2 n, if the vectors of a block are near-parallel; then, and where it
+    cannot be looked at, the products in S are formed in float64. Double differentiable; never computed in less than
+    float32.
 
     Source: C. Bischof and C. Van Loan, The WY representation for products of Householder matrices, 1987; R. Schreiber
     and C. Van Loan, A storage-efficient WY representation, 1989; for S, T. Joffrain et al., Accumulating Householder
@@ -73,36 +75,52 @@ def block_size(points: int, on_cpu: bool) -> int:
     return SMALL if points < LARGE and on_cpu else LARGE
 
 
-class Block(NamedTuple):
-    """The V and the S of a block, and the diagonal of S; but for a compiler, S is without a graph."""
+class Blocks(NamedTuple):
+    """Vectors, and of each block of them V and S, which but for a compiler are without a graph."""
 
-    v: Float[Tensor, "*b n d"]
-    s: Float[Tensor, "*b n n"]
-    half: Float[Tensor, "*b n"]
+    vectors: Float[Tensor, "*b m d"]
+    parts: list[tuple[Float[Tensor, "*b n d"], Float[Tensor, "*b n n"]]]
 
 
-def blocks_of(vectors: Float[Tensor, "*b m d"], size: int, start: Float[Tensor, "m d"] | None = None) -> list[Block]:
+def blocks_of(vectors: Float[Tensor, "*b m d"], size: int, start: Float[Tensor, "m d"] | None = None) -> Blocks:
     """Return the blocks of the vectors; for one too short to have a direction its start stands in, or else an axis.
 
     Left out, a reflection would change the sign of the determinant.
     """
     if vectors.is_cpu and not torch.compiler.is_compiling():  # elsewhere a number of a tensor has to be waited for
-        blocks = _blocks(vectors, size)
-        if all(min(block.half.flatten().tolist(), default=1) >= SHORTEST**2 / 2 for block in blocks):
-            return blocks
-    return _blocks(_with_directions(vectors, start), size)
+        parts = []
+        for v in _split(vectors.detach(), size):
+            s, half = _triangle(v, wide=False)
+            least = min(half.flatten().tolist(), default=1)
+            if least < SHORTEST**2 / 2:
+                break
+            parts.append((v, _triangle(v, wide=True)[0] if _parallel(s, half, least) else s))
+        else:
+            return Blocks(vectors, parts)
+    vectors = _with_directions(vectors, start)
+    flat = vectors if torch.compiler.is_compiling() else vectors.detach()
+    return Blocks(vectors, [(v, _triangle(v, wide=True)[0]) for v in _split(flat, size)])
 
 
-def _blocks(vectors: Tensor, size: int) -> list[Block]:
-    parts = vectors.split(size, -2) if vectors.shape[-2] > size else (vectors,)
-    return [Block(v, *_triangle(v if torch.compiler.is_compiling() else v.detach())) for v in parts]
+def _split(vectors: Tensor, size: int) -> tuple[Tensor, ...]:
+    return vectors.split(size, -2) if vectors.shape[-2] > size else (vectors,)
 
 
-def _triangle(v: Tensor) -> tuple[Tensor, Tensor]:
+def _triangle(v: Tensor, wide: bool) -> tuple[Tensor, Tensor]:
     """Return S, with something below its diagonal that `solve_triangular` does not look at, and the diagonal."""
-    wide = v if v.device.type == "mps" else v.double()  # which has no float64
-    s = (wide @ wide.mT).to(v.dtype)
+    wide = wide and v.device.type != "mps"  # which has no float64
+    s = (v.double() @ v.double().mT).to(v.dtype) if wide else v @ v.mT
     return s, s.diagonal(dim1=-2, dim2=-1).mul_(0.5)
+
+
+def _parallel(s: Tensor, half: Tensor, least: float) -> bool:
+    """Say whether the squares of the cosines between the vectors add up to those of `PARALLEL` parallel ones."""
+    most = 2 * PARALLEL  # of the norm of twice the cosines
+    if s.shape[-1] <= PARALLEL or torch.linalg.vector_norm(s).item() <= most * least:
+        return False
+    scale = half.rsqrt()
+    twice = torch.linalg.vector_norm(s * scale[..., None] * scale[..., None, :], dim=(-2, -1))
+    return twice.max().item() > most
 
 
 def _with_directions(vectors: Tensor, start: Tensor | None) -> Tensor:
@@ -115,16 +133,17 @@ def _with_directions(vectors: Tensor, start: Tensor | None) -> Tensor:
     return torch.addcmul(vectors, short.to(vectors.dtype), start)
 
 
-def turn(x: Float[Tensor, "*b N d"], blocks: list[Block], inverse: bool) -> Float[Tensor, "*b N d"]:
+def turn(x: Float[Tensor, "*b N d"], blocks: Blocks, inverse: bool) -> Float[Tensor, "*b N d"]:
     """Turn the rows of x by the blocks, the last of which they meet first, or back."""
-    by_hand = torch.is_grad_enabled() and not torch.compiler.is_compiling()
-    for v, s, _ in blocks if inverse else reversed(blocks):
-        x = _Turn.apply(x, v, s, inverse) if by_hand else _turn(x, v, s, inverse)
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        return _Turn.apply(x, *blocks, inverse)
+    return _turn(x, blocks.parts, inverse)
+
+
+def _turn(x: Tensor, parts: list[tuple[Tensor, Tensor]], inverse: bool) -> Tensor:
+    for v, s in parts if inverse else reversed(parts):
+        x = _less(x, _solved(x @ v.mT, s, inverse), v)
     return x
-
-
-def _turn(x: Tensor, v: Tensor, s: Tensor, inverse: bool) -> Tensor:
-    return _less(x, _solved(x @ v.mT, s, inverse), v)
 
 
 def _solved(b: Tensor, s: Tensor, inverse: bool) -> Tensor:
@@ -140,30 +159,45 @@ def _less(x: Tensor, b: Tensor, v: Tensor) -> Tensor:
 class _Turn(Function):
     """`_turn`, with a gradient that takes over what was found on the way forward.
 
-    For the inverse `b = x V^T T, y = x - b V`. Going back from the gradient g of y, with `p = g V^T T^T`, that of x is
-    `h = g - p V`, and that of V, with `b^T p`, which is that of S, put in, `tril(p^T b - b^T p) V - b^T h - p^T x`. For
-    the rotation itself T is transposed, and tril is triu.
+    For the inverse and one block `b = x V^T T, y = x - b V`. Going back from the gradient g of y, with `p = g V^T T^T`,
+    that of x is `h = g - p V`, and that of V, with `b^T p`, which is that of S, put in,
+    `tril(p^T b - b^T p) V - b^T h - p^T x`. For the rotation itself T is transposed, and tril is triu.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, v: Tensor, s: Tensor, inverse: bool) -> Tensor:
-        b = _solved(x @ v.mT, s, inverse)
-        ctx.inverse = inverse
-        ctx.save_for_backward(x, v, s, b)
-        return _less(x, b, v)
+    def forward(ctx: Any, x: Tensor, vectors: Tensor, parts: list[tuple[Tensor, Tensor]], inverse: bool) -> Tensor:
+        ctx.save_for_backward(x, vectors)
+        ctx.parts, ctx.inverse, ctx.passed = parts, inverse, []
+        for v, s in parts if inverse else reversed(parts):
+            b = _solved(x @ v.mT, s, inverse)
+            ctx.passed.append((v, s, b, x.detach()))
+            x = _less(x, b, v)
+        return x
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Any:
-        x, v, s, b = ctx.saved_tensors
+        x, vectors = ctx.saved_tensors
+        inverse = ctx.inverse
         if torch.is_grad_enabled():
-            return *gradients(lambda x, v: _turn(x, v, _triangle(v)[0], ctx.inverse), (x, v), g), None, None
+            size = ctx.parts[0][0].shape[-2]
+
+            def formula(x: Tensor, vectors: Tensor) -> Tensor:
+                return _turn(x, [(v, _triangle(v, wide=True)[0]) for v in _split(vectors, size)], inverse)
+
+            return *gradients(formula, (x, vectors), g), None, None
+        to_v, slices = None, iter(tuple[Tensor, ...]())
+        if ctx.needs_input_grad[1]:
+            to_v = g.new_empty(vectors.shape)
+            slices = iter(_split(to_v, ctx.parts[0][0].shape[-2])[:: -1 if inverse else 1])
+        add = Tensor.addmm_ if g.ndim == 2 else Tensor.baddbmm_
         with full_precision(g):
-            p = _solved(g @ v.mT, s, not ctx.inverse)
-            to_x = _less(g, p, v)
-            if not ctx.needs_input_grad[1]:
-                return to_x, None, None, None
-            w = p.mT @ b
-            w = (w - w.mT).tril_() if ctx.inverse else (w - w.mT).triu_()
-            less = Tensor.addmm_ if g.ndim == 2 else Tensor.baddbmm_
-            to_v = less(less(w @ v, b.mT, to_x, alpha=-1), p.mT, x, alpha=-1)
-        return to_x, to_v, None, None
+            for v, s, b, x in reversed(ctx.passed):
+                p = _solved(g @ v.mT, s, not inverse)
+                h = _less(g, p, v)
+                if to_v is not None:
+                    w = p.mT @ b
+                    w = (w - w.mT).tril_() if inverse else (w - w.mT).triu_()
+                    part = add(next(slices), w, v, beta=0)
+                    add(add(part, b.mT, h, alpha=-1), p.mT, x, alpha=-1)
+                g = h
+        return g, to_v, None, None

@@ -34,7 +34,7 @@ from torch.autograd import Function
 
 from stnrot.errors import InputError
 from stnrot.geometry.autograd import gradients, widened
-from stnrot.geometry.householder import SMALL, Block, block_size, blocks_of, householder_vectors, turn
+from stnrot.geometry.householder import SMALL, Blocks, block_size, blocks_of, householder_vectors, turn
 from stnrot.geometry.rotations import (
     cayley_from,
     exponential,
@@ -124,7 +124,7 @@ class Householder(FromStart):
         identity = torch.eye(len(self.sign), device=weight.device, dtype=weight.dtype)
         return turn(identity, self._blocks(weight, block_size(len(identity), weight.is_cpu)), inverse=True) * self.sign
 
-    def _blocks(self, weight: Tensor, size: int) -> list[Block]:
+    def _blocks(self, weight: Tensor, size: int) -> Blocks:
         start = self.start
         return blocks_of(weight + start, size, start)
 
@@ -135,12 +135,12 @@ class Householder(FromStart):
         dim = self.sign.shape[0]
         return "matrix" if points > DENSE * dim and points * dim > MANY else block_size(points, self.weight.is_cpu)
 
-    def shared(self, kind: str | int) -> list[Block] | Tensor:
+    def shared(self, kind: str | int) -> Blocks | Tensor:
         """Return the blocks, or the matrix."""
         weight = widened(self.weight)
         return kept(self._matrix, weight) if isinstance(kind, str) else self._blocks(weight, kind)
 
-    def turn(self, x: Tensor, shared: list[Block] | Tensor, inverse: bool) -> Tensor:
+    def turn(self, x: Tensor, shared: Blocks | Tensor, inverse: bool) -> Tensor:
         """Return rows R x, or R^T x."""
         if isinstance(shared, Tensor):
             return super().turn(x, shared, inverse)

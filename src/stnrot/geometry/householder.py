@@ -26,8 +26,8 @@ def reflect(
         H_1 ... H_n = I - V^T T V,   T = S^-1,   S = triu(V V^T, 1) + diag(V V^T) / 2,
 
     and m / n blocks follow each other: 4 N m d multiplications and additions forward and some 12 N m d in all with the
-    gradients, and n m d for the S of all blocks and 2 n m d for its gradient, n = 64 or 128. T is never formed: a
-    triangular system is solved. No vector is ever normalised: the length is in S.
+    gradients, and 2 n m d each way for the S of all blocks, n = 64 or 128. T is never formed: a triangular system is
+    solved. No vector is ever normalised: the length is in S.
 
     R is orthogonal to rounding for vectors from 1e-15 to 1e15 long, and a shorter one counts as the axis of its number.
     R^T R - I has the rounding of S times up to 2 n, if the vectors of a block are near-parallel; then, and where it

@@ -101,6 +101,28 @@ def test_near_parallel_vectors_do_no_harm(dim: int, spread: float) -> None:
         torch.testing.assert_close(rotation.mT @ rotation, torch.eye(dim).double(), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("length", [1e-13, 1.0, 1e12])
+@pytest.mark.parametrize("parallel", [3, 8, 31, 128])
+def test_parallels_of_an_axis_do_no_harm(parallel: int, length: float) -> None:
+    """In a few of the directions the errors of a whole block meet in one entry."""
+    torch.manual_seed(0)
+    vectors = torch.randn(256, 256) / 16
+    for block in vectors.split(128):
+        block[:parallel] = 1e-3 * block[:parallel]
+        block[:parallel, 0] += 1
+        block[parallel:, 0] = 0
+    rotation = householder_rotation(length * vectors).double()
+    torch.testing.assert_close(rotation.mT @ rotation, torch.eye(256).double(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("points", "vectors"), [((2, 3, 4, 5), (3, 2, 4, 5)), ((4, 5), (1, 2, 5)), ((7, 4, 5), (4, 5)), ((4, 5), (4, 6))]
+)
+def test_batches_that_do_not_fit_are_named(points: tuple[int, ...], vectors: tuple[int, ...]) -> None:
+    with pytest.raises((ValueError, TypeError)):  # TypeError: the run-time check of shapes under pytest is first
+        reflect(torch.randn(points), torch.randn(vectors))
+
+
 def test_none_are_turned_by_none() -> None:
     assert householder_rotation(torch.zeros(0, 4, 4)).shape == (0, 4, 4)
     assert reflect(torch.zeros(0, 3, 4), torch.zeros(0, 4, 4)).shape == (0, 3, 4)

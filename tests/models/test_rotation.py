@@ -516,3 +516,32 @@ def test_inverse_sees_another_start() -> None:
     start = {"start": other.map.state_dict()["start"]}
     turn.map.load_state_dict(start, strict=False, assign=True)
     torch.testing.assert_close(turn.inverse(y), y @ turn.matrix(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("dim", [64, 200])
+def test_inverse_sees_weights_that_are_computed(dim: int) -> None:
+    """Each is a tensor of its own, which may lie where the one before it lay."""
+
+    class Half(nn.Module):
+        def forward(self, weight: Tensor) -> Tensor:
+            return weight * 0.5
+
+    layer = Rotation(dim).double()
+    nn.utils.parametrize.register_parametrization(layer.map, "weight", Half())
+    z = torch.randn(4, dim, dtype=torch.float64)
+    for _ in range(10):
+        y = layer(z)
+        with torch.no_grad():
+            layer.map.parametrizations.weight.original.normal_()
+        torch.testing.assert_close(layer.inverse(y), y @ layer.matrix())
+
+
+def test_a_loss_that_is_kept_does_not_keep_what_led_to_it() -> None:
+    layer = Rotation(8)
+    loss = layer(torch.randn(3, 8)).square().sum()
+    loss.backward()
+    node = loss.grad_fn
+    while type(node).__name__ != "_TurnBackward":
+        node = node.next_functions[0][0]
+    with pytest.raises(RuntimeError, match="already been freed"):
+        _ = node.saved_tensors

@@ -9,10 +9,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd import Function
 
+from stnrot.errors import InputError
 from stnrot.geometry.autograd import full_precision, gradients
 
 SHORTEST = 1e-15  # the square of a shorter vector comes near what float32 can hold
-PARALLEL = 32  # vectors of one direction in a block: with more of them the rounding of float32 adds up
+NEAR = 0.9  # magnitude of a cosine: vectors nearer to parallel have their triangle in float64
 SMALL, LARGE = 64, 128  # reflections in a block, for few points on a CPU and else: measured at d = 64 to 2,048
 
 
@@ -30,14 +31,22 @@ def reflect(
     solved. No vector is ever normalised: the length is in S.
 
     R is orthogonal to rounding for vectors from 1e-15 to 1e15 long, and a shorter one counts as the axis of its number.
-    R^T R - I has the rounding of S times up to 2 n, if the vectors of a block are near-parallel; then, and where it
-    cannot be looked at, the products in S are formed in float64. Double differentiable; never computed in less than
-    float32.
+    Near-parallel vectors multiply the rounding of S and of x V^T T; for a block that has some, and where it cannot be
+    looked at, on a GPU and in a compiled graph, both are computed in float64. Double differentiable; never computed in
+    less than float32, which the result then has.
+
+    Raises:
+        InputError: if the leading dimensions or d differ.
 
     Source: C. Bischof and C. Van Loan, The WY representation for products of Householder matrices, 1987; R. Schreiber
     and C. Van Loan, A storage-efficient WY representation, 1989; for S, T. Joffrain et al., Accumulating Householder
     transformations, revisited, 2006.
     """
+    if x.shape[:-2] != vectors.shape[:-2] or x.shape[-1] != vectors.shape[-1]:
+        raise InputError(
+            f"reflect: expected [*b, N, d] and [*b, m, d] with the same *b and d, got {list(x.shape)} and "
+            f"{list(vectors.shape)}"
+        )
     dtype = torch.promote_types(torch.promote_types(x.dtype, vectors.dtype), torch.float32)
     groups = math.prod(x.shape[:-2])
     points = x.to(dtype).reshape(groups, *x.shape[-2:])
@@ -76,7 +85,7 @@ def block_size(points: int, on_cpu: bool) -> int:
 
 
 class Blocks(NamedTuple):
-    """Vectors, and of each block of them V and S, which but for a compiler are without a graph."""
+    """Vectors, and of each block of them V and S, which but for a compiler are without a graph; S may be wider."""
 
     vectors: Float[Tensor, "*b m d"]
     parts: list[tuple[Float[Tensor, "*b n d"], Float[Tensor, "*b n n"]]]
@@ -91,10 +100,10 @@ def blocks_of(vectors: Float[Tensor, "*b m d"], size: int, start: Float[Tensor, 
         parts = []
         for v in _split(vectors.detach(), size):
             s, half = _triangle(v, wide=False)
-            least = min(half.flatten().tolist(), default=1)
+            least = min(half.flatten().tolist(), default=1)  # for a few numbers faster than torch's
             if least < SHORTEST**2 / 2:
                 break
-            parts.append((v, _triangle(v, wide=True)[0] if _parallel(s, half, least) else s))
+            parts.append((v, _triangle(v, wide=True)[0] if _near_parallel(s, half, least) else s))
         else:
             return Blocks(vectors, parts)
     vectors = _with_directions(vectors, start)
@@ -108,19 +117,19 @@ def _split(vectors: Tensor, size: int) -> tuple[Tensor, ...]:
 
 def _triangle(v: Tensor, wide: bool) -> tuple[Tensor, Tensor]:
     """Return S, with something below its diagonal that `solve_triangular` does not look at, and the diagonal."""
-    wide = wide and v.device.type != "mps"  # which has no float64
-    s = (v.double() @ v.double().mT).to(v.dtype) if wide else v @ v.mT
+    v = v.double() if wide and v.device.type != "mps" else v  # which has no float64
+    s = v @ v.mT
     return s, s.diagonal(dim1=-2, dim2=-1).mul_(0.5)
 
 
-def _parallel(s: Tensor, half: Tensor, least: float) -> bool:
-    """Say whether the squares of the cosines between the vectors add up to those of `PARALLEL` parallel ones."""
-    most = 2 * PARALLEL  # of the norm of twice the cosines
-    if s.shape[-1] <= PARALLEL or torch.linalg.vector_norm(s).item() <= most * least:
+def _near_parallel(s: Tensor, half: Tensor, least: float) -> bool:
+    """Say whether two vectors are, with S, its diagonal and the least of that."""
+    if (
+        not s.numel() or torch.linalg.vector_norm(s, math.inf).item() <= 2 * NEAR * least
+    ):  # the rest takes several times as long
         return False
     scale = half.rsqrt()
-    twice = torch.linalg.vector_norm(s * scale[..., None] * scale[..., None, :], dim=(-2, -1))
-    return twice.max().item() > most
+    return (s * scale[..., None] * scale[..., None, :]).abs().max().item() > 2 * NEAR  # which has ones on its diagonal
 
 
 def _with_directions(vectors: Tensor, start: Tensor | None) -> Tensor:
@@ -142,13 +151,16 @@ def turn(x: Float[Tensor, "*b N d"], blocks: Blocks, inverse: bool) -> Float[Ten
 
 def _turn(x: Tensor, parts: list[tuple[Tensor, Tensor]], inverse: bool) -> Tensor:
     for v, s in parts if inverse else reversed(parts):
-        x = _less(x, _solved(x @ v.mT, s, inverse), v)
+        x = _less(x, _solved(x, v, s, inverse), v)
     return x
 
 
-def _solved(b: Tensor, s: Tensor, inverse: bool) -> Tensor:
-    """Return b T, or b T^T."""
-    return torch.linalg.solve_triangular(s if inverse else s.mT, b, upper=inverse, left=False)
+def _solved(x: Tensor, v: Tensor, s: Tensor, inverse: bool) -> Tensor:
+    """Return x V^T T, or x V^T T^T, computed in the type of S."""
+    t = s if inverse else s.mT
+    if s.dtype == x.dtype:
+        return torch.linalg.solve_triangular(t, x @ v.mT, upper=inverse, left=False)
+    return torch.linalg.solve_triangular(t, x.to(s.dtype) @ v.to(s.dtype).mT, upper=inverse, left=False).to(x.dtype)
 
 
 def _less(x: Tensor, b: Tensor, v: Tensor) -> Tensor:
@@ -160,44 +172,45 @@ class _Turn(Function):
     """`_turn`, with a gradient that takes over what was found on the way forward.
 
     For the inverse and one block `b = x V^T T, y = x - b V`. Going back from the gradient g of y, with `p = g V^T T^T`,
-    that of x is `h = g - p V`, and that of V, with `b^T p`, which is that of S, put in,
-    `tril(p^T b - b^T p) V - b^T h - p^T x`. For the rotation itself T is transposed, and tril is triu.
+    that of x is `h = g - p V`, and that of V `-b^T h - p^T x`, and through S, whose gradient is `b^T p`,
+    `tril(p^T b - b^T p) V`. For the rotation itself T is transposed, and tril is triu: the diagonal is 0.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, vectors: Tensor, parts: list[tuple[Tensor, Tensor]], inverse: bool) -> Tensor:
-        ctx.save_for_backward(x, vectors)
-        ctx.parts, ctx.inverse, ctx.passed = parts, inverse, []
+        ctx.parts, ctx.inverse = parts, inverse
+        passed = []
         for v, s in parts if inverse else reversed(parts):
-            b = _solved(x @ v.mT, s, inverse)
-            ctx.passed.append((v, s, b, x.detach()))
+            b = _solved(x, v, s, inverse)
+            passed += [x, b]
             x = _less(x, b, v)
+        ctx.save_for_backward(vectors, *passed)
         return x
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Any:
-        x, vectors = ctx.saved_tensors
-        inverse = ctx.inverse
+        vectors, *passed = ctx.saved_tensors
+        parts, inverse = ctx.parts, ctx.inverse
+        size = parts[0][0].shape[-2]
         if torch.is_grad_enabled():
-            size = ctx.parts[0][0].shape[-2]
 
             def formula(x: Tensor, vectors: Tensor) -> Tensor:
                 return _turn(x, [(v, _triangle(v, wide=True)[0]) for v in _split(vectors, size)], inverse)
 
-            return *gradients(formula, (x, vectors), g), None, None
-        to_v, slices = None, iter(tuple[Tensor, ...]())
-        if ctx.needs_input_grad[1]:
-            to_v = g.new_empty(vectors.shape)
-            slices = iter(_split(to_v, ctx.parts[0][0].shape[-2])[:: -1 if inverse else 1])
+            return *gradients(formula, (passed[0], vectors), g), None, None
+        wanted = ctx.needs_input_grad[1]
+        to_vectors = g.new_empty(vectors.shape) if wanted else vectors  # one, and of the kind that g is
+        blocks = list(zip(parts, _split(to_vectors, size), strict=True))
         add = Tensor.addmm_ if g.ndim == 2 else Tensor.baddbmm_
         with full_precision(g):
-            for v, s, b, x in reversed(ctx.passed):
-                p = _solved(g @ v.mT, s, not inverse)
+            for (v, s), to_v in reversed(blocks) if inverse else blocks:
+                b, x = passed.pop(), passed.pop()
+                p = _solved(g, v, s, not inverse)
                 h = _less(g, p, v)
-                if to_v is not None:
+                if wanted:
                     w = p.mT @ b
                     w = (w - w.mT).tril_() if inverse else (w - w.mT).triu_()
-                    part = add(next(slices), w, v, beta=0)
-                    add(add(part, b.mT, h, alpha=-1), p.mT, x, alpha=-1)
+                    add(to_v, w, v, beta=0)
+                    add(add(to_v, b.mT, h, alpha=-1), p.mT, x, alpha=-1)
                 g = h
-        return g, to_v, None, None
+        return g, to_vectors if wanted else None, None, None

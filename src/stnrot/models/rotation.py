@@ -41,15 +41,15 @@ TOLERANCE = 1e-4  # of each entry of R^T R - I, for a matrix to begin with
 class Rotation(nn.Module):
     r"""Turn the last dimension, `z -> R (z - c) + c`: R is orthogonal with det +1 by construction, and learned.
 
-    det R = +1 and max |R^T R - I| <= 1e-5 in float32, at the start and after updates to any finite weights, with all
-    methods but `penalty`; `stnrot.models.rotation_maps` gives each method's formula, cost, reach, source and limits.
+    det R = +1 and max |R^T R - I| <= 1e-5 in float32, at the start and after any number of updates, with all methods
+    but `penalty`; `stnrot.models.rotation_maps` gives each method's formula, cost, reach, source and limits.
     The work is done in the type of the weights and in float32 at least, under autocast too, but for what autocast does
     in a backward pass inside it; the result has the type of z. In training, `inverse` takes over from the
     `forward` before it what both compute of the weights; who calls `forward` many times with the same weights, as a
     recurrent net does, takes `matrix()` once.
 
     What `inverse` takes over is not there for `torch.utils.checkpoint` around `inverse` alone: put it around both. The
-    transformations of `torch.func` are not supported.
+    transformations of `torch.func` with a gradient are not supported.
 
     Args:
         dim: d, at least 2.
@@ -168,7 +168,7 @@ class Rotation(nn.Module):
             held = left is not None and left.made_of == _state(made_by, weight, kind)
             return made_by.turn(x, left.shared if left and held else made_by.shared(kind), inverse)
         shared = made_by.shared(kind)
-        work = _Work(shared, _state(made_by, weight, kind))
+        work = _Work(shared, _state(made_by, weight, kind), (weight, getattr(made_by, "start", weight)))
         self._left = weakref.ref(work)
         y = made_by.turn(x, shared, inverse)
         y.register_hook(work.close)
@@ -186,8 +186,9 @@ class _Work:
     of the weights behind autograd's back, by `weight.data.copy_`, is not seen.
     """
 
-    def __init__(self, shared: Any, made_of: tuple[object, ...]) -> None:
+    def __init__(self, shared: Any, made_of: tuple[object, ...], tensors: tuple[Tensor, ...]) -> None:
         self.shared = shared
+        self.tensors = tensors  # alive, so that no other has the id of one
         self.made_of: tuple[object, ...] | None = made_of
 
     def close(self, upstream: Tensor | None) -> None:

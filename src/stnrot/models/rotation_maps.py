@@ -7,18 +7,19 @@ multiplications and additions:
 | map | formula | cost forward | reaches | guaranteed |
 |---|---|---|---|---|
 | `Angle` | [[cos, -sin], [sin, cos]], d = 2 | 8 N | all | det R = +1 and max abs(R^T R - I) <= 1e-5 |
-| `Householder` | H_1 ... H_m D, H = I - 2 v v^T / v^T v | (4 N + 128) m d | all, by default m | the same |
+| `Householder` | H_1 ... H_m D, H = I - 2 v v^T / v^T v | (4 N + 2 n) m d | all, by default m | the same |
 | `Cayley` | R_0 (I - A/2)^-1 (I + A/2), A = L - L^T | 2 N d^2 + 9 d^3 | all but half turns from R_0 | the same |
 | `Exponential` | R_0 exp(A) | 2 N d^2 + 30 d^3 or more | all | the same |
 | `QR` | Q of R_0 + W = Q R, R_ii > 0 | 2 N d^2 + 5 d^3 | all; jumps where det(R_0 + W) = 0 | the same |
 | `NewtonSchulz` | W, made a rotation after each update | 2 N d^2, an update 10 d^3 | all | the same |
 | `Penalty` | W | 2 N d^2 | every matrix | nothing: it is no rotation |
 
-D is a fixed diagonal of signs; the default m is d, or d - 1 if d is odd. For many points `Householder` makes the
-matrix, which costs 2 N d^2 + 4 m d^2. Backward costs at most about twice as much.
+D is a fixed diagonal of signs; the default m is d, or d - 1 if d is odd; n is 64, for 128 points or more and on a GPU
+128. For many points `Householder` makes the matrix, which costs 2 N d^2 + (4 d + 2 n) m d. Backward costs at most about
+twice as much.
 
-Limits: the guarantee is for finite weights, of `Exponential` and `Cayley` for entries up to some hundred: rounding
-grows with them. The gradient of `QR` is infinite where R_0 + W is singular. `NewtonSchulz` writes into its weight when
+Limits: the guarantee is for entries up to 1e15, of `Exponential` and `Cayley` up to some hundred: rounding grows with
+them. The gradient of `QR` is infinite where R_0 + W is singular. `NewtonSchulz` writes into its weight when
 it is used; in a compiled graph it cannot see whether it got there, and holds for updates that change no singular value
 by more than a half. A layer made in float32 and then turned to float64 keeps R_0 as float32 has it: set
 `torch.set_default_dtype` before it is made.
@@ -46,8 +47,6 @@ from stnrot.geometry.rotations import (
 )
 
 DENSE, MANY = 2, 11_000  # more points than these times d, and more numbers in them: it is cheaper to make the matrix
-
-
 COMPILED_STEPS = 4  # of Newton and Schulz, each use: for updates that change no singular value by more than a half
 
 
@@ -172,7 +171,10 @@ class QR(FromStart):
 
 
 class NewtonSchulz(RotationMap):
-    """A free matrix, made a rotation again before it is used after an update: to first order, the update's tangent."""
+    """A free matrix, made a rotation again before it is used after an update.
+
+    To first order that leaves of the update its part along the rotations.
+    """
 
     def __init__(self, start: Tensor) -> None:
         super().__init__(start)

@@ -27,7 +27,7 @@ log = logging.getLogger("train")
 def main(cfg: DictConfig) -> float:
     """Run one job; Hydra has composed its configuration and made its folder."""
     quiet_libraries()  # also in a process that a launcher has started
-    if cfg.trial is not None:
+    if in_search(cfg):
         return train(cfg)  # the search records what goes wrong
     with one_line_errors():
         try:
@@ -43,6 +43,8 @@ def main(cfg: DictConfig) -> float:
 def train(cfg: DictConfig) -> float:
     """Fit, test the best checkpoint, and return what it was chosen by: its metric of the validation."""
     check_groups(cfg)
+    if cfg.trial is not None and not in_search(cfg):
+        raise InputError(f"trial={cfg.trial}: a search numbers its jobs by it; expected none, or -m hparams_search=...")
     check_number("seed", cfg.seed, 0, 2**32 - 1)
     check_number("trainer.max_epochs", cfg.trainer.max_epochs, 1)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -94,6 +96,11 @@ def train(cfg: DictConfig) -> float:
     log.info("look at it: tensorboard --logdir %s --samples_per_plugin images=1000", folder)
     best: Any = trainer.checkpoint_callback  # the first, `best`
     return math.nan if best.best_model_score is None else float(best.best_model_score)
+
+
+def in_search(cfg: DictConfig) -> bool:
+    """Say whether this is a trial of a search, whose study the sweeper knows."""
+    return cfg.trial is not None and "storage" in HydraConfig.get().sweeper
 
 
 def choices() -> dict[str, str]:

@@ -63,6 +63,7 @@ def test_the_command_prints_it_last_and_exits_with_1(
         (["task=register", "data=image_pairs", "model=cnn"], ["expected model=rot_stn"]),
         ([*SMALL, "monitor.metric=val/nonsense", "debug=one_batch"], ["val/nonsense", "val/nll"]),
         (["data=rotated_mnist", "data.root=none"], ["data.root=", "data=rotated_digits"]),
+        (["trial=0"], ["trial=0: a search numbers its jobs by it"]),
         (["data=image_folder"], ["data.root"]),
         (["data=image_folder", "data.root=missing"], ["expected a folder"]),
     ],

@@ -5,7 +5,7 @@
 trains every experiment of configs/experiment/ with every model and seed. What a run found is a line of --runs, and is
 not run again: the whole can be stopped and continued, on another machine too. Name another file to begin from scratch,
 which takes a day on two cores: the tables have the minutes that one core was busy with a run. With a GPU the runs are
-on it, several side by side; the tables name it, since there the numbers have 16 bits. The tables are printed as
+on it, and the tables name it and have no minutes of it. The tables are printed as
 Markdown, and written as JSON and, for the curve, as PNG into --folder, below which the runs lie. With --report nothing
 is run, and the tables are of the runs that are known.
 

@@ -116,6 +116,16 @@ def called(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
     return call
 
 
+def refused(called: Called, folder: Path, *arguments: object) -> str:
+    """Return the one line with which `stnrot` refuses arguments; it leaves the folder as it was."""
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    message = str(called(*arguments, cwd=folder)[0])
+    assert message.startswith("error: ")
+    assert len(message.strip().splitlines()) == 1
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    return message
+
+
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
     """Return a folder that is made once, by the first of the workers of pytest-xdist that asks for it."""
     base = factory.getbasetemp()

@@ -53,5 +53,4 @@ def test_a_job_trains_tests_and_draws(options: tuple[str, ...], tmp_path: Path) 
     assert values["test/loss"] < 3
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert events.Tags()["images"]
-    if "task=register" not in options and "experiment=conjugate" not in options:
-        assert values["test/accuracy"] > 0.3
+    assert values.get("test/accuracy", 1) > 0.3  # of those that classify

@@ -404,34 +404,36 @@ def test_bad_points_are_named(z: Tensor, message: str) -> None:
             turn(z)
 
 
-def test_numbers_of_another_type_are_named() -> None:
-    """In a process of its own: there no run-time check of types is ahead of the layer's."""
+def test_numbers_of_another_type_and_other_shapes_are_named() -> None:
+    """In a process of its own: there no run-time check of types and shapes is ahead of ours."""
     code = """
 import numpy, torch
 from stnrot import Rotation
+from stnrot.geometry import qr_rotation, reflect
 
 Rotation(numpy.int64(4), reflections=numpy.int64(2))
-for arguments in ({"dim": torch.tensor(4.0)}, {"dim": torch.tensor([4, 4])}, {"dim": 4, "reflections": 2.0}):
+wrong = [lambda each=each: Rotation(**each) for each in ({"dim": torch.tensor(4.0)}, {"dim": torch.tensor([4, 4])})]
+wrong += [lambda: Rotation(4, reflections=2.0), lambda: qr_rotation(torch.ones(3, 4))]
+shapes = (((2, 3, 4, 5), (3, 2, 4, 5)), ((4, 5), (1, 2, 5)), ((7, 4, 5), (4, 5)), ((4, 5), (4, 6)))
+wrong += [lambda pair=pair: reflect(*map(torch.ones, pair)) for pair in shapes]
+for call in wrong:
     try:
-        Rotation(**arguments)
+        call()
     except ValueError as error:
         print(error)
 """
     told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=100).stdout
-    assert [line.split(",")[0] for line in told.splitlines()] == [
+    lines = told.splitlines()
+    assert lines[:4] == [
         "dim=tensor(4.): expected a whole number of at least 2",
-        "dim=tensor([4",
-        "reflections=2.0: expected an even number from 2 to 4",
+        "dim=tensor([4, 4]): expected a whole number of at least 2",
+        "reflections=2.0: expected an even number from 2 to 4, for det +1 at dim=4",
+        "qr_rotation: expected square matrices, got shape (3, 4)",
     ]
-
-
-def test_newton_schulz_goes_on_after_an_update_within_rounding() -> None:
-    layer = Rotation(3, "newton_schulz", init="identity")
-    for update in (1e-7, 0.1):
-        with torch.no_grad():
-            layer.map.weight[0, 0] += update
-        assert layer.defect() < 1e-6
-        assert list(layer.state_dict()) == ["map.weight"]
+    assert len(lines) == 8
+    assert all(
+        line.startswith("reflect: expected [*b, N, d] and [*b, m, d] with the same *b and d") for line in lines[4:]
+    )
 
 
 @pytest.mark.parametrize(

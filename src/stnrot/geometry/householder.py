@@ -124,12 +124,11 @@ def _triangle(v: Tensor, wide: bool) -> tuple[Tensor, Tensor]:
 
 def _near_parallel(s: Tensor, half: Tensor, least: float) -> bool:
     """Say whether two vectors are, with S, its diagonal and the least of that."""
-    if (
-        not s.numel() or torch.linalg.vector_norm(s, math.inf).item() <= 2 * NEAR * least
-    ):  # the rest takes several times as long
-        return False
+    most = 2 * NEAR  # S has twice the cosines, times lengths
+    if not s.numel() or torch.linalg.vector_norm(s, math.inf).item() <= most * least:
+        return False  # soon known; the rest takes several times as long
     scale = half.rsqrt()
-    return (s * scale[..., None] * scale[..., None, :]).abs().max().item() > 2 * NEAR  # which has ones on its diagonal
+    return (s * scale[..., None] * scale[..., None, :]).abs().max().item() > most  # ones on the diagonal
 
 
 def _with_directions(vectors: Tensor, start: Tensor | None) -> Tensor:
@@ -199,7 +198,9 @@ class _Turn(Function):
 
             return *gradients(formula, (passed[0], vectors), g), None, None
         wanted = ctx.needs_input_grad[1]
-        to_vectors = g.new_empty(vectors.shape) if wanted else vectors  # one, and of the kind that g is
+        # one for all blocks: of a large d, gradients to be put together cost as much as the products. By g.new_empty: a
+        # vectorised g has a dimension that vectors lack. If none is wanted, the slices of vectors are not written to
+        to_vectors = g.new_empty(vectors.shape) if wanted else vectors
         blocks = list(zip(parts, _split(to_vectors, size), strict=True))
         add = Tensor.addmm_ if g.ndim == 2 else Tensor.baddbmm_
         with full_precision(g):

@@ -161,14 +161,15 @@ class Rotation(nn.Module):
         """Turn rows; an `inverse` takes over the work that the `forward` before it left."""
         made_by = self.map
         weight, kind = made_by.weight, made_by.kind(x.shape[0])
+        made_of = weight, getattr(made_by, "start", weight)
         if torch.compiler.is_compiling() or not (torch.is_grad_enabled() and weight.requires_grad):
             return made_by.turn(x, made_by.shared(kind), inverse)
         if inverse:
             left, self._left = None if self._left is None else self._left(), None
-            held = left is not None and left.made_of == _state(made_by, weight, kind)
+            held = left is not None and left.state == _state(made_of, kind)
             return made_by.turn(x, left.shared if left and held else made_by.shared(kind), inverse)
         shared = made_by.shared(kind)
-        work = _Work(shared, _state(made_by, weight, kind), (weight, getattr(made_by, "start", weight)))
+        work = _Work(shared, made_of, _state(made_of, kind))
         self._left = weakref.ref(work)
         y = made_by.turn(x, shared, inverse)
         y.register_hook(work.close)
@@ -186,19 +187,19 @@ class _Work:
     of the weights behind autograd's back, by `weight.data.copy_`, is not seen.
     """
 
-    def __init__(self, shared: Any, made_of: tuple[object, ...], tensors: tuple[Tensor, ...]) -> None:
+    def __init__(self, shared: Any, made_of: tuple[Tensor, Tensor], state: tuple[object, ...]) -> None:
         self.shared = shared
-        self.tensors = tensors  # alive, so that no other has the id of one
-        self.made_of: tuple[object, ...] | None = made_of
+        self.made_of = made_of  # alive, so that no other tensor gets the id of one
+        self.state: tuple[object, ...] | None = state
 
     def close(self, upstream: Tensor | None) -> None:
         """Serve no more: a gradient has come, and an update may follow."""
-        self.made_of = None
+        self.state = None
 
 
-def _state(made_by: RotationMap, weight: Tensor, kind: str | int) -> tuple[object, ...]:
-    """Return what changes where the map would make something else."""
-    start = getattr(made_by, "start", weight)
+def _state(made_of: tuple[Tensor, Tensor], kind: str | int) -> tuple[object, ...]:
+    """Return what changes where the map would make something else of its weight and start."""
+    weight, start = made_of
     versions = weight._version, start._version, _optimizer_steps
     return id(weight), id(start), versions, weight.data_ptr(), weight.dtype, kind
 

@@ -5,7 +5,8 @@
 
 trains each network for so many minutes on the 12,000 pictures of `experiment=mnist_rot` in a plain loop: AdamW, with
 the learning rate's one cycle laid over the time and not over steps, so that whoever is slower takes fewer. Then tests
-it, once, on the whole 50,000. Nothing else should run meanwhile. Without escnn its rows are left out.
+it, once, on the whole 50,000. The networks are trained side by side, each on an equal share of the cores, so that what
+the machine does besides is the same for both. Nothing else should run meanwhile. Without escnn its rows are left out.
 
 The steerable network (M. Weiler and G. Cesa, General E(2)-Equivariant Steerable CNNs, 2019) commutes with turns by
 multiples of 45 degrees. Its training pictures are turned further, by any angle. `--widths` chooses its size, in
@@ -15,8 +16,12 @@ fields of the first layer, for each time.
 import argparse
 import json
 import math
+import multiprocessing
+import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -117,40 +122,52 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     figure.savefig(path)
 
 
+def curve(name: str, threads: int, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Train one network for each of the times and test it."""
+    torch.set_num_threads(threads)
+    bf16 = auto_precision("cpu") == "bf16-mixed"
+    ours = name == "stnrot"
+    overrides = [] if ours else ["model=cnn", *ONLY_TURNED]
+    overrides += ["experiment=mnist_rot", f"data.root={args.root}", f"data.source.fit_validation={not args.validate}"]
+    rows = []
+    for minutes, width in zip(args.minutes, args.widths, strict=True):
+        torch.manual_seed(1)
+        data, cfg = composed(*overrides)
+        task = built(cfg, "cpu") if ours else instantiate(cfg.task, model=CNN(SteerableCNN(width, 10)))
+        steps = train(task, training_batches(data, "cpu"), 60 * minutes, bf16)
+        rows.append(
+            {
+                "network": name,
+                "minutes": minutes,
+                "error, %": error(task, data, Split.VAL if args.validate else Split.TEST, bf16),
+                "images/s": steps * cfg.data.batch_size / (60 * minutes),
+                "parameters": f"{sum(p.numel() for p in task.parameters()):,}",
+            }
+        )
+        print(rows[-1], flush=True)
+    return rows
+
+
 def main() -> None:
     """Train, test and report."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--root", type=Path, default=Path("data"), help="the folder of MNIST")
     options.add_argument("--minutes", type=float, nargs="+", default=[2, 8, 30])
     options.add_argument("--widths", type=int, nargs="+", default=[4, 4, 8], help="of escnn's network, for each time")
-    options.add_argument("--networks", nargs="+", default=["stnrot", "escnn C8"] if steerable else ["stnrot"])
+    networks = ["stnrot", "escnn C8"] if steerable else ["stnrot"]
+    options.add_argument("--networks", nargs="+", choices=networks, default=networks)
     options.add_argument("--validate", action="store_true", help="leave the 2,000 out, and judge by them")
     options.add_argument("--png", type=Path)
     options.add_argument("--json", type=Path)
     args = options.parse_args()
-    bf16 = auto_precision("cpu") == "bf16-mixed"
-    split = Split.VAL if args.validate else Split.TEST
-    rows: list[dict[str, Any]] = []
-    for minutes, width in zip(args.minutes, args.widths, strict=True):
-        for name in args.networks:
-            torch.manual_seed(1)
-            ours = name == "stnrot"
-            overrides = [] if ours else ["model=cnn", *ONLY_TURNED]
-            overrides += ["experiment=mnist_rot", f"data.root={args.root}"]
-            data, cfg = composed(*overrides, f"data.source.fit_validation={not args.validate}")
-            task = built(cfg, "cpu") if ours else instantiate(cfg.task, model=CNN(SteerableCNN(width, 10)))
-            steps = train(task, training_batches(data, "cpu"), 60 * minutes, bf16)
-            rows.append(
-                {
-                    "network": name,
-                    "minutes": minutes,
-                    "error, %": error(task, data, split, bf16),
-                    "images/s": steps * cfg.data.batch_size / (60 * minutes),
-                    "parameters": f"{sum(p.numel() for p in task.parameters()):,}",
-                }
-            )
-            print(rows[-1], flush=True)
-    facts = environment("cpu") | {"split": split.name.lower()}
+    if len(args.widths) != len(args.minutes):
+        options.error(f"--widths {args.widths}: expected {len(args.minutes)}, one for each of --minutes")
+    threads = max(1, (os.cpu_count() or 1) // len(args.networks))
+    with ProcessPoolExecutor(len(args.networks), multiprocessing.get_context("spawn")) as pool:
+        curves = pool.map(partial(curve, threads=threads, args=args), args.networks)
+    rows = sorted((row for each in curves for row in each), key=lambda row: row["minutes"])
+    split = "validation" if args.validate else "test"
+    facts = environment("cpu") | {"threads": f"{threads} a network", "split": split}
     print(", ".join(f"{key}: {value}" for key, value in facts.items()), markdown(rows), sep="\n\n")
     if args.png is not None:
         draw(rows, args.png)

@@ -213,9 +213,21 @@ def default_model(root: Path, batch: int, device: str, bf16: bool, rounds: int) 
         return run
 
     net: RotSTN = task.model
+
+    def with_one(call: Callable[[], None]) -> Callable[[], None]:
+        def run() -> None:
+            several, net.hypotheses = net.hypotheses, 1
+            call()
+            net.hypotheses = several
+
+        return run
+
+    train, classify = fed(step, batches), infer(lambda: net(images, None))
     methods = {
-        "training, pictures and network": (fed(step, batches), batch),
-        "inference": (infer(lambda: net(images, None)), len(images)),
+        "training, pictures and network": (train, batch),
+        "the same, model.hypotheses=1": (with_one(train), batch),
+        "inference": (classify, len(images)),
+        "inference, model.hypotheses=1": (with_one(classify), len(images)),
         "inference, encoder alone": (infer(lambda: net.orient(images, None)), len(images)),
     }
     times = in_turn({name: call for name, (call, _) in methods.items()}, rounds, lead_in=1, calls=5, device=device)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from stnrot.errors import check_number
 from stnrot.geometry.planar import rotation_theta, sample, sampling_grid
 
 KNOTS = 5  # of the elastic field, a side
@@ -36,8 +37,9 @@ class Deform:
     elastic: float
 
     def __post_init__(self) -> None:
-        if not all(amount >= 0 for amount in (self.turn_deg, self.stretch, self.shift, self.elastic)):
-            raise ValueError(f"expected amounts of 0 or more, got {self}")
+        check_number("augment.turn_deg", self.turn_deg, 0, 180, whole=False)
+        for name in ("stretch", "shift", "elastic"):
+            check_number(f"augment.{name}", getattr(self, name), 0, 1, whole=False)
 
     def turn(self, numbers: Float[Tensor, "B 56"]) -> Float[Tensor, "B"]:
         """Return the angles (radians) that `numbers` turn by."""

@@ -24,9 +24,10 @@ def to_polar(
     the right: turning a picture by `2 pi k / angles` moves column j to column j + k, also in one that is not square.
 
     A value is the sum over all pixels, `sum_q image[q] exp(-|p - q|^2 / 2 s^2) / (2 pi s^2)`, black outside. A Gaussian
-    is round and, from about s = 0.8 pixels on, hides where the pixels lie: of their frequency `exp(-2 pi^2 s^2)` is
-    left, 3e-6. Bilinear sampling leaves a per cent, and differs along the axes and across: enough for a network to read
-    off how a picture is turned against its pixels instead of what it shows.
+    is round and hides where the pixels lie: of their frequency `exp(-2 pi^2 s^2)` is left, 3e-6 of it for s = 0.8
+    pixels. Bilinear sampling leaves a per cent, and differs along the axes and across: enough for a network to read off
+    how a picture is turned against its pixels instead of what it shows. One that is trained on pictures that are never
+    turned finds even the traces that 0.8 leaves; 1.6 leaves none.
 
     A picture in which the circles would lie more than a pixel apart is first made smaller, with antialiasing.
 

@@ -25,6 +25,7 @@ class ConvClassifier(nn.Module):
     def __init__(self, channels: int, classes: int, width: int, dropout: float) -> None:
         super().__init__()
         check_number("model.classifier.width", width, 1)
+        check_number("model.classifier.dropout", dropout, 0, 1, whole=False)
 
         def layer(wide_in: int, wide_out: int) -> list[nn.Module]:
             conv = nn.Conv2d(wide_in, wide_out, 3, padding=1, bias=False)

@@ -56,6 +56,11 @@ class Register(ScheduledTask):
         weights = {"angle": angle_weight, "photometric": photometric_weight, "consistency": consistency_weight}
         for name, weight in weights.items():
             check_number(f"task.{name}_weight", weight, 0, whole=False)
+        if consistency_weight and not hasattr(model, "orient"):
+            raise InputError(
+                f"task.consistency_weight={consistency_weight} needs a model that predicts one angle, "
+                "model=rot_stn: set task.consistency_weight=0"
+            )
         relative = not model.aligns_to_batch and (angle_weight == 0 or not model.learns_angle)
         self.angle_error = AngleError(relative)
 
@@ -87,11 +92,6 @@ class Register(ScheduledTask):
         return terms
 
     def _consistency(self, orientation: Orientation, batch: Batch) -> Tensor:
-        if not hasattr(self.model, "orient"):
-            raise InputError(
-                f"task.consistency_weight={self.consistency_weight} needs a model that predicts one angle, "
-                "model=rot_stn: set task.consistency_weight=0"
-            )
         if self.training:
             turn = torch.rand(len(batch.image), device=batch.image.device, dtype=batch.image.dtype)
         else:

@@ -15,6 +15,7 @@ SEARCHED, TRAINED = 5, 3  # points a side of the square in which the centre is s
 WRONG = 2  # points that a training step tries beside the right one
 REACH = 3  # bins of a score's maximum on either side, about the width of one that the net makes
 SHARPEST = 0.2  # pixels; a narrower Gaussian falls between them
+MOST = 512  # circles or directions: all pairs of directions are multiplied
 SCALE = 64.0  # at the start: cosines within +-1 would make every angle as likely as the other
 
 
@@ -30,8 +31,8 @@ class PolarEncoder(nn.Module):
     image by t moves the posterior by -t, exactly but for resampling. The hypotheses are the posterior's highest maxima,
     between the bins by a parabola (`circular_peaks`).
 
-    The pictures are read through a Gaussian so wide that the pixels do not show (`to_polar`): a net that sees them
-    learns how a picture is turned against its pixels, which is worth nothing on the next picture.
+    The pictures are read through a Gaussian, for the pixels not to show (`to_polar`): a net that sees them learns how a
+    picture is turned against its pixels, which is worth nothing on the next picture.
 
     Args:
         channels: of one picture.
@@ -65,8 +66,8 @@ class PolarEncoder(nn.Module):
     ) -> None:
         super().__init__()
         check_number("model.encoder.width", width, 2)
-        check_number("model.encoder.radii", radii, 4)
-        check_number("model.encoder.angles", angles, 2 * REACH + 1)
+        check_number("model.encoder.radii", radii, 4, MOST)
+        check_number("model.encoder.angles", angles, 2 * REACH + 1, MOST)
         check_number("model.encoder.blur", blur, SHARPEST, radii, whole=False)
         check_number("model.encoder.dropout", dropout, 0, 0.99, whole=False)
         check_number("model.encoder.shift", shift, 0, 0.25, whole=False)

@@ -1,0 +1,42 @@
+"""What benchmarks/accuracy.py keeps of its runs, and the rows it makes of it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.accuracy_runs import Runs, summary
+
+ERRORS = {"0": (0.5, -179.0, 150.5, -149.5), "1": (90.0, 20.0)}  # degrees, by class: two of six are half turns
+
+
+def finished(folder: Path, accuracy: float) -> Path:
+    folder.mkdir()
+    metrics = {"test/accuracy": accuracy, "test/angle_mean_deg": 4.0, "test/angle_median_deg": 1.0}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    rows = [f"{name},{error}" for name, errors in ERRORS.items() for error in errors]
+    (folder / "predictions.csv").write_text("\n".join(["class,angle_error_deg", *rows]) + "\n")
+    return folder
+
+
+def test_what_a_run_found_is_known_to_the_next_process(tmp_path: Path) -> None:
+    path = tmp_path / "runs.jsonl"
+    Runs(path).add(("mnist_rot", "rot_stn", 2), finished(tmp_path / "run", 0.9), 12.34)
+    Runs(path).add(("mnist_rot", "rot_stn", 1), finished(tmp_path / "another", 0.8), 1.0)
+    again = Runs(path)
+    first, second = again.of("mnist_rot", "rot_stn", [1, 2, 3])
+    assert (first["seed"], second["seed"], second["core_minutes"]) == (1, 2, 12.3)
+    assert second["half_turns"] == pytest.approx({"0": 50.0, "1": 0.0, "all": 100 / 3})
+    assert again.of("mnist_rot", "cnn", [1, 2, 3]) == []
+
+
+def test_a_row_is_the_mean_and_the_deviation_over_the_seeds(tmp_path: Path) -> None:
+    runs, accuracies = Runs(tmp_path / "runs.jsonl"), [0.9912, 0.9934, 0.9925]
+    for seed, accuracy in enumerate(accuracies):
+        runs.add(("t", "m", seed), finished(tmp_path / str(seed), accuracy), 2.0)
+    row = summary(runs.of("t", "m", [0, 1, 2]))
+    errors = 100 - 100 * np.array(accuracies)
+    assert row["test error, %"] == f"{errors.mean():.2f} +- {errors.std(ddof=1):.2f} (0.88, 0.66, 0.75)"
+    assert row["angle error: mean; median (degrees)"].startswith("4.0 +- 0.0")
+    assert row["half-turns, %"].startswith("33.3 +- 0.0")

@@ -108,10 +108,11 @@ def error(task: Register, data: ImageData, split: Split, bf16: bool) -> float:
     return 100 * wrong / count
 
 
-def draw(rows: list[dict[str, Any]], path: Path) -> None:
+def draw(rows: list[dict[str, Any]], threads: int, path: Path) -> None:
     """Draw error against minutes, both logarithmic."""
     figure = Figure(figsize=(5.2, 3.8), dpi=120, layout="tight")
-    axes = figure.add_subplot(xlabel="minutes of training", ylabel="test error, %", xscale="log", yscale="log")
+    label = f"minutes of training, {threads} thread{'s' * (threads > 1)} each"
+    axes = figure.add_subplot(xlabel=label, ylabel="test error, %", xscale="log", yscale="log")
     for name in dict.fromkeys(row["network"] for row in rows):
         found = [(row["minutes"], row["error, %"]) for row in rows if row["network"] == name]
         axes.plot(*zip(*found, strict=True), "o-", label=name)
@@ -170,7 +171,7 @@ def main() -> None:
     facts = environment("cpu") | {"threads": f"{threads} a network", "split": split}
     print(", ".join(f"{key}: {value}" for key, value in facts.items()), markdown(rows), sep="\n\n")
     if args.png is not None:
-        draw(rows, args.png)
+        draw(rows, threads, args.png)
     if args.json is not None:
         args.json.write_text(json.dumps({"environment": facts, "rows": rows}, indent=2) + "\n")
 

@@ -55,6 +55,7 @@ UNLABELLED = {
 MEMBERS = (1, 2, 3)
 ENSEMBLES = {"mnist_rot": "rot_stn"}  # table: row whose runs are put together
 FEW = (100, 300, 1000, 3000)
+PERCENT = (1, 2, 4, 8, 16)  # marks of the curve
 FEW_MODELS = STORED_TURNED | {
     "rot_stn, also deformed": ["data/augment=deform"],
     "cnn, also deformed": ["model=cnn", *TURNED],
@@ -168,10 +169,13 @@ def draw_curve(path: Path, runs: Runs, seeds: list[int]) -> None:
         means[model] = [mean(each) for each in errors]
         axes.errorbar(FEW, means[model], deviations, fmt="o-", label=model, capsize=3)
     baselines = zip(*(means[model] for model in CURVES if model.startswith("cnn")), strict=True)
-    axes.plot(FEW, [min(each) / 2 for each in baselines], "--", color="grey", label="half the errors of the better cnn")
+    axes.plot(FEW, [each / 2 for each in means["cnn"]], "--", color="grey", label="half the errors of cnn")
+    axes.plot(FEW, [min(each) / 2 for each in baselines], ":", color="grey", label="half those of the better cnn")
     axes.set_xticks(FEW, [f"{n:,}" for n in FEW])
-    axes.grid(alpha=0.3, which="both")
-    axes.legend()
+    axes.set_yticks(PERCENT, [f"{each}" for each in PERCENT])
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, loc="upper right")
     figure.savefig(path)
 
 

@@ -150,6 +150,12 @@ def call(command: list[str], folder: Path, threads: int) -> float:
     return (used.ru_utime + used.ru_stime) / 60
 
 
+def options_of_rows() -> dict[tuple[str, str], list[str]]:
+    """Return what each row of each table has besides its experiment; an ensemble has what its members have."""
+    rows = {(name, model): options for name, (_, models) in EXPERIMENTS.items() for model, options in models.items()}
+    return rows | {(name, ensemble(name)): rows[name, member] for name, member in ENSEMBLES.items()}
+
+
 def place(folder: Path, run: Run) -> Path:
     """Return the folder of a run."""
     name, model, seed = run
@@ -200,7 +206,7 @@ def main() -> None:
     args.threads = max(1, (os.cpu_count() or 1) // args.jobs)
     args.folder.mkdir(parents=True, exist_ok=True)
     seeds = list(range(1, args.seeds + 1))
-    runs = Runs(args.runs)
+    runs = Runs(args.runs, options_of_rows())
 
     tables: dict[str, dict[str, list[int]]] = {}  # name: row: seeds
     for name in args.only:

@@ -4,6 +4,7 @@ import csv
 import datetime
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import mean, stdev
 from threading import Lock
@@ -16,21 +17,27 @@ Found = dict[str, Any]
 
 
 class Runs:
-    """What runs found, a line each in a file that only grows: a run that has a line is not run again."""
+    """What runs found, a line each in a file that only grows: a run that has a line is not run again.
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.lock = path, Lock()
+    `options` are those of each row of each table; a line that was found with others counts for nothing.
+    """
+
+    def __init__(self, path: Path, options: Mapping[tuple[str, str], list[str]]) -> None:
+        self.path, self.options, self.lock = path, options, Lock()
         lines = path.read_text().splitlines() if path.exists() else []
         self.found: dict[Run, Found] = {}
         for line in map(json.loads, lines):
-            self.found[line["table"], line["model"], line["seed"]] = line
+            row = line["table"], line["model"]
+            if options.get(row) == line["options"]:
+                self.found[(*row, line["seed"])] = line
 
     def add(self, run: Run, folder: Path, minutes: float) -> None:
         """Write down what lies in the folder of a run."""
         table, model, seed = run
         metrics = json.loads((folder / "metrics.json").read_text())
         facts = {"date": datetime.date.today().isoformat(), "device": device(), "core_minutes": round(minutes, 1)}
-        line = {"table": table, "model": model, "seed": seed} | facts | metrics | {"half_turns": half_turns(folder)}
+        line = {"table": table, "model": model, "options": self.options[table, model], "seed": seed} | facts | metrics
+        line |= {"half_turns": half_turns(folder)}
         with self.lock:
             self.found[run] = line
             with self.path.open("a") as file:
@@ -51,9 +58,9 @@ def summary(found: list[Found]) -> dict[str, Any]:
         row[f"{column}: mean; median (degrees)"] = "; ".join(spread(each, ".1f") for each in values if each)
     turned = [each["half_turns"]["all"] for each in found if each["half_turns"]]
     row["half-turns, %"] = spread(turned, ".1f") if turned else ""
-    on_cpu = [each["core_minutes"] for each in found if each.get("device", "cpu") == "cpu"]
+    on_cpu = [each["core_minutes"] for each in found if each["device"] == "cpu"]
     row["core-minutes each"] = f"{mean(on_cpu):.0f}" if on_cpu else ""
-    row["on a GPU"] = ", ".join(sorted({each["device"] for each in found if each.get("device", "cpu") != "cpu"}))
+    row["on a GPU"] = ", ".join(sorted({each["device"] for each in found if each["device"] != "cpu"}))
     return row
 
 

@@ -21,18 +21,19 @@ def finished(folder: Path, accuracy: float) -> Path:
 
 
 def test_what_a_run_found_is_known_to_the_next_process(tmp_path: Path) -> None:
-    path = tmp_path / "runs.jsonl"
-    Runs(path).add(("mnist_rot", "rot_stn", 2), finished(tmp_path / "run", 0.9), 12.34)
-    Runs(path).add(("mnist_rot", "rot_stn", 1), finished(tmp_path / "another", 0.8), 1.0)
-    again = Runs(path)
+    path, options = tmp_path / "runs.jsonl", {("mnist_rot", "rot_stn"): ["model.hypotheses=2"]}
+    Runs(path, options).add(("mnist_rot", "rot_stn", 2), finished(tmp_path / "run", 0.9), 12.34)
+    Runs(path, options).add(("mnist_rot", "rot_stn", 1), finished(tmp_path / "another", 0.8), 1.0)
+    again = Runs(path, options)
     first, second = again.of("mnist_rot", "rot_stn", [1, 2, 3])
     assert (first["seed"], second["seed"], second["core_minutes"]) == (1, 2, 12.3)
     assert second["half_turns"] == pytest.approx({"0": 50.0, "1": 0.0, "all": 100 / 3})
     assert again.of("mnist_rot", "cnn", [1, 2, 3]) == []
+    assert not Runs(path, {("mnist_rot", "rot_stn"): ["model.hypotheses=3"]}).found
 
 
 def test_a_row_is_the_mean_and_the_deviation_over_the_seeds(tmp_path: Path) -> None:
-    runs, accuracies = Runs(tmp_path / "runs.jsonl"), [0.9912, 0.9934, 0.9925]
+    runs, accuracies = Runs(tmp_path / "runs.jsonl", {("t", "m"): []}), [0.9912, 0.9934, 0.9925]
     for seed, accuracy in enumerate(accuracies):
         runs.add(("t", "m", seed), finished(tmp_path / str(seed), accuracy), 2.0)
     row = summary(runs.of("t", "m", [0, 1, 2]))

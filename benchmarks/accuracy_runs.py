@@ -27,9 +27,8 @@ class Runs:
         lines = path.read_text().splitlines() if path.exists() else []
         self.found: dict[Run, Found] = {}
         for line in map(json.loads, lines):
-            row = line["table"], line["model"]
-            if options.get(row) == line["options"]:
-                self.found[(*row, line["seed"])] = line
+            if options.get((line["table"], line["model"])) == line["options"]:
+                self.found[line["table"], line["model"], line["seed"]] = line
 
     def add(self, run: Run, folder: Path, minutes: float) -> None:
         """Write down what lies in the folder of a run."""

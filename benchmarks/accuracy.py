@@ -55,7 +55,6 @@ UNLABELLED = {
 MEMBERS = (1, 2, 3)
 ENSEMBLES = {"mnist_rot": "rot_stn"}  # table: row whose runs are put together
 FEW = (100, 300, 1000, 3000)
-PERCENT = (1, 2, 4, 8, 16)  # marks of the curve
 FEW_MODELS = STORED_TURNED | {
     "rot_stn, also deformed": ["data/augment=deform"],
     "cnn, also deformed": ["model=cnn", *TURNED],
@@ -164,10 +163,9 @@ def place(folder: Path, run: Run) -> Path:
 
 def draw_curve(path: Path, runs: Runs, seeds: list[int]) -> None:
     """Draw test error against the number of training images, with the deviation over the seeds."""
-    from matplotlib.figure import Figure
+    from error_curve import error_curve  # type: ignore[import-not-found]  # matplotlib takes a second
 
-    figure = Figure(figsize=(5.2, 3.8), dpi=120, layout="tight")
-    axes = figure.add_subplot(xlabel="training images", ylabel="test error, %", xscale="log", yscale="log")
+    figure, axes = error_curve("training images", FEW)
     means = {}
     for model in CURVES:
         errors = [[test_error(each) for each in runs.of(f"few_labels_{n}", model, seeds)] for n in FEW]
@@ -177,10 +175,6 @@ def draw_curve(path: Path, runs: Runs, seeds: list[int]) -> None:
     baselines = zip(*(means[model] for model in CURVES if model.startswith("cnn")), strict=True)
     axes.plot(FEW, [each / 2 for each in means["cnn"]], "--", color="grey", label="half the errors of cnn")
     axes.plot(FEW, [min(each) / 2 for each in baselines], ":", color="grey", label="half those of the better cnn")
-    axes.set_xticks(FEW, [f"{n:,}" for n in FEW])
-    axes.set_yticks(PERCENT, [f"{each}" for each in PERCENT])
-    axes.minorticks_off()
-    axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="upper right")
     figure.savefig(path)
 

@@ -27,8 +27,8 @@ from typing import Any
 
 import torch
 from accuracy import ONLY_TURNED  # type: ignore[import-not-found]
+from error_curve import error_curve  # type: ignore[import-not-found]
 from hydra.utils import instantiate
-from matplotlib.figure import Figure
 from plain_loop import built, composed, stepper, training_batches  # type: ignore[import-not-found]
 from timing import environment, markdown  # type: ignore[import-not-found]
 from torch import Tensor, nn
@@ -110,15 +110,11 @@ def error(task: Register, data: ImageData, split: Split, bf16: bool) -> float:
 
 def draw(rows: list[dict[str, Any]], threads: int, path: Path) -> None:
     """Draw error against minutes, both logarithmic."""
-    figure = Figure(figsize=(5.2, 3.8), dpi=120, layout="tight")
-    label = f"minutes of training, {threads} thread{'s' * (threads > 1)} each"
-    axes = figure.add_subplot(xlabel=label, ylabel="test error, %", xscale="log", yscale="log")
+    spent = f"minutes of training, {threads} thread{'s' * (threads > 1)} each"
+    figure, axes = error_curve(spent, sorted({row["minutes"] for row in rows}))
     for name in dict.fromkeys(row["network"] for row in rows):
         found = [(row["minutes"], row["error, %"]) for row in rows if row["network"] == name]
         axes.plot(*zip(*found, strict=True), "o-", label=name)
-    minutes = sorted({row["minutes"] for row in rows})
-    axes.set_xticks(minutes, [f"{m:g}" for m in minutes])
-    axes.grid(alpha=0.3, which="both")
     axes.legend()
     figure.savefig(path)
 

@@ -182,9 +182,9 @@ def test_in_the_precision_of_its_weights(dtype: torch.dtype) -> None:
 
 
 def test_options_that_cannot_be() -> None:
-    with pytest.raises(InputError, match=r"model\.encoder\.angles=6: expected a whole number of at least 7"):
+    with pytest.raises(InputError, match=r"model\.encoder\.angles=6: expected a whole number from 7 to 512"):
         built(1, angles=6, dropout=0)
-    with pytest.raises(InputError, match=r"model\.encoder\.radii=3: expected a whole number of at least 4"):
+    with pytest.raises(InputError, match=r"model\.encoder\.radii=3: expected a whole number from 4 to 512"):
         built(1, radii=3)
     with pytest.raises(InputError, match=r"model\.hypotheses=17: expected 1 to model\.encoder\.angles=16"):
         built(1)(torch.rand(1, 1, 9, 9), torch.rand(1, 1, 9, 9), 17)

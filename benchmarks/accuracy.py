@@ -85,14 +85,19 @@ EXPERIMENTS: dict[str, tuple[str, Rows]] = {  # name of a table: experiment, row
 }
 
 
-def train(run: Run, overrides: list[str], args: argparse.Namespace, runs: Runs) -> None:
+def train(run: Run, args: argparse.Namespace, runs: Runs) -> None:
     """Train and test once, unless it is known what comes out."""
-    name, _, seed = run
+    name, model, seed = run
     folder = place(args.folder, run)
     member = ensemble_of(run)  # that is still to be tested, for which the weights are needed
     if run in runs.found and (member is None or member in runs.found or best(folder).exists()):
         return
-    command = [sys.executable, str(PROJECT / "train.py"), f"experiment={EXPERIMENTS[name][0]}", *overrides]
+    command = [
+        sys.executable,
+        str(PROJECT / "train.py"),
+        f"experiment={EXPERIMENTS[name][0]}",
+        *runs.options[name, model],
+    ]
     command += [f"seed={seed}", f"hydra.run.dir='{folder}'", "callbacks.progress=null"]
     if name != "rotated_digits":
         command.append(f"data.root={args.root}")
@@ -209,7 +214,7 @@ def main() -> None:
             tables[name][ENSEMBLES[name]] = member_seeds(seeds)
     with ThreadPoolExecutor(args.jobs) as pool:
         waiting = [
-            pool.submit(train, (name, model, seed), EXPERIMENTS[name][1][model], args, runs)
+            pool.submit(train, (name, model, seed), args, runs)
             for name, rows in tables.items()
             for model, each in rows.items()
             for seed in each

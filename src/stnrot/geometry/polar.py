@@ -27,7 +27,7 @@ def to_polar(
     is round and hides where the pixels lie: of their frequency `exp(-2 pi^2 s^2)` is left, 3e-6 of it for s = 0.8
     pixels. Bilinear sampling leaves a per cent, and differs along the axes and across: enough for a network to read off
     how a picture is turned against its pixels instead of what it shows. One that is trained on pictures that are never
-    turned finds even the traces that 0.8 leaves; 1.6 leaves none.
+    turned finds even the traces that 0.8 leaves, but hardly those of 1.6.
 
     A picture in which the circles would lie more than a pixel apart is first made smaller, with antialiasing.
 

@@ -92,13 +92,8 @@ def train(run: Run, args: argparse.Namespace, runs: Runs) -> None:
     member = ensemble_of(run)  # that is still to be tested, for which the weights are needed
     if run in runs.found and (member is None or member in runs.found or best(folder).exists()):
         return
-    command = [
-        sys.executable,
-        str(PROJECT / "train.py"),
-        f"experiment={EXPERIMENTS[name][0]}",
-        *runs.options[name, model],
-    ]
-    command += [f"seed={seed}", f"hydra.run.dir='{folder}'", "callbacks.progress=null"]
+    command = [sys.executable, str(PROJECT / "train.py"), f"experiment={EXPERIMENTS[name][0]}"]
+    command += [*runs.options[name, model], f"seed={seed}", f"hydra.run.dir='{folder}'", "callbacks.progress=null"]
     if name != "rotated_digits":
         command.append(f"data.root={args.root}")
     minutes = call(command, folder, args.threads)

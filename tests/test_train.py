@@ -1,6 +1,8 @@
 """Whole jobs in this process: every model and task, and what they leave on disk."""
 
 import json
+import resource
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +96,22 @@ def test_a_failed_save_keeps_the_old_checkpoint(tmp_path: Path) -> None:
     AtomicCheckpointIO().save_checkpoint({"epoch": 1}, path)
     with pytest.raises(Exception, match="pickle"):
         AtomicCheckpointIO().save_checkpoint({"epoch": 2, "half": torch.zeros(10**6), "bad": lambda: None}, path)
+    many = {"epoch": 3} | {str(k): torch.zeros(50_000) for k in range(300)}
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, before[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):  # torch's own error says `unexpected pos`
+            AtomicCheckpointIO().save_checkpoint(many, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    handler = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.005)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            AtomicCheckpointIO().save_checkpoint(many, path)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
     assert torch.load(path) == {"epoch": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
 

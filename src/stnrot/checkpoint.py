@@ -34,6 +34,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 file.flush()
                 os.fsync(file.fileno())
             beside.replace(target)
+        except RuntimeError as error:
+            # torch closes its archive after whatever stopped it, which fails in its turn and hides a Ctrl-C
+            if isinstance(error.__context__, KeyboardInterrupt | OSError):
+                raise error.__context__ from None
+            raise
         finally:
             beside.unlink(missing_ok=True)
         folder = os.open(target.parent, os.O_RDONLY)

@@ -66,6 +66,10 @@ def test_the_command_prints_it_last_and_exits_with_1(
         (["model.encoder.angles=20000"], ["angles=20000: expected a whole number from 7 to 512"]),
         (["task=register", "data=image_pairs", "model=cnn"], ["expected model=rot_stn"]),
         ([*SMALL, "monitor.metric=val/nonsense", "debug=one_batch"], ["val/nonsense", "val/nll"]),
+        (
+            [*SMALL, "model.reference=learned", "model.image_shape=[1,20,20]", "debug=one_batch"],
+            ["model.image_shape=[1, 20, 20]: expected that of the pictures, [1, 28, 28]"],
+        ),
         (["data=rotated_mnist", "data.root=none"], ["data.root=", "data=rotated_digits"]),
         (["trial=0"], ["trial=0: a search numbers its jobs by it"]),
         (["data=image_folder"], ["data.root"]),

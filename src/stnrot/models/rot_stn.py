@@ -73,6 +73,9 @@ class RotSTN(nn.Module):
             if reference is not None:
                 raise InputError("the data gives a reference with each image: set model.reference=batch")
             held: Tensor = self.reference
+            if held.ndim == 4 and held.shape[1:] != image.shape[1:]:
+                had, came = list(held.shape[1:]), list(image.shape[1:])
+                raise InputError(f"model.image_shape={had}: expected that of the pictures, {came}")
             orientation = self.encoder(image, held, self.hypotheses)
             return orientation, held.expand_as(image) if held.ndim == 4 else None
         if reference is None:

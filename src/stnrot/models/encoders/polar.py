@@ -111,7 +111,7 @@ class PolarEncoder(nn.Module):
         turned = features[:count].unflatten(0, (len(centres), -1))
         target = features[count:] if reference.ndim == 4 else reference.transpose(1, 2)
         with torch.autocast(image.device.type, enabled=False):
-            scores = _cosines(turned, target.to(turned.dtype)) * self.log_scale.exp()
+            scores = cosines(turned, target.to(turned.dtype)) * self.log_scale.exp()
             score = scores[0] if self.training else scores.logsumexp(0)
             angle, log_weight = circular_peaks(score, hypotheses, REACH)
             if self.training and len(centres) > 1:  # each of the wrong stands for several
@@ -126,11 +126,11 @@ def _middles(count: int, half: float) -> list[tuple[float, float]]:
     return sorted(((x, y) for x in steps for y in steps), key=lambda point: math.hypot(*point))
 
 
-def _cosines(f: Float[Tensor, "*n A F"], g: Float[Tensor, "R A F"]) -> Float[Tensor, "*n A"]:
+def cosines(f: Float[Tensor, "*n A F"], g: Float[Tensor, "R A F"]) -> Float[Tensor, "*n A"]:
     """Return the cosine between f and g turned by each of the A shifts: the sums over the diagonals of `f g^T`.
 
-    An FFT has less to compute, but takes twice the time where a shift is one of 64: products of matrices are what
-    processors are made for, in 16 bits too.
+    An FFT has less to compute, but takes longer up to 256 shifts at least (benchmarks/train.py): products of matrices
+    are what processors are made for, in 16 bits too.
     """
     wide = torch.promote_types(f.dtype, torch.float32)
     f_size, g_size = (torch.linalg.vector_norm(x, dim=(-2, -1), dtype=wide) for x in (f, g))

@@ -11,7 +11,7 @@ from sklearn.datasets import load_sample_images
 
 from stnrot.errors import InputError
 from stnrot.geometry import to_polar, wrap
-from stnrot.models.encoders.polar import PolarEncoder
+from stnrot.models.encoders.polar import PolarEncoder, cosines
 
 
 def built(channels: int, **options: float) -> PolarEncoder:
@@ -87,6 +87,19 @@ def test_quarter_turns_are_followed_exactly(size: int) -> None:
         torch.testing.assert_close(there.log_posterior, here.log_posterior.roll(-16 * quarters, -1), atol=1e-4, rtol=0)
         moved = wrap(there.angle[:, 0] - here.angle[:, 0] + quarters * math.pi / 2)
         assert moved.abs().max() < 1e-3
+
+
+def test_the_correlation_has_its_gradient() -> None:
+    """Against finite differences; nothing, against nothing or something, has a cosine and a gradient of zero."""
+    f, g = torch.randn(2, 3, 8, 5, dtype=torch.double), torch.randn(1, 8, 5, dtype=torch.double)
+    assert torch.autograd.gradcheck(cosines, (f.requires_grad_(), g.requires_grad_()))
+    assert torch.autograd.gradgradcheck(cosines, (f, g))
+    nothing = torch.zeros(2, 8, 5, requires_grad=True)
+    found = cosines(nothing, torch.cat((torch.zeros(1, 8, 5), torch.ones(1, 8, 5))))
+    found.sum().backward()
+    assert nothing.grad is not None
+    assert found.eq(0).all()
+    assert nothing.grad.eq(0).all()
 
 
 def test_the_posterior_is_the_correlation_of_the_features() -> None:

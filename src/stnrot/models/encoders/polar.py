@@ -1,6 +1,7 @@
 """The two-input CNN that searches the angle: correlation on the circle."""
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -133,9 +134,27 @@ def cosines(f: Float[Tensor, "*n A F"], g: Float[Tensor, "R A F"]) -> Float[Tens
     are what processors are made for, in 16 bits too.
     """
     wide = torch.promote_types(f.dtype, torch.float32)
-    f_size, g_size = (torch.linalg.vector_norm(x, dim=(-2, -1), dtype=wide) for x in (f, g))
+    f_size, g_size = (_Norm.apply(x) for x in (f, g))
     product = f @ (g[0] if len(g) == 1 else g).mT
     direction = torch.arange(f.shape[-2], device=f.device)
     diagonal = (direction[:, None] + direction) % len(direction)
     total = product.gather(-1, diagonal.expand_as(product)).sum(-2, dtype=wide)
-    return total / (f_size * g_size).clamp(min=torch.finfo(wide).tiny)[..., None]
+    size = (f_size * g_size)[..., None]
+    return total / size.masked_fill(size == 0, math.inf)  # nothing has a cosine of zero, and no gradient
+
+
+class _Norm(torch.autograd.Function):
+    """The norm over the last two axes: torch takes the gradient in 32 bits, which costs several times as much."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        rows = torch.linalg.vector_norm(x, dim=-1)  # first, for no copy of all in 32 bits
+        size = torch.linalg.vector_norm(rows.to(torch.promote_types(x.dtype, torch.float32)), dim=-1)
+        ctx.save_for_backward(x, size)
+        return size
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> Tensor:
+        x, size = ctx.saved_tensors
+        slope = upstream / size.clamp(min=torch.finfo(size.dtype).tiny)
+        return x * slope.to(x.dtype)[..., None, None]

@@ -55,7 +55,10 @@ UNLABELLED = {
 MEMBERS = (1, 2, 3)
 ENSEMBLES = {"mnist_rot": "rot_stn"}  # table: row whose runs are put together
 FEW = (100, 300, 1000, 3000)
+BEHIND = ["model.augment.turn_deg=25"]  # few labels leave the encoder further off, and the classifier is to expect that
 FEW_MODELS = STORED_TURNED | {
+    "rot_stn": BEHIND,
+    "rot_stn, encoder=cnn": [*STORED_TURNED["rot_stn, encoder=cnn"], *BEHIND],
     "rot_stn, also deformed": ["data/augment=deform"],
     "cnn, also deformed": ["model=cnn", *TURNED],
 }

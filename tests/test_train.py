@@ -68,8 +68,8 @@ def test_checkpoints_are_plain_data_and_rebuild(job) -> None:
     checkpoint = read_checkpoint(path)
     assert checkpoint["config"]["model"]["_target_"] == "stnrot.models.rot_stn.RotSTN"
     task = rebuild(checkpoint, path)
-    image = torch.rand(3, 1, 28, 28)
-    torch.testing.assert_close(task.model(image, None).log_probability.exp().sum(1), torch.ones(3), atol=1e-5, rtol=0)
+    assert not task.training
+    torch.testing.assert_close(task.state_dict(), checkpoint["state_dict"], atol=0, rtol=0)
 
 
 def test_a_checkpoint_cannot_build_what_is_not_ours() -> None:

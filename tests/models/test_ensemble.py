@@ -49,6 +49,7 @@ def test_members_who_agree_outvote_one_that_is_sure() -> None:
     orientation, shown = Ensemble(members, same_upright=True).orient(reference, reference)
     assert orientation.angle[0, 0].abs() <= 0.01
     assert torch.equal(shown, reference)
+    np.testing.assert_allclose(orientation.log_weight.exp()[0], np.array([0.8, 0.1, 0.8, 0.2, 0.2, 0.9]) / 3, rtol=1e-5)
     alike = [Says([0.5], [1.0]), Says([0.1], [1.0]), Says([0.12], [1.0])]
     orientation, _ = Ensemble(alike, same_upright=True).orient(reference, reference)
     assert orientation.angle[0, 0] == pytest.approx(0.11, abs=0.011)

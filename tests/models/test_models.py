@@ -11,7 +11,7 @@ from stnrot.errors import InputError
 from stnrot.geometry import rotate, rotation_theta
 from stnrot.models.encoders.cnn import CNNEncoder
 from stnrot.models.records import Orientation, Prediction
-from stnrot.models.rot_stn import RotSTN, weightiest
+from stnrot.models.rot_stn import ROUND, RotSTN
 
 
 @pytest.mark.parametrize("options", [("rot_stn",), ("rot_stn", "model/encoder=cnn"), ("affine_stn",), ("cnn",)])
@@ -170,13 +170,33 @@ def test_one_hypothesis_is_the_plain_rotation_stn() -> None:
     torch.testing.assert_close(prediction.orientation.log_weight, torch.zeros(4, 1), atol=1e-6, rtol=0)
 
 
-def test_hypotheses_of_little_weight_are_not_looked_at() -> None:
-    log_weight = torch.tensor([[0.9, 0.099, 0.001], [0.5, 0.4, 0.1], [0.998, 0.001, 0.001]]).log().repeat(41, 1)
-    seen = weightiest(log_weight)
-    assert seen[:, 0].all()
-    assert seen[log_weight > math.log(0.01)].all()
-    assert int(seen[:, 1:].sum()) == 128  # 123 of weight, rounded up
-    assert weightiest(torch.zeros(5, 1)).all()
+@pytest.mark.parametrize("training", [False, True])
+def test_the_classifier_reads_the_hypotheses_of_weight_and_in_training_deformed(training: bool) -> None:
+    weight = torch.tensor([[0.9, 0.099, 0.001], [0.5, 0.4, 0.1], [0.998, 0.001, 0.001]]).repeat(41, 1)
+    angle, image = torch.rand(123, 3) * 6, torch.rand(123, 1, 28, 28)
+    seen = []
+
+    class Three(nn.Module):
+        def forward(self, image: torch.Tensor, reference: torch.Tensor, hypotheses: int) -> Orientation:
+            return Orientation(angle, weight.log(), None)
+
+    built = model("rot_stn").train(training)
+    built.encoder = Three()
+    built.classifier.register_forward_pre_hook(lambda _, pictures: seen.append(pictures[0].detach()))
+    torch.manual_seed(1)
+    prediction = built(image, None)
+    (read,) = seen
+    whose, which = np.nonzero(weight.numpy() > 0.01)
+    assert len(whose) == 123 + 123
+    assert (len(read) - 123) % ROUND == 0
+    if training:
+        torch.manual_seed(1)
+        numbers = torch.randn(len(read), 56)[: len(whose)]
+        expected = built.augment(image[whose], angle[whose, which], numbers)
+    else:
+        expected = rotate(image[whose], angle[whose, which])
+    torch.testing.assert_close(read[: len(whose)], expected)
+    torch.testing.assert_close(prediction.aligned, rotate(image, prediction.orientation.angle[:, 0]))
 
 
 def test_the_learned_reference_is_one_for_all_images() -> None:

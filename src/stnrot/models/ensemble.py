@@ -18,11 +18,12 @@ class Ensemble(nn.Module):
     r"""Average the probabilities of models that were trained alike, from different seeds.
 
     The class and the bins of the circle have the mean of the members' probabilities. The hypotheses are those of all
-    members, each with the weight of what lies near, so that members who agree outvote one that is sure,
+    members, each with its weight divided by their number. First comes the one with the most weight near it, its own and
+    others', so that members who agree outvote one that is sure,
 
-        weight_k ~ sum_j w_j exp(concentration (cos(angle_j - angle_k) - 1)),
+        support_k = sum_j weight_j exp(concentration (cos(angle_j - angle_k) - 1)),
 
-    and `reference` is that of the member whose hypothesis comes first.
+    and `reference` is that of the member whose hypothesis it is.
 
     Source: B. Lakshminarayanan, A. Pritzel, C. Blundell, Simple and scalable predictive uncertainty estimation using
     deep ensembles, 2017.
@@ -62,11 +63,12 @@ class Ensemble(nn.Module):
 def _together(orientations: list[Orientation]) -> tuple[Orientation, Tensor]:
     """Return all hypotheses, best first, and the number of the member that each image's first is of."""
     angle = torch.cat([each.angle for each in orientations], 1)
-    log_weight = torch.cat([each.log_weight for each in orientations], 1)
+    log_weight = torch.cat([each.log_weight for each in orientations], 1) - math.log(len(orientations))
     kernel = AGREE * ((angle[:, :, None] - angle[:, None]).cos() - 1)
-    support = (kernel + log_weight[:, None]).logsumexp(2).log_softmax(1)
-    support, order = support.sort(descending=True, stable=True)
-    together = Orientation(angle.gather(1, order), support, _mean([each.log_posterior for each in orientations]))
+    support = (kernel + log_weight[:, None]).logsumexp(2)
+    order = support.argsort(descending=True, stable=True)
+    angle, log_weight = (x.gather(1, order) for x in (angle, log_weight))
+    together = Orientation(angle, log_weight, _mean([each.log_posterior for each in orientations]))
     return together, order[:, 0] // orientations[0].angle.shape[1]
 
 

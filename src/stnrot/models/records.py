@@ -24,9 +24,8 @@ class Orientation:
 class Prediction:
     """What a model says of a batch; None for what it does not do.
 
-    `aligned` is the image turned by the best hypothesis, as the classifier sees it (deformed, in training) where there
-    is no `reference` picture that it was to line up with; `log_probability` is the classifier's, mixed over the
-    hypotheses.
+    `aligned` is the image turned by the best hypothesis; `reference` the picture, if it is one, that it was to line up
+    with; `log_probability` the classifier's, mixed over the hypotheses.
     """
 
     orientation: Orientation | None

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from stnrot.errors import InputError, check_number
@@ -14,7 +14,7 @@ from stnrot.geometry.deform import NUMBERS
 from stnrot.models.records import Orientation, Prediction
 
 NEGLIGIBLE = math.log(1e-2)  # a hypothesis of less weight is not looked at
-ROUND = 8
+ROUND = 8  # convolutions are planned for each batch size apart, and a new one costs more than a few pictures
 
 
 class RotSTN(nn.Module):
@@ -91,42 +91,24 @@ class RotSTN(nn.Module):
         if self.classifier is None:
             return Prediction(orientation, rotate(image, orientation.angle[:, 0]), shown, None)
 
-        nothing = torch.finfo(orientation.log_weight.dtype).min
-        counts = orientation.log_weight > NEGLIGIBLE
-        counts[:, 0] = True
-        log_weight = orientation.log_weight.masked_fill(~counts, nothing)
-        looked_at = weightiest(orientation.log_weight)
+        looked_at = orientation.log_weight > NEGLIGIBLE
+        looked_at[:, 0] = True
         whose, which = looked_at.nonzero(as_tuple=True)
-        turned = self._turn(image[whose], orientation.angle[whose, which])
-        logits = self.classifier(turned)
-        joint = log_weight.new_full((*looked_at.shape, logits.shape[1]), nothing)
+        spare = -(len(whose) - len(image)) % ROUND  # are read twice
+        read, by = (torch.cat((x, x[:spare])) for x in (whose, orientation.angle[whose, which]))
+        logits = self.classifier(self._turn(image[read], by))[: len(whose)]
+
+        log_weight = orientation.log_weight
+        joint = log_weight.new_full((*looked_at.shape, logits.shape[1]), torch.finfo(log_weight.dtype).min)
         joint = joint.index_put((whose, which), log_weight[whose, which][:, None] + logits)
         joint = joint.flatten(1).log_softmax(-1).view_as(joint)
-
         log_weight, order = joint.logsumexp(2).sort(descending=True, stable=True)
-        place = looked_at.flatten().cumsum(0).view_as(looked_at) - 1
-        aligned = turned[place.gather(1, order)[:, 0]]
-        if shown is not None and self.training and self.augment is not None:
-            aligned = rotate(image, orientation.angle.gather(1, order)[:, 0])  # as it is to match the reference
-        believed = Orientation(orientation.angle.gather(1, order), log_weight, orientation.log_posterior)
-        return Prediction(believed, aligned, shown, joint.logsumexp(1))
+        angle = orientation.angle.gather(1, order)
+        believed = Orientation(angle, log_weight, orientation.log_posterior)
+        return Prediction(believed, rotate(image, angle[:, 0]), shown, joint.logsumexp(1))
 
     def _turn(self, image: Float[Tensor, "N C H W"], angle: Float[Tensor, "N"]) -> Float[Tensor, "N C H W"]:
         if not self.training or self.augment is None:
             return rotate(image, angle)
         numbers = torch.randn(len(image), NUMBERS, device=image.device, dtype=torch.float32)
         return self.augment(image, angle, numbers)
-
-
-def weightiest(log_weight: Float[Tensor, "B K"]) -> Bool[Tensor, "B K"]:
-    """Mark the best hypothesis of each image, of all others those that are not negligible, and a few more.
-
-    Their number is rounded up to a multiple of `ROUND`: convolutions are planned for each batch size apart, and a
-    size never seen before costs more than a few pictures that then count for nothing.
-    """
-    rest = log_weight[:, 1:].flatten()
-    count = int((rest > NEGLIGIBLE).sum())
-    count = min(-(-count // ROUND) * ROUND, len(rest))
-    chosen = torch.zeros_like(rest, dtype=torch.bool).index_fill_(0, rest.topk(count).indices, True)
-    best = torch.ones_like(log_weight[:, :1], dtype=torch.bool)
-    return torch.cat((best, chosen.view(len(log_weight), -1)), 1)

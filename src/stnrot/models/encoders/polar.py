@@ -16,8 +16,8 @@ SEARCHED, TRAINED = 5, 3  # points a side of the square in which the centre is s
 WRONG = 2  # points that a training step tries beside the right one
 REACH = 3  # bins of a score's maximum on either side, about the width of one that the net makes
 SHARPEST = 0.2  # pixels; a narrower Gaussian falls between them
-MOST = 512  # circles or directions: all pairs of directions are multiplied
-SCALE = 64.0  # at the start: cosines within +-1 would make every angle as likely as the other
+MOST = 512  # directions, of which all pairs are multiplied, or circles
+SCALE = 64.0  # at the start; with 1 all angles would be nearly as likely
 
 
 class PolarEncoder(nn.Module):
@@ -32,14 +32,14 @@ class PolarEncoder(nn.Module):
     image by t moves the posterior by -t, exactly but for resampling. The hypotheses are the posterior's highest maxima,
     between the bins by a parabola (`circular_peaks`).
 
-    The pictures are read through a Gaussian, for the pixels not to show (`to_polar`): a net that sees them learns how a
+    The pictures are read through a Gaussian that hides the pixels (`to_polar`): a net that sees them learns how a
     picture is turned against its pixels, which is worth nothing on the next picture.
 
     Args:
         channels: of one picture.
         width: channels of the features.
         radii: circles of the polar grid. The features keep them all: averaged over four circles, with twice the
-            channels, they told the upright of a digit half as exactly.
+            channels, they told the upright of a digit half as precisely.
         angles: A, its directions.
         blur: standard deviation of the Gaussian, in pixels.
         dropout: probability of leaving out a whole channel of the features, in training.
@@ -107,7 +107,7 @@ class PolarEncoder(nn.Module):
         grid = (self.radii, self.angles, self.blur, HALO)
         polar = torch.cat([to_polar(x, *grid, centre, self.share) for x, centre in pictures])
         features = self.features(polar.contiguous(memory_format=torch.channels_last))
-        features = features.permute(0, 3, 2, 1).flatten(2)  # as they lie in memory, for the directions first
+        features = features.permute(0, 3, 2, 1).flatten(2)  # channels last in memory, too: copied in long runs
         count = len(centres) * len(image)
         turned = features[:count].unflatten(0, (len(centres), -1))
         target = features[count:] if reference.ndim == 4 else reference.transpose(1, 2)
@@ -133,6 +133,8 @@ def cosines(f: Float[Tensor, "*n A F"], g: Float[Tensor, "R A F"]) -> Float[Tens
     An FFT has less to compute, but takes longer up to 256 shifts at least (benchmarks/train.py): products of matrices
     are what processors are made for, in 16 bits too.
     """
+    if f.dtype == torch.float16:  # in which sums of products would be infinite
+        f, g = f.float(), g.float()
     wide = torch.promote_types(f.dtype, torch.float32)
     f_size, g_size = (_Norm.apply(x) for x in (f, g))
     product = f @ (g[0] if len(g) == 1 else g).mT

@@ -5,9 +5,9 @@
 trains every experiment of configs/experiment/ with every model and seed. What a run found is a line of --runs, and is
 not run again: the whole can be stopped and continued, on another machine too. Name another file to begin from scratch,
 which takes a day on two cores: the tables have the minutes that one core was busy with a run. With a GPU the runs are
-on it, and the tables name it and have no minutes of it. The tables are printed as
-Markdown, and written as JSON and, for the curve, as PNG into --folder, below which the runs lie. With --report nothing
-is run, and the tables are of the runs that are known.
+on it, and the tables name it and have no minutes of it. The tables are printed as Markdown, and written as JSON and,
+for the curve, as PNG into --folder, below which the runs lie. With --report nothing is run, and the tables are of the
+runs that are known.
 
 Equal budgets: in one experiment all models have the same data, classifier, optimizer, epochs and seeds, and `rot_stn`
 is the default model. It deforms its training pictures behind its encoder (`model.augment`), the others by the same
@@ -92,8 +92,8 @@ def train(run: Run, args: argparse.Namespace, runs: Runs) -> None:
     """Train and test once, unless it is known what comes out."""
     name, model, seed = run
     folder = place(args.folder, run)
-    member = ensemble_of(run)  # that is still to be tested, for which the weights are needed
-    if run in runs.found and (member is None or member in runs.found or best(folder).exists()):
+    whole = ensemble_of(run)  # until that is tested the weights are needed
+    if run in runs.found and (whole is None or whole in runs.found or best(folder).exists()):
         return
     command = [sys.executable, str(PROJECT / "train.py"), f"experiment={EXPERIMENTS[name][0]}"]
     command += [*runs.options[name, model], f"seed={seed}", f"hydra.run.dir='{folder}'", "callbacks.progress=null"]
@@ -227,7 +227,8 @@ def main() -> None:
                     combine(name, seed, args, runs)
             rows[ensemble(name)] = seeds
 
-    facts = environment("cpu") | {"seeds": args.seeds}
+    here = {} if args.report else environment("cpu") | {"threads": f"{args.threads} a run"}
+    facts = {"seeds": args.seeds} | here
     tables_found: dict[str, Any] = {"environment": facts}
     print(", ".join(f"{key}: {value}" for key, value in facts.items()))
     for name, rows in tables.items():

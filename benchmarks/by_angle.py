@@ -101,7 +101,7 @@ def main() -> None:
             {
                 "model": name,
                 "accuracy over all angles, %": spread([mean(run) for run in runs]),
-                "of the angle furthest from that": ", ".join(f"{furthest(run):.2f}" for run in runs),
+                "where it differs most from that, %": ", ".join(f"{furthest(run):.2f}" for run in runs),
                 "follows the turn, degrees off: median; p95; worst; beyond 90, %": ", ".join(
                     "{:.1f}; {:.1f}; {:.0f}; {:.2f}".format(
                         *np.quantile(off.numpy(), (0.5, 0.95, 1)), 100 * (off > 90).float().mean()

@@ -100,7 +100,7 @@ def error(task: Register, data: ImageData, split: Split, bf16: bool) -> float:
     task.eval()
     wrong = count = 0
     part = data.splits.part(split)
-    for raw in data._loader(part, torch.arange(len(part)).split(EVALUATED)):
+    for raw in data.loader(part, torch.arange(len(part)).split(EVALUATED)):
         batch = data.view(raw, split)
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             wrong += int((task(batch).log_probability.argmax(1) != batch.label).sum())

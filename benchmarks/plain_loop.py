@@ -40,7 +40,7 @@ def training_batches(data: ImageData, device: str) -> Iterator[Batch]:
     train = data.splits.train
     epoch = itertools.count().__next__
     order = TrainingBatches(len(train), data.batch_size, data.repeats, data.seed, epoch, (0, 1))
-    loader = data._loader(train, order)
+    loader = data.loader(train, order)
     while True:
         for raw in loader:
             yield data.view(data.transfer_batch_to_device(raw, torch.device(device), 0), Split.TRAIN)

@@ -27,6 +27,7 @@ OMP_NUM_THREADS=1: else it is the threads' waiting for one another that is timed
 
 import copy
 import itertools
+import json
 import math
 import subprocess
 import sys
@@ -41,7 +42,7 @@ import torchvision.transforms.functional as TF
 from hydra.utils import instantiate
 from plain_loop import CONFIGS, built, composed, stepper, training_batches  # type: ignore[import-not-found]
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from timing import environment, in_turn, markdown, parser, report, speedup  # type: ignore[import-not-found]
+from timing import environment, in_turn, markdown, parser, speedup  # type: ignore[import-not-found]
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets import MNIST
@@ -189,10 +190,19 @@ def main() -> None:
         }
         for name, (first, second) in pairs.items()
     ]
-    report(environment(device) | {"stnrot's precision": precision}, rows, args.json)
-    rows = default_model(args.root, args.batch, device, precision == "bf16-mixed", args.rounds)
-    print("\n" + markdown([*rows, whole_job(args.root, args.batch, device)]))
-    print("\n" + markdown(correlations(args.batch, device, precision == "bf16-mixed", args.rounds)))
+    bf16 = precision == "bf16-mixed"
+    tables = {
+        "tutorial": rows,
+        "default model": [
+            *default_model(args.root, args.batch, device, bf16, args.rounds),
+            whole_job(args.root, args.batch, device),
+        ],
+        "correlation": correlations(args.batch, device, bf16, args.rounds),
+    }
+    facts = environment(device) | {"stnrot's precision": precision}
+    print(", ".join(f"{name}: {value}" for name, value in facts.items()), *map(markdown, tables.values()), sep="\n\n")
+    if args.json is not None:
+        args.json.write_text(json.dumps({"environment": facts} | tables, indent=2) + "\n")
 
 
 def turned_mnist(root: Path, batch: int) -> list[str]:

@@ -10,6 +10,12 @@ from PIL import Image
 
 from train import train
 
+HEADERS = [
+    (file.stem, line.removeprefix("# python train.py "))
+    for file in sorted((ROOT / "configs" / "experiment").iterdir())
+    for line in file.read_text().splitlines()
+    if line.startswith("# python train.py ")
+]
 DRAWN = {"conjugate": "rotation", "torus_pose": "poses"}  # of numbers, not of a set of pictures; and what they show
 
 
@@ -36,26 +42,33 @@ def test_options_compose() -> None:
         assert composed("train", f"trainer={trainer}").trainer.precision == "auto"
 
 
+def test_every_experiment_has_its_command() -> None:
+    assert {name for name, _ in HEADERS} == {file.stem for file in (ROOT / "configs" / "experiment").iterdir()}
+    for name, options in HEADERS:
+        assert f"experiment={name}" in options.split()
+        composed("train", *options.split())
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("file", sorted((ROOT / "configs" / "experiment").iterdir()), ids=lambda file: file.stem)
-def test_the_command_in_the_header_of_every_experiment_runs(tmp_path: Path, mine: Path, file: Path) -> None:
-    (line,) = (line for line in file.read_text().splitlines() if line.startswith("# python train.py "))
-    options = line.removeprefix("# python train.py ")
+@pytest.mark.parametrize(("name", "options"), HEADERS)
+def test_the_commands_in_the_headers_of_the_experiments_run(
+    tmp_path: Path, mine: Path, name: str, options: str
+) -> None:
     options = options.replace("data.root=data", f"data.root={os.environ['STNROT_MNIST']}")
     options = options.replace("data.root=FOLDER", f"data.root={mine} data.n_train=null")
-    small = [each for each in SMALL if file.stem not in DRAWN or not each.startswith("data.")]
+    small = [each for each in SMALL if name not in DRAWN or not each.startswith("data.")]
     folder = tmp_path / "run"
     folder.mkdir()
     train(composed("train", *small, f"output_dir={folder}", *options.split(), "debug=one_batch"))
     metrics = json.loads((folder / "metrics.json").read_text())
-    if file.stem.startswith("pairs_"):
+    if name.startswith("pairs_"):
         assert 0 <= metrics["test/loss"] < 10
-    elif file.stem == "conjugate":
+    elif name == "conjugate":
         assert 0 <= metrics["test/axes_max_deg"] <= 90
-    elif file.stem == "torus_pose":
+    elif name == "torus_pose":
         assert 0 <= metrics["test/angle_median_deg"] <= 90
     else:
         assert 0 <= metrics["test/accuracy"] <= 1
     assert (folder / "checkpoints" / "best.ckpt").is_file()
-    (picture,) = (folder / "pictures" / "test").glob(f"{DRAWN.get(file.stem, 'alignment')}.png")
+    (picture,) = (folder / "pictures" / "test").glob(f"{DRAWN.get(name, 'alignment')}.png")
     assert Image.open(picture).size[0] > 100

@@ -51,11 +51,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Load a checkpoint of this project as plain data, onto the CPU."""
     try:
-        if not path.is_file():
-            raise InputError(f"no checkpoint at {path}: give the path of a run's checkpoints/best.ckpt or last.ckpt")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except InputError:
-        raise
+    except FileNotFoundError:
+        raise InputError(
+            f"no checkpoint at {path}: give the path of a run's checkpoints/best.ckpt or last.ckpt"
+        ) from None
     except (RuntimeError, EOFError, OSError, ValueError, LookupError, pickle.UnpicklingError) as error:
         raise InputError(
             f"{path} is not a readable checkpoint ({type(error).__name__}): give a run's best.ckpt or last.ckpt"

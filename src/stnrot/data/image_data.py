@@ -120,7 +120,7 @@ class ImageData(L.LightningDataModule, ABC):
         batches = TrainingBatches(
             len(train), self.batch_size, self.repeats, self.seed, lambda: progress.processed, process
         )
-        return self._loader(train, batches)
+        return self.loader(train, batches)
 
     def val_dataloader(self) -> DataLoader:
         """Return the validation set, in order."""
@@ -144,9 +144,9 @@ class ImageData(L.LightningDataModule, ABC):
         self._check_size(split)
         pictures: PictureSet = getattr(self.splits, split)
         process = (self.trainer.global_rank, self.trainer.world_size)
-        return self._loader(pictures, EvaluationBatches(len(pictures), self.batch_size, process))
+        return self.loader(pictures, EvaluationBatches(len(pictures), self.batch_size, process))
 
-    def _loader(self, pictures: PictureSet, batches: TrainingBatches | EvaluationBatches) -> DataLoader:
+    def loader(self, pictures: PictureSet, batches: TrainingBatches | EvaluationBatches) -> DataLoader:
         workers = self.num_workers
         if workers is None:
             workers = 0 if isinstance(pictures, ImageSet) else os.cpu_count() or 1

@@ -13,7 +13,7 @@ class AffineSTN(nn.Module):
 
     Source: M. Jaderberg et al., Spatial Transformer Networks, 2015. Its orientation, that of the
     rotation nearest to the affine map, is there to be measured and carries no gradient: trained on it, the map
-    keeps the angle and loses its scale (12 % test error on the digits instead of a few).
+    keeps the angle and loses its scale (12 % test error on the digits instead of 2).
     """
 
     aligns_to_batch = False

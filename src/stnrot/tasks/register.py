@@ -10,8 +10,8 @@ from torch.optim import Optimizer
 
 from stnrot.data.batch import Batch
 from stnrot.data.draws import Purpose, bits, uniform
+from stnrot.data.image_data import turned
 from stnrot.errors import InputError, check_number
-from stnrot.geometry import rotate
 from stnrot.models.records import Orientation, Prediction
 from stnrot.tasks.angle_error import AngleError
 from stnrot.tasks.losses import angle_loss, photometric_loss
@@ -99,7 +99,7 @@ class Register(ScheduledTask):
         turn = (2 * turn - 1) * math.pi
         orient: Any = self.model.orient
         image, reference = self._pictures(batch)
-        again, _ = orient(rotate(image, turn, "bicubic").clamp(0, 1), reference)
+        again, _ = orient(turned(image, turn), reference)  # sampled once more: bicubic leaves little trace of it
         return angle_loss(again, orientation.angle[:, 0].detach() - turn)
 
     def measure(self, prediction: Prediction, batch: Batch) -> None:

@@ -66,13 +66,12 @@ def oriented(correlation: AngularCorrelation, log_density: Float[Tensor, "B A"],
     width = 2 * math.pi / log_density.shape[1]
     start, log_weight = peaks(log_density, hypotheses)
     moved = torch.zeros_like(start)
-    heights = []
+    s, slope, bend = correlation.derivatives(start)
+    before = s.square()
     for _ in range(STEPS):
-        s, slope, bend = correlation.derivatives(start + moved)
-        heights.append(s.square())
         gradient, curvature = s * slope, s * bend + slope**2
         step = torch.where(curvature < 0, -gradient / curvature.clamp(max=-1e-9), 0.0)
         moved = (moved + step).clamp(-width, width)
-    after = correlation.derivatives(start + moved)[0].square()
-    kept = (after > heights[0]) & (after > CLEAR)
+        s, slope, bend = correlation.derivatives(start + moved)
+    kept = (s.square() > before) & (s.square() > CLEAR)
     return Orientation(wrap(torch.where(kept, start + moved, start)), log_weight, log_density)

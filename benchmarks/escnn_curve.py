@@ -17,7 +17,6 @@ import argparse
 import json
 import math
 import multiprocessing
-import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -67,7 +66,13 @@ class SteerableCNN(nn.Module):
             ]
             layers += [steerable.PointwiseAvgPoolAntialiased(wide, sigma=0.66, stride=2)] if pools else []
             fields = wide
-        self.stack = steerable.SequentialModule(*layers, steerable.GroupPooling(fields))
+        wide = steerable.FieldType(group, 4 * width * [group.regular_repr])
+        layers += [  # over nearly all of the 8 x 8 places: where the parts of a digit lie against each other
+            steerable.R2Conv(fields, wide, 7, bias=False),
+            steerable.InnerBatchNorm(wide),
+            steerable.ReLU(wide, inplace=True),
+        ]
+        self.stack = steerable.SequentialModule(*layers, steerable.GroupPooling(wide))
         self.linear = nn.Linear(4 * width, classes)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -159,7 +164,7 @@ def main() -> None:
     args = options.parse_args()
     if len(args.widths) != len(args.minutes):
         options.error(f"--widths {args.widths}: expected {len(args.minutes)}, one for each of --minutes")
-    threads = max(1, (os.cpu_count() or 1) // len(args.networks))
+    threads = max(1, torch.get_num_threads() // len(args.networks))
     with ProcessPoolExecutor(len(args.networks), multiprocessing.get_context("spawn")) as pool:
         curves = pool.map(partial(curve, threads=threads, args=args), args.networks)
     rows = sorted((row for each in curves for row in each), key=lambda row: row["minutes"])

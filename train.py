@@ -56,6 +56,8 @@ def train(cfg: DictConfig) -> float:
     check_task(cfg)
     if cfg.trainer.precision == "auto":
         cfg.trainer.precision = auto_precision(cfg.trainer.accelerator)
+    if cfg.trainer.precision == "16-true":
+        raise InputError("trainer.precision=16-true: AdamW divides by zero in it, expected 16-mixed or bf16-true")
     log.info("precision: %s", cfg.trainer.precision)
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
 

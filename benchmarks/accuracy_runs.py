@@ -24,9 +24,14 @@ class Runs:
 
     def __init__(self, path: Path, options: Mapping[tuple[str, str], list[str]]) -> None:
         self.path, self.options, self.lock = path, options, Lock()
-        lines = path.read_text().splitlines() if path.exists() else []
         self.found: dict[Run, Found] = {}
-        for line in map(json.loads, lines):
+        for number, text in enumerate(path.read_text().splitlines() if path.exists() else [], start=1):
+            try:
+                line = json.loads(text)
+            except json.JSONDecodeError:
+                raise SystemExit(
+                    f"{path}, line {number}: expected what a run found; delete it if it was cut off"
+                ) from None
             if options.get((line["table"], line["model"])) == line["options"]:
                 self.found[line["table"], line["model"], line["seed"]] = line
 

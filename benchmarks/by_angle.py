@@ -2,11 +2,11 @@
 
     python benchmarks/by_angle.py --root data [--folder outputs/accuracy] [--png PATH] [--json PATH]
 
-turns all of MNIST's 10,000 test pictures by each of 24 angles and reads them with the models that
-`benchmarks/accuracy.py --only upright_only` trained, below --folder, on upright pictures alone. Says how far the
-accuracy at one angle is from that over all, and how far the predicted angle follows the turn: of its change, less the
-turn, the median, the 95th percentile and the worst over all pictures and turns, and the share that is off by more than
-90 degrees: another hypothesis came first. Takes about ten minutes on two cores.
+turns all of MNIST's 10,000 test pictures by each of 24 angles and reads them with the models, trained on upright pictures
+alone, that `benchmarks/accuracy.py --only upright_only --runs NEW.jsonl` left below --folder. Says how far the accuracy
+at one angle is from that over all, and how far the predicted angle follows the turn: of its change, less the turn, the
+median, the 95th percentile and the worst over all pictures and turns, and the share that is off by more than 90
+degrees: another hypothesis came first. Takes about ten minutes on two cores.
 """
 
 import argparse
@@ -112,7 +112,8 @@ def main() -> None:
             }
         )
     if not rows:
-        raise SystemExit(f"{args.folder}/{TABLE} holds no run: python benchmarks/accuracy.py --only {TABLE}")
+        train = f"python benchmarks/accuracy.py --only {TABLE} --runs NEW.jsonl"
+        raise SystemExit(f"{args.folder}/{TABLE} holds no run: {train}")
     facts = environment("cpu")
     print(", ".join(f"{name}: {value}" for name, value in facts.items()), markdown(rows), sep="\n\n")
     if args.png is not None:

@@ -45,7 +45,7 @@ def turned_photographs(shape: tuple[int, int, int], degrees: np.ndarray) -> torc
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 29, 29), (3, 45, 32), (1, 64, 64), (3, 200, 300), (1, 91, 75)])
 def test_turning_the_input_moves_the_prediction(shape: tuple[int, int, int]) -> None:
-    """By any angle, by Pillow, fresh weights, over itself. The worst case over turns, sizes and seeds was 0.4 degrees.
+    """By any angle, by Pillow, fresh weights, over itself. The worst case over turns, sizes and seeds was 0.56 degrees.
 
     Over itself a picture has one sharp peak. Over what it does not resemble there are many of much the same height,
     and which is the highest may change with the sampling; that the posterior as a whole moves along is the next test.
@@ -68,11 +68,11 @@ def test_turning_the_input_moves_the_posterior(shape: tuple[int, int, int]) -> N
     pictures = turned_photographs(shape, np.arange(64) * (360 / 64))
     for seed in range(5):
         torch.manual_seed(seed)
-        encoder = built(shape[0], width=32, radii=16, angles=64).eval()
+        encoder = built(shape[0], width=16, radii=16, angles=64).eval()
         with torch.no_grad():
             score = encoder(pictures, torch.randn(1, *encoder.feature_shape), 1).log_posterior.numpy()
         score = np.stack([np.roll(each - each.mean(), turns) for turns, each in enumerate(score)])
-        assert score.var(0).mean() < 0.015 * score.mean(0).var()  # the worst was 0.011, half were below 0.002
+        assert score.var(0).mean() < 0.04 * score.mean(0).var()  # of 20 seeds the worst was 0.027, half below 0.002
 
 
 @pytest.mark.parametrize("size", [28, 29])

@@ -29,9 +29,7 @@ class Runs:
             try:
                 line = json.loads(text)
             except json.JSONDecodeError:
-                raise SystemExit(
-                    f"{path}, line {number}: expected what a run found; delete it if it was cut off"
-                ) from None
+                raise SystemExit(f"{path}, line {number}: expected what a run found; if cut off, delete it") from None
             if options.get((line["table"], line["model"])) == line["options"]:
                 self.found[line["table"], line["model"], line["seed"]] = line
 

@@ -2,7 +2,7 @@
 
     python benchmarks/by_angle.py --root data [--folder outputs/accuracy] [--png PATH] [--json PATH]
 
-turns all of MNIST's 10,000 test pictures by each of 24 angles and reads them with the models, trained on upright pictures
+turns all of MNIST's 10,000 test pictures by each of 24 angles and reads them with the models, trained on upright digits
 alone, that `benchmarks/accuracy.py --only upright_only --runs NEW.jsonl` left below --folder. Says how far the accuracy
 at one angle is from that over all, and how far the predicted angle follows the turn: of its change, less the turn, the
 median, the 95th percentile and the worst over all pictures and turns, and the share that is off by more than 90

@@ -87,24 +87,24 @@ class ConjugateData(L.LightningDataModule):
         """Return shuffled batches of the training set."""
         assert self.trainer is not None
         progress: Any = self.trainer.fit_loop.epoch_progress.current
-        return self.loader(
+        return self._loader(
             "train",
             TrainingBatches(self.samples, self.batch_size, 1, self.seed, lambda: progress.processed, self._process()),
         )
 
     def val_dataloader(self) -> DataLoader:
         """Return the validation set, in order."""
-        return self.loader("val", EvaluationBatches(len(self.parts["val"]), self.batch_size, self._process()))
+        return self._loader("val", EvaluationBatches(len(self.parts["val"]), self.batch_size, self._process()))
 
     def test_dataloader(self) -> DataLoader:
         """Return the test set, in order."""
-        return self.loader("test", EvaluationBatches(len(self.parts["test"]), self.batch_size, self._process()))
+        return self._loader("test", EvaluationBatches(len(self.parts["test"]), self.batch_size, self._process()))
 
     def _process(self) -> tuple[int, int]:
         assert self.trainer is not None
         return self.trainer.global_rank, self.trainer.world_size
 
-    def loader(self, part: str, batches: TrainingBatches | EvaluationBatches) -> DataLoader:
+    def _loader(self, part: str, batches: TrainingBatches | EvaluationBatches) -> DataLoader:
         return DataLoader(
             self.parts[part],  # type: ignore[arg-type]  # fetched through __getitems__ alone
             batch_sampler=batches,  # type: ignore[arg-type]

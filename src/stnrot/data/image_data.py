@@ -147,6 +147,7 @@ class ImageData(L.LightningDataModule, ABC):
         return self.loader(pictures, EvaluationBatches(len(pictures), self.batch_size, process))
 
     def loader(self, pictures: PictureSet, batches: TrainingBatches | EvaluationBatches) -> DataLoader:
+        """Return whole batches of pictures, fetched at once."""
         workers = self.num_workers
         if workers is None:
             workers = 0 if isinstance(pictures, ImageSet) else os.cpu_count() or 1

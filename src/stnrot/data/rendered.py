@@ -141,7 +141,7 @@ class RenderedPoses(L.LightningDataModule):
         progress: Any = self.trainer.fit_loop.epoch_progress.current
         count = self.count[Split.TRAIN]
         batches = TrainingBatches(count, self.batch_size, 1, self.seed, lambda: progress.processed, self._process())
-        return self.loader(Split.TRAIN, batches)
+        return self._loader(Split.TRAIN, batches)
 
     def val_dataloader(self) -> DataLoader:
         """Return the validation set, in order."""
@@ -156,9 +156,9 @@ class RenderedPoses(L.LightningDataModule):
         return self.trainer.global_rank, self.trainer.world_size
 
     def _evaluation_loader(self, split: Split) -> DataLoader:
-        return self.loader(split, EvaluationBatches(self.count[split], self.batch_size, self._process()))
+        return self._loader(split, EvaluationBatches(self.count[split], self.batch_size, self._process()))
 
-    def loader(self, split: Split, batches: TrainingBatches | EvaluationBatches) -> DataLoader:
+    def _loader(self, split: Split, batches: TrainingBatches | EvaluationBatches) -> DataLoader:
         return DataLoader(
             Draws(self.count[split]),  # type: ignore[arg-type]  # fetched through __getitems__ alone
             batch_sampler=batches,  # type: ignore[arg-type]

@@ -17,9 +17,6 @@ The second table is of the default model, whose polar encoder no tutorial has, a
 its hypotheses have their weights: it looks at fewer of them where one is certain. Its last row is of train.py: from the
 end of an epoch to that of the next, with validation, pictures and a checkpoint (on a GPU ten times the set an epoch).
 
-The third is of the encoder's correlation, forward and backward: as it is, a product of matrices, and by FFT, which has
-less to compute.
-
 The speed-up is the tutorial's time over that of stnrot, the median of ratios within a round. Of the rows
 for different numbers of worker processes, the smaller speed-up is the one to quote. On a busy machine set
 OMP_NUM_THREADS=1: else it is the threads' waiting for one another that is timed.
@@ -52,14 +49,12 @@ from stnrot.data.batch import Batch
 from stnrot.geometry import rotation_theta
 from stnrot.hardware import auto_precision
 from stnrot.models.conv_regressor import PooledConv2d
-from stnrot.models.encoders.polar import cosines
 from stnrot.models.records import Prediction
 from stnrot.models.rot_stn import RotSTN
 from stnrot.tasks.register import Register
 
 SETTLED = 300
 REPEATS, EPOCHS = 10, 3
-FEATURES = 16 * 16  # radii and channels
 
 
 class TutorialSTN(RotSTN):
@@ -197,7 +192,6 @@ def main() -> None:
             *default_model(args.root, args.batch, device, bf16, args.rounds),
             whole_job(args.root, args.batch, device),
         ],
-        "correlation": correlations(args.batch, device, bf16, args.rounds),
     }
     facts = environment(device) | {"stnrot's precision": precision}
     print(", ".join(f"{name}: {value}" for name, value in facts.items()), *map(markdown, tables.values()), sep="\n\n")
@@ -254,33 +248,6 @@ def default_model(root: Path, batch: int, device: str, bf16: bool, rounds: int) 
     ]
 
 
-def correlations(batch: int, device: str, bf16: bool, rounds: int) -> list[dict[str, str | float]]:
-    """Correlate features of the default size over more and more directions, in both ways."""
-    rows: list[dict[str, str | float]] = []
-    for directions in (64, 128, 256):
-        size = (directions, FEATURES)
-        f, g = (torch.randn(n, *size, device=device, requires_grad=True) for n in (batch, 1))
-        torch.testing.assert_close(cosines(f, g), cosines_by_fft(f, g))
-
-        def step(method: Callable[[Tensor, Tensor], Tensor], f: Tensor, g: Tensor) -> Callable[[], None]:
-            kind = torch.bfloat16 if bf16 else torch.float32  # of the features
-            return lambda: method(f.to(kind), g.to(kind)).square().sum().backward()
-
-        methods = {"product": step(cosines, f, g), "FFT": step(cosines_by_fft, f, g)}
-        times = in_turn(methods, rounds, lead_in=1, calls=10, device=device)
-        row = {f"{name}, ms": 1e3 * median(times[name]) for name in methods}
-        rows.append({"correlation": f"{directions} shifts", **row, "speed-up": speedup(times, "product", "FFT")})
-    return rows
-
-
-def cosines_by_fft(f: Tensor, g: Tensor) -> Tensor:
-    """Return what `cosines` does; spectra are in float32, since there is no FFT of bf16."""
-    f, g = f.float(), g.float()
-    spectrum = (torch.fft.rfft(f, dim=1).conj() * torch.fft.rfft(g, dim=1)).sum(2)
-    size = torch.linalg.vector_norm(f, dim=(1, 2)) * torch.linalg.vector_norm(g, dim=(1, 2))
-    return torch.fft.irfft(spectrum, n=f.shape[1]) / size[:, None]
-
-
 def whole_job(root: Path, batch: int, device: str) -> dict[str, str | float]:
     """Run train.py and return how fast it went from one epoch to the next."""
     trainer = {"cpu": "cpu", "cuda": "gpu"}[device]
@@ -288,7 +255,8 @@ def whole_job(root: Path, batch: int, device: str) -> dict[str, str | float]:
     with TemporaryDirectory() as folder:
         overrides = [*turned_mnist(root, batch), f"trainer={trainer}", f"trainer.max_epochs={EPOCHS}"]
         overrides += [f"data.repeats={repeats}", f"hydra.run.dir={folder}", "callbacks.progress=null"]
-        subprocess.run([sys.executable, str(CONFIGS.parent / "train.py"), *overrides], check=True)
+        command = [sys.executable, str(CONFIGS.parent / "train.py"), *overrides]
+        subprocess.run(command, check=True, stdout=sys.stderr)  # what is printed here is the tables
         events = EventAccumulator(str(Path(folder) / "tensorboard")).Reload()
         losses = events.Scalars("train/loss")
     steps = losses[-1].step - losses[0].step

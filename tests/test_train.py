@@ -69,6 +69,8 @@ def test_checkpoints_are_plain_data_and_rebuild(job) -> None:
     assert checkpoint["config"]["model"]["_target_"] == "stnrot.models.rot_stn.RotSTN"
     task = rebuild(checkpoint, path)
     assert not task.training
+    image = torch.rand(3, 1, 28, 28)
+    torch.testing.assert_close(task.model(image, None).log_probability.exp().sum(1), torch.ones(3), atol=1e-5, rtol=0)
     torch.testing.assert_close(task.state_dict(), checkpoint["state_dict"], atol=0, rtol=0)
 
 

@@ -62,17 +62,18 @@ def test_turning_the_input_moves_the_prediction(shape: tuple[int, int, int]) -> 
         assert error.median() < 0.3
 
 
+@pytest.mark.parametrize(("width", "limit"), [(16, 0.02), (32, 0.015)])  # the worst were 0.018 and 0.011
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 29, 29), (3, 45, 32), (1, 64, 64), (1, 91, 75)])
-def test_turning_the_input_moves_the_posterior(shape: tuple[int, int, int]) -> None:
+def test_turning_the_input_moves_the_posterior(shape: tuple[int, int, int], width: int, limit: float) -> None:
     """By each bin of the circle, over features that the picture does not resemble; what does not move is noise."""
     pictures = turned_photographs(shape, np.arange(64) * (360 / 64))
     for seed in range(5):
         torch.manual_seed(seed)
-        encoder = built(shape[0], width=16, radii=16, angles=64).eval()
+        encoder = built(shape[0], width=width, radii=16, angles=64).eval()
         with torch.no_grad():
             score = encoder(pictures, torch.randn(1, *encoder.feature_shape), 1).log_posterior.numpy()
         score = np.stack([np.roll(each - each.mean(), turns) for turns, each in enumerate(score)])
-        assert score.var(0).mean() < 0.04 * score.mean(0).var()  # of 20 seeds the worst was 0.027, half below 0.002
+        assert score.var(0).mean() < limit * score.mean(0).var()
 
 
 @pytest.mark.parametrize("size", [28, 29])

@@ -130,8 +130,8 @@ def _middles(count: int, half: float) -> list[tuple[float, float]]:
 def cosines(f: Float[Tensor, "*n A F"], g: Float[Tensor, "R A F"]) -> Float[Tensor, "*n A"]:
     """Return the cosine between f and g turned by each of the A shifts: the sums over the diagonals of `f g^T`.
 
-    An FFT has less to compute, but takes longer up to 256 shifts at least (benchmarks/train.py): products of matrices
-    are what processors are made for, in 16 bits too.
+    An FFT has less to compute, but takes longer up to 256 shifts at least (benchmarks/correlation.py): products of
+    matrices are what processors are made for, in 16 bits too.
     """
     if f.dtype == torch.float16:  # in which sums of products would be infinite
         f, g = f.float(), g.float()
@@ -146,7 +146,7 @@ def cosines(f: Float[Tensor, "*n A F"], g: Float[Tensor, "R A F"]) -> Float[Tens
 
 
 class _Norm(torch.autograd.Function):
-    """The norm over the last two axes: torch takes the gradient in 32 bits, which costs several times as much."""
+    """The norm over the last two axes, with a gradient in the type of x: torch takes that of 16 bits in 32."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

@@ -63,7 +63,8 @@ FEW_MODELS = STORED_TURNED | {
     "cnn, also deformed": ["model=cnn", *TURNED],
 }
 CURVES = ("rot_stn", "rot_stn, also deformed", "cnn", "cnn, also deformed")
-Rows = dict[str, list[str]]
+Rows = dict[str, list[str]]  # options of each
+Tables = dict[str, dict[str, list[int]]]  # seeds of each row of each table
 EXPERIMENTS: dict[str, tuple[str, Rows]] = {  # name of a table: experiment, rows
     "rotated_digits": ("rotated_digits", MODELS | UNLABELLED),
     "mnist_rot": (
@@ -86,6 +87,17 @@ EXPERIMENTS: dict[str, tuple[str, Rows]] = {  # name of a table: experiment, row
         | {"rot_stn, blur=1.6, learned picture": ["model.encoder.blur=1.6", "model.reference=learned"]},
     ),
 }
+
+
+def run_all(tables: Tables, args: argparse.Namespace, runs: Runs) -> None:
+    """Train and test what is not known yet, then the ensembles of it."""
+    wanted = [(name, model, seed) for name, rows in tables.items() for model, seeds in rows.items() for seed in seeds]
+    ensembles = [run for run in wanted if run[0] in ENSEMBLES and run[1] == ensemble(run[0])]
+    with ThreadPoolExecutor(args.jobs) as pool:
+        for job in [pool.submit(train, run, args, runs) for run in wanted if run not in ensembles]:
+            job.result()
+    for name, _, seed in ensembles:
+        combine(name, seed, args, runs)
 
 
 def train(run: Run, args: argparse.Namespace, runs: Runs) -> None:
@@ -205,27 +217,13 @@ def main() -> None:
     seeds = list(range(1, args.seeds + 1))
     runs = Runs(args.runs, options_of_rows())
 
-    tables: dict[str, dict[str, list[int]]] = {}  # name: row: seeds
+    tables: Tables = {}
     for name in args.only:
         tables[name] = {model: seeds for model in EXPERIMENTS[name][1] if model in (args.models or names)}
         if ENSEMBLES.get(name) in tables[name]:
-            tables[name][ENSEMBLES[name]] = member_seeds(seeds)
-    with ThreadPoolExecutor(args.jobs) as pool:
-        waiting = [
-            pool.submit(train, (name, model, seed), args, runs)
-            for name, rows in tables.items()
-            for model, each in rows.items()
-            for seed in each
-            if not args.report
-        ]
-        for job in waiting:
-            job.result()
-    for name, rows in tables.items():
-        if ENSEMBLES.get(name) in rows:
-            for seed in seeds:
-                if not args.report:
-                    combine(name, seed, args, runs)
-            rows[ensemble(name)] = seeds
+            tables[name] |= {ENSEMBLES[name]: member_seeds(seeds), ensemble(name): seeds}
+    if not args.report:
+        run_all(tables, args, runs)
 
     here = {} if args.report else environment("cpu") | {"threads": f"{args.threads} a run"}
     facts = {"seeds": args.seeds} | here
@@ -239,7 +237,8 @@ def main() -> None:
         print(f"\n{name}\n\n{markdown(tables_found[name])}")
         if name == "upright_angle":
             report_half_turns(tables_found, known)
-    if all(runs.of(f"few_labels_{n}", model, seeds) for n in FEW for model in CURVES):
+    points = [(f"few_labels_{n}", model) for n in FEW for model in CURVES]
+    if all(model in tables.get(name, ()) and runs.of(name, model, seeds) for name, model in points):
         draw_curve(args.folder / "few_labels.png", runs, seeds)
     (args.folder / "accuracy.json").write_text(json.dumps(tables_found, indent=2) + "\n")
 

@@ -38,15 +38,13 @@ def by_angle(checkpoint: Path, digits: MNIST) -> tuple[list[float], Tensor | Non
     """Return the accuracy, in percent, at each angle, and by how much (degrees) the prediction does not follow."""
     model = rebuild(read_checkpoint(checkpoint), checkpoint).model.to(memory_format=torch.channels_last)
     images, labels = digits.data[:, None].float() / 255, digits.targets
+    bf16 = auto_precision("cpu") == "bf16-mixed"
     accuracy, angles = [], []
     for degrees in range(0, 360, STEP_DEG):
         turn = torch.full((BATCH,), math.radians(degrees))
         right, said = 0, []
         for image, label in zip(images.split(BATCH), labels.split(BATCH), strict=True):
-            with (
-                torch.inference_mode(),
-                torch.autocast("cpu", torch.bfloat16, enabled=auto_precision("cpu") == "bf16-mixed"),
-            ):
+            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                 prediction = model(turned(image, turn), None)
             right += int((prediction.log_probability.argmax(1) == label).sum())
             if prediction.orientation is not None:

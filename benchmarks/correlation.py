@@ -29,6 +29,11 @@ def cosines_by_fft(f: Tensor, g: Tensor) -> Tensor:
     return torch.fft.irfft(spectrum, n=f.shape[1]) / size[:, None]
 
 
+def step(method: Callable[[Tensor, Tensor], Tensor], f: Tensor, g: Tensor, kind: torch.dtype) -> Callable[[], None]:
+    """Return the function that goes forward and backward once."""
+    return lambda: method(f.to(kind), g.to(kind)).square().sum().backward()
+
+
 def main() -> None:
     """Check, time and report."""
     options = parser(__doc__, rounds=10)
@@ -41,11 +46,7 @@ def main() -> None:
         size = (directions, FEATURES)
         f, g = (torch.randn(n, *size, device=device, requires_grad=True) for n in (args.batch, 1))
         torch.testing.assert_close(cosines(f, g), cosines_by_fft(f, g))
-
-        def step(method: Callable[[Tensor, Tensor], Tensor], f: Tensor, g: Tensor) -> Callable[[], None]:
-            return lambda: method(f.to(kind), g.to(kind)).square().sum().backward()
-
-        methods = {"product": step(cosines, f, g), "FFT": step(cosines_by_fft, f, g)}
+        methods = {"product": step(cosines, f, g, kind), "FFT": step(cosines_by_fft, f, g, kind)}
         times = in_turn(methods, args.rounds, lead_in=1, calls=10, device=device)
         row = {f"{name}, ms": 1e3 * median(times[name]) for name in methods}
         rows.append({"correlation": f"{directions} shifts", **row, "speed-up": speedup(times, "product", "FFT")})

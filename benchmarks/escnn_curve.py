@@ -83,11 +83,11 @@ class SteerableCNN(nn.Module):
             return self.linear(pooled.float())
 
 
-def train(task: Register, batches: Iterator[Any], seconds: float, bf16: bool) -> int:
+def train(task: Register, batches: Iterator[Any], seconds: float, bf16: bool, clip: float) -> int:
     """Train for so long; return the number of steps."""
     task.train()
     optimizer = task.configure_optimizers()
-    step = stepper(task, optimizer, "cpu", bf16)
+    step = stepper(task, optimizer, "cpu", bf16, clip)
     peak = optimizer.param_groups[0]["lr"]
     start, steps = time.perf_counter(), 0
     while (done := (time.perf_counter() - start) / seconds) < 1:
@@ -136,7 +136,7 @@ def curve(name: str, threads: int, args: argparse.Namespace) -> list[dict[str, A
         torch.manual_seed(1)
         data, cfg = composed(*overrides)
         task = built(cfg, "cpu") if ours else instantiate(cfg.task, model=CNN(SteerableCNN(width, 10)))
-        steps = train(task, training_batches(data, "cpu"), 60 * minutes, bf16)
+        steps = train(task, training_batches(data, "cpu"), 60 * minutes, bf16, cfg.trainer.gradient_clip_val)
         rows.append(
             {
                 "network": name,

@@ -46,8 +46,8 @@ def training_batches(data: ImageData, device: str) -> Iterator[Batch]:
             yield data.view(data.transfer_batch_to_device(raw, torch.device(device), 0), Split.TRAIN)
 
 
-def stepper(task: Register, optimizer: Optimizer, device: str, bf16: bool) -> Callable[[Batch], None]:
-    """Return the function that takes one training step on a batch."""
+def stepper(task: Register, optimizer: Optimizer, device: str, bf16: bool, clip: float) -> Callable[[Batch], None]:
+    """Return the function that takes one training step on a batch, with the gradient's norm at most `clip`."""
 
     def step(batch: Batch) -> None:
         with torch.autocast(device, torch.bfloat16, enabled=bf16):
@@ -55,7 +55,7 @@ def stepper(task: Register, optimizer: Optimizer, device: str, bf16: bool) -> Ca
             loss = torch.stack([weight * term for weight, term in terms]).sum()
         optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(task.parameters(), 10.0)
+        nn.utils.clip_grad_norm_(task.parameters(), clip)
         optimizer.step()
 
     return step

@@ -151,8 +151,9 @@ def main() -> None:
     ours: Register = built(cfg, device)
     tutorial: Register = instantiate(cfg.task, model=instantiate(cfg.model, _target_=TutorialSTN)).to(device)
     tutorial = as_in_a_tutorial(tutorial)
-    step = stepper(ours, ours.configure_optimizers(), device, precision == "bf16-mixed")
-    tutorial_step = stepper(tutorial, tutorial.configure_optimizers(), device, False)
+    clip = cfg.trainer.gradient_clip_val
+    step = stepper(ours, ours.configure_optimizers(), device, precision == "bf16-mixed", clip)
+    tutorial_step = stepper(tutorial, tutorial.configure_optimizers(), device, False, clip)
 
     batches = training_batches(data, device)
     batch = next(batches)
@@ -208,7 +209,8 @@ def default_model(root: Path, batch: int, device: str, bf16: bool, rounds: int) 
     """Train the default model for a while; time training and inference, the encoder apart."""
     data, cfg = composed(*turned_mnist(root, batch))
     task = built(cfg, device)
-    step, batches = stepper(task, task.configure_optimizers(), device, bf16), training_batches(data, device)
+    step = stepper(task, task.configure_optimizers(), device, bf16, cfg.trainer.gradient_clip_val)
+    batches = training_batches(data, device)
     for _ in range(SETTLED):
         step(next(batches))
     images = torch.cat([next(batches).image for _ in range(4)])

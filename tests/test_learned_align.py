@@ -118,7 +118,7 @@ def test_refinement_is_kept_only_where_it_lowers_the_photometric_error() -> None
         given = posterior(degrees + rng.normal(0, 6), 30)
         correlation = correlate(picture[None], noisy)
         found = refined(given, correlation, 1)
-        before, after = (correlation.derivatives(each.angle)[0].abs().item() for each in (given, found))
+        before, after = (correlation.value_and_derivatives(each.angle)[0].abs().item() for each in (given, found))
         assert after >= before
         changed += after > before
     assert changed > 15

@@ -15,8 +15,8 @@ from torch import Tensor
 from stnrot.errors import InputError
 from stnrot.geometry import AngularCorrelation, correlate, finer, inscribed_disc, rotate
 from stnrot.hardware import auto_precision
-from stnrot.models.encoders.correlation import BINS, log_posterior, oriented
 from stnrot.models.encoders.difference import DifferenceEncoder
+from stnrot.models.encoders.posterior import BINS, log_posterior, oriented
 from stnrot.models.records import Orientation
 from stnrot.pictures import Pictures, read_pair
 
@@ -170,7 +170,7 @@ def refined(orientation: Orientation, correlation: AngularCorrelation, hypothese
     assert orientation.log_posterior is not None
     log_encoder = finer(orientation.log_posterior, log_pictures.shape[1])
     found = oriented(correlation, (log_encoder + share * log_pictures).log_softmax(1), hypotheses)
-    before, after = (correlation.derivatives(each.angle[:, :1])[0].square() for each in (orientation, found))
+    before, after = (correlation.value_and_derivatives(each.angle[:, :1])[0].square() for each in (orientation, found))
     both = zip(vars(found).values(), (orientation.angle, orientation.log_weight, log_encoder), strict=True)
     return Orientation(*(torch.where(after > before, new, old) for new, old in both))
 

@@ -50,7 +50,9 @@ def test_along_any_direction_the_log_scale_has_the_deviation_asked_for() -> None
     sampled = deform(stretch=0.1)(ramp(20, 20).expand(3000, -1, -1, -1), torch.zeros(3000), torch.randn(3000, NUMBERS))
     right = sampled[..., 9:11, 10].mean(-1) - sampled[..., 9:11, 9].mean(-1)
     down = sampled[..., 10, 9:11].mean(-1) - sampled[..., 9, 9:11].mean(-1)
-    np.testing.assert_allclose([right[:, 0].log().std(), down[:, 1].log().std()], [0.1, 0.1], rtol=0.05)
+    slanting = (right + down).sum(1) / 2  # along the diagonal
+    deviation = [each.log().std() for each in (right[:, 0], down[:, 1], slanting)]
+    np.testing.assert_allclose(deviation, [0.1, 0.1, 0.1], rtol=0.05)
 
 
 def test_the_elastic_field_is_that_of_its_knots() -> None:

@@ -98,7 +98,12 @@ def test_the_gradient_reaches_the_pixels() -> None:
     image = torch.rand(1, 1, 9, 12, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: to_polar(x, 5, 7, 0.8, halo=1), (image,))
     assert torch.autograd.gradcheck(lambda x: to_polar(x, 2, 7, 0.8, halo=1), (image,))
-    assert math.isfinite(to_polar(image.float().bfloat16(), 4, 8, 0.8).float().sum().item())
+
+
+def test_coordinates_are_never_in_16_bits() -> None:
+    image = torch.rand(2, 1, 224, 224).bfloat16()
+    exact = to_polar(image.float(), 16, 64, 0.8)
+    torch.testing.assert_close(to_polar(image, 16, 64, 0.8).float(), exact, atol=0.01, rtol=0)
 
 
 def test_a_centre_beside_that_of_the_picture() -> None:

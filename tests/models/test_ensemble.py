@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import model
-from torch import nn
 
 from stnrot.geometry import rotate
 from stnrot.models.ensemble import Ensemble
+from stnrot.models.model import Model
 from stnrot.models.records import Orientation
 
 
@@ -30,7 +30,7 @@ def test_an_ensemble_has_the_mean_of_its_members_probabilities(options: tuple[st
             np.testing.assert_allclose(together.orientation.log_posterior.exp().numpy(), expected, rtol=1e-3, atol=1e-6)
 
 
-class Says(nn.Module):
+class Says(Model):
     """Offers the hypotheses that it was made with."""
 
     aligns_to_batch, learns_angle = True, True

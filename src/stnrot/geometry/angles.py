@@ -30,7 +30,7 @@ def circular_mean(angle: Float[Tensor, "n"]) -> Float[Tensor, ""]:
 
 
 def finer(log_density: Float[Tensor, "B a"], bins: int) -> Float[Tensor, "B {bins}"]:
-    """Return a log-density of few equal bins of the circle in more, normalised, by trigonometric interpolation."""
+    """Return a normalised log-density of few equal bins of the circle in more, by trigonometric interpolation."""
     few = log_density.shape[1]
     if few == bins:
         return log_density

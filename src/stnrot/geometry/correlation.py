@@ -30,7 +30,7 @@ class AngularCorrelation:
         """Return s at `count` equal steps of the circle, more than twice as many as there are coefficients."""
         return torch.fft.irfft(F.pad(self.coefficient, (1, 0)), n=count) * (count / 2)
 
-    def derivatives(
+    def value_and_derivatives(
         self, angle: Float[Tensor, "B K"]
     ) -> tuple[Float[Tensor, "B K"], Float[Tensor, "B K"], Float[Tensor, "B K"]]:
         """Return s and its first and second derivative at angles (radians)."""
@@ -89,6 +89,5 @@ def _spectrum(
     x, y = radius[:, None] * direction.cos() * (side / width), -radius[:, None] * direction.sin() * (side / height)
     grid = torch.stack((x, y), -1).expand(len(image), -1, -1, -1)
     circles = F.grid_sample(image, grid, mode="bicubic", padding_mode="border", align_corners=False)
-    return torch.fft.rfft(circles * weight)[
-        ..., 1 : angles // 2
-    ]  # the highest of an even number of directions has no phase
+    phased = (angles - 1) // 2  # the highest frequency of an even number of directions has no phase
+    return torch.fft.rfft(circles * weight)[..., 1 : phased + 1]

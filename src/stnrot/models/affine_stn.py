@@ -5,19 +5,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stnrot.geometry import nearest_rotation, warp
+from stnrot.models.model import Model
 from stnrot.models.records import Orientation, Prediction
 
 
-class AffineSTN(nn.Module):
+class AffineSTN(Model):
     """Localisation net, grid generator and sampler before a classifier.
 
     Source: M. Jaderberg et al., Spatial Transformer Networks, 2015. Its orientation, that of the
     rotation nearest to the affine map, is there to be measured and carries no gradient: trained on it, the map
     keeps the angle and loses its scale (12 % test error on the digits instead of 2).
     """
-
-    aligns_to_batch = False
-    learns_angle = False
 
     def __init__(self, localisation: nn.Module, classifier: nn.Module) -> None:
         super().__init__()

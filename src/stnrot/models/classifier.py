@@ -19,13 +19,11 @@ class ConvClassifier(nn.Module):
         channels: of a picture.
         classes: how many logits.
         width: channels of the first layer; 2 and 4 times as many later.
-        dropout: probability, before the linear layer.
     """
 
-    def __init__(self, channels: int, classes: int, width: int, dropout: float) -> None:
+    def __init__(self, channels: int, classes: int, width: int) -> None:
         super().__init__()
         check_number("model.classifier.width", width, 1)
-        check_number("model.classifier.dropout", dropout, 0, 1, whole=False)
 
         def layer(wide_in: int, wide_out: int) -> list[nn.Module]:
             conv = nn.Conv2d(wide_in, wide_out, 3, padding=1, bias=False)
@@ -39,7 +37,6 @@ class ConvClassifier(nn.Module):
             *layer(4 * width, 4 * width),
             nn.AdaptiveMaxPool2d(1),
             nn.Flatten(),
-            nn.Dropout(dropout),
         )
         self.linear = nn.Linear(4 * width, classes)
 

@@ -3,14 +3,12 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from stnrot.models.model import Model
 from stnrot.models.records import Prediction
 
 
-class CNN(nn.Module):
+class CNN(Model):
     """Classify the picture as it comes."""
-
-    aligns_to_batch = False
-    learns_angle = False
 
     def __init__(self, classifier: nn.Module) -> None:
         super().__init__()

@@ -9,12 +9,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stnrot.geometry import rotate
+from stnrot.models.model import Model
 from stnrot.models.records import Orientation, Prediction
 
 AGREE = 400.0  # concentration of the kernel by which hypotheses support each other: about 3 degrees
 
 
-class Ensemble(nn.Module):
+class Ensemble(Model):
     r"""Average the probabilities of models that were trained alike, from different seeds.
 
     The class and the bins of the circle have the mean of the members' probabilities. The hypotheses are those of all
@@ -34,7 +35,7 @@ class Ensemble(nn.Module):
             gives a class but no angle.
     """
 
-    def __init__(self, members: Sequence[nn.Module], same_upright: bool) -> None:
+    def __init__(self, members: Sequence[Model], same_upright: bool) -> None:
         super().__init__()
         self.members, self.same_upright = nn.ModuleList(members), same_upright
         self.aligns_to_batch, self.learns_angle = members[0].aligns_to_batch, members[0].learns_angle

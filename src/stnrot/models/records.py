@@ -12,7 +12,8 @@ class Orientation:
 
     `angle` in radians; `log_weight` sums to one, as weights, over the hypotheses. `log_posterior` is that
     of A equal bins of the circle, bin i at `2 pi i / A`, from an encoder that searches; None from one
-    that regresses.
+    that regresses. It sums to one, as probabilities, but in the training of an encoder that also searches the
+    centre: there to what is left for the true one.
     """
 
     angle: Float[Tensor, "B K"]

@@ -5,19 +5,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from stnrot.errors import InputError, check_number
 from stnrot.geometry import Deform, rotate
 from stnrot.geometry.deform import NUMBERS
+from stnrot.models.model import Model
 from stnrot.models.records import Orientation, Prediction
 
 NEGLIGIBLE = math.log(1e-2)  # a hypothesis of less weight is not looked at
-ROUND = 8  # convolutions are planned for each batch size apart, and a new one costs more than a few pictures
+ROUND = 8  # convolutions are planned for each batch size apart: a new one costs more than some pictures read twice
 
 
-class RotSTN(nn.Module):
+class RotSTN(Model):
     r"""Encoder -> angles -> rotation sampler -> classifier: the transform is a rotation by construction.
 
     The class probability is a mixture over the encoder's K hypotheses, in which the classifier has a say in
@@ -91,24 +92,33 @@ class RotSTN(nn.Module):
         if self.classifier is None:
             return Prediction(orientation, rotate(image, orientation.angle[:, 0]), shown, None)
 
-        looked_at = orientation.log_weight > NEGLIGIBLE
-        looked_at[:, 0] = True
-        whose, which = looked_at.nonzero(as_tuple=True)
-        spare = -(len(whose) - len(image)) % ROUND  # are read twice
-        read, by = (torch.cat((x, x[:spare])) for x in (whose, orientation.angle[whose, which]))
-        logits = self.classifier(self._turn(image[read], by))[: len(whose)]
+        kept = orientation.log_weight > NEGLIGIBLE
+        kept[:, 0] = True
+        number, hypothesis = kept.nonzero(as_tuple=True)
+        spare = -(len(number) - len(image)) % ROUND  # which batch norm, in training, counts twice too
+        read, angle = (torch.cat((x, x[:spare])) for x in (number, orientation.angle[number, hypothesis]))
+        logits = self.classifier(self._turn(image[read], angle))[: len(number)]
 
-        log_weight = orientation.log_weight
-        joint = log_weight.new_full((*looked_at.shape, logits.shape[1]), torch.finfo(log_weight.dtype).min)
-        joint = joint.index_put((whose, which), log_weight[whose, which][:, None] + logits)
-        joint = joint.flatten(1).log_softmax(-1).view_as(joint)
+        joint = joint_log_probability(orientation.log_weight, logits, (number, hypothesis))
         log_weight, order = joint.logsumexp(2).sort(descending=True, stable=True)
         angle = orientation.angle.gather(1, order)
-        believed = Orientation(angle, log_weight, orientation.log_posterior)
-        return Prediction(believed, rotate(image, angle[:, 0]), shown, joint.logsumexp(1))
+        orientation = Orientation(angle, log_weight, orientation.log_posterior)
+        return Prediction(orientation, rotate(image, angle[:, 0]), shown, joint.logsumexp(1))
 
     def _turn(self, image: Float[Tensor, "N C H W"], angle: Float[Tensor, "N"]) -> Float[Tensor, "N C H W"]:
         if not self.training or self.augment is None:
             return rotate(image, angle)
         numbers = torch.randn(len(image), NUMBERS, device=image.device, dtype=torch.float32)
         return self.augment(image, angle, numbers)
+
+
+def joint_log_probability(
+    log_weight: Float[Tensor, "B K"],
+    logits: Float[Tensor, "N classes"],
+    kept: tuple[Int[Tensor, "N"], Int[Tensor, "N"]],
+) -> Float[Tensor, "B K classes"]:
+    """Return log p(hypothesis, class | image), of zero for all hypotheses but the N kept (image, hypothesis)."""
+    nothing = torch.finfo(log_weight.dtype).min
+    joint = log_weight.new_full((*log_weight.shape, logits.shape[1]), nothing)
+    joint = joint.index_put(kept, log_weight[kept][:, None] + logits)
+    return joint.flatten(1).log_softmax(-1).view_as(joint)

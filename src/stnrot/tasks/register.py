@@ -12,6 +12,7 @@ from stnrot.data.batch import Batch
 from stnrot.data.draws import Purpose, bits, uniform
 from stnrot.data.image_data import turned
 from stnrot.errors import InputError, check_number
+from stnrot.models.model import Model
 from stnrot.models.records import Orientation, Prediction
 from stnrot.tasks.angle_error import AngleError
 from stnrot.tasks.losses import angle_loss, photometric_loss
@@ -27,7 +28,7 @@ class Register(ScheduledTask):
     the angle that it was given before, less that turn.
 
     Args:
-        model: called with (image, reference), returns a `Prediction`.
+        model: of one of the kinds in `models`.
         optimizer: called with parameter groups; None for a task that is only to predict.
         scheduler: called with (optimizer, max_lr=[...], total_steps=...) and stepped every batch, or None.
         encoder_lr_factor: learning rate of the net that predicts the transform, relative to the rest's.
@@ -39,7 +40,7 @@ class Register(ScheduledTask):
     def __init__(
         self,
         *,
-        model: nn.Module,
+        model: Model,
         optimizer: Callable[[Iterable[dict[str, Any]]], Optimizer] | None,
         scheduler: Callable[..., Any] | None,
         encoder_lr_factor: float,
@@ -56,7 +57,7 @@ class Register(ScheduledTask):
         weights = {"angle": angle_weight, "photometric": photometric_weight, "consistency": consistency_weight}
         for name, weight in weights.items():
             check_number(f"task.{name}_weight", weight, 0, whole=False)
-        if consistency_weight and not hasattr(model, "orient"):
+        if consistency_weight and not model.learns_angle:
             raise InputError(
                 f"task.consistency_weight={consistency_weight} needs a model that predicts one angle, "
                 "model=rot_stn: set task.consistency_weight=0"
@@ -122,7 +123,6 @@ class Register(ScheduledTask):
             on_epoch=True,
             sync_dist=True,
             batch_size=len(batch.image),
-            prog_bar=False,
         )
         return loss, prediction
 

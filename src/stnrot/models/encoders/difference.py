@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stnrot.geometry import finer
-from stnrot.models.encoders.correlation import BINS, peaks
+from stnrot.models.encoders.posterior import BINS, peaks
 from stnrot.models.records import Orientation
 
 

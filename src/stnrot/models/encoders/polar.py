@@ -13,7 +13,7 @@ from stnrot.models.records import Orientation
 
 HALO = 4  # as many as there are convolutions
 SEARCHED, TRAINED = 5, 3  # points a side of the square in which the centre is searched, after training and in it
-WRONG = 2  # points that a training step tries beside the right one
+WRONG = 2  # points that a training step reads beside the right one, for all that are wrong
 REACH = 3  # bins of a score's maximum on either side, about the width of one that the net makes
 SHARPEST = 0.2  # pixels; a narrower Gaussian falls between them
 MOST = 512  # directions, of which all pairs are multiplied, or circles
@@ -43,17 +43,17 @@ class PolarEncoder(nn.Module):
         angles: A, its directions.
         blur: standard deviation of the Gaussian, in pixels.
         dropout: probability of leaving out a whole channel of the features, in training.
-        shift: how far off its centre an image may be along each axis, as a share of the shorter side. If not 0, the
-            likelihood is summed over circles about 25 points of that square, each the middle of a 25th of it: the
-            nearer a point is to the true centre, the better it tells the angle. In training there are nine points. Let
-            pictures be off by a third of the shift at most: then the middle point is known to be the right one, the
-            posterior is that of it and the angle together, and two others stand for the eight that are wrong. The
+        shift: how far off its centre an image may be along each axis, as a share of the shorter side; of those to train
+            with, a third of that. If not 0, the likelihood is summed over circles about 25 points of that square, each
+            the middle of a 25th of it: the nearer a point is to the true centre, the better it tells the angle. The
             circles are so much smaller that they stay inside the picture about every point: black beyond its border
             would tell the middle from the others.
 
     Source of the principle: E. De Castro and C. Morandi, Registration of translated and rotated images
     using finite Fourier transforms, 1987; here the features are learned.
     """
+
+    log_stands_for: Tensor
 
     def __init__(
         self,
@@ -74,6 +74,8 @@ class PolarEncoder(nn.Module):
         check_number("model.encoder.shift", shift, 0, 0.25, whole=False)
         self.radii, self.angles, self.blur, self.share = radii, angles, blur, 1 - 2 * shift
         self.centres, self.coarse = (_middles(count, shift) if shift else [(0.0, 0.0)] for count in (SEARCHED, TRAINED))
+        stands_for = torch.tensor([1.0] + [(TRAINED**2 - 1) / WRONG] * WRONG if shift else [1.0])
+        self.register_buffer("log_stands_for", stands_for.log()[:, None, None], persistent=False)
         layers: list[nn.Module] = []
         for wide_in, wide_out in ((channels, width // 2), (width // 2, width), (width, width)):
             layers += [
@@ -93,7 +95,9 @@ class PolarEncoder(nn.Module):
     ) -> Orientation:
         """Return the hypotheses and the posterior; one reference serves all images, or each has its own.
 
-        The reference is a picture or, with three dimensions, features as the CNN would make them of one.
+        The reference is a picture or, with three dimensions, features as the CNN would make them of one. In training
+        the middle point is known to be the right one, and the posterior is that of it and the angle together: each of
+        two others, drawn at random, stands for half of the eight that are wrong.
         """
         if not 1 <= hypotheses <= self.angles:
             raise InputError(f"model.hypotheses={hypotheses}: expected 1 to model.encoder.angles={self.angles}")
@@ -114,10 +118,8 @@ class PolarEncoder(nn.Module):
         with torch.autocast(image.device.type, enabled=False):
             scores = cosines(turned, target.to(turned.dtype)) * self.log_scale.exp()
             score = scores[0] if self.training else scores.logsumexp(0)
+            everything = (scores + self.log_stands_for if self.training else scores).logsumexp((0, 2))
             angle, log_weight = circular_peaks(score, hypotheses, REACH)
-            if self.training and len(centres) > 1:  # each of the wrong stands for several
-                scores = torch.cat((scores[:1], scores[1:] + math.log((len(self.coarse) - 1) / WRONG)))
-            everything = scores.logsumexp((0, 2))
         return Orientation(angle, log_weight, score - everything[:, None])
 
 

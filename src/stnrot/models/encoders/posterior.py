@@ -30,10 +30,10 @@ def log_posterior(correlation: AngularCorrelation) -> tuple[Float[Tensor, "B A"]
     known either; but at wrong angles s is there by chance, and then has the variance 1 / nu. So nu is one over the mean
     of s^2 away from the highest peak. The posterior weighs the two:
 
-        p(angle) ~ MATCHING sign(angle) L(angle) / sqrt(nu) + 1,
+        p(angle) ~ MATCHING prior(angle) L(angle) / sqrt(nu) + 1,
 
     where sqrt(nu) is the price of the fitted contrast (G. Schwarz, Estimating the dimension of a model, 1978), and
-    `sign` is 1 or, for a negative (s < 0), NEGATIVE. A picture that resembles itself at many angles, or an unrelated
+    `prior` is 1 or, for a negative (s < 0), NEGATIVE. A picture that resembles itself at many angles, or an unrelated
     one, gives a flat posterior. (Not one of a few bright spots on plain ground: two such may well match by chance, and
     nothing in them says so.) The share that is explained is the highest s^2.
     """
@@ -66,12 +66,12 @@ def oriented(correlation: AngularCorrelation, log_density: Float[Tensor, "B A"],
     width = 2 * math.pi / log_density.shape[1]
     start, log_weight = peaks(log_density, hypotheses)
     moved = torch.zeros_like(start)
-    s, slope, bend = correlation.derivatives(start)
+    s, slope, bend = correlation.value_and_derivatives(start)
     before = s.square()
     for _ in range(STEPS):
         gradient, curvature = s * slope, s * bend + slope**2
         step = torch.where(curvature < 0, -gradient / curvature.clamp(max=-1e-9), 0.0)
         moved = (moved + step).clamp(-width, width)
-        s, slope, bend = correlation.derivatives(start + moved)
+        s, slope, bend = correlation.value_and_derivatives(start + moved)
     kept = (s.square() > before) & (s.square() > CLEAR)
     return Orientation(wrap(torch.where(kept, start + moved, start)), log_weight, log_density)

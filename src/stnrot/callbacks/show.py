@@ -1,14 +1,15 @@
 """Where pictures go: into a folder as PNG, and to TensorBoard."""
 
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 
+from stnrot.callbacks.figures import Pixels
 
-def show(trainer: L.Trainer, folder: Path, part: str, drawn: dict[str, Any]) -> None:
+
+def show(trainer: L.Trainer, folder: Path, part: str, drawn: dict[str, Pixels]) -> None:
     """Write pixels [height, width, 3] by their names, into `folder/epoch_007`, or `folder/test`, and as images."""
     here = folder / ("test" if part == "test" else f"epoch_{trainer.current_epoch:03d}")
     here.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from torch import Tensor
 from stnrot.callbacks import figures
 from stnrot.callbacks.alignment_grid import Row, draw_grid
 from stnrot.callbacks.collect import Collect, Rows, gathered
+from stnrot.callbacks.figures import Pixels
 from stnrot.callbacks.show import show
 from stnrot.data.batch import Batch
 from stnrot.data.draws import Purpose, permutation
@@ -119,7 +120,7 @@ class Watch(Collect):
         pictures = (sample["input"], reference, aligned, difference)
         return Row(pictures, (text[0] if text else "", text[1] if len(text) > 1 else ""), bool(wrong))
 
-    def _write(self, trainer: L.Trainer, part: str, drawn: dict[str, Any], error: np.ndarray | None) -> None:
+    def _write(self, trainer: L.Trainer, part: str, drawn: dict[str, Pixels], error: np.ndarray | None) -> None:
         show(trainer, self.folder, part, drawn)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger) and error is not None:

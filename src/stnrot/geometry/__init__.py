@@ -7,11 +7,12 @@ Angles
 
 Pixels
     Rotation happens in pixel space about the centre of the pixel grid, so that a picture that is not
-    square does not shear. `align_corners=False` everywhere. What lies outside the picture is zero.
+    square does not shear. Pictures are sampled with `align_corners=False`. What lies outside is zero.
     An original is rotated once: compose angles, never resample what was resampled.
 
 Shapes
-    `B` batch, `C H W` image, `K` hypotheses, `A` angle bins, `N` points, `d` dimension.
+    `B` batch, `C H W` image, `K` hypotheses, `A` angle bins, `R` references (one, or one an image),
+    `N` points, `d` dimension.
 """
 
 from stnrot.geometry.angles import angular_distance, circular_mean, circular_peaks, finer, wrap

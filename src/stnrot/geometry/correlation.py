@@ -80,8 +80,8 @@ def _contrast(image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
 
 
 def _spectrum(
-    image: Float[Tensor, "B C H W"], radius: Float[Tensor, "R"], weight: Float[Tensor, "R 1"], angles: int
-) -> Complex[Tensor, "B C R F"]:
+    image: Float[Tensor, "B C H W"], radius: Float[Tensor, "D"], weight: Float[Tensor, "D 1"], angles: int
+) -> Complex[Tensor, "B C D F"]:
     """Return the weighted Fourier coefficients, but for the mean, of circles (radius in halves of the shorter side)."""
     height, width = image.shape[-2:]
     side = min(height, width)

@@ -53,8 +53,8 @@ def sample(
 ) -> Float[Tensor, "B C h w"]:
     """Sample `image` at normalised coordinates, zeros outside; never in less than float32.
 
-    `bilinear` sampling blurs, more between the pixels than on them: by how much and along which axes is a trace of the
-    turn, from which a network reads the angle. `bicubic` leaves hardly any, but overshoots the range of the image.
+    `bilinear` sampling blurs, more between the pixels than on them, and so leaves a trace of the turn; `bicubic` leaves
+    hardly any, but overshoots the range of the image.
     """
     dtype = torch.promote_types(image.dtype, torch.float32)  # bf16 coordinates are whole pixels wrong
     with torch.autocast(image.device.type, enabled=False):

@@ -25,9 +25,7 @@ def to_polar(
 
     A value is the sum over all pixels, `sum_q image[q] exp(-|p - q|^2 / 2 s^2) / (2 pi s^2)`, black outside. A Gaussian
     is round and hides where the pixels lie: of their frequency `exp(-2 pi^2 s^2)` is left, 3e-6 of it for s = 0.8
-    pixels. Bilinear sampling leaves a per cent, and differs along the axes and across: enough for a network to read off
-    how a picture is turned against its pixels instead of what it shows. One that is trained on pictures that are never
-    turned finds even the traces that 0.8 leaves, but hardly those of 1.6.
+    pixels. Bilinear sampling leaves a per cent, and differs along the axes and across.
 
     A picture in which the circles would lie more than a pixel apart is first made smaller, with antialiasing.
 
@@ -59,7 +57,7 @@ def to_polar(
         return (image.flatten(2) @ gaussian).unflatten(-1, (radii, angles + 2 * halo)).to(given)
 
 
-def _weights(place: Float[Tensor, "R D"], side: int, pixels: int, blur: float) -> Float[Tensor, "{pixels} R*D"]:
+def _weights(place: Float[Tensor, "D A"], side: int, pixels: int, blur: float) -> Float[Tensor, "{pixels} D*A"]:
     """Return what each of the `pixels` along a side weighs at each place, all in units of the given picture."""
     size = side / pixels
     centre = (torch.arange(pixels, device=place.device, dtype=place.dtype) - (pixels - 1) / 2) * size

@@ -42,6 +42,6 @@ class PoseEstimate:
     `error` is the angle (radians) between those and the true ones, as far as it can be seen.
     """
 
-    angles: Float[Tensor, "B A"]
+    angles: Float[Tensor, "B axes"]
     rotation: Float[Tensor, "B 3 3"]
     error: Float[Tensor, "B"]

@@ -33,7 +33,8 @@ class PolarEncoder(nn.Module):
     between the bins by a parabola (`circular_peaks`).
 
     The pictures are read through a Gaussian that hides the pixels (`to_polar`): a net that sees them learns how a
-    picture is turned against its pixels, which is worth nothing on the next picture.
+    picture is turned against its pixels, which is worth nothing on the next picture. One that is trained on pictures
+    that are never turned finds even the traces that 0.8 pixels leave, but hardly those of 1.6.
 
     Args:
         channels: of one picture.

@@ -23,13 +23,15 @@ import os
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 from accuracy_runs import Found, Run, Runs, summary, test_error  # type: ignore[import-not-found]
-from timing import environment, markdown  # type: ignore[import-not-found]
+from timing import at_least_one, environment, markdown  # type: ignore[import-not-found]
+
+from stnrot.command_line import one_line_errors
 
 PROJECT = Path(__file__).resolve().parents[1]
 DEFORMED = ["data/augment=deform", "data.augment.turn_deg=8"]
@@ -94,8 +96,13 @@ def run_all(tables: Tables, args: argparse.Namespace, runs: Runs) -> None:
     wanted = [(name, model, seed) for name, rows in tables.items() for model, seeds in rows.items() for seed in seeds]
     ensembles = [run for run in wanted if run[0] in ENSEMBLES and run[1] == ensemble(run[0])]
     with ThreadPoolExecutor(args.jobs) as pool:
-        for job in [pool.submit(train, run, args, runs) for run in wanted if run not in ensembles]:
-            job.result()
+        jobs = [pool.submit(train, run, args, runs) for run in wanted if run not in ensembles]
+        try:
+            for job in as_completed(jobs):
+                job.result()
+        except BaseException:  # a run that failed, or Ctrl-C: what is running ends, nothing else begins
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     for name, _, seed in ensembles:
         combine(name, seed, args, runs)
 
@@ -200,15 +207,15 @@ def main() -> None:
     options.add_argument("--root", default="data", help="the folder of MNIST")
     options.add_argument("--only", nargs="+", choices=EXPERIMENTS, default=list(EXPERIMENTS), metavar="TABLE")
     options.add_argument("--models", nargs="+", metavar="ROW", help="rows, by name; default: all")
-    options.add_argument("--seeds", type=int, default=3)
-    options.add_argument("--jobs", type=int, default=1, help="runs side by side, which share the cores")
+    options.add_argument("--seeds", type=at_least_one, default=3)
+    options.add_argument("--jobs", type=at_least_one, default=1, help="runs side by side, which share the cores")
     options.add_argument("--folder", type=Path, default=Path("outputs/accuracy"), help="of the runs and the tables")
     options.add_argument("--runs", type=Path, default=PROJECT / "docs" / "accuracy.jsonl", help="what runs found")
     options.add_argument("--report", action="store_true", help="run nothing")
     args = options.parse_args()
     names = {model for name in args.only for model in EXPERIMENTS[name][1]}
-    if args.seeds < 1 or args.jobs < 1:
-        options.error("--seeds and --jobs: expected at least 1")
+    if args.report and not args.runs.is_file():
+        options.error(f"--runs {args.runs}: expected the file of the runs to report")
     if args.models and not names.issuperset(args.models):
         options.error(f"--models {sorted({*args.models} - names)}: expected some of {sorted(names)}")
     args.root = str(Path(args.root).absolute())
@@ -255,4 +262,5 @@ def report_half_turns(tables: dict[str, Any], known: dict[str, list[Found]]) -> 
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors():
+        main()

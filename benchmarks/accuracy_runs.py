@@ -23,15 +23,18 @@ class Runs:
     """
 
     def __init__(self, path: Path, options: Mapping[tuple[str, str], list[str]]) -> None:
+        if not path.absolute().parent.is_dir():
+            raise SystemExit(f"{path}: expected a file in a folder that exists")
         self.path, self.options, self.lock = path, options, Lock()
         self.found: dict[Run, Found] = {}
         for number, text in enumerate(path.read_text().splitlines() if path.exists() else [], start=1):
             try:
                 line = json.loads(text)
-            except json.JSONDecodeError:
+                run, with_options = (line["table"], line["model"], line["seed"]), line["options"]
+            except (json.JSONDecodeError, TypeError, KeyError):
                 raise SystemExit(f"{path}, line {number}: expected what a run found; if cut off, delete it") from None
-            if options.get((line["table"], line["model"])) == line["options"]:
-                self.found[line["table"], line["model"], line["seed"]] = line
+            if options.get(run[:2]) == with_options:
+                self.found[run] = line
 
     def add(self, run: Run, folder: Path, minutes: float) -> None:
         """Write down what lies in the folder of a run."""

@@ -22,10 +22,12 @@ from accuracy_runs import spread  # type: ignore[import-not-found]
 from matplotlib.figure import Figure
 from timing import environment, markdown  # type: ignore[import-not-found]
 from torch import Tensor
-from torchvision.datasets import MNIST
 
 from stnrot.checkpoint import read_checkpoint, rebuild
-from stnrot.data.image_data import turned
+from stnrot.command_line import one_line_errors
+from stnrot.data.image_data import as_float, turned
+from stnrot.data.image_set import ImageSet
+from stnrot.data.mnist import mnist
 from stnrot.geometry import angular_distance
 from stnrot.hardware import auto_precision
 
@@ -34,10 +36,11 @@ STEP_DEG = 15
 BATCH = 500
 
 
-def by_angle(checkpoint: Path, digits: MNIST) -> tuple[list[float], Tensor | None]:
+def by_angle(checkpoint: Path, digits: ImageSet) -> tuple[list[float], Tensor | None]:
     """Return the accuracy, in percent, at each angle, and by how much (degrees) the prediction does not follow."""
     model = rebuild(read_checkpoint(checkpoint), checkpoint).model.to(memory_format=torch.channels_last)
-    images, labels = digits.data[:, None].float() / 255, digits.targets
+    images, labels = as_float(digits.image), digits.label
+    assert labels is not None
     bf16 = auto_precision("cpu") == "bf16-mixed"
     accuracy, angles = [], []
     for degrees in range(0, 360, STEP_DEG):
@@ -86,7 +89,7 @@ def main() -> None:
     options.add_argument("--png", type=Path)
     options.add_argument("--json", type=Path)
     args = options.parse_args()
-    digits = MNIST(str(args.root), train=False)
+    digits = mnist(args.root, 0, True).test
     curves: dict[str, list[list[float]]] = {}
     rows = []
     for name in EXPERIMENTS[TABLE][1]:
@@ -121,4 +124,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors():
+        main()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from statistics import median
 
 import torch
-from timing import environment, in_turn, parser, report, speedup  # type: ignore[import-not-found]
+from timing import at_least_one, environment, in_turn, parser, report, speedup  # type: ignore[import-not-found]
 from torch import Tensor
 
 from stnrot.hardware import auto_precision
@@ -37,7 +37,7 @@ def step(method: Callable[[Tensor, Tensor], Tensor], f: Tensor, g: Tensor, kind:
 def main() -> None:
     """Check, time and report."""
     options = parser(__doc__, rounds=10)
-    options.add_argument("--batch", type=int, default=128)
+    options.add_argument("--batch", type=at_least_one, default=128)
     args = options.parse_args()
     device: str = args.device
     kind = torch.bfloat16 if auto_precision(device) == "bf16-mixed" else torch.float32

@@ -32,6 +32,7 @@ from plain_loop import built, composed, stepper, training_batches  # type: ignor
 from timing import environment, markdown  # type: ignore[import-not-found]
 from torch import Tensor, nn
 
+from stnrot.command_line import one_line_errors
 from stnrot.data.draws import Split
 from stnrot.data.image_data import ImageData
 from stnrot.hardware import auto_precision
@@ -162,6 +163,8 @@ def main() -> None:
     options.add_argument("--png", type=Path)
     options.add_argument("--json", type=Path)
     args = options.parse_args()
+    if min(args.minutes) <= 0:
+        options.error(f"--minutes {args.minutes}: expected more than 0")
     if len(args.widths) != len(args.minutes):
         options.error(f"--widths {args.widths}: expected {len(args.minutes)}, one for each of --minutes")
     threads = max(1, torch.get_num_threads() // len(args.networks))
@@ -178,4 +181,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors():
+        main()

@@ -17,10 +17,18 @@ Times = dict[str, list[float]]
 def parser(description: str | None, rounds: int) -> argparse.ArgumentParser:
     """Return a parser of the options that every benchmark has."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    made.add_argument("--rounds", type=int, default=rounds, help="fewer are faster and less certain")
+    devices = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+    made.add_argument("--device", choices=devices, default="cpu")
+    made.add_argument("--rounds", type=at_least_one, default=rounds, help="fewer are faster and less certain")
     made.add_argument("--json", type=Path, metavar="PATH", help="write the table there as well")
     return made
+
+
+def at_least_one(text: str) -> int:
+    """Return the number that an option gives."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text}")
+    return int(text)
 
 
 def in_turn(methods: Mapping[str, Callable[[], object]], rounds: int, lead_in: int, calls: int, device: str) -> Times:

@@ -39,12 +39,13 @@ import torchvision.transforms.functional as TF
 from hydra.utils import instantiate
 from plain_loop import CONFIGS, built, composed, stepper, training_batches  # type: ignore[import-not-found]
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from timing import environment, in_turn, markdown, parser, speedup  # type: ignore[import-not-found]
+from timing import at_least_one, environment, in_turn, markdown, parser, speedup  # type: ignore[import-not-found]
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets import MNIST
 from torchvision.transforms import InterpolationMode, RandomRotation
 
+from stnrot.command_line import one_line_errors
 from stnrot.data.batch import Batch
 from stnrot.geometry import rotation_theta
 from stnrot.hardware import auto_precision
@@ -140,7 +141,7 @@ def main() -> None:
     """Check that both ways train the same network, time them and report."""
     options = parser(__doc__, rounds=10)
     options.add_argument("--root", type=Path, default=Path("data"), help="the folder that holds MNIST/raw")
-    options.add_argument("--batch", type=int, default=128)
+    options.add_argument("--batch", type=at_least_one, default=128)
     options.add_argument("--workers", type=int, default=2, help="of the tutorial's loader, timed beside 0")
     args = options.parse_args()
     device: str = args.device
@@ -228,9 +229,9 @@ def default_model(root: Path, batch: int, device: str, bf16: bool, rounds: int) 
 
     def with_one(call: Callable[[], None]) -> Callable[[], None]:
         def run() -> None:
-            several, net.hypotheses = net.hypotheses, 1
+            net.hypotheses = 1
             call()
-            net.hypotheses = several
+            net.hypotheses = cfg.model.hypotheses
 
         return run
 
@@ -270,4 +271,5 @@ def whole_job(root: Path, batch: int, device: str) -> dict[str, str | float]:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors():
+        main()

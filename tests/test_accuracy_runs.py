@@ -30,9 +30,12 @@ def test_what_a_run_found_is_known_to_the_next_process(tmp_path: Path) -> None:
     assert second["half_turns"] == pytest.approx({"0": 50.0, "1": 0.0, "all": 100 / 3})
     assert again.of("mnist_rot", "cnn", [1, 2, 3]) == []
     assert not Runs(path, {("mnist_rot", "rot_stn"): ["model.hypotheses=3"]}).found
-    path.write_text(path.read_text()[:-40])
-    with pytest.raises(SystemExit, match="line 2: expected what a run found"):
-        Runs(path, options)
+    for wrong in (path.read_text().splitlines()[1][:-40], '{"table": "mnist_rot"}', "3"):
+        path.write_text(path.read_text().splitlines()[0] + "\n" + wrong)
+        with pytest.raises(SystemExit, match="line 2: expected what a run found"):
+            Runs(path, options)
+    with pytest.raises(SystemExit, match="expected a file in a folder that exists"):
+        Runs(tmp_path / "nowhere" / "runs.jsonl", options)
 
 
 def test_a_row_is_the_mean_and_the_deviation_over_the_seeds(tmp_path: Path) -> None:

@@ -90,6 +90,7 @@ def main() -> None:
     options.add_argument("--json", type=Path)
     args = options.parse_args()
     digits = mnist(args.root, 0, True).test
+    assert isinstance(digits, ImageSet)
     curves: dict[str, list[list[float]]] = {}
     rows = []
     for name in EXPERIMENTS[TABLE][1]:

@@ -63,9 +63,15 @@ def train(cfg: DictConfig) -> float:
 
     task: L.LightningModule = instantiate(cfg.task, model=instantiate(cfg.model))
     task = task.to(memory_format=torch.channels_last)
-    if cfg.ckpt_path is not None:
-        path = Path(cfg.ckpt_path)
-        check_fits(read_checkpoint(path), task, path)
+    if cfg.ckpt_path is not None and cfg.start_from is not None:
+        raise InputError("ckpt_path goes on with a run, start_from begins one with the weights of another: give one")
+    given = cfg.ckpt_path or cfg.start_from
+    if given is not None:
+        path = Path(given)
+        checkpoint = read_checkpoint(path)
+        check_fits(checkpoint, task, path)
+        if cfg.ckpt_path is None:
+            task.load_state_dict(checkpoint["state_dict"])
 
     callbacks = [RunConfig(config, choices()), *filter(None, instantiate(cfg.callbacks).values())]
     pruning = None

@@ -19,6 +19,7 @@ experiment says. The ensemble has three times the budget: three runs of their ow
 
 import argparse
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -28,7 +29,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from accuracy_runs import Found, Run, Runs, summary, test_error  # type: ignore[import-not-found]
+from accuracy_runs import Found, Run, Runs, last_validation, summary, test_error  # type: ignore[import-not-found]
 from timing import at_least_one, environment, markdown  # type: ignore[import-not-found]
 
 from stnrot.command_line import one_line_errors
@@ -49,11 +50,15 @@ STORED_TURNED = {
     "affine_stn": ["model=affine_stn", *ONLY_TURNED],
     "cnn": ["model=cnn", *ONLY_TURNED],
 }
+STARTED = "rot_stn, no angle labels, best of 4 starts"
 UNLABELLED = {
     "rot_stn, no angle labels": ["task.angle_weight=0"],
+    STARTED: ["task.angle_weight=0"],
     "rot_stn, no angle labels, self-supervised": ["task.angle_weight=0", "task.consistency_weight=0.1"],
     "rot_stn, no angle labels, learned picture": ["task.angle_weight=0", "model.reference=learned"],
 }
+STARTS = (1, 2, 3, 4)
+EPOCHS_OF_START = {"rotated_digits": 5, "mnist_rot": 1}
 MEMBERS = (1, 2, 3)
 ENSEMBLES = {"mnist_rot": "rot_stn"}  # table: row whose runs are put together
 FEW = (100, 300, 1000, 3000)
@@ -71,7 +76,7 @@ EXPERIMENTS: dict[str, tuple[str, Rows]] = {  # name of a table: experiment, row
     "rotated_digits": ("rotated_digits", MODELS | UNLABELLED),
     "mnist_rot": (
         "mnist_rot",
-        STORED_TURNED | {"rot_stn, no angle labels": ["task.angle_weight=0"]},
+        STORED_TURNED | {name: UNLABELLED[name] for name in ("rot_stn, no angle labels", STARTED)},
     ),
     "mnist_r90": ("mnist_r90", MODELS),
     **{
@@ -109,18 +114,30 @@ def run_all(tables: Tables, args: argparse.Namespace, runs: Runs) -> None:
 
 def train(run: Run, args: argparse.Namespace, runs: Runs) -> None:
     """Train and test once, unless it is known what comes out."""
-    name, model, seed = run
     folder = place(args.folder, run)
     whole = ensemble_of(run)  # until that is tested the weights are needed
     if run in runs.found and (whole is None or whole in runs.found or best(folder).exists()):
         return
-    command = [sys.executable, str(PROJECT / "train.py"), f"experiment={EXPERIMENTS[name][0]}"]
-    command += [*runs.options[name, model], f"seed={seed}", f"hydra.run.dir='{folder}'", "callbacks.progress=null"]
-    if name != "rotated_digits":
-        command.append(f"data.root={args.root}")
-    minutes = call(command, folder, args.threads)
+    start, minutes = best_start(run, args, runs) if run[1] == STARTED else ([], 0.0)
+    minutes += call_train(run, folder, args, [*runs.options[run[:2]], *start])
     if run not in runs.found:
         runs.add(run, folder, minutes)
+
+
+def best_start(run: Run, args: argparse.Namespace, runs: Runs) -> tuple[list[str], float]:
+    """Train a few short runs; return how to begin where the likeliest ended, and the core-minutes of all.
+
+    Without angle labels it is a matter of the start what becomes the upright, and whether it is one for all classes.
+    """
+    name, model, seed = run
+    options = [*runs.options[name, model], f"trainer.max_epochs={EPOCHS_OF_START[name]}"]
+    minutes, likeliest = 0.0, (math.inf, Path())
+    for start in STARTS:
+        short = (name, f"{model}, start", 10 * seed + start)
+        folder = place(args.folder, short)
+        minutes += call_train(short, folder, args, options)
+        likeliest = min(likeliest, (last_validation(folder, "val/nll"), folder / "checkpoints" / "last.ckpt"))
+    return [f"start_from='{likeliest[1]}'"], minutes
 
 
 def combine(name: str, seed: int, args: argparse.Namespace, runs: Runs) -> None:
@@ -155,6 +172,16 @@ def ensemble(name: str) -> str:
 def member_seeds(seeds: list[int]) -> list[int]:
     """Return the seeds of the members of the ensembles."""
     return [10 * seed + member for seed in seeds for member in MEMBERS]
+
+
+def call_train(run: Run, folder: Path, args: argparse.Namespace, options: list[str]) -> float:
+    """Run train.py in a folder and return the core-minutes that it took."""
+    name, _, seed = run
+    command = [sys.executable, str(PROJECT / "train.py"), f"experiment={EXPERIMENTS[name][0]}", *options]
+    command += [f"seed={seed}", f"hydra.run.dir='{folder}'", "callbacks.progress=null"]
+    if name != "rotated_digits":
+        command.append(f"data.root={args.root}")
+    return call(command, folder, args.threads)
 
 
 def call(command: list[str], folder: Path, threads: int) -> float:

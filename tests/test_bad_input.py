@@ -124,7 +124,9 @@ def test_checkpoints_that_do_not_fit(fails: Fails, job: Callable[..., tuple[floa
 
     assert "another model (CNN, here RotSTN)" in fails(*small, "model=rot_stn", f"ckpt_path={ckpt}")
     assert "holds the checkpoints of a run already" in fails(*small, "model=cnn", "hydra.run.dir=run")
+    assert "another model (CNN, here RotSTN)" in fails(*small, "model=rot_stn", f"start_from={ckpt}")
     assert "no checkpoint at" in fails(*small, "ckpt_path=missing.ckpt")
+    assert "give one" in fails(*small, "model=cnn", f"ckpt_path={ckpt}", f"start_from={ckpt}")
     Path("text.ckpt").write_text("not a checkpoint")
     assert "text.ckpt is not a readable checkpoint" in fails("ckpt=text.ckpt", script="evaluate.py")
     torch.save({"weights": torch.zeros(3)}, "other.ckpt")

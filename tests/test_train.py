@@ -150,6 +150,22 @@ def test_more_epochs_than_the_schedule_was_made_for(job, tmp_path: Path) -> None
         job(*options, "trainer.max_epochs=2", folder=tmp_path / "rest")
 
 
+def test_a_run_begins_with_the_weights_of_another(job, tmp_path: Path) -> None:
+    """At a rate of zero it also ends with them; its steps are its own."""
+    _, first = job("model=cnn", "debug=one_batch", "trainer.max_epochs=2", folder=tmp_path / "first")
+    given = first / "checkpoints" / "last.ckpt"
+    options = ("model=cnn", "debug=one_batch", "seed=2", "task.optimizer.lr=0", f"start_from={given}")
+    _, second = job(*options, folder=tmp_path / "second")
+    before, after = (
+        torch.load(run / "checkpoints" / "last.ckpt", weights_only=True, map_location="cpu") for run in (first, second)
+    )
+    weights = [name for name in before["state_dict"] if name.endswith(("weight", "bias"))]
+    assert weights
+    for name in weights:
+        assert torch.equal(before["state_dict"][name], after["state_dict"][name]), name
+    assert (before["global_step"], after["global_step"]) == (2, 1)
+
+
 def test_the_self_supervised_term_trains_alone(job) -> None:
     weights = ("task.angle_weight=0", "task.photometric_weight=0", "task.consistency_weight=1", "callbacks.watch=null")
     _, folder = job("task=register", "model.reference=learned", *weights)

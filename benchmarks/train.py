@@ -1,10 +1,10 @@
-"""A training step of this project is faster than one of the same network in the usual tutorial's way.
+"""How fast training is: a step beside the same network's in the usual tutorial's way, and the default model's.
 
     python benchmarks/train.py [--root data] [--device cuda] [--batch 4096] [--json PATH]
 
-takes about five minutes on two cores. Both ways train the rotation-only transformer with a regressing encoder on
-turned MNIST in batches of 128, in a plain loop, with the same function, losses, optimizer and clipping. (A GPU is not
-busy with 128.) What differs:
+takes about five minutes on two cores. In the first table both ways train the rotation-only transformer with a
+regressing encoder on turned MNIST in batches of 128, in a plain loop, with the same function, losses, optimizer and
+clipping. (A GPU is not busy with 128.) What differs:
 
                 stnrot                                          tutorial
     pictures    bytes in memory, a whole batch turned at once   PIL, each turned by torchvision

@@ -45,8 +45,8 @@ def circular_peaks(
 ) -> tuple[Float[Tensor, "B {count}"], Float[Tensor, "B {count}"]]:
     r"""Find the `count` highest maxima of scores in equal bins of the circle, highest mass first.
 
-    A maximum is higher than all within `reach` bins. Its angle is the vertex of the parabola through its bin and the
-    two beside it, its log-mass what lies around it:
+    A maximum is as high as all within `reach` bins, and higher than the next. Its angle is the vertex of the parabola
+    through its bin and the two beside it, its log-mass what lies around it:
 
         angle = (2 pi / A) (i + (s[i-1] - s[i+1]) / (2 (s[i-1] - 2 s[i] + s[i+1]))),
         mass = logsumexp(s[i+j], |j| <= reach),

@@ -15,6 +15,7 @@ amounts before (`data.augment`). Where pictures are stored turned, a deformation
 made the CNN worse on mnist_rot (2.94 % error for 2.54, on validation pictures): there the baselines only turn them
 further, by any angle, and few_labels has rows for both, of `rot_stn` too. Each run tests once, the checkpoint that its
 experiment says. The ensemble has three times the budget: three runs of their own seeds, tested as one by evaluate.py.
+The best of four starts has that of its short runs besides.
 """
 
 import argparse
@@ -30,70 +31,22 @@ from statistics import mean, stdev
 from typing import Any
 
 from accuracy_runs import Found, Run, Runs, last_validation, summary, test_error  # type: ignore[import-not-found]
+from accuracy_tables import (  # type: ignore[import-not-found]
+    CURVES,
+    ENSEMBLES,
+    EPOCHS_OF_START,
+    EXPERIMENTS,
+    FEW,
+    MEMBERS,
+    STARTED,
+    STARTS,
+)
 from timing import at_least_one, environment, markdown  # type: ignore[import-not-found]
 
 from stnrot.command_line import one_line_errors
 
 PROJECT = Path(__file__).resolve().parents[1]
-DEFORMED = ["data/augment=deform", "data.augment.turn_deg=8"]
-MODELS = {
-    "rot_stn": [],
-    "rot_stn, encoder=cnn": ["model/encoder=cnn"],
-    "affine_stn": ["model=affine_stn", *DEFORMED],
-    "cnn": ["model=cnn", *DEFORMED],
-}
-TURNED = ["data/augment=deform", "data.augment.turn_deg=180"]
-ONLY_TURNED = TURNED + [f"data.augment.{kind}=0" for kind in ("stretch", "shift", "elastic")]
-STORED_TURNED = {
-    "rot_stn": [],
-    "rot_stn, encoder=cnn": ["model/encoder=cnn", *ONLY_TURNED],
-    "affine_stn": ["model=affine_stn", *ONLY_TURNED],
-    "cnn": ["model=cnn", *ONLY_TURNED],
-}
-STARTED = "rot_stn, no angle labels, best of 4 starts"
-UNLABELLED = {
-    "rot_stn, no angle labels": ["task.angle_weight=0"],
-    STARTED: ["task.angle_weight=0"],
-    "rot_stn, no angle labels, self-supervised": ["task.angle_weight=0", "task.consistency_weight=0.1"],
-    "rot_stn, no angle labels, learned picture": ["task.angle_weight=0", "model.reference=learned"],
-}
-STARTS = (1, 2, 3, 4)
-EPOCHS_OF_START = {"rotated_digits": 5, "mnist_rot": 1}
-MEMBERS = (1, 2, 3)
-ENSEMBLES = {"mnist_rot": "rot_stn"}  # table: row whose runs are put together
-FEW = (100, 300, 1000, 3000)
-BEHIND = ["model.augment.turn_deg=25"]  # few labels leave the encoder further off, and the classifier is to expect that
-FEW_MODELS = STORED_TURNED | {
-    "rot_stn": BEHIND,
-    "rot_stn, encoder=cnn": [*STORED_TURNED["rot_stn, encoder=cnn"], *BEHIND],
-    "rot_stn, also deformed": ["data/augment=deform"],
-    "cnn, also deformed": ["model=cnn", *TURNED],
-}
-CURVES = ("rot_stn", "rot_stn, also deformed", "cnn", "cnn, also deformed")
-Rows = dict[str, list[str]]  # options of each
 Tables = dict[str, dict[str, list[int]]]  # seeds of each row of each table
-EXPERIMENTS: dict[str, tuple[str, Rows]] = {  # name of a table: experiment, rows
-    "rotated_digits": ("rotated_digits", MODELS | UNLABELLED),
-    "mnist_rot": (
-        "mnist_rot",
-        STORED_TURNED | {name: UNLABELLED[name] for name in ("rot_stn, no angle labels", STARTED)},
-    ),
-    "mnist_r90": ("mnist_r90", MODELS),
-    **{
-        f"few_labels_{n}": (
-            "few_labels",
-            {name: [*o, f"data.n_train={n}", f"data.repeats={48_000 // n}"] for name, o in FEW_MODELS.items()},
-        )
-        for n in FEW
-    },
-    "upright_angle": ("upright_angle", {name: options for name, options in MODELS.items() if name != "cnn"}),
-    "upright_only": (
-        "upright_only",
-        MODELS
-        | {"rot_stn, blur=1.6": ["model.encoder.blur=1.6"]}
-        | {"rot_stn, blur=1.6, learned picture": ["model.encoder.blur=1.6", "model.reference=learned"]},
-    ),
-}
 
 
 def run_all(tables: Tables, args: argparse.Namespace, runs: Runs) -> None:

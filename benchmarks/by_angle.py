@@ -17,8 +17,9 @@ from statistics import mean
 
 import numpy as np
 import torch
-from accuracy import EXPERIMENTS, best, place  # type: ignore[import-not-found]
+from accuracy import best, place  # type: ignore[import-not-found]
 from accuracy_runs import spread  # type: ignore[import-not-found]
+from accuracy_tables import EXPERIMENTS  # type: ignore[import-not-found]
 from matplotlib.figure import Figure
 from timing import environment, markdown  # type: ignore[import-not-found]
 from torch import Tensor

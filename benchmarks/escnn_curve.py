@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accuracy import ONLY_TURNED  # type: ignore[import-not-found]
+from accuracy_tables import ONLY_TURNED  # type: ignore[import-not-found]
 from error_curve import error_curve  # type: ignore[import-not-found]
 from hydra.utils import instantiate
 from plain_loop import built, composed, stepper, training_batches  # type: ignore[import-not-found]

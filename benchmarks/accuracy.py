@@ -20,7 +20,6 @@ The best of four starts has that of its short runs besides.
 
 import argparse
 import json
-import math
 import os
 import shutil
 import subprocess
@@ -30,7 +29,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from accuracy_runs import Found, Run, Runs, last_validation, summary, test_error  # type: ignore[import-not-found]
+from accuracy_runs import Found, Run, Runs, summary, test_error  # type: ignore[import-not-found]
 from accuracy_tables import (  # type: ignore[import-not-found]
     CURVES,
     ENSEMBLES,
@@ -84,13 +83,14 @@ def best_start(run: Run, args: argparse.Namespace, runs: Runs) -> tuple[list[str
     """
     name, model, seed = run
     options = [*runs.options[name, model], f"trainer.max_epochs={EPOCHS_OF_START[name]}"]
-    minutes, likeliest = 0.0, (math.inf, Path())
+    options += ["monitor.metric=val/nll", "monitor.mode=min"]
+    minutes, found = 0.0, []
     for start in STARTS:
         short = (name, f"{model}, start", 10 * seed + start)
         folder = place(args.folder, short)
         minutes += call_train(short, folder, args, options)
-        likeliest = min(likeliest, (last_validation(folder, "val/nll"), folder / "checkpoints" / "last.ckpt"))
-    return [f"start_from='{likeliest[1]}'"], minutes
+        found.append((json.loads((folder / "metrics.json").read_text())["val/nll"], best(folder)))
+    return [f"start_from='{min(found)[1]}'"], minutes
 
 
 def combine(name: str, seed: int, args: argparse.Namespace, runs: Runs) -> None:

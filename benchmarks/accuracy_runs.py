@@ -87,12 +87,6 @@ def spread(values: list[float], form: str = ".2f") -> str:
     return f"{mean(values):{form}} +- {stdev(values):{form}} ({each})"
 
 
-def last_validation(folder: Path, name: str) -> float:
-    """Return a metric of the last validation of a run."""
-    with (folder / "csv" / "version_0" / "metrics.csv").open(newline="") as file:
-        return [float(row[name]) for row in csv.DictReader(file) if row[name]][-1]
-
-
 def half_turns(folder: Path) -> dict[str, float]:
     """Return the share, in percent, of angles that are off by 180 +- 30 degrees: by class and of all."""
     with (folder / "predictions.csv").open(newline="") as file:

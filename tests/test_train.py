@@ -30,7 +30,7 @@ def test_a_run_leaves_everything(job, name: str, options: tuple[str, ...], pictu
     metric, folder = job(f"model={name}", *options)
     metrics = json.loads((folder / "metrics.json").read_text())
     logged = [float(row["val/nll"]) for row in rows(folder / "csv" / "version_0" / "metrics.csv") if row["val/nll"]]
-    assert metric == pytest.approx(min(logged))
+    assert metric == metrics["val/nll"] == pytest.approx(min(logged))
     table = rows(folder / "predictions.csv")
     assert len(table) == 500
     oracle = accuracy_score([r["class"] for r in table], [r["predicted_class"] for r in table])

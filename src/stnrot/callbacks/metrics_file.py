@@ -1,4 +1,4 @@
-"""The metrics of the test in metrics.json."""
+"""The metrics of the test in metrics.json, and what the tested epoch was chosen by."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,11 @@ import lightning as L
 
 
 class MetricsFile(L.Callback):
-    """Write them into `folder` when the test has ended: a job without the file did not finish."""
+    """Write them into `folder` when the test has ended: a job without the file did not finish.
+
+    If the best epoch is that of a metric of the validation, its value there comes first: among several runs one chooses
+    by it, and not by the test.
+    """
 
     def __init__(self, folder: str) -> None:
         self.path = Path(folder) / "metrics.json"
@@ -16,6 +20,9 @@ class MetricsFile(L.Callback):
     def on_test_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Write the file."""
         if trainer.is_global_zero:
-            metrics = {n: float(v) for n, v in trainer.callback_metrics.items() if n.startswith("test/")}
+            best: Any = trainer.checkpoint_callback  # none in evaluate.py
+            chosen_by = str(best and best.monitor)
+            metrics = {chosen_by: float(best.best_model_score)} if chosen_by.startswith("val/") else {}
+            metrics |= {n: float(v) for n, v in trainer.callback_metrics.items() if n.startswith("test/")}
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.write_text(json.dumps(metrics, indent=2) + "\n")

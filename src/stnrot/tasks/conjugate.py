@@ -46,7 +46,7 @@ class FindRotation(ScheduledTask):
         """Return the loss."""
         z, y = batch
         fit = F.mse_loss(self(z), y)
-        self.log("train/loss", fit, on_step=False, on_epoch=True, sync_dist=True)
+        self.log_means({"train/loss": fit}, len(z))
         return fit + self.penalty_weight * self.model.rotation.penalty()
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
@@ -59,7 +59,7 @@ class FindRotation(ScheduledTask):
 
     def _measure(self, batch: tuple[Tensor, Tensor], part: str) -> None:
         z, y = batch
-        self.log(f"{part}/loss", F.mse_loss(self(z), y), on_epoch=True, batch_size=len(z), sync_dist=True)
+        self.log_means({f"{part}/loss": F.mse_loss(self(z), y)}, len(z))
 
     def on_validation_epoch_end(self) -> None:
         """Log how far the rotation is off."""

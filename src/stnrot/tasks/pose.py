@@ -49,7 +49,7 @@ class EstimatePose(ScheduledTask):
         matrix = self(views.image)
         with full_precision(views.rotation):
             loss = torch.linalg.matrix_norm(widened(matrix) - self.model.symmetry.seen(views.rotation)).mean()
-        self.log(f"{part}/loss", loss, on_step=False, on_epoch=True, batch_size=len(matrix), sync_dist=True)
+        self.log_means({f"{part}/loss": loss}, len(matrix))
         return loss, matrix
 
     def training_step(self, batch: Views, batch_idx: int) -> Tensor:

@@ -117,13 +117,7 @@ class Register(ScheduledTask):
             return torch.zeros(()), prediction
         loss = torch.stack([weight * term for weight, term in terms.values()]).sum()
         values = {"loss": loss} | {name: term for name, (_, term) in terms.items()}
-        self.log_dict(
-            {f"{part}/{name}": value for name, value in values.items()},
-            on_step=False,
-            on_epoch=True,
-            sync_dist=True,
-            batch_size=len(batch.image),
-        )
+        self.log_means({f"{part}/{name}": value for name, value in values.items()}, len(batch.image))
         return loss, prediction
 
     def on_fit_start(self) -> None:

@@ -1,9 +1,10 @@
 """A learning rate that changes every step, over a length that a continued run must keep."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import lightning as L
+from torch import Tensor
 from torch.optim import Optimizer
 
 from stnrot.errors import InputError
@@ -21,6 +22,12 @@ class ScheduledTask(L.LightningModule):
         super().__init__()
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self._steps_resumed: int | None = None
+
+    def log_means(self, values: Mapping[str, Tensor], count: int) -> None:
+        """Log what are means over the `count` samples of a batch as their mean over an epoch and all processes."""
+        # as a float: Lightning divides a whole number of samples by that of processes, and rounds (its issue 21859)
+        weight: Any = float(count)
+        self.log_dict(values, on_step=False, on_epoch=True, sync_dist=True, batch_size=weight)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take down how long the schedule of a run to continue is."""

@@ -65,13 +65,10 @@ def train(cfg: DictConfig) -> float:
     task = task.to(memory_format=torch.channels_last)
     if cfg.ckpt_path is not None and cfg.start_from is not None:
         raise InputError("ckpt_path goes on with a run, start_from begins one with the weights of another: give one")
-    given = cfg.ckpt_path or cfg.start_from
-    if given is not None:
-        path = Path(given)
-        checkpoint = read_checkpoint(path)
-        check_fits(checkpoint, task, path)
-        if cfg.ckpt_path is None:
-            task.load_state_dict(checkpoint["state_dict"])
+    if cfg.ckpt_path is not None:
+        fitting_weights(Path(cfg.ckpt_path), task)
+    if cfg.start_from is not None:
+        task.load_state_dict(fitting_weights(Path(cfg.start_from), task))
 
     callbacks = [RunConfig(config, choices()), *filter(None, instantiate(cfg.callbacks).values())]
     pruning = None
@@ -117,6 +114,13 @@ def choices() -> dict[str, str]:
         return {}
     chosen = HydraConfig.get().runtime.choices
     return {group: name for group, name in chosen.items() if name and not group.startswith("hydra/")}
+
+
+def fitting_weights(path: Path, task: L.LightningModule) -> dict[str, Any]:
+    """Return the weights of a checkpoint, which must be those of such a model."""
+    checkpoint = read_checkpoint(path)
+    check_fits(checkpoint, task, path)
+    return checkpoint["state_dict"]
 
 
 def check_folder(folder: Path, ckpt_path: str | None) -> None:

@@ -15,7 +15,8 @@ amounts before (`data.augment`). Where pictures are stored turned, a deformation
 made the CNN worse on mnist_rot (2.94 % error for 2.54, on validation pictures): there the baselines only turn them
 further, by any angle, and few_labels has rows for both, of `rot_stn` too. Each run tests once, the checkpoint that its
 experiment says. The ensemble has three times the budget: three runs of their own seeds, tested as one by evaluate.py.
-The best of four starts has that of its short runs besides.
+The best of four starts has that of its short runs besides; it begins at the epoch, of all theirs, with the lowest
+val/nll (on mnist_rot of pictures that are trained on too), and what they test is not looked at.
 """
 
 import argparse
@@ -57,7 +58,7 @@ def run_all(tables: Tables, args: argparse.Namespace, runs: Runs) -> None:
         try:
             for job in as_completed(jobs):
                 job.result()
-        except BaseException:  # a run that failed, or Ctrl-C: what is running ends, nothing else begins
+        except BaseException:  # a run that failed, or Ctrl-C: the rows at work are finished, no other begins
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     for name, _, seed in ensembles:
@@ -77,7 +78,7 @@ def train(run: Run, args: argparse.Namespace, runs: Runs) -> None:
 
 
 def best_start(run: Run, args: argparse.Namespace, runs: Runs) -> tuple[list[str], float]:
-    """Train a few short runs; return how to begin where the likeliest ended, and the core-minutes of all.
+    """Train a few short runs; return how to begin at the best epoch of the likeliest, and the core-minutes of all.
 
     Without angle labels it is a matter of the start what becomes the upright, and whether it is one for all classes.
     """

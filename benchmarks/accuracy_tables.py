@@ -15,15 +15,15 @@ STORED_TURNED = {
     "affine_stn": ["model=affine_stn", *ONLY_TURNED],
     "cnn": ["model=cnn", *ONLY_TURNED],
 }
-STARTED = "rot_stn, no angle labels, best of 4 starts"
+STARTS = (1, 2, 3, 4)  # short runs with such seeds; one with that of its row begins at the best epoch of the likeliest
+EPOCHS_OF_START = {"rotated_digits": 5, "mnist_rot": 1}
+STARTED = f"rot_stn, no angle labels, best of {len(STARTS)} starts"
 UNLABELLED = {
     "rot_stn, no angle labels": ["task.angle_weight=0"],
     STARTED: ["task.angle_weight=0"],
     "rot_stn, no angle labels, self-supervised": ["task.angle_weight=0", "task.consistency_weight=0.1"],
     "rot_stn, no angle labels, learned picture": ["task.angle_weight=0", "model.reference=learned"],
 }
-STARTS = (1, 2, 3, 4)  # short runs with such seeds; one with that of its row begins where the likeliest ended
-EPOCHS_OF_START = {"rotated_digits": 5, "mnist_rot": 1}
 MEMBERS = (1, 2, 3)
 ENSEMBLES = {"mnist_rot": "rot_stn"}  # table: row whose runs are put together
 FEW = (100, 300, 1000, 3000)

@@ -51,6 +51,7 @@ def refused(ends: Callable[..., object], tmp_path: Path, monkeypatch: pytest.Mon
         (["hydra.sweeper.sampler.seed=abc"], "hydra.sweeper.sampler.seed=abc: expected a whole number"),
         (["+hydra.sweeper.sampler.nonsense=3"], "hydra.sweeper.sampler cannot be built: "),
         (["ckpt_path=best.ckpt"], "ckpt_path=best.ckpt: a search trains each trial anew"),
+        (["start_from=best.ckpt"], "start_from=best.ckpt: a search trains each trial anew"),
         (["trainer=ddp"], "asks for 2 processes"),
         (["hydra/launcher=nonsense"], "pip install -e '.[parallel]' brings joblib"),
     ],

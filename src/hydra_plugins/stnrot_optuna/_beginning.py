@@ -41,7 +41,7 @@ def begin(sweeper: OptunaSweeper, space: Space) -> optuna.Study:
 
 def _check(sweeper: OptunaSweeper) -> None:
     """Refuse options that do not go together."""
-    monitor, ckpt_path = sweeper.config.monitor, sweeper.config.ckpt_path
+    monitor = sweeper.config.monitor
     if monitor.mode not in ("min", "max"):
         raise InputError(f"monitor.mode={monitor.mode}: expected min or max")
     if sweeper.direction != f"{monitor.mode}imize":
@@ -50,8 +50,9 @@ def _check(sweeper: OptunaSweeper) -> None:
         )
     if not monitor.metric.startswith("val/"):
         raise InputError(f"monitor.metric={monitor.metric}: a search chooses by the validation, expected val/...")
-    if ckpt_path is not None:
-        raise InputError(f"ckpt_path={ckpt_path}: a search trains each trial anew, expected no checkpoint")
+    for key in ("ckpt_path", "start_from"):
+        if (path := sweeper.config[key]) is not None:
+            raise InputError(f"{key}={path}: a search trains each trial anew, expected no checkpoint")
     sweeper.sampler_of(0)  # or it says why not
 
 

@@ -20,8 +20,8 @@ class MetricsFile(L.Callback):
     def on_test_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Write the file."""
         if trainer.is_global_zero:
-            best: Any = trainer.checkpoint_callback  # none in evaluate.py
-            chosen_by = str(best and best.monitor)
+            best: Any = trainer.checkpoint_callback
+            chosen_by = getattr(best, "monitor", None) or ""  # Lightning's own, in evaluate.py, watches nothing
             metrics = {chosen_by: float(best.best_model_score)} if chosen_by.startswith("val/") else {}
             metrics |= {n: float(v) for n, v in trainer.callback_metrics.items() if n.startswith("test/")}
             self.path.parent.mkdir(parents=True, exist_ok=True)

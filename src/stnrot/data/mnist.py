@@ -1,6 +1,5 @@
 """MNIST by torchvision: with its official test set, or pooled for the mnist-rot protocol."""
 
-from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -60,16 +59,11 @@ def _load(root: Path | None) -> tuple[ImageSet, ImageSet]:
 
 
 def _download(root: Path) -> None:
-    lock = root / ".download.lock"
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock):  # several processes of one job may come here at once
+        with FileLock(root / ".download.lock"):  # several processes of one job may come here at once
             MNIST(str(root), train=True, download=True)
     except (OSError, RuntimeError) as error:
-        lock.unlink(missing_ok=True)
-        for folder in (root / "MNIST" / "raw", root / "MNIST", root):
-            with suppress(OSError):  # what it made and left empty
-                folder.rmdir()
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise InputError(
             f"no MNIST under data.root={root} and it could not be downloaded ({reason}); set data.root to a "

@@ -11,8 +11,8 @@ from stnrot.geometry.euler import angle_about, axis_numbers
 
 
 def uniform_angles(
-    numbers: Float[Tensor, "B A"], order: str, own_axis: Float[Tensor, "3"] | None
-) -> Float[Tensor, "B A"]:
+    numbers: Float[Tensor, "B axes"], order: str, own_axis: Float[Tensor, "3"] | None
+) -> Float[Tensor, "B axes"]:
     r"""Return angles in [-pi, pi] (radians) about the axes of `order` for numbers uniform in (0, 1).
 
     About three axes they make a rotation of the Haar measure, whose second angle has a uniform sine or, if the first

@@ -1,4 +1,4 @@
-"""What the tasks on pictures train."""
+"""What `Register` and `Classify` train."""
 
 from torch import nn
 

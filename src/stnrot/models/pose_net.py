@@ -54,11 +54,11 @@ class PoseNet(nn.Module):
         with torch.autocast(image.device.type, enabled=False):
             return self.symmetry.matrix(self.head(features.to(self.head[0].weight.dtype)))
 
-    def euler(self, matrix: Float[Tensor, "B 3 3"]) -> Float[Tensor, "B A"]:
+    def euler(self, matrix: Float[Tensor, "B 3 3"]) -> Float[Tensor, "B axes"]:
         """Return the angles about the axes (radians) that a matrix stands for."""
         return self.symmetry.euler(widened(matrix), self.axes)
 
     @torch.no_grad()
-    def angles(self, image: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B A"]:
+    def angles(self, image: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B axes"]:
         """Return the angles about the axes (radians) that pictures show; of several that look the same, one."""
         return self.euler(self(image.to(next(self.parameters()).dtype)))

@@ -94,12 +94,12 @@ class RotSTN(Model):
 
         kept = orientation.log_weight > NEGLIGIBLE
         kept[:, 0] = True
-        number, hypothesis = kept.nonzero(as_tuple=True)
-        spare = -(len(number) - len(image)) % ROUND  # which batch norm, in training, counts twice too
-        read, angle = (torch.cat((x, x[:spare])) for x in (number, orientation.angle[number, hypothesis]))
-        logits = self.classifier(self._turn(image[read], angle))[: len(number)]
+        row, hypothesis = kept.nonzero(as_tuple=True)
+        spare = -(len(row) - len(image)) % ROUND  # which batch norm, in training, counts twice too
+        read, angle = (torch.cat((x, x[:spare])) for x in (row, orientation.angle[row, hypothesis]))
+        logits = self.classifier(self._turn(image[read], angle))[: len(row)]
 
-        joint = joint_log_probability(orientation.log_weight, logits, (number, hypothesis))
+        joint = _joint_log_probability(orientation.log_weight, logits, (row, hypothesis))
         log_weight, order = joint.logsumexp(2).sort(descending=True, stable=True)
         angle = orientation.angle.gather(1, order)
         orientation = Orientation(angle, log_weight, orientation.log_posterior)
@@ -112,7 +112,7 @@ class RotSTN(Model):
         return self.augment(image, angle, numbers)
 
 
-def joint_log_probability(
+def _joint_log_probability(
     log_weight: Float[Tensor, "B K"],
     logits: Float[Tensor, "N classes"],
     kept: tuple[Int[Tensor, "N"], Int[Tensor, "N"]],

@@ -28,7 +28,7 @@ class Register(ScheduledTask):
     the angle that it was given before, less that turn.
 
     Args:
-        model: of one of the kinds in `models`.
+        model: a `Model`.
         optimizer: called with parameter groups; None for a task that is only to predict.
         scheduler: called with (optimizer, max_lr=[...], total_steps=...) and stepped every batch, or None.
         encoder_lr_factor: learning rate of the net that predicts the transform, relative to the rest's.

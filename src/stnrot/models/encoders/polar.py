@@ -54,8 +54,6 @@ class PolarEncoder(nn.Module):
     using finite Fourier transforms, 1987; here the features are learned.
     """
 
-    log_stands_for: Tensor
-
     def __init__(
         self,
         channels: int,
@@ -75,8 +73,6 @@ class PolarEncoder(nn.Module):
         check_number("model.encoder.shift", shift, 0, 0.25, whole=False)
         self.radii, self.angles, self.blur, self.share = radii, angles, blur, 1 - 2 * shift
         self.centres, self.coarse = (_middles(count, shift) if shift else [(0.0, 0.0)] for count in (SEARCHED, TRAINED))
-        stands_for = torch.tensor([1.0] + [(TRAINED**2 - 1) / WRONG] * WRONG if shift else [1.0])
-        self.register_buffer("log_stands_for", stands_for.log()[:, None, None], persistent=False)
         layers: list[nn.Module] = []
         for wide_in, wide_out in ((channels, width // 2), (width // 2, width), (width, width)):
             layers += [
@@ -119,8 +115,10 @@ class PolarEncoder(nn.Module):
         with torch.autocast(image.device.type, enabled=False):
             scores = cosines(turned, target.to(turned.dtype)) * self.log_scale.exp()
             score = scores[0] if self.training else scores.logsumexp(0)
-            everything = (scores + self.log_stands_for if self.training else scores).logsumexp((0, 2))
             angle, log_weight = circular_peaks(score, hypotheses, REACH)
+            if self.training and len(centres) > 1:  # each of the wrong stands for several
+                scores = torch.cat((scores[:1], scores[1:] + math.log((len(self.coarse) - 1) / WRONG)))
+            everything = scores.logsumexp((0, 2))
         return Orientation(angle, log_weight, score - everything[:, None])
 
 

@@ -71,6 +71,15 @@ def test_the_consistency_loss_is_small_where_the_prediction_follows() -> None:
     assert losses["polar"] == pytest.approx(peak, abs=0.03)
 
 
+def test_photometric_loss_ignores_what_lies_outside_the_disc() -> None:
+    image = torch.rand(2, 3, 20, 20)
+    changed = image.clone()
+    changed[..., :2, :2] = 5
+    assert float(photometric_loss(image, changed)) == 0
+    changed[..., 10, 10] += 1
+    assert float(photometric_loss(image, changed)) > 0
+
+
 def test_photometric_loss_is_numpys_mean_over_the_disc() -> None:
     image, reference = torch.rand(2, 2, 3, 20, 31).unbind()
     y, x = np.mgrid[:20, :31]

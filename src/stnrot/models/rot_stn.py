@@ -15,7 +15,6 @@ from stnrot.models.model import Model
 from stnrot.models.records import Orientation, Prediction
 
 NEGLIGIBLE = math.log(1e-2)  # a hypothesis of less weight is not looked at
-ROUND = 8  # convolutions are planned for each batch size apart: a new one costs more than some pictures read twice
 
 
 class RotSTN(Model):
@@ -95,7 +94,9 @@ class RotSTN(Model):
         kept = orientation.log_weight > NEGLIGIBLE
         kept[:, 0] = True
         row, hypothesis = kept.nonzero(as_tuple=True)
-        spare = -(len(row) - len(image)) % ROUND  # which batch norm, in training, counts twice too
+        # convolutions are planned for each batch size apart: a new one costs more than some pictures read twice
+        step = max(8, len(image) // 32)
+        spare = -(len(row) - len(image)) % step  # which batch norm, in training, counts twice too
         read, angle = (torch.cat((x, x[:spare])) for x in (row, orientation.angle[row, hypothesis]))
         logits = self.classifier(self._turn(image[read], angle))[: len(row)]
 

@@ -25,7 +25,8 @@ import os
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -47,14 +48,17 @@ from stnrot.command_line import one_line_errors
 
 PROJECT = Path(__file__).resolve().parents[1]
 Tables = dict[str, dict[str, list[int]]]  # seeds of each row of each table
+Start = tuple[float, Path, float]  # val/nll, checkpoint, core-minutes
 
 
 def run_all(tables: Tables, args: argparse.Namespace, runs: Runs) -> None:
-    """Train and test what is not known yet, then the ensembles of it."""
+    """Train and test what is not known yet: the starts of runs, these, the ensembles of them."""
     wanted = [(name, model, seed) for name, rows in tables.items() for model, seeds in rows.items() for seed in seeds]
     ensembles = [run for run in wanted if run[0] in ENSEMBLES and run[1] == ensemble(run[0])]
-    with ThreadPoolExecutor(args.jobs) as pool:
-        jobs = [pool.submit(train, run, args, runs) for run in wanted if run not in ensembles]
+    started = [run for run in wanted if run[1] == STARTED and run not in runs.found]
+    with ThreadPoolExecutor(args.jobs) as pool:  # which begins them in this order: no run waits for a start that waits
+        starts = {run: [pool.submit(train_start, run, k, args, runs) for k in STARTS] for run in started}
+        jobs = [pool.submit(train, run, starts.get(run, ()), args, runs) for run in wanted if run not in ensembles]
         try:
             for job in as_completed(jobs):
                 job.result()
@@ -65,33 +69,30 @@ def run_all(tables: Tables, args: argparse.Namespace, runs: Runs) -> None:
         combine(name, seed, args, runs)
 
 
-def train(run: Run, args: argparse.Namespace, runs: Runs) -> None:
-    """Train and test once, unless it is known what comes out."""
+def train(run: Run, starts: Sequence[Future[Start]], args: argparse.Namespace, runs: Runs) -> None:
+    """Train and test once, unless it is known what comes out; begin at the likeliest of the starts, if there are."""
     folder = place(args.folder, run)
     whole = ensemble_of(run)  # until that is tested the weights are needed
     if run in runs.found and (whole is None or whole in runs.found or best(folder).exists()):
         return
-    start, minutes = best_start(run, args, runs) if run[1] == STARTED else ([], 0.0)
-    minutes += call_train(run, folder, args, [*runs.options[run[:2]], *start])
+    found = [start.result() for start in starts]
+    begin, facts = [], {}
+    if found:
+        begin = [f"start_from='{min(found)[1]}'"]
+        facts = {"epochs_of_start": EPOCHS_OF_START[run[0]], "nll_of_starts": [nll for nll, _, _ in found]}
+    minutes = call_train(run, folder, args, [*runs.options[run[:2]], *begin])
     if run not in runs.found:
-        runs.add(run, folder, minutes)
+        runs.add(run, folder, minutes + sum(each for _, _, each in found), **facts)
 
 
-def best_start(run: Run, args: argparse.Namespace, runs: Runs) -> tuple[list[str], float]:
-    """Train a few short runs; return how to begin at the best epoch of the likeliest, and the core-minutes of all.
-
-    Without angle labels it is a matter of the start what becomes the upright, and whether it is one for all classes.
-    """
+def train_start(run: Run, start: int, args: argparse.Namespace, runs: Runs) -> Start:
+    """Train a short run to begin another with: without angle labels the start decides what becomes the upright."""
     name, model, seed = run
-    options = [*runs.options[name, model], f"trainer.max_epochs={EPOCHS_OF_START[name]}"]
-    options += ["monitor.metric=val/nll", "monitor.mode=min"]
-    minutes, found = 0.0, []
-    for start in STARTS:
-        short = (name, f"{model}, start", 10 * seed + start)
-        folder = place(args.folder, short)
-        minutes += call_train(short, folder, args, options)
-        found.append((json.loads((folder / "metrics.json").read_text())["val/nll"], best(folder)))
-    return [f"start_from='{min(found)[1]}'"], minutes
+    short = (name, f"{model}, start", 10 * seed + start)
+    folder = place(args.folder, short)
+    options = [f"trainer.max_epochs={EPOCHS_OF_START[name]}", "monitor.metric=val/nll", "monitor.mode=min"]
+    minutes = call_train(short, folder, args, [*runs.options[name, model], *options])
+    return json.loads((folder / "metrics.json").read_text())["val/nll"], best(folder), minutes
 
 
 def combine(name: str, seed: int, args: argparse.Namespace, runs: Runs) -> None:

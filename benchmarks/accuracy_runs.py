@@ -36,13 +36,13 @@ class Runs:
             if options.get(run[:2]) == with_options:
                 self.found[run] = line
 
-    def add(self, run: Run, folder: Path, minutes: float) -> None:
-        """Write down what lies in the folder of a run."""
+    def add(self, run: Run, folder: Path, minutes: float, **known: Any) -> None:
+        """Write down what lies in the folder of a run, and what else is known of it."""
         table, model, seed = run
         metrics = json.loads((folder / "metrics.json").read_text())
         facts = {"date": datetime.date.today().isoformat(), "device": device(), "core_minutes": round(minutes, 1)}
         line = {"table": table, "model": model, "options": self.options[table, model], "seed": seed} | facts | metrics
-        line |= {"half_turns": half_turns(folder)}
+        line |= {"half_turns": half_turns(folder)} | known
         with self.lock:
             self.found[run] = line
             with self.path.open("a") as file:

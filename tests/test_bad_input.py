@@ -60,6 +60,7 @@ def test_the_command_prints_it_last_and_exits_with_1(
         (["model/augment=null"], ["~model/augment"]),
         (["trainer.max_epochs=0"], ["trainer.max_epochs=0: expected a whole number of at least 1"]),
         (["task.angle_weight=-1"], ["task.angle_weight=-1: expected a number of at least 0"]),
+        (["task.angle_spread_deg=90"], ["task.angle_spread_deg=90: expected a number from 0 to 60"]),
         (["task.consistency_weight=1", "model=cnn"], ["task.consistency_weight=1", "model=rot_stn"]),
         (["model.augment.stretch=-1"], ["augment.stretch=-1: expected a number from 0 to 1"]),
         (["model.encoder.dropout=1"], ["dropout=1: expected a number from 0 to 0.99"]),

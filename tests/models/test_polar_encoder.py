@@ -1,3 +1,4 @@
+import itertools
 import math
 from typing import Any
 
@@ -21,6 +22,7 @@ def built(channels: int, **options: float) -> PolarEncoder:
         "angles": 16,
         "blur": 0.8,
         "dropout": 0.2,
+        "dropout_circles": 0.0,
         "shift": 0.0,
     }
     return PolarEncoder(channels, **small | options)
@@ -191,6 +193,28 @@ def test_in_training_the_middle_is_right_and_two_points_stand_for_the_others() -
     parts = sorted(np.exp(score[1:]).sum(1))
     least, most = np.exp(score[0, 0] - drawn[:, 0]).min(), np.exp(score[0, 0] - drawn[:, 0]).max()
     np.testing.assert_allclose([least, most], [alone + 4 * sum(parts[:2]), alone + 4 * sum(parts[-2:])], rtol=1e-6)
+
+
+def test_in_training_whole_circles_are_left_out() -> None:
+    """Each of the 16 ways to leave out some of four, by numpy, is drawn, and nothing else."""
+    encoder = built(1, radii=4, dropout=0, dropout_circles=0.5).double()
+    encoder.features.eval()
+    image, reference = torch.rand(1, 1, 28, 28, dtype=torch.float64), torch.rand(1, 32, 16, dtype=torch.float64)
+    with torch.no_grad():
+        drawn = torch.cat([encoder(image, reference, 1).log_posterior for _ in range(400)])
+        features = encoder.features(to_polar(image, 4, 16, 0.8, 4))[0].numpy()  # channels, circles, directions
+    held = reference[0].unflatten(0, (4, 8)).transpose(0, 1).numpy()
+    expected = []
+    for kept in itertools.product([0, 1], repeat=4):
+        f = features * np.array(kept)[:, None]
+        size = np.sqrt((f**2).sum() * (held**2).sum()) or 1.0
+        score = np.array([(np.roll(f, s, -1) * held).sum() for s in range(16)]) / size
+        expected.append(special.log_softmax(score * encoder.log_scale.exp().item()))
+    which = np.abs(drawn.numpy()[:, None] - expected).max(2)
+    np.testing.assert_allclose(which.min(1), 0, atol=1e-6)
+    assert set(which.argmin(1)) == set(range(16))
+    encoder.eval()
+    torch.testing.assert_close(encoder(image, reference, 1).log_posterior, torch.from_numpy(expected[-1])[None])
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])

@@ -29,7 +29,7 @@ def angle_error_histogram(error_deg: Float[np.ndarray, "N"], what: str) -> Pixel
     size = np.abs(error_deg)
     figure = _figure()
     axes = figure.add_subplot(xlabel=f"{what} (degrees)", ylabel="images", xlim=(-180, 180))
-    axes.hist(error_deg, bins=list(range(-180, 181, 5)), color="tab:blue")
+    axes.hist(error_deg, bins=list(range(-180, 181, 5)), color="tab:blue", histtype="stepfilled")
     axes.set_xticks(range(-180, 181, 60))
     axes.set_title(
         f"median {np.median(size):.1f}, 95th percentile {np.quantile(size, 0.95):.1f}, "

@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -11,16 +12,21 @@ from stnrot.models.records import Orientation
 CONCENTRATION = 10.0  # of errors of 18 degrees; at 1 the gradient through the sampler drowned the angle
 
 
-def angle_loss(orientation: Orientation, true: Float[Tensor, "B"]) -> Float[Tensor, ""]:
+def angle_loss(orientation: Orientation, true: Float[Tensor, "B"], spread: float) -> Float[Tensor, ""]:
     r"""Return how badly an orientation fits the true angles (radians), on average.
 
     For an encoder that searches, the negative log-likelihood of its posterior, between the bins linearly
-    in the logarithm; for one that regresses, that of a von Mises distribution about its angle, but for a
-    constant, `concentration * (1 - cos(error))`.
+    in the logarithm; with a `spread` (radians), its mean over angles that scatter so about the true one, by a von Mises
+    distribution of concentration `1 / spread^2`. For one that regresses, that of a von Mises distribution about its
+    angle, but for a constant, `concentration * (1 - cos(error))`.
     """
     if orientation.log_posterior is None:
         return CONCENTRATION * (1 - (orientation.angle[:, 0] - true).cos()).mean()
     bins = orientation.log_posterior.shape[1]
+    if spread:
+        angle = torch.arange(bins, device=true.device, dtype=true.dtype) * (2 * math.pi / bins)
+        target = ((angle - true[:, None]).cos() / spread**2).softmax(1)
+        return -(target * orientation.log_posterior).sum(1).mean()
     place = true * (bins / (2 * math.pi))
     below = place.floor()
     share = place - below

@@ -33,6 +33,7 @@ class Register(ScheduledTask):
         scheduler: called with (optimizer, max_lr=[...], total_steps=...) and stepped every batch, or None.
         encoder_lr_factor: learning rate of the net that predicts the transform, relative to the rest's.
         angle_weight: of the loss that needs known angles; 0 trains without them.
+        angle_spread_deg: of the angles about the known one that a posterior is taught, in training, to expect.
         photometric_weight: of the loss that needs a reference picture.
         consistency_weight: of the loss that needs nothing; for models that orient by an encoder.
     """
@@ -45,6 +46,7 @@ class Register(ScheduledTask):
         scheduler: Callable[..., Any] | None,
         encoder_lr_factor: float,
         angle_weight: float,
+        angle_spread_deg: float,
         photometric_weight: float,
         consistency_weight: float,
     ) -> None:
@@ -57,6 +59,8 @@ class Register(ScheduledTask):
         weights = {"angle": angle_weight, "photometric": photometric_weight, "consistency": consistency_weight}
         for name, weight in weights.items():
             check_number(f"task.{name}_weight", weight, 0, whole=False)
+        check_number("task.angle_spread_deg", angle_spread_deg, 0, 60, whole=False)
+        self.angle_spread = math.radians(angle_spread_deg)
         if consistency_weight and not model.learns_angle:
             raise InputError(
                 f"task.consistency_weight={consistency_weight} needs a model that predicts one angle, "
@@ -77,7 +81,8 @@ class Register(ScheduledTask):
         terms = {}
         if self.angle_weight and self.model.learns_angle and prediction.orientation is not None:
             if batch.angle is not None:
-                terms["angle_loss"] = self.angle_weight, angle_loss(prediction.orientation, batch.angle)
+                spread = self.angle_spread if self.training else 0.0
+                terms["angle_loss"] = self.angle_weight, angle_loss(prediction.orientation, batch.angle, spread)
             elif self.training:
                 raise InputError(
                     f"task.angle_weight={self.angle_weight}, but the data knows no angles: set task.angle_weight=0 "
@@ -101,7 +106,7 @@ class Register(ScheduledTask):
         orient: Any = self.model.orient
         image, reference = self._pictures(batch)
         again, _ = orient(turned(image, turn), reference)  # sampled once more: bicubic leaves little trace of it
-        return angle_loss(again, orientation.angle[:, 0].detach() - turn)
+        return angle_loss(again, orientation.angle[:, 0].detach() - turn, 0.0)
 
     def measure(self, prediction: Prediction, batch: Batch) -> None:
         """Update the metrics."""

@@ -10,11 +10,12 @@ for the curve, as PNG into --folder, below which the runs lie. With --report not
 runs that are known.
 
 Equal budgets: in one experiment all models have the same data, classifier, optimizer, epochs and seeds, and `rot_stn`
-is the default model. It deforms its training pictures behind its encoder (`model.augment`), the others by the same
-amounts before (`data.augment`). Where pictures are stored turned, a deformation before is a second sampling, which
-made the CNN worse on mnist_rot (2.94 % error for 2.54, on validation pictures): there the baselines only turn them
-further, by any angle, and few_labels has rows for both, of `rot_stn` too. Each run tests once, the checkpoint that its
-experiment says. The ensemble has three times the budget: three runs of their own seeds, tested as one by evaluate.py.
+is the default model, but for few_labels, where three options keep it from learning the pictures by heart. With either
+encoder its training pictures are deformed behind it (`model.augment`), those of the others by the same amounts before
+(`data.augment`). Where pictures are stored turned, a deformation before is a second sampling, which made the CNN worse
+on mnist_rot (2.94 % error for 2.54, on validation pictures): there all but the search turn them further, by any angle,
+and few_labels has rows of the CNN for both. Each run tests once, the checkpoint that its experiment says. The ensemble
+has three times the budget: three runs of their own seeds, tested as one by evaluate.py.
 The best of four starts has that of its short runs besides; it begins at the epoch, of all theirs, with the lowest
 val/nll (on mnist_rot of pictures that are trained on too), and what they test is not looked at.
 """
@@ -29,7 +30,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, NamedTuple
 
 from accuracy_runs import Found, Run, Runs, summary, test_error  # type: ignore[import-not-found]
 from accuracy_tables import (  # type: ignore[import-not-found]
@@ -48,17 +49,27 @@ from stnrot.command_line import one_line_errors
 
 PROJECT = Path(__file__).resolve().parents[1]
 Tables = dict[str, dict[str, list[int]]]  # seeds of each row of each table
-Start = tuple[float, Path, float]  # val/nll, checkpoint, core-minutes
+
+
+class Start(NamedTuple):
+    """What came of a short run: val/nll, by which the likeliest is the least."""
+
+    nll: float
+    checkpoint: Path
+    minutes: float  # that one core was busy
 
 
 def run_all(tables: Tables, args: argparse.Namespace, runs: Runs) -> None:
-    """Train and test what is not known yet: the starts of runs, these, the ensembles of them."""
+    """Train and test what is not known yet: runs, each after its starts if it has any, and the ensembles of runs."""
     wanted = [(name, model, seed) for name, rows in tables.items() for model, seeds in rows.items() for seed in seeds]
     ensembles = [run for run in wanted if run[0] in ENSEMBLES and run[1] == ensemble(run[0])]
-    started = [run for run in wanted if run[1] == STARTED and run not in runs.found]
-    with ThreadPoolExecutor(args.jobs) as pool:  # which begins them in this order: no run waits for a start that waits
-        starts = {run: [pool.submit(train_start, run, k, args, runs) for k in STARTS] for run in started}
-        jobs = [pool.submit(train, run, starts.get(run, ()), args, runs) for run in wanted if run not in ensembles]
+    jobs: list[Future[Any]] = []  # begun in this order: no run waits for a start that is not at work
+    with ThreadPoolExecutor(args.jobs) as pool:
+        for run in wanted:
+            if run not in ensembles:
+                seeds = STARTS if run[1] == STARTED and run not in runs.found else ()
+                starts = [pool.submit(train_start, run, seed, args, runs) for seed in seeds]
+                jobs += [*starts, pool.submit(train, run, starts, args, runs)]
         try:
             for job in as_completed(jobs):
                 job.result()
@@ -70,29 +81,29 @@ def run_all(tables: Tables, args: argparse.Namespace, runs: Runs) -> None:
 
 
 def train(run: Run, starts: Sequence[Future[Start]], args: argparse.Namespace, runs: Runs) -> None:
-    """Train and test once, unless it is known what comes out; begin at the likeliest of the starts, if there are."""
+    """Train and test once, unless it is known what comes out; begin at the likeliest of the starts, if any."""
     folder = place(args.folder, run)
     whole = ensemble_of(run)  # until that is tested the weights are needed
     if run in runs.found and (whole is None or whole in runs.found or best(folder).exists()):
         return
-    found = [start.result() for start in starts]
-    begin, facts = [], {}
-    if found:
-        begin = [f"start_from='{min(found)[1]}'"]
-        facts = {"epochs_of_start": EPOCHS_OF_START[run[0]], "nll_of_starts": [nll for nll, _, _ in found]}
-    minutes = call_train(run, folder, args, [*runs.options[run[:2]], *begin])
+    begun = [start.result() for start in starts]
+    options, facts = [*runs.options[run[:2]]], {}
+    if begun:
+        options.append(f"start_from='{min(begun).checkpoint}'")
+        facts = {"epochs_of_start": EPOCHS_OF_START[run[0]], "nll_of_starts": [start.nll for start in begun]}
+    minutes = call_train(run, folder, args, options)
     if run not in runs.found:
-        runs.add(run, folder, minutes + sum(each for _, _, each in found), **facts)
+        runs.add(run, folder, minutes + sum(start.minutes for start in begun), **facts)
 
 
-def train_start(run: Run, start: int, args: argparse.Namespace, runs: Runs) -> Start:
+def train_start(run: Run, seed: int, args: argparse.Namespace, runs: Runs) -> Start:
     """Train a short run to begin another with: without angle labels the start decides what becomes the upright."""
-    name, model, seed = run
-    short = (name, f"{model}, start", 10 * seed + start)
+    name, model, _ = run
+    short = (name, f"{model}, start", 10 * run[2] + seed)
     folder = place(args.folder, short)
     options = [f"trainer.max_epochs={EPOCHS_OF_START[name]}", "monitor.metric=val/nll", "monitor.mode=min"]
     minutes = call_train(short, folder, args, [*runs.options[name, model], *options])
-    return json.loads((folder / "metrics.json").read_text())["val/nll"], best(folder), minutes
+    return Start(json.loads((folder / "metrics.json").read_text())["val/nll"], best(folder), minutes)
 
 
 def combine(name: str, seed: int, args: argparse.Namespace, runs: Runs) -> None:

@@ -1,10 +1,14 @@
 """What benchmarks/accuracy.py keeps of its runs, and the rows it makes of it."""
 
+import argparse
+import importlib
 import json
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 from benchmarks.accuracy_runs import Runs, summary
 
@@ -12,7 +16,7 @@ ERRORS = {"0": (0.5, -179.0, 150.5, -149.5), "1": (90.0, 20.0)}  # degrees, by c
 
 
 def finished(folder: Path, accuracy: float) -> Path:
-    folder.mkdir()
+    folder.mkdir(parents=True)
     metrics = {"test/accuracy": accuracy, "test/angle_mean_deg": 4.0, "test/angle_median_deg": 1.0}
     (folder / "metrics.json").write_text(json.dumps(metrics))
     rows = [f"{name},{error}" for name, errors in ERRORS.items() for error in errors]
@@ -47,3 +51,45 @@ def test_a_row_is_the_mean_and_the_deviation_over_the_seeds(tmp_path: Path) -> N
     assert row["test error, %"] == f"{errors.mean():.2f} +- {errors.std(ddof=1):.2f} (0.88, 0.66, 0.75)"
     assert row["angle error: mean; median (degrees)"].startswith("4.0 +- 0.0")
     assert row["half-turns, %"].startswith("33.3 +- 0.0")
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_a_run_begins_at_the_likeliest_of_its_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int
+) -> None:
+    """What is replaced is train.py: it writes down how it was called, and a likelihood that is least for start 3."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    accuracy = importlib.import_module("accuracy")
+    called: list[list[str]] = []
+
+    def train_py(command: list[str], folder: Path, threads: int) -> float:
+        called.append(command)
+        finished(folder, 0.9)
+        metrics = json.loads((folder / "metrics.json").read_text())
+        nll = abs(int(folder.name) % 10 - 3) + 0.5
+        (folder / "metrics.json").write_text(json.dumps(metrics | {"val/nll": nll}))
+        return 2.0
+
+    folder = tmp_path / "runs"
+    args = argparse.Namespace(folder=folder, jobs=jobs, threads=1, root="data")
+    runs = Runs(tmp_path / "runs.jsonl", accuracy.options_of_rows())
+    monkeypatch.setattr(accuracy, "call", train_py)
+    accuracy.run_all({"mnist_rot": {accuracy.STARTED: [1, 2]}}, args, runs)
+    for seed in (1, 2):
+        (line,) = runs.of("mnist_rot", accuracy.STARTED, [seed])
+        assert (line["core_minutes"], line["nll_of_starts"]) == (10.0, [2.5, 1.5, 0.5, 1.5])
+        (begun,) = [command for command in called if f"seed={seed}" in command]
+        (start,) = [option for option in begun if option.startswith("start_from=")]
+        assert start.endswith(f"start/{seed}3/checkpoints/best.ckpt'")
+    assert len(called) == 2 * 5
+
+    def fails(command: list[str], folder: Path, threads: int) -> float:
+        called.append(command)
+        time.sleep(0.3 if len(called) > 1 else 0)  # by then the first has failed
+        raise SystemExit("failed")
+
+    monkeypatch.setattr(accuracy, "call", fails)
+    called.clear()
+    with pytest.raises(SystemExit, match="failed"):
+        accuracy.run_all({"mnist_rot": {accuracy.STARTED: [3, 4]}}, args, runs)
+    assert len(called) <= 2 * jobs, "of eight"

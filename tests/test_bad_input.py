@@ -64,6 +64,7 @@ def test_the_command_prints_it_last_and_exits_with_1(
         (["task.consistency_weight=1", "model=cnn"], ["task.consistency_weight=1", "model=rot_stn"]),
         (["model.augment.stretch=-1"], ["augment.stretch=-1: expected a number from 0 to 1"]),
         (["model.encoder.dropout=1"], ["dropout=1: expected a number from 0 to 0.99"]),
+        (["model.encoder.dropout_circles=1"], ["dropout_circles=1: expected a number from 0 to 0.99"]),
         (["model.encoder.angles=20000"], ["angles=20000: expected a whole number from 7 to 512"]),
         (["task=register", "data=image_pairs", "model=cnn"], ["expected model=rot_stn"]),
         ([*SMALL, "monitor.metric=val/nonsense", "debug=one_batch"], ["val/nonsense", "val/nll"]),

@@ -2,7 +2,7 @@ import numpy as np
 import torch
 from scipy import stats
 
-from stnrot.data.draws import normal, permutation, uniform
+from stnrot.data.draws import bits, normal, permutation, uniform
 
 
 def test_values_do_not_depend_on_the_batch() -> None:
@@ -25,6 +25,22 @@ def test_published_splitmix64_sequence() -> None:
         16408922859458223821,
     ]
     assert [int(z) % 2**64 for z in _mix(state)] == expected
+
+
+def test_a_key_is_mixed_in_word_by_word() -> None:
+    """By Python's integers modulo 2^64, in which nothing overflows."""
+
+    def mix(z: int) -> int:
+        z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+        z = (z ^ z >> 27) * 0x94D049BB133111EB % 2**64
+        return z ^ z >> 31
+
+    golden, key = 0x9E3779B97F4A7C15, (2**63 - 1, 0, 9)
+    state = 0
+    for part in key:
+        state = mix((state * golden + part + 1) % 2**64)
+    expected = [mix((mix((state + 77 * golden) % 2**64) + column * golden) % 2**64) for column in (1, 2)]
+    assert [int(z) % 2**64 for z in bits(key, torch.tensor([77]), 2)[0]] == expected
 
 
 def test_distributions_by_kolmogorov_smirnov() -> None:

@@ -92,6 +92,18 @@ def test_coordinates_are_never_in_16_bits() -> None:
     assert (coarse.float() - exact).abs().max() < 0.01
 
 
+def test_the_gradient_in_the_angle() -> None:
+    """By torch.autograd.gradcheck, on a picture without the kinks of bilinear sampling."""
+    strong = deform(turn_deg=20, stretch=0.1, shift=0.1, elastic=0.02)
+    numbers, angle = torch.randn(3, NUMBERS, dtype=torch.float64), torch.rand(3, dtype=torch.float64) * 6
+    image = ramp(12, 12).double().expand(3, -1, -1, -1)
+
+    def middle(angle: torch.Tensor) -> torch.Tensor:
+        return strong(image, angle, numbers)[..., 4:8, 4:8]
+
+    assert torch.autograd.gradcheck(middle, (angle.requires_grad_(),))
+
+
 def test_turns_are_uniform() -> None:
     turns = deform(turn_deg=90).turn(torch.randn(5000, NUMBERS)).numpy()
     assert stats.kstest(turns / math.pi + 0.5, "uniform").pvalue > 1e-3

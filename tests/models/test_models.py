@@ -202,6 +202,18 @@ def test_the_classifier_reads_the_hypotheses_of_weight_and_in_training_deformed(
     torch.testing.assert_close(prediction.aligned, rotate(image, prediction.orientation.angle[:, 0]))
 
 
+def test_a_large_batch_is_read_in_larger_multiples_and_as_smaller_ones_are() -> None:
+    built, image, counts = model("rot_stn").eval(), torch.rand(640, 1, 28, 28), []
+    hook = built.classifier.register_forward_pre_hook(lambda _, pictures: counts.append(len(pictures[0])))
+    with torch.no_grad():
+        whole = built(image, None).log_probability
+        hook.remove()
+        parts = torch.cat([built(part, None).log_probability for part in image.split(100)])
+    assert counts[0] > 640
+    assert counts[0] % 20 == 0
+    torch.testing.assert_close(whole, parts, atol=1e-4, rtol=0)
+
+
 def test_the_learned_reference_is_one_for_all_images() -> None:
     built = model("rot_stn", "model.reference=learned")
     with torch.no_grad():

@@ -195,26 +195,30 @@ def test_in_training_the_middle_is_right_and_two_points_stand_for_the_others() -
     np.testing.assert_allclose([least, most], [alone + 4 * sum(parts[:2]), alone + 4 * sum(parts[-2:])], rtol=1e-6)
 
 
-def test_in_training_whole_circles_are_left_out() -> None:
-    """Each of the 16 ways to leave out some of four, by numpy, is drawn, and nothing else."""
+@pytest.mark.parametrize("learned", ["features", "picture"])
+def test_in_training_whole_circles_are_left_out(learned: str) -> None:
+    """Of an image and its reference the same: each of the 16 ways to leave out some of four, by numpy, no other."""
     encoder = built(1, radii=4, dropout=0, dropout_circles=0.5).double()
     encoder.features.eval()
-    image, reference = torch.rand(1, 1, 28, 28, dtype=torch.float64), torch.rand(1, 32, 16, dtype=torch.float64)
+    image, reference = torch.rand(2, 1, 1, 28, 28, dtype=torch.float64).unbind()
     with torch.no_grad():
-        drawn = torch.cat([encoder(image, reference, 1).log_posterior for _ in range(400)])
-        features = encoder.features(to_polar(image, 4, 16, 0.8, 4))[0].numpy()  # channels, circles, directions
-    held = reference[0].unflatten(0, (4, 8)).transpose(0, 1).numpy()
+        polar = to_polar(torch.cat((image, reference)), 4, 16, 0.8, 4)
+        f, g = encoder.features(polar).numpy()  # channels, circles, directions
+        if learned == "features":
+            reference = torch.from_numpy(g.transpose(1, 0, 2).reshape(1, 32, 16))
+        drawn = encoder(image.expand(400, -1, -1, -1), reference, 1).log_posterior.numpy()
+        encoder.eval()
+        evaluated = encoder(image, reference, 1).log_posterior[0].numpy()
     expected = []
     for kept in itertools.product([0, 1], repeat=4):
-        f = features * np.array(kept)[:, None]
-        size = np.sqrt((f**2).sum() * (held**2).sum()) or 1.0
-        score = np.array([(np.roll(f, s, -1) * held).sum() for s in range(16)]) / size
+        a, b = (each * np.array(kept)[:, None] for each in (f, g))
+        size = np.sqrt((a**2).sum() * (b**2).sum()) or 1.0
+        score = np.array([(np.roll(a, s, -1) * b).sum() for s in range(16)]) / size
         expected.append(special.log_softmax(score * encoder.log_scale.exp().item()))
-    which = np.abs(drawn.numpy()[:, None] - expected).max(2)
-    np.testing.assert_allclose(which.min(1), 0, atol=1e-6)
-    assert set(which.argmin(1)) == set(range(16))
-    encoder.eval()
-    torch.testing.assert_close(encoder(image, reference, 1).log_posterior, torch.from_numpy(expected[-1])[None])
+    distance = np.abs(drawn[:, None] - expected).max(2)
+    np.testing.assert_allclose(distance.min(1), 0, atol=1e-6)
+    assert set(distance.argmin(1)) == set(range(16))
+    np.testing.assert_allclose(evaluated, expected[-1], atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])

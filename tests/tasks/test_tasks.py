@@ -11,8 +11,9 @@ from sklearn.datasets import load_digits
 
 from stnrot.data.batch import Batch
 from stnrot.data.draws import Purpose, uniform
+from stnrot.errors import InputError
 from stnrot.geometry import rotate
-from stnrot.models.records import Orientation
+from stnrot.models.records import Orientation, Prediction
 from stnrot.tasks.angle_error import AngleError
 from stnrot.tasks.losses import CONCENTRATION, angle_loss, photometric_loss
 
@@ -51,6 +52,23 @@ def test_with_a_spread_a_search_is_taught_a_von_mises_distribution_about_the_tru
     target = torch.from_numpy(density / density.sum(1, keepdims=True))
     orientation = Orientation(torch.zeros(40, 1), torch.zeros(40, 1), score.log_softmax(-1))
     torch.testing.assert_close(angle_loss(orientation, true, spread), F.cross_entropy(score, target))
+    with pytest.raises(InputError, match="expected 0 or at least half a bin of the posterior, 15 degrees"):
+        angle_loss(orientation, true, math.radians(14))
+
+
+def test_the_spread_is_taught_in_training_and_not_tested() -> None:
+    """In degrees: numpy's cross-entropy with scipy's distribution of 20 degrees, and the loss at the true angle."""
+    config = composed("train", "task=register", "model.reference=learned", "task.angle_spread_deg=20")
+    config.images = {"channels": 1, "height": 28, "width": 28, "classes": 10}
+    task = instantiate(config.task, model=instantiate(config.model, _convert_="all"))
+    posterior, true = torch.randn(8, 64).log_softmax(1), torch.arange(8) * (2 * math.pi / 64)
+    prediction = Prediction(Orientation(torch.zeros(8, 1), torch.zeros(8, 1), posterior), None, None, None)
+    batch = Batch(torch.arange(8), torch.zeros(8, 1, 28, 28), None, true, None)
+    density = stats.vonmises(1 / np.radians(20) ** 2).pdf((np.arange(64) - np.arange(8)[:, None]) * 2 * np.pi / 64)
+    taught = -(density / density.sum(1, keepdims=True) * posterior.numpy()).sum(1).mean()
+    for training, expected in ((True, taught), (False, -posterior.diagonal().mean())):
+        found = task.train(training).losses(prediction, batch)["angle_loss"][1]
+        assert float(found) == pytest.approx(float(expected), rel=1e-4)
 
 
 def test_the_consistency_loss_is_small_where_the_prediction_follows() -> None:

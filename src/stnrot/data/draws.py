@@ -6,9 +6,8 @@ generator is splitmix64: G. Steele, D. Lea, C. Flood, Fast splittable pseudorand
 """
 
 from enum import IntEnum
-from typing import TypeVar
+from functools import lru_cache
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -18,7 +17,6 @@ MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
 MIX_2 = 0x94D049BB133111EB - (1 << 64)
 
 Key = tuple[int, ...]
-Words = TypeVar("Words", Tensor, np.ndarray)  # of 64 bits, that overflow without a word
 
 
 class Split(IntEnum):
@@ -47,23 +45,28 @@ class Purpose(IntEnum):
     POSE = 12
 
 
-def _shift_right(z: Words, bits: int) -> Words:
+def _shift_right(z: Tensor, bits: int) -> Tensor:
     """Shift int64 right, filling with zeros."""
     return (z >> bits) & ((1 << (64 - bits)) - 1)
 
 
-def _mix(z: Words) -> Words:
+def _mix(z: Tensor) -> Tensor:
     z = (z ^ _shift_right(z, 30)) * MIX_1
     z = (z ^ _shift_right(z, 27)) * MIX_2
     return z ^ _shift_right(z, 31)
 
 
+@lru_cache
+def _state(key: Key) -> int:  # kept, as torch takes as long for one number as for a thousand
+    state = torch.zeros((), dtype=torch.int64)
+    for part in key:
+        state = _mix(state * GOLDEN + part + 1)
+    return int(state)
+
+
 def bits(key: Key, draw: Int[Tensor, "B"], count: int) -> Int[Tensor, "B {count}"]:
     """Return `count` random 64-bit integers for each draw number."""
-    state = np.zeros(1, np.int64)  # in torch a word takes as long as a thousand
-    for part in key:
-        state = _mix(state * GOLDEN + (part + 1))
-    start = _mix(draw * GOLDEN + int(state[0]))
+    start = _mix(draw * GOLDEN + _state(key))
     step = torch.arange(1, count + 1, device=draw.device) * GOLDEN
     return _mix(start[:, None] + step)
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from stnrot.errors import check_number
-from stnrot.geometry.planar import rotation_theta, sample
+from stnrot.geometry.planar import rotation_theta, sample, sampling_grid
 
 KNOTS = 5  # of the elastic field, a side
 NUMBERS = 6 + 2 * KNOTS**2  # 56 standard normal numbers deform one picture
@@ -63,24 +63,28 @@ class Deform:
             scale, along, across = (self.stretch * math.sqrt(0.5) * numbers[:, 1:4]).unbind(1)
             size = torch.hypot(along, across)
             even, uneven = scale.exp() * size.cosh(), scale.exp() * size.sinh() / size.clamp(min=1e-6)
-            shear = uneven * across
-            rows = (even + uneven * along, shear * (height / width), shear * (width / height), even - uneven * along)
-            knots = self.elastic * numbers[:, 6:].view(-1, 2, KNOTS**2)
-            share = torch.cat((torch.stack(rows, -1).view(-1, 2, 2), self.shift * numbers[:, 4:6, None], knots), 2)
+            off_diagonal = uneven * across
+            rows = (
+                even + uneven * along,
+                off_diagonal * (height / width),
+                off_diagonal * (width / height),
+                even - uneven * along,
+            )
+            stretch = torch.stack(rows, -1).view(-1, 2, 2)
             turn = rotation_theta(angle + self.turn(numbers), height, width)[..., :2]
-            grid = (turn @ share) @ _grids(height, width, share)
-        return sample(image, grid.view(-1, 2, height, width).permute(0, 2, 3, 1), mode)
+            theta = torch.cat((turn @ stretch, turn @ (self.shift * numbers[:, 4:6, None])), -1)
+            knots = turn @ (self.elastic * numbers[:, 6:].view(-1, 2, KNOTS**2))
+            bend = (knots @ _fields(height, width, knots)).view(-1, 2, height, width)
+            grid = sampling_grid(theta, height, width) + bend.permute(0, 2, 3, 1)
+        return sample(image, grid, mode)
 
 
-def _grids(height: int, width: int, like: Tensor) -> Float[Tensor, "28 {height}*{width}"]:
-    """Return the grids of which every deformed one is a sum: x, y, 1 and the field of each knot.
+def _fields(height: int, width: int, like: Tensor) -> Float[Tensor, "25 {height}*{width}"]:
+    """Return what each knot adds to the displacement of each pixel, by bicubic interpolation.
 
-    One product with them takes a fraction of the time of interpolating the lattice of every picture.
+    One product with it is much faster than to interpolate the lattice of every picture.
     """
-    y, x = ((2 * torch.arange(n, device=like.device, dtype=like.dtype) + 1 - n) / n for n in (height, width))
-    affine = torch.stack(torch.broadcast_tensors(x, y[:, None], torch.ones_like(x)))
     knot = torch.eye(KNOTS, device=like.device, dtype=like.dtype).view(KNOTS, 1, KNOTS, 1)
     # the outermost knots lie on the outermost pixels
     down, right = (F.interpolate(knot, (n, 1), mode="bicubic", align_corners=True).flatten(1) for n in (height, width))
-    fields = down[:, None, :, None] * right[:, None]
-    return torch.cat((affine.flatten(1), fields.view(KNOTS**2, -1)))
+    return torch.kron(down, right)

@@ -15,6 +15,9 @@ from stnrot.models.model import Model
 from stnrot.models.records import Orientation, Prediction
 
 NEGLIGIBLE = math.log(1e-2)  # a hypothesis of less weight is not looked at
+# Convolutions are planned anew for each batch size, which costs more than to read a few pictures twice: what is read
+# beyond the batch is a multiple of
+ROUND, PARTS = 8, 32  # pictures, or of such a part of the batch
 
 
 class RotSTN(Model):
@@ -94,9 +97,8 @@ class RotSTN(Model):
         kept = orientation.log_weight > NEGLIGIBLE
         kept[:, 0] = True
         row, hypothesis = kept.nonzero(as_tuple=True)
-        # convolutions are planned for each batch size apart: a new one costs more than some pictures read twice
-        step = max(8, len(image) // 32)
-        spare = -(len(row) - len(image)) % step  # which batch norm, in training, counts twice too
+        multiple = max(ROUND, len(image) // PARTS)
+        spare = -(len(row) - len(image)) % multiple  # pictures that batch norm, in training, counts twice
         read, angle = (torch.cat((x, x[:spare])) for x in (row, orientation.angle[row, hypothesis]))
         logits = self.classifier(self._turn(image[read], angle))[: len(row)]
 

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from stnrot.errors import InputError
 from stnrot.geometry import inscribed_disc
 from stnrot.models.records import Orientation
 
@@ -16,14 +17,19 @@ def angle_loss(orientation: Orientation, true: Float[Tensor, "B"], spread: float
     r"""Return how badly an orientation fits the true angles (radians), on average.
 
     For an encoder that searches, the negative log-likelihood of its posterior, between the bins linearly
-    in the logarithm; with a `spread` (radians), its mean over angles that scatter so about the true one, by a von Mises
-    distribution of concentration `1 / spread^2`. For one that regresses, that of a von Mises distribution about its
-    angle, but for a constant, `concentration * (1 - cos(error))`.
+    in the logarithm; with a `spread` (radians), the cross-entropy with a von Mises distribution of concentration
+    `1 / spread^2` about the true angle, at the bins. For one that regresses, the negative log-likelihood of a von Mises
+    distribution about its angle, but for a constant, `concentration * (1 - cos(error))`.
     """
     if orientation.log_posterior is None:
         return CONCENTRATION * (1 - (orientation.angle[:, 0] - true).cos()).mean()
     bins = orientation.log_posterior.shape[1]
     if spread:
+        if spread < math.pi / bins:
+            half = f"{180 / bins:g}"
+            raise InputError(
+                f"task.angle_spread_deg: expected 0 or at least half a bin of the posterior, {half} degrees"
+            )
         angle = torch.arange(bins, device=true.device, dtype=true.dtype) * (2 * math.pi / bins)
         target = ((angle - true[:, None]).cos() / spread**2).softmax(1)
         return -(target * orientation.log_posterior).sum(1).mean()

@@ -33,7 +33,9 @@ class Register(ScheduledTask):
         scheduler: called with (optimizer, max_lr=[...], total_steps=...) and stepped every batch, or None.
         encoder_lr_factor: learning rate of the net that predicts the transform, relative to the rest's.
         angle_weight: of the loss that needs known angles; 0 trains without them.
-        angle_spread_deg: of the angles about the known one that a posterior is taught, in training, to expect.
+        angle_spread_deg: standard deviation of the distribution about the known angle that an encoder that searches is
+            trained towards; 0 for the angle alone. Its posterior is as wide then, and `train/angle_loss` not less than
+            the entropy; in evaluation the loss is that of the angle alone.
         photometric_weight: of the loss that needs a reference picture.
         consistency_weight: of the loss that needs nothing; for models that orient by an encoder.
     """

@@ -44,7 +44,8 @@ class PolarEncoder(nn.Module):
         angles: A, its directions.
         blur: standard deviation of the Gaussian, in pixels.
         dropout: probability of leaving out a whole channel of the features, in training.
-        dropout_circles: of leaving out a whole circle of them, likewise: the others are to tell the angle too.
+        dropout_circles: probability of leaving out a whole circle of an image and of what it is compared with, in
+            training, so that no few circles decide.
         shift: how far off its centre an image may be along each axis, as a share of the shorter side; of those to train
             with, a third of that. If not 0, the likelihood is summed over circles about 25 points of that square, each
             the middle of a 25th of it: the nearer a point is to the true centre, the better it tells the angle. The
@@ -71,10 +72,11 @@ class PolarEncoder(nn.Module):
         check_number("model.encoder.radii", radii, 4, MOST)
         check_number("model.encoder.angles", angles, 2 * REACH + 1, MOST)
         check_number("model.encoder.blur", blur, SHARPEST, radii, whole=False)
-        for name, share in (("dropout", dropout), ("dropout_circles", dropout_circles)):
-            check_number(f"model.encoder.{name}", share, 0, 0.99, whole=False)
+        check_number("model.encoder.dropout", dropout, 0, 0.99, whole=False)
+        check_number("model.encoder.dropout_circles", dropout_circles, 0, 0.99, whole=False)
         check_number("model.encoder.shift", shift, 0, 0.25, whole=False)
         self.radii, self.angles, self.blur, self.share = radii, angles, blur, 1 - 2 * shift
+        self.width, self.dropout_circles = width, dropout_circles
         self.centres, self.coarse = (_middles(count, shift) if shift else [(0.0, 0.0)] for count in (SEARCHED, TRAINED))
         layers: list[nn.Module] = []
         for wide_in, wide_out in ((channels, width // 2), (width // 2, width), (width, width)):
@@ -84,7 +86,6 @@ class PolarEncoder(nn.Module):
                 nn.ReLU(inplace=True),
             ]
         self.features = nn.Sequential(*layers, nn.Conv2d(width, width, 3, padding=(1, 0)), nn.Dropout2d(dropout))
-        self.dropout_circles = nn.Dropout2d(dropout_circles)
         self.feature_shape = (radii * width, angles)
         self.log_scale = nn.Parameter(torch.tensor(math.log(SCALE)))
 
@@ -112,11 +113,14 @@ class PolarEncoder(nn.Module):
         grid = (self.radii, self.angles, self.blur, HALO)
         polar = torch.cat([to_polar(x, *grid, centre, self.share) for x, centre in pictures])
         features = self.features(polar.contiguous(memory_format=torch.channels_last))
-        features = features.permute(0, 2, 3, 1)  # as they lie in memory, so that they are copied in long runs
-        features = self.dropout_circles(features).transpose(1, 2).flatten(2)
+        features = features.permute(0, 3, 2, 1).flatten(2)  # channels last in memory, too: copied in long runs
         count = len(centres) * len(image)
         turned = features[:count].unflatten(0, (len(centres), -1))
         target = features[count:] if reference.ndim == 4 else reference.transpose(1, 2)
+        if self.training and self.dropout_circles:
+            kept = torch.rand(len(image), 1, self.radii, device=image.device) >= self.dropout_circles
+            kept = kept.repeat_interleave(self.width, 2)
+            turned, target = turned * kept, target * kept
         with torch.autocast(image.device.type, enabled=False):
             scores = cosines(turned, target.to(turned.dtype)) * self.log_scale.exp()
             score = scores[0] if self.training else scores.logsumexp(0)

@@ -47,7 +47,7 @@ def few_models(n: int) -> Rows:
 
 CURVES = ("rot_stn", "rot_stn, encoder=cnn", "affine_stn", "cnn", "cnn, also deformed")
 EXPERIMENTS: dict[str, tuple[str, Rows]] = {  # name of a table: experiment, rows
-    "rotated_digits": ("rotated_digits", MODELS | UNLABELLED),
+    "rotated_digits": ("rotated_digits", MODELS | {"rot_stn, hypotheses=1": ["model.hypotheses=1"]} | UNLABELLED),
     "mnist_rot": ("mnist_rot", STORED_TURNED | UNLABELLED),
     "mnist_r90": ("mnist_r90", MODELS),
     **{f"few_labels_{n}": ("few_labels", few_models(n)) for n in FEW},

@@ -11,14 +11,14 @@ runs that are known.
 
 Equal budgets: in one experiment all models have the same data, classifier, optimizer, epochs and seeds, and `rot_stn`
 is the default model; in few_labels its classifier sees turns of up to 25 degrees, and with up to 1,000 pictures two
-options keep its encoder from learning them by heart. With either
-encoder its training pictures are deformed behind it (`model.augment`), those of the others by the same amounts before
-(`data.augment`). Where pictures are stored turned, a deformation before is a second sampling, which made the CNN worse
-on mnist_rot (2.94 % error for 2.54, on validation pictures): there all but the search turn them further, by any angle,
-and few_labels has rows of the CNN for both. Each run tests once, the checkpoint that its experiment says. The ensemble
-has three times the budget: three runs of their own seeds, tested as one by evaluate.py.
-The best of four starts has that of its short runs besides; it begins at the epoch, of all theirs, with the lowest
-val/nll (on mnist_rot of pictures that are trained on too), and what they test is not looked at.
+options keep its encoder from learning them by heart. With either encoder its training pictures are deformed behind it
+(`model.augment`), those of the others by the same amounts before (`data.augment`). Where pictures are stored turned, a
+deformation before is a second sampling, which made the CNN worse on mnist_rot (2.94 % error for 2.54, on validation
+pictures): there all but the search turn them further, by any angle, and few_labels has rows of the CNN for both. Each
+run tests once, the checkpoint that its experiment says. The ensemble has three times the budget: three runs of their
+own seeds, tested as one by evaluate.py. The best of four starts has that of its short runs besides; it begins at the
+epoch, of all theirs, with the lowest val/nll (on mnist_rot of pictures that are trained on too), and what they test is
+not looked at.
 """
 
 import argparse
@@ -53,7 +53,7 @@ Tables = dict[str, dict[str, list[int]]]  # seeds of each row of each table
 
 
 class Start(NamedTuple):
-    """What came of a short run: val/nll, by which the likeliest is the least."""
+    """What came of a short run; val/nll comes first, so that `min` is the likeliest."""
 
     nll: float
     checkpoint: Path
@@ -99,8 +99,8 @@ def train(run: Run, starts: Sequence[Future[Start]], args: argparse.Namespace, r
 
 def train_start(run: Run, seed: int, args: argparse.Namespace, runs: Runs) -> Start:
     """Train a short run to begin another with: without angle labels the start decides what becomes the upright."""
-    name, model, _ = run
-    short = (name, f"{model}, start", 10 * run[2] + seed)
+    name, model, begun = run
+    short = (name, f"{model}, start", 10 * begun + seed)
     folder = place(args.folder, short)
     options = [f"trainer.max_epochs={EPOCHS_OF_START[name]}", "monitor.metric=val/nll", "monitor.mode=min"]
     minutes = call_train(short, folder, args, [*runs.options[name, model], *options])

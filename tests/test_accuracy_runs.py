@@ -81,7 +81,14 @@ def test_a_run_begins_at_the_likeliest_of_its_starts(
         (begun,) = [command for command in called if f"seed={seed}" in command]
         (start,) = [option for option in begun if option.startswith("start_from=")]
         assert start.endswith(f"start/{seed}3/checkpoints/best.ckpt'")
+        assert line["epochs_of_start"] == 1
     assert len(called) == 2 * 5
+    seeds = [int(option.removeprefix("seed=")) for command in called for option in command if option[:5] == "seed="]
+    if jobs == 1:  # starts right before their run: what is cut off loses few
+        assert seeds == [11, 12, 13, 14, 1, 21, 22, 23, 24, 2]
+    for seed, command in zip(seeds, called, strict=True):
+        short = {"trainer.max_epochs=1", "monitor.metric=val/nll", "monitor.mode=min"}
+        assert short.issubset(command) == (seed > 10)
 
     def fails(command: list[str], folder: Path, threads: int) -> float:
         called.append(command)

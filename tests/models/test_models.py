@@ -203,14 +203,27 @@ def test_the_classifier_reads_the_hypotheses_of_weight_and_in_training_deformed(
 
 
 def test_a_large_batch_is_read_in_larger_multiples_and_as_smaller_ones_are() -> None:
-    built, image, counts = model("rot_stn").eval(), torch.rand(640, 1, 28, 28), []
+    weight = torch.tensor([[0.9, 0.099, 0.001], [0.998, 0.001, 0.001]]).repeat(
+        320, 1
+    )  # 320 besides the best, and 9 more
+    weight[1:19:2] = weight[0]
+    angle, counts = torch.rand(640, 3) * 6, []
+    image = torch.rand(640, 1, 28, 28) / 2
+    image[:, 0, 0, 0] = torch.arange(640) / 640  # says which picture it is
+
+    class Three(nn.Module):
+        def forward(self, image: torch.Tensor, reference: torch.Tensor, hypotheses: int) -> Orientation:
+            place = (image[:, 0, 0, 0] * 640).round().long()
+            return Orientation(angle[place], weight[place].log(), None)
+
+    built = model("rot_stn").eval()
+    built.encoder = Three()
     hook = built.classifier.register_forward_pre_hook(lambda _, pictures: counts.append(len(pictures[0])))
     with torch.no_grad():
         whole = built(image, None).log_probability
         hook.remove()
         parts = torch.cat([built(part, None).log_probability for part in image.split(100)])
-    assert counts[0] > 640
-    assert counts[0] % 20 == 0
+    assert counts[0] == 640 + 340  # 329 rounded up to a multiple of 640 / 32
     torch.testing.assert_close(whole, parts, atol=1e-4, rtol=0)
 
 

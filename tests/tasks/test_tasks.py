@@ -54,6 +54,7 @@ def test_with_a_spread_a_search_is_taught_a_von_mises_distribution_about_the_tru
     torch.testing.assert_close(angle_loss(orientation, true, spread), F.cross_entropy(score, target))
     with pytest.raises(InputError, match="expected 0 or at least half a bin of the posterior, 15 degrees"):
         angle_loss(orientation, true, math.radians(14))
+    angle_loss(orientation, true, math.radians(15))
 
 
 def test_the_spread_is_taught_in_training_and_not_tested() -> None:

@@ -15,9 +15,9 @@ from stnrot.models.model import Model
 from stnrot.models.records import Orientation, Prediction
 
 NEGLIGIBLE = math.log(1e-2)  # a hypothesis of less weight is not looked at
-# Convolutions are planned anew for each batch size, which costs more than to read a few pictures twice: what is read
-# beyond the batch is a multiple of
-ROUND, PARTS = 8, 32  # pictures, or of such a part of the batch
+# For each new batch size convolutions are planned anew, which costs more than to read a few pictures twice: the number
+# read beyond the batch is rounded up to a multiple of ROUND or, if that is more, of a PARTS-th of the batch.
+ROUND, PARTS = 8, 32
 
 
 class RotSTN(Model):

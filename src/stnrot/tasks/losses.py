@@ -25,10 +25,10 @@ def angle_loss(orientation: Orientation, true: Float[Tensor, "B"], spread: float
         return CONCENTRATION * (1 - (orientation.angle[:, 0] - true).cos()).mean()
     bins = orientation.log_posterior.shape[1]
     if spread:
-        if spread < math.pi / bins:
-            half = f"{180 / bins:g}"
+        if spread < 0.99999 * math.pi / bins:  # the target would be the nearest bin, whatever lies between two
+            given, half = math.degrees(spread), 180 / bins
             raise InputError(
-                f"task.angle_spread_deg: expected 0 or at least half a bin of the posterior, {half} degrees"
+                f"task.angle_spread_deg={given:g}: expected 0 or at least half a bin of the posterior, {half:g} degrees"
             )
         angle = torch.arange(bins, device=true.device, dtype=true.dtype) * (2 * math.pi / bins)
         target = ((angle - true[:, None]).cos() / spread**2).softmax(1)

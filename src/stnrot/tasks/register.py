@@ -34,8 +34,8 @@ class Register(ScheduledTask):
         encoder_lr_factor: learning rate of the net that predicts the transform, relative to the rest's.
         angle_weight: of the loss that needs known angles; 0 trains without them.
         angle_spread_deg: standard deviation of the distribution about the known angle that an encoder that searches is
-            trained towards; 0 for the angle alone. Its posterior is as wide then, and `train/angle_loss` not less than
-            the entropy; in evaluation the loss is that of the angle alone.
+            trained towards; 0 for the angle alone. The posterior becomes as wide, and `train/angle_loss` cannot fall
+            below the entropy of that distribution; validation and test take the loss at the known angle.
         photometric_weight: of the loss that needs a reference picture.
         consistency_weight: of the loss that needs nothing; for models that orient by an encoder.
     """

@@ -44,8 +44,8 @@ class PolarEncoder(nn.Module):
         angles: A, its directions.
         blur: standard deviation of the Gaussian, in pixels.
         dropout: probability of leaving out a whole channel of the features, in training.
-        dropout_circles: probability of leaving out a whole circle of an image and of what it is compared with, in
-            training, so that no few circles decide.
+        dropout_circles: probability of leaving out a whole circle, in training: the same ones of an image and of its
+            reference, so that the angle does not hang on a few.
         shift: how far off its centre an image may be along each axis, as a share of the shorter side; of those to train
             with, a third of that. If not 0, the likelihood is summed over circles about 25 points of that square, each
             the middle of a 25th of it: the nearer a point is to the true centre, the better it tells the angle. The
@@ -119,7 +119,7 @@ class PolarEncoder(nn.Module):
         target = features[count:] if reference.ndim == 4 else reference.transpose(1, 2)
         if self.training and self.dropout_circles:
             kept = torch.rand(len(image), 1, self.radii, device=image.device) >= self.dropout_circles
-            kept = kept.repeat_interleave(self.width, 2)
+            kept = kept.repeat_interleave(self.width, dim=2)
             turned, target = turned * kept, target * kept
         with torch.autocast(image.device.type, enabled=False):
             scores = cosines(turned, target.to(turned.dtype)) * self.log_scale.exp()

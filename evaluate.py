@@ -11,10 +11,10 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from stnrot.checkpoint import AtomicCheckpointIO, check_targets, read_checkpoint, rebuild
-from stnrot.command_line import check_groups, one_line_errors, quiet_libraries
 from stnrot.errors import InputError
 from stnrot.models.ensemble import Ensemble
+from stnrot.runs.checkpoints import AtomicCheckpointIO, check_targets, read_checkpoint, rebuild
+from stnrot.runs.command_line import check_groups, one_line_errors, quiet_libraries
 from stnrot.tasks.register import Register
 
 log = logging.getLogger("evaluate")
@@ -43,10 +43,10 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     if "_target_" not in cfg.data:  # the run's own data, with what the command line changed of it
         check_targets(run["data"])
         cfg.data = OmegaConf.merge(run["data"], cfg.data)
-    data: Any = instantiate(cfg.data, _convert_="all")  # a LightningDataModule that knows its `facts`
+    data: Any = instantiate(cfg.data, _convert_="all")  # a LightningDataModule that knows its `spec`
     tasks = []
     for path, checkpoint in zip(paths, checkpoints, strict=True):
-        check_images(checkpoint["config"], data.facts(), path)
+        check_images(checkpoint["config"], data.spec(), path)
         tasks.append(rebuild(checkpoint, path))
     if len(tasks) > 1 and not isinstance(tasks[0], Register):
         raise InputError(f"ckpt={cfg.ckpt}: only models of pictures can be tested as one, expected a single checkpoint")
@@ -112,7 +112,7 @@ def _what_counts(config: dict[str, Any]) -> dict[str, Any]:
 
 def check_images(run: dict[str, Any], given: dict[str, Any], path: Path) -> None:
     """Refuse data whose pictures or classes are not those that the model knows."""
-    trained, model = run["images"], run["model"]
+    trained, model = run["data_spec"], run["model"]
     if trained.keys() != given.keys():
         raise InputError(
             f"{path} was trained on data with {', '.join(trained)}, this has {', '.join(given)}: choose its kind"

@@ -15,10 +15,10 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
 from stnrot.callbacks.run_config import RunConfig
-from stnrot.checkpoint import AtomicCheckpointIO, check_fits, read_checkpoint
-from stnrot.command_line import check_groups, check_processes, one_line, one_line_errors, quiet_libraries
 from stnrot.errors import InputError, check_number
-from stnrot.hardware import auto_precision
+from stnrot.runs.checkpoints import AtomicCheckpointIO, check_fits, read_checkpoint
+from stnrot.runs.command_line import check_groups, check_processes, one_line, one_line_errors, quiet_libraries
+from stnrot.runs.precision import auto_precision
 
 log = logging.getLogger("train")
 
@@ -51,8 +51,8 @@ def train(cfg: DictConfig) -> float:
     folder = Path(cfg.output_dir)
     check_folder(folder, cfg.ckpt_path)
 
-    data: Any = instantiate(cfg.data, _convert_="all")  # a LightningDataModule that knows its `facts`
-    cfg.images = data.facts()
+    data: Any = instantiate(cfg.data, _convert_="all")  # a LightningDataModule that knows its `spec`
+    cfg.data_spec = data.spec()
     check_task(cfg)
     if cfg.trainer.precision == "auto":
         cfg.trainer.precision = auto_precision(cfg.trainer.accelerator)
@@ -73,7 +73,7 @@ def train(cfg: DictConfig) -> float:
     callbacks = [RunConfig(config, choices()), *filter(None, instantiate(cfg.callbacks).values())]
     pruning = None
     if cfg.trial is not None:
-        from stnrot.search.job import pruning_callback  # Optuna takes a second
+        from stnrot.search.pruning import pruning_callback  # Optuna takes a second
 
         study = HydraConfig.get().sweeper
         pruning = pruning_callback(study.storage, study.study_name, cfg.trial, cfg.monitor.metric)
@@ -137,10 +137,10 @@ def check_task(cfg: DictConfig) -> None:
     """Refuse to align without an encoder, and to classify what is not at least two classes."""
     if cfg.model.get("reference") == "batch" and "encoder" not in cfg.model:
         raise InputError("task=register lays pictures over a reference: expected model=rot_stn")
-    if cfg.model.get("classifier") is not None and cfg.images.classes < 2:
+    if cfg.model.get("classifier") is not None and cfg.data_spec.classes < 2:
         raise InputError(
-            f"data.root={cfg.data.root} has {cfg.images.classes} classes {list(cfg.images.class_names)}: expected "
-            "at least 2 folders of pictures to classify; to align without classes use task=register"
+            f"data.root={cfg.data.root} has {cfg.data_spec.classes} classes {list(cfg.data_spec.class_names)}: "
+            "expected at least 2 folders of pictures to classify; to align without classes use task=register"
         )
 
 

@@ -46,7 +46,7 @@ from accuracy_tables import (  # type: ignore[import-not-found]
 )
 from timing import at_least_one, environment, markdown  # type: ignore[import-not-found]
 
-from stnrot.command_line import one_line_errors
+from stnrot.runs.command_line import one_line_errors
 
 PROJECT = Path(__file__).resolve().parents[1]
 Tables = dict[str, dict[str, list[int]]]  # seeds of each row of each table

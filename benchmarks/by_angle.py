@@ -24,13 +24,13 @@ from matplotlib.figure import Figure
 from timing import environment, markdown  # type: ignore[import-not-found]
 from torch import Tensor
 
-from stnrot.checkpoint import read_checkpoint, rebuild
-from stnrot.command_line import one_line_errors
-from stnrot.data.image_data import as_float, turned
+from stnrot.data.image_data import as_float
 from stnrot.data.image_set import ImageSet
-from stnrot.data.mnist import mnist
-from stnrot.geometry import angular_distance
-from stnrot.hardware import auto_precision
+from stnrot.data.sources.mnist import mnist
+from stnrot.geometry import angular_distance, rotate_bicubic
+from stnrot.runs.checkpoints import read_checkpoint, rebuild
+from stnrot.runs.command_line import one_line_errors
+from stnrot.runs.precision import auto_precision
 
 TABLE = "upright_only"
 STEP_DEG = 15
@@ -49,7 +49,7 @@ def by_angle(checkpoint: Path, digits: ImageSet) -> tuple[list[float], Tensor | 
         right, said = 0, []
         for image, label in zip(images.split(BATCH), labels.split(BATCH), strict=True):
             with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                prediction = model(turned(image, turn), None)
+                prediction = model(rotate_bicubic(image, turn), None)
             right += int((prediction.log_probability.argmax(1) == label).sum())
             if prediction.orientation is not None:
                 said.append(prediction.orientation.angle[:, 0].float() + turn)

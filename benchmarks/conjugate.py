@@ -23,11 +23,11 @@ from timing import environment, markdown  # type: ignore[import-not-found]
 from torch import Tensor, nn
 
 from stnrot import Conjugate, Rotation
-from stnrot.data.batches import TrainingBatches
+from stnrot.data.batch_samplers import TrainingBatches
 from stnrot.data.conjugate import ConjugateData
 from stnrot.geometry import rotation_defect
 from stnrot.geometry.axes import axis_angles
-from stnrot.models.curves import Curves
+from stnrot.layers.scaled_tanh import ScaledTanh
 
 DIM, SAMPLES, BATCH = 32, 20_000, 250
 RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
@@ -40,7 +40,11 @@ class TwoLinear(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.inner, self.f, self.outer = nn.Linear(DIM, DIM, bias=False), Curves(DIM), nn.Linear(DIM, DIM, bias=False)
+        self.inner, self.f, self.outer = (
+            nn.Linear(DIM, DIM, bias=False),
+            ScaledTanh(DIM),
+            nn.Linear(DIM, DIM, bias=False),
+        )
 
     def forward(self, z: Tensor) -> Tensor:
         """Return V f(W z)."""
@@ -48,8 +52,8 @@ class TwoLinear(nn.Module):
 
 
 MODELS: dict[str, Callable[[], nn.Module]] = {
-    **{name: lambda name=name: Conjugate(Curves(DIM), Rotation(DIM, name)) for name in METHODS},  # type: ignore[misc]
-    "W^T f(W z), W free": lambda: Conjugate(Curves(DIM), Rotation(DIM, "penalty")),
+    **{name: lambda name=name: Conjugate(ScaledTanh(DIM), Rotation(DIM, name)) for name in METHODS},  # type: ignore[misc]
+    "W^T f(W z), W free": lambda: Conjugate(ScaledTanh(DIM), Rotation(DIM, "penalty")),
     "V f(W z), nn.Linear": TwoLinear,
 }
 

@@ -14,8 +14,8 @@ import torch
 from timing import at_least_one, environment, in_turn, parser, report, speedup  # type: ignore[import-not-found]
 from torch import Tensor
 
-from stnrot.hardware import auto_precision
 from stnrot.models.encoders.polar import cosines
+from stnrot.runs.precision import auto_precision
 
 DIRECTIONS = (64, 128, 256)
 FEATURES = 16 * 16  # radii and channels

@@ -32,11 +32,11 @@ from plain_loop import built, composed, stepper, training_batches  # type: ignor
 from timing import environment, markdown  # type: ignore[import-not-found]
 from torch import Tensor, nn
 
-from stnrot.command_line import one_line_errors
-from stnrot.data.draws import Split
 from stnrot.data.image_data import ImageData
-from stnrot.hardware import auto_precision
+from stnrot.data.rng import Split
 from stnrot.models.cnn import CNN
+from stnrot.runs.command_line import one_line_errors
+from stnrot.runs.precision import auto_precision
 from stnrot.tasks.register import Register
 
 try:

@@ -12,9 +12,9 @@ from torch import nn
 from torch.optim import Optimizer
 
 from stnrot.data.batch import Batch
-from stnrot.data.batches import TrainingBatches
-from stnrot.data.draws import Split
+from stnrot.data.batch_samplers import TrainingBatches
 from stnrot.data.image_data import ImageData
+from stnrot.data.rng import Split
 from stnrot.tasks.register import Register
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -25,7 +25,7 @@ def composed(*overrides: str) -> tuple[ImageData, DictConfig]:
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = compose("train", [*overrides, "task.scheduler=null"])
     data: ImageData = instantiate(cfg.data, _convert_="all")
-    cfg.images = data.facts()
+    cfg.data_spec = data.spec()
     return data, cfg
 
 

@@ -33,10 +33,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from stnrot import fit_pose
-from stnrot.checkpoint import read_checkpoint, rebuild
 from stnrot.geometry.euler import euler_to_matrix
 from stnrot.geometry.splat import Camera, project, render
-from stnrot.solids import torus
+from stnrot.pose.point_clouds import torus
+from stnrot.runs.checkpoints import read_checkpoint, rebuild
 
 PROJECT = Path(__file__).resolve().parents[1]
 AXES, CAMERA, ALONE = "XZ", Camera(), 10

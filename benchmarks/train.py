@@ -45,13 +45,13 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets import MNIST
 from torchvision.transforms import InterpolationMode, RandomRotation
 
-from stnrot.command_line import one_line_errors
 from stnrot.data.batch import Batch
 from stnrot.geometry import rotation_theta
-from stnrot.hardware import auto_precision
 from stnrot.models.conv_regressor import PooledConv2d
-from stnrot.models.records import Prediction
+from stnrot.models.outputs import Prediction
 from stnrot.models.rot_stn import RotSTN
+from stnrot.runs.command_line import one_line_errors
+from stnrot.runs.precision import auto_precision
 from stnrot.tasks.register import Register
 
 SETTLED = 300

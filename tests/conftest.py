@@ -24,6 +24,7 @@ from torch import nn
 torch.set_num_threads(1)  # tests run side by side, one a core: threads would wait for one another
 signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a shell, Ctrl-C would be ignored
 Called = Callable[..., tuple[str | int | None, str]]
+DEGREES = 34.0  # of `by_pillow`
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = os.environ | {
     "CUDA_VISIBLE_DEVICES": "",
@@ -41,7 +42,7 @@ SMALL = (
     "trainer.accelerator=cpu",
     "trainer.precision=32-true",
     "callbacks.progress.refresh_rate=0",
-    "callbacks.watch.samples=10",
+    "callbacks.alignment_figures.samples=10",
 )
 
 
@@ -54,7 +55,7 @@ def composed(name: str, *overrides: str) -> DictConfig:
 def model(name: str, *overrides: str, shape: tuple[int, int, int] = (1, 28, 28), classes: int = 10) -> nn.Module:
     """Build a model as a job would for such pictures."""
     config = composed("train", f"model={name}", *overrides)
-    config.images = dict(zip(("channels", "height", "width"), shape, strict=True)) | {"classes": classes}
+    config.data_spec = dict(zip(("channels", "height", "width"), shape, strict=True)) | {"classes": classes}
     return instantiate(config.model, _convert_="all")
 
 
@@ -81,6 +82,12 @@ def command(script: str, *arguments: str, cwd: Path = ROOT, timeout: float = 240
         timeout=timeout,
         env=ENVIRONMENT,
     )
+
+
+def stnrot(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run the installed command in a process of its own."""
+    line = [str(Path(sys.executable).with_name("stnrot")), *map(str, arguments)]
+    return subprocess.run(line, cwd=cwd, capture_output=True, text=True, timeout=240, env=ENVIRONMENT)
 
 
 @pytest.fixture
@@ -162,6 +169,12 @@ def scene(width: int, height: int, channels: int = 1) -> torch.Tensor:
     return torch.from_numpy(np.atleast_3d(pixels * window[..., None] if channels == 3 else pixels * window)).permute(
         2, 0, 1
     )
+
+
+def by_pillow(picture: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """Rotate an image, and say by how many degrees."""
+    turned = [Image.fromarray(c.numpy()).rotate(DEGREES, Image.Resampling.BICUBIC) for c in picture]
+    return torch.from_numpy(np.stack(turned)), DEGREES
 
 
 @pytest.fixture

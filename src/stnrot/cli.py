@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 
-from stnrot.commands import align, pose, sweep
+from stnrot.commands import align, pose, study
 from stnrot.errors import InputError
 
 
@@ -12,7 +12,7 @@ def main() -> None:
     """Run a command; what the user can put right is one line."""
     parser = argparse.ArgumentParser(prog="stnrot", description="Software that undoes rotation.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (align, pose, sweep):
+    for command in (align, pose, study):
         command.add(commands)
     args = parser.parse_args()
     try:

@@ -6,11 +6,11 @@ import torch
 from conftest import composed
 from hydra.utils import instantiate
 
-from stnrot.command_line import one_line
-from stnrot.data.draws import Split
 from stnrot.data.rendered import RenderedPoses
+from stnrot.data.rng import Split
 from stnrot.geometry.splat import Camera
-from stnrot.solids import torus
+from stnrot.pose.point_clouds import torus
+from stnrot.runs.command_line import one_line
 
 SMALL = ("data.camera.height=24", "data.camera.width=32", "data.camera.sigma=1.5", "data.samples=100")
 

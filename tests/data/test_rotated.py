@@ -6,8 +6,8 @@ import torch
 from conftest import composed
 from hydra.utils import instantiate
 
-from stnrot.data.draws import Split
 from stnrot.data.image_data import ImageData
+from stnrot.data.rng import Split
 from stnrot.geometry import rotate
 
 

@@ -7,7 +7,7 @@ from scipy import ndimage, signal, stats
 from scipy.signal import find_peaks
 from scipy.special import logsumexp
 
-from stnrot.geometry import angular_distance, circular_mean, circular_peaks, finer, wrap
+from stnrot.geometry import angular_distance, circular_mean, circular_peaks, upsample_log_density, wrap
 
 
 def test_wrap_keeps_the_point_on_the_circle_and_the_range() -> None:
@@ -83,7 +83,7 @@ def test_finer_is_scipys_resampling(few: int, many: int) -> None:
     density = torch.randn(5, few, dtype=torch.float64).log_softmax(1)
     expected = signal.resample(density.numpy(), many, axis=1)
     expected -= logsumexp(expected, axis=1, keepdims=True)
-    np.testing.assert_allclose(finer(density, many).numpy(), expected, atol=1e-9)
+    np.testing.assert_allclose(upsample_log_density(density, many).numpy(), expected, atol=1e-9)
 
 
 def test_fewer_peaks_than_asked_for() -> None:

@@ -12,7 +12,7 @@ from torch.autograd import gradcheck
 from stnrot.errors import InputError
 from stnrot.geometry.euler import euler_to_matrix
 from stnrot.geometry.splat import Camera, project, render, splat
-from stnrot.solids import torus
+from stnrot.pose.point_clouds import torus
 
 TURN = euler_to_matrix(torch.tensor([0.3, 0.7, 0.2], dtype=torch.float64))
 SMALL = Camera(height=12, width=9, sigma=1.3)
@@ -197,7 +197,7 @@ def test_compiles_and_exports_whole() -> None:
 import torch
 from stnrot.geometry.euler import euler_to_matrix
 from stnrot.geometry.splat import Camera, render
-from stnrot.solids import torus
+from stnrot.pose.point_clouds import torus
 
 class Draw(torch.nn.Module):
     def forward(self, angles, points):

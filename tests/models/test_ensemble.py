@@ -6,7 +6,7 @@ from conftest import model
 from stnrot.geometry import rotate
 from stnrot.models.ensemble import Ensemble
 from stnrot.models.model import Model
-from stnrot.models.records import Orientation
+from stnrot.models.outputs import Orientation
 
 
 @pytest.mark.parametrize("options", [("rot_stn",), ("rot_stn", "model/encoder=cnn"), ("cnn",)])

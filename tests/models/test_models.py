@@ -10,7 +10,7 @@ from torch import nn
 from stnrot.errors import InputError
 from stnrot.geometry import rotate, rotation_theta
 from stnrot.models.encoders.cnn import CNNEncoder
-from stnrot.models.records import Orientation, Prediction
+from stnrot.models.outputs import Orientation, Prediction
 from stnrot.models.rot_stn import RotSTN
 
 

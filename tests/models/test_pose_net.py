@@ -13,7 +13,7 @@ from stnrot.models.pose_net import PoseNet
 
 def net(own_axis: list[float] | None, axes: str, *overrides: str) -> PoseNet:
     config = composed("train", "data=rendered", "model=pose_net", *overrides)
-    config.images = {"axes": axes, "own_axis": own_axis}
+    config.data_spec = {"axes": axes, "own_axis": own_axis}
     return instantiate(config.model, _convert_="all")
 
 

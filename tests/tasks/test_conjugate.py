@@ -11,15 +11,15 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from evaluate import evaluate
-from stnrot.checkpoint import read_checkpoint, rebuild
-from stnrot.command_line import one_line
 from stnrot.data.conjugate import ConjugateData
 from stnrot.errors import InputError
+from stnrot.runs.checkpoints import read_checkpoint, rebuild
+from stnrot.runs.command_line import one_line
 from train import train
 
 SMALL = ("experiment=conjugate", "data.dim=6", "data.samples=2000", "data.batch_size=50", "trainer.accelerator=cpu")
 QUIET = ("callbacks.progress=null",)
-BLIND = ("callbacks.recovery=null",)  # without pictures, which take half the time
+BLIND = ("callbacks.rotation_figures=null",)  # without pictures, which take half the time
 
 
 def job(folder: Path, *overrides: str) -> float:

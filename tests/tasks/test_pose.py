@@ -13,17 +13,17 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from evaluate import evaluate
-from stnrot.checkpoint import read_checkpoint, rebuild
-from stnrot.command_line import one_line
-from stnrot.data.draws import Split
+from stnrot.data.rng import Split
 from stnrot.errors import InputError
 from stnrot.geometry.euler import euler_to_matrix
 from stnrot.geometry.splat import Camera
-from stnrot.pose import fit_pose
-from stnrot.solids import torus
+from stnrot.pose.fit import fit_pose
+from stnrot.pose.point_clouds import torus
+from stnrot.runs.checkpoints import read_checkpoint, rebuild
+from stnrot.runs.command_line import one_line
 from train import train
 
-QUIET = ("callbacks.progress=null", "callbacks.poses.samples=4")
+QUIET = ("callbacks.progress=null", "callbacks.pose_figures.samples=4")
 SMALL = (
     "experiment=torus_pose",
     "data/degrade=clean",
@@ -111,7 +111,7 @@ def test_is_tested_again_on_its_own_solid_and_camera_alone(tmp_path: Path) -> No
 def test_a_descent_starts_from_a_checkpoint_of_the_same_solid_and_camera(tmp_path: Path) -> None:
     job(tmp_path, "trainer.max_epochs=1")
     checkpoint = tmp_path / "checkpoints" / "best.ckpt"
-    camera = Camera(**read_checkpoint(checkpoint)["config"]["images"]["camera"])
+    camera = Camera(**read_checkpoint(checkpoint)["config"]["data_spec"]["camera"])
     image = torch.zeros(camera.height, camera.width)
     network = rebuild(read_checkpoint(checkpoint), checkpoint).model
     by_path, by_network = (fit_pose(image, torus(), camera=camera, start=each) for each in (checkpoint, network))
@@ -132,7 +132,10 @@ def test_a_descent_starts_from_a_checkpoint_of_the_same_solid_and_camera(tmp_pat
     [
         (("model.side=40",), "model.side=40: expected a multiple of 16"),
         (("task.optimizer.lr=-1",), "task.optimizer cannot be built: Invalid learning rate"),
-        (("callbacks.poses.samples=0",), "callbacks.poses.samples=0: expected a whole number of at least 1"),
+        (
+            ("callbacks.pose_figures.samples=0",),
+            "callbacks.pose_figures.samples=0: expected a whole number of at least 1",
+        ),
     ],
 )
 def test_bad_values_are_one_line(tmp_path: Path, overrides: tuple[str, ...], line: str) -> None:

@@ -10,10 +10,10 @@ from scipy import stats
 from sklearn.datasets import load_digits
 
 from stnrot.data.batch import Batch
-from stnrot.data.draws import Purpose, uniform
+from stnrot.data.rng import Purpose, uniform
 from stnrot.errors import InputError
 from stnrot.geometry import rotate
-from stnrot.models.records import Orientation, Prediction
+from stnrot.models.outputs import Orientation, Prediction
 from stnrot.tasks.angle_error import AngleError
 from stnrot.tasks.losses import CONCENTRATION, angle_loss, photometric_loss
 
@@ -60,7 +60,7 @@ def test_with_a_spread_a_search_is_taught_a_von_mises_distribution_about_the_tru
 def test_the_spread_is_taught_in_training_and_not_tested() -> None:
     """In degrees: numpy's cross-entropy with scipy's distribution of 20 degrees, and the loss at the true angle."""
     config = composed("train", "task=register", "model.reference=learned", "task.angle_spread_deg=20")
-    config.images = {"channels": 1, "height": 28, "width": 28, "classes": 10}
+    config.data_spec = {"channels": 1, "height": 28, "width": 28, "classes": 10}
     task = instantiate(config.task, model=instantiate(config.model, _convert_="all"))
     posterior, true = torch.randn(8, 64).log_softmax(1), torch.arange(8) * (2 * math.pi / 64)
     prediction = Prediction(Orientation(torch.zeros(8, 1), torch.zeros(8, 1), posterior), None, None, None)
@@ -82,7 +82,7 @@ def test_the_consistency_loss_is_small_where_the_prediction_follows() -> None:
     losses, posteriors = {}, {}
     for name in ("polar", "cnn"):
         config = composed("train", f"model/encoder={name}", "task=register", "model.reference=learned")
-        config.images = {"channels": 1, "height": 28, "width": 28, "classes": 10}
+        config.data_spec = {"channels": 1, "height": 28, "width": 28, "classes": 10}
         config.task.consistency_weight = 1.0
         task = instantiate(config.task, model=instantiate(config.model, _convert_="all"))
         with torch.no_grad():  # a reference that can be aligned to
@@ -141,7 +141,7 @@ def test_angle_error_is_numpys(relative: bool) -> None:
 
 def test_the_encoder_has_its_own_learning_rate() -> None:
     config = composed("train", "task.encoder_lr_factor=0.1", "task.scheduler=null")
-    config.images = {"channels": 1, "height": 28, "width": 28, "classes": 10}
+    config.data_spec = {"channels": 1, "height": 28, "width": 28, "classes": 10}
     task = instantiate(config.task, model=instantiate(config.model, _convert_="all"))
     optimizer = task.configure_optimizers()
     rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from stnrot.align_manifest import align_manifest
+from stnrot.alignment.aligner import Aligner, Alignment, confidence
+from stnrot.alignment.inputs import read_file
+from stnrot.alignment.manifest import align_manifest
 from stnrot.commands.output import check_output, write_picture
 from stnrot.errors import InputError
 from stnrot.geometry import rotate
-from stnrot.inference import Aligner, Alignment, confidence
-from stnrot.pictures import read_file
 
 LIKELY = 0.02  # an angle of less confidence is not worth a line
 

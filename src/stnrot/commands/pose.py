@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from stnrot.alignment.inputs import read_file
 from stnrot.commands.output import check_output, write_picture
 from stnrot.geometry.splat import SATURATIONS, Camera, render
-from stnrot.pictures import read_file
-from stnrot.pose import Pose, fit_pose
-from stnrot.solids import read_points
+from stnrot.pose.fit import Pose, fit_pose
+from stnrot.pose.point_clouds import read_points
 
 DEFAULT = Camera()
 

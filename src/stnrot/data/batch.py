@@ -1,4 +1,4 @@
-"""The two records of data: `Raw` as it leaves a data set, `Batch` as a model sees it."""
+"""The two records of data: `RawBatch` as it leaves a data set, `Batch` as a model sees it."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 
-class Raw(NamedTuple):
+class RawBatch(NamedTuple):
     """Bytes of a batch before rotation, on any device.
 
     `draw` numbers the samples of a whole training run, `draw = epoch * length + index`, so that every

@@ -9,11 +9,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from stnrot.data.batches import EvaluationBatches, TrainingBatches
+from stnrot.data.batch_samplers import EvaluationBatches, TrainingBatches
 from stnrot.data.image_data import as_fetched
 from stnrot.errors import check_number
-from stnrot.models.curves import Curves
-from stnrot.models.rotation import Conjugate, Rotation
+from stnrot.layers.conjugate import Conjugate
+from stnrot.layers.rotation import Rotation
+from stnrot.layers.scaled_tanh import ScaledTanh
 
 SHARES = {"test": 0.1, "val": 0.1, "train": 1.0}
 
@@ -70,7 +71,7 @@ class ConjugateData(L.LightningDataModule):
             return
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(self.split_seed)
-            curves = Curves(self.dim)
+            curves = ScaledTanh(self.dim)
             nn.init.uniform_(curves.log_height, -0.7, 0.7)
             self.truth = Conjugate(curves, Rotation(self.dim, init="haar"))
             self.parts = {}
@@ -79,7 +80,7 @@ class ConjugateData(L.LightningDataModule):
                 y = self.truth(z)
                 self.parts[part] = Samples(z, y + self.noise * torch.randn_like(y) if part == "train" else y)
 
-    def facts(self) -> dict[str, int]:
+    def spec(self) -> dict[str, int]:
         """Return what a model must know of the data."""
         return {"dim": self.dim}
 

@@ -13,12 +13,11 @@ from lightning.pytorch.trainer.states import RunningStage
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from stnrot.data.batch import Batch, Raw
-from stnrot.data.batches import EvaluationBatches, TrainingBatches
-from stnrot.data.draws import Purpose, Split
-from stnrot.data.image_set import ImageSet, PictureSet, Splits, balanced_order
+from stnrot.data.batch import Batch, RawBatch
+from stnrot.data.batch_samplers import EvaluationBatches, TrainingBatches
+from stnrot.data.image_set import ImageDataset, ImageSet, Splits, balanced_order
+from stnrot.data.rng import Purpose, Split
 from stnrot.errors import InputError, check_number
-from stnrot.geometry import rotate
 
 SPLIT = {RunningStage.TRAINING: Split.TRAIN, RunningStage.TESTING: Split.TEST}  # in other stages it validates
 Source = Callable[[Path | None, int], Splits]
@@ -69,7 +68,7 @@ class ImageData(L.LightningDataModule, ABC):
         splits = self.source(None if self.root is None else Path(self.root).expanduser(), self.split_seed)
         self.splits = Splits(self._keep(splits.train), splits.val, splits.test, splits.classes)
 
-    def _keep(self, train: PictureSet) -> PictureSet:
+    def _keep(self, train: ImageDataset) -> ImageDataset:
         if self.n_train is None:
             return train
         if not max(1, 0 if train.label is None else len(train.label.unique())) <= self.n_train <= len(train):
@@ -81,7 +80,7 @@ class ImageData(L.LightningDataModule, ABC):
         order = balanced_order(label, (self.split_seed, Purpose.SUBSET))
         return train.subset(order[: self.n_train])
 
-    def facts(self) -> dict[str, int | list[str]]:
+    def spec(self) -> dict[str, int | list[str]]:
         """Return what a model must know of the data: the shape of a picture and the classes."""
         self.setup()
         channels, height, width = self.splits.train.shape
@@ -95,10 +94,10 @@ class ImageData(L.LightningDataModule, ABC):
         }
 
     @abstractmethod
-    def view(self, raw: Raw, split: Split) -> Batch:
+    def view(self, raw: RawBatch, split: Split) -> Batch:
         """Make the batch that a model sees, on the device, as a function of the draws."""
 
-    def on_after_batch_transfer(self, batch: Raw, dataloader_idx: int) -> Batch:
+    def on_after_batch_transfer(self, batch: RawBatch, dataloader_idx: int) -> Batch:
         """Rotate after the transfer: whole batches, on the device."""
         assert self.trainer is not None
         stage: Any = self.trainer.state.stage
@@ -142,11 +141,11 @@ class ImageData(L.LightningDataModule, ABC):
     def _evaluation_loader(self, split: str) -> DataLoader:
         assert self.trainer is not None
         self._check_size(split)
-        pictures: PictureSet = getattr(self.splits, split)
+        pictures: ImageDataset = getattr(self.splits, split)
         process = (self.trainer.global_rank, self.trainer.world_size)
         return self.loader(pictures, EvaluationBatches(len(pictures), self.batch_size, process))
 
-    def loader(self, pictures: PictureSet, batches: TrainingBatches | EvaluationBatches) -> DataLoader:
+    def loader(self, pictures: ImageDataset, batches: TrainingBatches | EvaluationBatches) -> DataLoader:
         """Return whole batches of pictures, fetched at once."""
         workers = self.num_workers
         if workers is None:
@@ -169,8 +168,3 @@ def as_fetched(raw: Any) -> Any:
 def as_float(image: Tensor) -> Tensor:
     """Bytes to numbers in [0, 1]."""
     return image.float().div_(255)
-
-
-def turned(image: Tensor, angle: Tensor) -> Tensor:
-    """Turn pictures with values in [0, 1] so that the sampling does not give the angle away."""
-    return rotate(image, angle, "bicubic").clamp(0, 1)

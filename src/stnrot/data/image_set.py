@@ -7,12 +7,12 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from stnrot.data.batch import Raw
-from stnrot.data.draws import Key, Split, permutation
+from stnrot.data.batch import RawBatch
+from stnrot.data.rng import Key, Split, permutation
 
 
 @runtime_checkable
-class PictureSet(Protocol):
+class ImageDataset(Protocol):
     """Pictures of one size, fetched a whole batch at a time by draw number."""
 
     @property
@@ -29,9 +29,9 @@ class PictureSet(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitems__(self, draws: Int[Tensor, "B"]) -> Raw: ...
+    def __getitems__(self, draws: Int[Tensor, "B"]) -> RawBatch: ...
 
-    def subset(self, index: Int[Tensor, "M"]) -> "PictureSet": ...
+    def subset(self, index: Int[Tensor, "M"]) -> "ImageDataset": ...
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,12 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.image)
 
-    def __getitems__(self, draws: Int[Tensor, "B"]) -> Raw:
+    def __getitems__(self, draws: Int[Tensor, "B"]) -> RawBatch:
         index = draws % len(self)
         reference, angle, label = (
             None if column is None else column[index] for column in (self.reference, self.angle, self.label)
         )
-        return Raw(draws, self.image[index], reference, angle, label)
+        return RawBatch(draws, self.image[index], reference, angle, label)
 
     def subset(self, index: Int[Tensor, "M"]) -> "ImageSet":
         """Return the pictures at `index`, in that order."""
@@ -78,12 +78,12 @@ class ImageSet:
 class Splits:
     """Train, validation and test sets with the names of their classes (none where there are no labels)."""
 
-    train: PictureSet
-    val: PictureSet
-    test: PictureSet
+    train: ImageDataset
+    val: ImageDataset
+    test: ImageDataset
     classes: tuple[str, ...]
 
-    def part(self, split: Split) -> PictureSet:
+    def part(self, split: Split) -> ImageDataset:
         """Return one of the three."""
         return (self.train, self.val, self.test)[split]
 

@@ -11,15 +11,15 @@ from lightning.pytorch.trainer.states import RunningStage
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from stnrot.data.batches import EvaluationBatches, TrainingBatches
+from stnrot.data.batch_samplers import EvaluationBatches, TrainingBatches
 from stnrot.data.degrade import NUMBERS, Degrade
-from stnrot.data.draws import Purpose, Split, normal, uniform
 from stnrot.data.image_data import SPLIT, as_fetched
-from stnrot.data.poses import uniform_angles
+from stnrot.data.pose_sampling import uniform_angles
+from stnrot.data.rng import Purpose, Split, normal, uniform
 from stnrot.errors import InputError, check_number
 from stnrot.geometry.euler import axis_numbers, euler_to_matrix
 from stnrot.geometry.splat import Camera, project, splat
-from stnrot.solids import check_before, fingerprint, read_points
+from stnrot.pose.point_clouds import check_before, fingerprint, read_points
 
 ROUND = 0.6  # of the variance in one direction across the axis to that in another; sampling leaves more than 0.8
 AT_ONCE = 4  # pictures: what is kept of each point on the way is then still in a CPU's cache
@@ -94,7 +94,7 @@ class RenderedPoses(L.LightningDataModule):
         self.count = {Split.TRAIN: samples, Split.VAL: samples // 10, Split.TEST: samples // 10}
         self.batch_size, self.seed, self.split_seed = batch_size, seed, split_seed
 
-    def facts(self) -> dict[str, Any]:
+    def spec(self) -> dict[str, Any]:
         """Return what a model must know of the data, and what tells a picture of it from others."""
         return {
             "axes": self.axes,

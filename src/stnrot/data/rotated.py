@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 
-from stnrot.data.batch import Batch, Raw
-from stnrot.data.draws import Purpose, Split, normal, uniform
-from stnrot.data.image_data import ImageData, as_float, turned
+from stnrot.data.batch import Batch, RawBatch
+from stnrot.data.image_data import ImageData, as_float
+from stnrot.data.rng import Purpose, Split, normal, uniform
 from stnrot.errors import InputError, check_number
-from stnrot.geometry import Deform, inscribed_disc, wrap
+from stnrot.geometry import Deform, inscribed_disc, rotate_bicubic, wrap
 from stnrot.geometry.deform import NUMBERS
 
 
@@ -39,7 +39,7 @@ class RotatedImages(ImageData):
         self.max_angle = math.radians(max_angle_deg)
         self.train_turns, self.border, self.augment = train_turns, border, augment
 
-    def view(self, raw: Raw, split: Split) -> Batch:
+    def view(self, raw: RawBatch, split: Split) -> Batch:
         """Turn each picture; the reference is for the model to hold."""
         index = raw.draw % len(self.splits.part(split))
         training = split is Split.TRAIN
@@ -52,11 +52,11 @@ class RotatedImages(ImageData):
         if training and self.augment is not None:
             numbers = normal((self.seed, split, Purpose.DEFORM), raw.draw, NUMBERS)
             stored = self.train_turns == "once"
-            image = turned(image, turn) if stored else image
+            image = rotate_bicubic(image, turn) if stored else image
             image = self.augment(image, 0 * turn if stored else turn, numbers, "bicubic").clamp(0, 1)
             turn = turn + self.augment.turn(numbers)
         else:
-            image = turned(image, turn)
+            image = rotate_bicubic(image, turn)
         if self.border == "disc":
             image *= inscribed_disc(image.shape[-2:], image.device)
         return Batch(index=index, image=image, reference=None, angle=wrap(-turn), label=raw.label)

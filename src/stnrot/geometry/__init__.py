@@ -15,7 +15,7 @@ Shapes
     `N` points, `d` dimension.
 """
 
-from stnrot.geometry.angles import angular_distance, circular_mean, circular_peaks, finer, wrap
+from stnrot.geometry.angles import angular_distance, circular_mean, circular_peaks, upsample_log_density, wrap
 from stnrot.geometry.correlation import AngularCorrelation, correlate
 from stnrot.geometry.deform import Deform
 from stnrot.geometry.householder import householder_rotation, householder_vectors, reflect
@@ -23,6 +23,7 @@ from stnrot.geometry.planar import (
     inscribed_disc,
     nearest_rotation,
     rotate,
+    rotate_bicubic,
     rotation_theta,
     sample,
     sampling_grid,
@@ -50,7 +51,6 @@ __all__ = [
     "circular_peaks",
     "correlate",
     "exponential",
-    "finer",
     "householder_rotation",
     "householder_vectors",
     "inscribed_disc",
@@ -62,12 +62,14 @@ __all__ = [
     "random_rotation",
     "reflect",
     "rotate",
+    "rotate_bicubic",
     "rotation_defect",
     "rotation_theta",
     "sample",
     "sampling_grid",
     "skew",
     "to_polar",
+    "upsample_log_density",
     "warp",
     "wrap",
 ]

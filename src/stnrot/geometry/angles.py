@@ -29,7 +29,7 @@ def circular_mean(angle: Float[Tensor, "n"]) -> Float[Tensor, ""]:
     return torch.atan2(angle.sin().sum(), angle.cos().sum())
 
 
-def finer(log_density: Float[Tensor, "B a"], bins: int) -> Float[Tensor, "B {bins}"]:
+def upsample_log_density(log_density: Float[Tensor, "B a"], bins: int) -> Float[Tensor, "B {bins}"]:
     """Return a normalised log-density of few equal bins of the circle in more, by trigonometric interpolation."""
     few = log_density.shape[1]
     if few == bins:

@@ -14,7 +14,7 @@ def full_precision(x: Tensor) -> AbstractContextManager[Any]:
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
-def widened(x: Tensor) -> Tensor:
+def at_least_float32(x: Tensor) -> Tensor:
     """Return numbers of 16 bits in 32."""
     return x if x.dtype.itemsize >= 4 else x.float()
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from stnrot.errors import InputError
 from stnrot.geometry.angles import wrap
-from stnrot.geometry.autograd import full_precision, widened
+from stnrot.geometry.autograd import at_least_float32, full_precision
 
 AXES = "XYZ"
 ROUNDS = 12  # of two angles that are made the best for each other
@@ -41,7 +41,7 @@ def euler_jacobian(angles: Float[Tensor, "*b A"], order: str = "XYZ") -> Float[T
     """Return the derivatives of `euler_to_matrix` by each angle: d Ri(a) / da = Ri(a + pi/2) - e_i e_i^T."""
     factors, slopes = _factors(angles, order), []
     for k, axis in enumerate(axis_numbers(order)):
-        slope = _about(axis, widened(angles[..., k]) + math.pi / 2)
+        slope = _about(axis, at_least_float32(angles[..., k]) + math.pi / 2)
         slope[..., axis, axis] = 0
         slopes.append(_product([*factors[:k], slope, *factors[k + 1 :]], order))
     return torch.stack(slopes, -3)
@@ -59,7 +59,7 @@ def matrix_to_euler(matrix: Float[Tensor, "*b 3 3"], order: str = "XYZ") -> Floa
     are read off `Ri(-a) R = Rj(b) Rk(c)`, whose column k does not know c and whose row j does not know b: so that the
     product is the matrix to rounding, however near to gimbal lock.
     """
-    axes, matrix = axis_numbers(order), widened(matrix)
+    axes, matrix = axis_numbers(order), at_least_float32(matrix)
     if order.islower():
         return matrix_to_euler(matrix, order[::-1].upper()).flip(-1)
     if len(axes) == 1:
@@ -141,7 +141,7 @@ def geodesic_distance(a: Float[Tensor, "*b 3 3"], b: Float[Tensor, "*b 3 3"]) ->
     Metrics for 3D rotations, 2009.
     """
     with full_precision(a):
-        between = widened(a).mT @ widened(b)
+        between = at_least_float32(a).mT @ at_least_float32(b)
     axial = torch.stack([between[..., k, j] - between[..., j, k] for j, k in ((1, 2), (2, 0), (0, 1))], -1) / 2
     trace = between.diagonal(dim1=-2, dim2=-1).sum(-1)
     return torch.atan2(torch.linalg.vector_norm(axial, dim=-1), (trace - 1) / 2)
@@ -168,7 +168,7 @@ def _factors(angles: Float[Tensor, "*b A"], order: str) -> list[Float[Tensor, "*
     axes = axis_numbers(order)
     if angles.shape[-1:] != (len(axes),):
         raise InputError(f"order={order!r}: expected {len(axes)} angles, got shape {tuple(angles.shape)}")
-    return [_about(axis, angle) for axis, angle in zip(axes, widened(angles).unbind(-1), strict=True)]
+    return [_about(axis, angle) for axis, angle in zip(axes, at_least_float32(angles).unbind(-1), strict=True)]
 
 
 def _product(factors: list[Tensor], order: str) -> Float[Tensor, "*b 3 3"]:

@@ -98,6 +98,15 @@ def rotate(
     return warp(image, rotation_theta(angle.to(dtype), height, width), mode)
 
 
+def rotate_bicubic(image: Float[Tensor, "B C H W"], angle: Float[Tensor, "B"]) -> Float[Tensor, "B C H W"]:
+    """Rotate images with values in [0, 1] so that the sampling does not give the angle away.
+
+    Bilinear sampling blurs by an amount that depends on the angle, and a network can learn to read it. Bicubic
+    sampling overshoots, so the result is clamped to [0, 1].
+    """
+    return rotate(image, angle, "bicubic").clamp(0, 1)
+
+
 def inscribed_disc(size: Sequence[int], device: torch.device | None = None, margin: float = 0.0) -> Bool[Tensor, "H W"]:
     """Mark the pixels of the largest centred disc that no rotation mixes with what lies outside the picture.
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from stnrot.errors import InputError
-from stnrot.geometry.autograd import full_precision, gradients, widened
+from stnrot.geometry.autograd import at_least_float32, full_precision, gradients
 
 CONVERGED = {torch.float32: 1e-3, torch.float64: 1e-7}  # then one more step leaves the square: rounding
 ROUNDING = 32  # times the machine's precision: as good as it gets, and left as it is
@@ -21,7 +21,7 @@ STEPS = 12  # of Newton and Schulz: enough for singular values from 0.02 to 1.7
 
 def planar_rotation(angle: Float[Tensor, "*b"]) -> Float[Tensor, "*b 2 2"]:
     """Return [[cos, -sin], [sin, cos]]."""
-    angle = widened(angle)
+    angle = at_least_float32(angle)
     c, s = angle.cos(), angle.sin()
     return torch.stack((c, -s, s, c), -1).unflatten(-1, (2, 2))
 
@@ -39,9 +39,9 @@ def cayley(a: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
 
     Source: A. Cayley, Sur quelques proprietes des determinants gauches, 1846.
     """
-    quarter = widened(a) / 4
+    quarter = at_least_float32(a) / 4
     identity = torch.eye(quarter.shape[-1], device=quarter.device, dtype=quarter.dtype)
-    return polished(torch.linalg.inv(identity / 2 - quarter) - identity)
+    return newton_schulz_step(torch.linalg.inv(identity / 2 - quarter) - identity)
 
 
 def cayley_from(start: Float[Tensor, "d d"], weight: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
@@ -69,7 +69,7 @@ class _CayleyFrom(Function):
         quarter.diagonal().add_(0.5)
         ctx.p = torch.linalg.inv_ex(quarter).inverse
         ctx.turned = start @ ctx.p
-        return polished(ctx.turned - start)
+        return newton_schulz_step(ctx.turned - start)
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> Any:
@@ -85,10 +85,10 @@ def exponential(a: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
 
     Rounding, which grows with the squarings of `torch.linalg.matrix_exp`, is taken off.
     """
-    return polished(torch.linalg.matrix_exp(widened(a)))
+    return newton_schulz_step(torch.linalg.matrix_exp(at_least_float32(a)))
 
 
-def polished(r: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
+def newton_schulz_step(r: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
     """Take a step of Newton and Schulz towards the nearest rotation, which for the gradient is a constant."""
     with torch.no_grad(), full_precision(r):
         gap = r.mT @ r
@@ -104,7 +104,7 @@ def qr_rotation(w: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
     """
     if w.shape[-2] != w.shape[-1]:
         raise InputError(f"qr_rotation: expected square matrices, got shape {tuple(w.shape)}")
-    q, r = torch.linalg.qr(widened(w))
+    q, r = torch.linalg.qr(at_least_float32(w))
     sign = r.detach().diagonal(dim1=-2, dim2=-1).sign()
     sign = torch.where(sign == 0, 1, sign)
     last = det_sign(q.detach()) * sign.prod(-1)
@@ -125,7 +125,7 @@ def project_rotation(matrix: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]
 
     Source: S. Umeyama, Least-squares estimation of transformation parameters between two point patterns, 1991.
     """
-    u, _, vh = torch.linalg.svd(widened(matrix))
+    u, _, vh = torch.linalg.svd(at_least_float32(matrix))
     sign = torch.ones_like(u[..., 0])
     with full_precision(u):
         sign[..., -1] = det_sign(u @ vh)
@@ -141,7 +141,7 @@ def newton_schulz(matrix: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
 
     Source: Z. Kovarik, Some iterative methods for improving orthonormality, 1970; A. Bjoerck and C. Bowie, 1971.
     """
-    w = widened(matrix)
+    w = at_least_float32(matrix)
     if not w.isfinite().all():
         return w
     identity = torch.eye(len(w), device=w.device, dtype=w.dtype)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from stnrot.geometry import nearest_rotation, warp
 from stnrot.models.model import Model
-from stnrot.models.records import Orientation, Prediction
+from stnrot.models.outputs import Orientation, Prediction
 
 
 class AffineSTN(Model):

@@ -4,7 +4,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stnrot.models.model import Model
-from stnrot.models.records import Prediction
+from stnrot.models.outputs import Prediction
 
 
 class CNN(Model):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from stnrot.geometry import rotate
 from stnrot.models.model import Model
-from stnrot.models.records import Orientation, Prediction
+from stnrot.models.outputs import Orientation, Prediction
 
 AGREE = 400.0  # concentration of the kernel by which hypotheses support each other: about 3 degrees
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stnrot.errors import InputError
-from stnrot.geometry.autograd import widened
+from stnrot.geometry.autograd import at_least_float32
 from stnrot.geometry.symmetry import symmetry_of
 from stnrot.models.conv_regressor import PooledConv2d
 
@@ -56,7 +56,7 @@ class PoseNet(nn.Module):
 
     def euler(self, matrix: Float[Tensor, "B 3 3"]) -> Float[Tensor, "B axes"]:
         """Return the angles about the axes (radians) that a matrix stands for."""
-        return self.symmetry.euler(widened(matrix), self.axes)
+        return self.symmetry.euler(at_least_float32(matrix), self.axes)
 
     @torch.no_grad()
     def angles(self, image: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B axes"]:

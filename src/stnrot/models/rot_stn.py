@@ -12,7 +12,7 @@ from stnrot.errors import InputError, check_number
 from stnrot.geometry import Deform, rotate
 from stnrot.geometry.deform import NUMBERS
 from stnrot.models.model import Model
-from stnrot.models.records import Orientation, Prediction
+from stnrot.models.outputs import Orientation, Prediction
 
 NEGLIGIBLE = math.log(1e-2)  # a hypothesis of less weight is not looked at
 # For each new batch size convolutions are planned anew, which costs more than to read a few pictures twice: the number

@@ -9,11 +9,11 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from stnrot.search.pictures import draw
-from stnrot.search.signs_of_life import is_orphan
-from stnrot.search.study import search_of
+from stnrot.runs.tables import decimals, print_table, short_names, write_table
+from stnrot.search.figures import draw
+from stnrot.search.signs_of_life import is_stale
+from stnrot.search.study import spec_of
 from stnrot.search.trials import LEFT_OUT, REASON, RETRY_OF, SAME_AS
-from stnrot.tables import decimals, print_table, short_names, write_table
 
 STATES = {
     TrialState.COMPLETE: "complete",
@@ -31,7 +31,7 @@ def report(study: optuna.Study, folder: Path) -> None:
     trials = [trial for trial in study.trials if LEFT_OUT not in trial.user_attrs]
     trials.sort(key=lambda trial: _place(study, trial))
     names = list(dict.fromkeys(name for trial in trials for name in trial.params))
-    search = search_of(study)
+    search = spec_of(study)
     metric = "value" if search is None else search.metric
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "trials.csv", trials, names, metric)
@@ -84,7 +84,7 @@ def _minutes(trial: FrozenTrial) -> float:
 def _remark(trial: FrozenTrial) -> str:
     attributes = trial.user_attrs
     notes = [f"{words} {attributes[key]}" for key, words in NOTES.items() if key in attributes]
-    if trial.state == TrialState.RUNNING and is_orphan(trial):
+    if trial.state == TrialState.RUNNING and is_stale(trial):
         notes.append("its process died")
     if trial.state == TrialState.FAIL:
         notes.append(attributes.get(REASON, "its process died"))

@@ -12,12 +12,12 @@ BEAT = 15.0  # seconds between two signs
 GRACE = 120.0  # seconds without one after which a process on another machine is taken for dead
 
 
-def sign(trial: Trial) -> None:
+def beat(trial: Trial) -> None:
     """Say that this process has the trial, and lives."""
     trial.set_user_attr(WORKER, {"machine": machine(), "process": os.getpid(), "alive": time.time()})
 
 
-def is_orphan(trial: FrozenTrial) -> bool:
+def is_stale(trial: FrozenTrial) -> bool:
     """Say whether the process that has the trial is gone: by its number on this machine, else by its silence."""
     worker = trial.user_attrs.get(WORKER)
     if worker is None:  # the process had no time to sign

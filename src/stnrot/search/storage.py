@@ -18,7 +18,15 @@ from stnrot.errors import InputError
 EXPECTED = (
     "expected the URL of a database, such as sqlite:///study.db, or the path of a journal file, such as study.log"
 )
-CANNOT = (ImportError, SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError, OSError, ValueError, LookupError)
+STORAGE_ERRORS = (
+    ImportError,
+    SQLAlchemyError,
+    optuna.exceptions.OptunaError,
+    RuntimeError,
+    OSError,
+    ValueError,
+    LookupError,
+)
 DRIVERS = {  # modules that SQLAlchemy imports for a URL, whose packages are called otherwise
     "psycopg": "'psycopg[binary]'",
     "psycopg2": "psycopg2-binary",
@@ -109,7 +117,7 @@ def reaching(place: str) -> Iterator[None]:
     """Turn the errors of a storage that cannot be used into an InputError."""
     try:
         yield
-    except CANNOT as error:
+    except STORAGE_ERRORS as error:
         cause = error.__cause__ or error
         reason = str(cause).splitlines()[0]
         if isinstance(cause, ModuleNotFoundError) and cause.name is not None:

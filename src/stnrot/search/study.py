@@ -10,11 +10,11 @@ from stnrot.search.storage import check_folder, is_empty, lock_of, open_storage,
 
 SEARCH = "search"  # the user attribute that says what a study is of
 # where a job runs and what it shows may differ between the processes of a search
-ELSEWHERE = ("data.root=", "data.num_workers=", "trainer=", "trainer.accelerator=", "callbacks.", "logger.")
+MACHINE_SPECIFIC = ("data.root=", "data.num_workers=", "trainer=", "trainer.accelerator=", "callbacks.", "logger.")
 
 
 @dataclass(frozen=True)
-class SearchOf:
+class SearchSpec:
     """What a study is of: its direction and metric, the space by parameter, and the options that all trials have."""
 
     direction: str
@@ -24,7 +24,7 @@ class SearchOf:
 
     def check(self, study: optuna.Study, place: str) -> None:
         """Refuse to add trials to the study of another search."""
-        known = search_of(study)
+        known = spec_of(study)
         what = f"the study {study.study_name} in {shown(place)}"
         way_out = "repeat the command of that search, or choose another hydra.sweeper.study_name"
         if known is None:
@@ -36,17 +36,17 @@ class SearchOf:
                 raise InputError(f"{what} is of another search, {name}: {was}, here {is_now}; {way_out}")
 
     def _features(self) -> dict[str, str]:
-        same = sorted(option for option in self.options if not option.lstrip("+").startswith(ELSEWHERE))
+        same = sorted(option for option in self.options if not option.lstrip("+").startswith(MACHINE_SPECIFIC))
         return {"direction": self.direction, "metric": self.metric, "options": " ".join(same)} | self.space
 
 
-def search_of(study: optuna.Study) -> SearchOf | None:
+def spec_of(study: optuna.Study) -> SearchSpec | None:
     """Read what a study is of; None if it is no search of this project, or one of another version of it."""
     known = study.user_attrs.get(SEARCH)
-    return SearchOf(**known) if known and set(known) == {field.name for field in fields(SearchOf)} else None
+    return SearchSpec(**known) if known and set(known) == {field.name for field in fields(SearchSpec)} else None
 
 
-def join_study(place: str, name: str, search: SearchOf) -> optuna.Study:
+def join_study(place: str, name: str, search: SearchSpec) -> optuna.Study:
     """Open the study, or make it if there is none; one of another search is an InputError."""
     check_folder(place)
     with reaching(place), lock_of(place):
@@ -54,7 +54,7 @@ def join_study(place: str, name: str, search: SearchOf) -> optuna.Study:
         study = optuna.create_study(
             storage=storage, study_name=name, direction=StudyDirection[search.direction.upper()], load_if_exists=True
         )
-        if search_of(study) is None and not study.get_trials(deepcopy=False):
+        if spec_of(study) is None and not study.get_trials(deepcopy=False):
             study.set_user_attr(SEARCH, asdict(search))
     search.check(study, place)
     return study

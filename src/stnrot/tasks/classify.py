@@ -8,7 +8,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from stnrot.data.batch import Batch
 from stnrot.errors import InputError, check_number
-from stnrot.models.records import Prediction
+from stnrot.models.outputs import Prediction
 from stnrot.tasks.register import Register
 
 

@@ -11,8 +11,8 @@ from torch.optim import Optimizer
 
 from stnrot.errors import check_number
 from stnrot.geometry.axes import axis_angles
-from stnrot.models.rotation import Conjugate
-from stnrot.tasks.scheduled import ScheduledTask
+from stnrot.layers.conjugate import Conjugate
+from stnrot.tasks.base import ScheduledTask
 
 
 class FindRotation(ScheduledTask):

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from stnrot.errors import InputError
 from stnrot.geometry import inscribed_disc
-from stnrot.models.records import Orientation
+from stnrot.models.outputs import Orientation
 
 CONCENTRATION = 10.0  # of errors of 18 degrees; at 1 the gradient through the sampler drowned the angle
 

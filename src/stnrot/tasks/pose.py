@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from stnrot.data.rendered import Views
-from stnrot.geometry.autograd import full_precision, widened
+from stnrot.geometry.autograd import at_least_float32, full_precision
 from stnrot.geometry.euler import euler_to_matrix
+from stnrot.models.outputs import PoseEstimate
 from stnrot.models.pose_net import PoseNet
-from stnrot.models.records import PoseEstimate
 from stnrot.tasks.angle_error import AngleError
-from stnrot.tasks.scheduled import ScheduledTask
+from stnrot.tasks.base import ScheduledTask
 
 
 class EstimatePose(ScheduledTask):
@@ -48,7 +48,7 @@ class EstimatePose(ScheduledTask):
     def _step(self, views: Views, part: str) -> tuple[Tensor, Tensor]:
         matrix = self(views.image)
         with full_precision(views.rotation):
-            loss = torch.linalg.matrix_norm(widened(matrix) - self.model.symmetry.seen(views.rotation)).mean()
+            loss = torch.linalg.matrix_norm(at_least_float32(matrix) - self.model.symmetry.seen(views.rotation)).mean()
         self.log_means({f"{part}/loss": loss}, len(matrix))
         return loss, matrix
 

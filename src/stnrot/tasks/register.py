@@ -9,14 +9,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from stnrot.data.batch import Batch
-from stnrot.data.draws import Purpose, bits, uniform
-from stnrot.data.image_data import turned
+from stnrot.data.rng import Purpose, bits, uniform
 from stnrot.errors import InputError, check_number
+from stnrot.geometry import rotate_bicubic
 from stnrot.models.model import Model
-from stnrot.models.records import Orientation, Prediction
+from stnrot.models.outputs import Orientation, Prediction
 from stnrot.tasks.angle_error import AngleError
+from stnrot.tasks.base import ScheduledTask
 from stnrot.tasks.losses import angle_loss, photometric_loss
-from stnrot.tasks.scheduled import ScheduledTask
 
 
 class Register(ScheduledTask):
@@ -107,7 +107,9 @@ class Register(ScheduledTask):
         turn = (2 * turn - 1) * math.pi
         orient: Any = self.model.orient
         image, reference = self._pictures(batch)
-        again, _ = orient(turned(image, turn), reference)  # sampled once more: bicubic leaves little trace of it
+        again, _ = orient(
+            rotate_bicubic(image, turn), reference
+        )  # sampled once more: bicubic leaves little trace of it
         return angle_loss(again, orientation.angle[:, 0].detach() - turn, 0.0)
 
     def measure(self, prediction: Prediction, batch: Batch) -> None:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from stnrot.errors import InputError
 from stnrot.models.conv_regressor import ConvRegressor
-from stnrot.models.records import Orientation
+from stnrot.models.outputs import Orientation
 
 
 class CNNEncoder(nn.Module):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from stnrot.errors import InputError, check_number
 from stnrot.geometry import circular_peaks, to_polar
-from stnrot.models.records import Orientation
+from stnrot.models.outputs import Orientation
 
 HALO = 4  # as many as there are convolutions
 SEARCHED, TRAINED = 5, 3  # points a side of the square in which the centre is searched, after training and in it

@@ -1,0 +1,1 @@
+"""Where images come from; each source returns the three splits."""

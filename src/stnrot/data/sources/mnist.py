@@ -1,0 +1,71 @@
+"""MNIST by torchvision: with its official test set, or pooled for the mnist-rot protocol."""
+
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+from torchvision.datasets import MNIST
+
+from stnrot.data.image_set import ImageSet, Splits
+from stnrot.data.rng import permutation
+from stnrot.errors import InputError
+
+CLASSES = tuple("0123456789")
+
+
+def mnist(root: Path | None, split_seed: int, fit_validation: bool) -> Splits:
+    """Return MNIST: 55,000 to train and 5,000 to validate by `split_seed`; the official 10,000 to test.
+
+    With `fit_validation` all 60,000 are trained on, as in published figures: once all is chosen, and for a run of a
+    fixed length, since the metrics of validation then say nothing.
+
+    Source: Y. LeCun, C. Cortes, C. Burges, The MNIST database of handwritten digits, 1998.
+    """
+    train, test = _load(root)
+    order = permutation((split_seed,), len(train))
+    fit, val = order.split((55_000, 5_000))
+    return Splits(train.subset(order if fit_validation else fit), train.subset(val), test, CLASSES)
+
+
+def mnist_pooled(root: Path | None, split_seed: int, fit_validation: bool) -> Splits:
+    """Return 10,000 to train, 2,000 to validate and 50,000 to test, drawn from all 70,000 by `split_seed`.
+
+    With `fit_validation` all 12,000 are trained on, as by `mnist`.
+
+    The protocol of H. Larochelle et al., An empirical evaluation of deep architectures on problems with
+    many factors of variation, 2007. Their own draw and turns are not reproduced, only their counts.
+    """
+    train, test = _load(root)
+    assert train.label is not None
+    assert test.label is not None
+    pooled = ImageSet(torch.cat((train.image, test.image)), torch.cat((train.label, test.label)))
+    order = permutation((split_seed,), len(pooled))
+    fit, val, rest, _ = order.split((10_000, 2_000, 50_000, 8_000))
+    return Splits(
+        pooled.subset(order[:12_000] if fit_validation else fit), pooled.subset(val), pooled.subset(rest), CLASSES
+    )
+
+
+def _load(root: Path | None) -> tuple[ImageSet, ImageSet]:
+    if root is None:
+        raise InputError("data.root is not set: expected the folder that holds MNIST or will hold it")
+    try:
+        MNIST(str(root), train=True)
+    except RuntimeError:
+        _download(root)
+    sets = (MNIST(str(root), train=train) for train in (True, False))
+    first, second = (ImageSet(part.data[:, None], part.targets) for part in sets)
+    return first, second
+
+
+def _download(root: Path) -> None:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / ".download.lock"):  # several processes of one job may come here at once
+            MNIST(str(root), train=True, download=True)
+    except (OSError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        raise InputError(
+            f"no MNIST under data.root={root} and it could not be downloaded ({reason}); set data.root to a "
+            "folder that holds MNIST/raw, or use the embedded set: data=rotated_digits"
+        ) from error

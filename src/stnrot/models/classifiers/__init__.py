@@ -1,0 +1,1 @@
+"""Classifiers; each takes images and returns logits."""

@@ -1,0 +1,1 @@
+"""What a job needs around its model: checkpoints, precision, error lines, tables."""

@@ -1,0 +1,30 @@
+"""Where the classes of old checkpoints are now: a checkpoint names its classes by their dotted paths."""
+
+from typing import Any
+
+MOVED = {
+    "stnrot.data.digits.digits": "stnrot.data.sources.digits.digits",
+    "stnrot.data.image_folder.image_folder": "stnrot.data.sources.image_folder.image_folder",
+    "stnrot.data.manifest.manifest": "stnrot.data.sources.manifest.manifest",
+    "stnrot.data.mnist.mnist": "stnrot.data.sources.mnist.mnist",
+    "stnrot.data.mnist.mnist_pooled": "stnrot.data.sources.mnist.mnist_pooled",
+    "stnrot.data.pairs.ImagePairs": "stnrot.data.image_pairs.ImagePairs",
+    "stnrot.models.classifier.ConvClassifier": "stnrot.models.classifiers.conv.ConvClassifier",
+    "stnrot.models.curves.Curves": "stnrot.layers.scaled_tanh.ScaledTanh",
+    "stnrot.models.rotation.Conjugate": "stnrot.layers.conjugate.Conjugate",
+    "stnrot.models.rotation.Rotation": "stnrot.layers.rotation.Rotation",
+}
+
+
+def with_new_names(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration of a run with the names that its classes and sections have now."""
+    renamed = {"data_spec" if name == "images" else name: section for name, section in config.items()}
+    return {name: _moved(section) for name, section in renamed.items()}
+
+
+def _moved(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {
+            key: MOVED.get(str(value), value) if key == "_target_" else _moved(value) for key, value in node.items()
+        }
+    return [_moved(item) for item in node] if isinstance(node, list) else node

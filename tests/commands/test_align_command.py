@@ -1,0 +1,161 @@
+"""The `stnrot` command: in processes of its own, and more often called in this one."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ENVIRONMENT, Called, refused, rows, stnrot
+from PIL import Image
+from sklearn.datasets import load_sample_image
+
+COMMAND = Path(sys.executable).with_name("stnrot")
+TURN = 33.0
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Path:
+    """image.png in colour, 200 x 160, and reference.jpg in grey: the same turned by Pillow."""
+    whole = Image.fromarray(load_sample_image("china.jpg"))
+    for name, turn in (("image.png", 0.0), ("reference.jpg", TURN)):
+        turned = whole.rotate(turn, Image.Resampling.BICUBIC, center=(300, 200)).crop((200, 120, 400, 280))
+        (turned if name == "image.png" else turned.convert("L")).save(tmp_path / name)
+    return tmp_path
+
+
+def test_one_pair(pair: Path) -> None:
+    done = stnrot("align", "image.png", "reference.jpg", "--out", "aligned.png", cwd=pair)
+    assert done.returncode == 0, done.stderr
+    angle, confidence, *_ = (line.split() for line in done.stdout.splitlines())
+    assert angle[0] == "angle"
+    assert float(angle[1]) == pytest.approx(TURN, abs=0.1)
+    assert float(confidence[1]) > 0.95
+    aligned = Image.open(pair / "aligned.png")
+    assert (aligned.mode, aligned.size) == ("RGB", (200, 160))
+    expected = Image.open(pair / "image.png").rotate(TURN, Image.Resampling.BICUBIC)
+    inner = (slice(40, 120), slice(60, 140))
+    assert np.abs(np.asarray(aligned, float)[inner] - np.asarray(expected, float)[inner]).mean() < 2
+
+
+def test_json_has_the_angles_of_a_symmetric_picture(called: Called, tmp_path: Path) -> None:
+    y, x = np.mgrid[:80, :80] - 39.5
+    bar = Image.fromarray(((np.abs(x) < 30) & (np.abs(y) < 6)).astype(np.uint8) * 255)
+    bar.save(tmp_path / "bar.png")
+    bar.rotate(25, Image.Resampling.BICUBIC).save(tmp_path / "turned.png")
+    code, printed = called("align", "bar.png", "turned.png", "--json", cwd=tmp_path)
+    assert code == 0
+    answer = json.loads(printed)
+    assert answer.keys() == {"image", "reference", "angle_deg", "confidence", "hypotheses"}
+    assert sorted(h["angle_deg"] % 180 for h in answer["hypotheses"]) == pytest.approx([25, 25], abs=0.5)
+    assert answer["confidence"] < 0.6
+
+
+def test_a_manifest_goes_on_past_bad_rows(called: Called, pair: Path) -> None:
+    Image.new("L", (50, 50), 9).save(pair / "plain.png")
+    (pair / "broken.png").write_bytes(b"not a picture")
+    Image.open(pair / "image.png").rotate(-50, Image.Resampling.BICUBIC).crop((40, 20, 160, 140)).save(
+        pair / "part.png"
+    )
+    lines = [
+        ("image.png,reference.jpg", TURN, ""),
+        ("image.png,", None, "line 3: the reference is empty"),
+        ("broken.png,image.png", None, "broken.png"),
+        ("reference.jpg,image.png", -TURN, ""),
+        ("plain.png,plain.png", None, "one colour"),
+        ("missing.png,image.png", None, "missing.png does not exist"),
+        ("image.png,image.png", 0.0, ""),
+        (f"{300 * 'x'}.png,image.png", None, 300 * "x"),
+        ("in\u2028two.png,image.png", None, "does not exist"),
+        ("", None, "line 11: the image is empty"),
+        ("image.png,image.png", 0.0, ""),
+    ]
+    (pair / "pairs.csv").write_text("image,reference\n" + "\n".join(line for line, _, _ in lines) + "\n\n")
+    code, printed = called("align", "--manifest", "pairs.csv", "--out", "results.csv", cwd=pair)
+    assert code == 1
+    assert printed == "11 pairs in results.csv, 7 with an error: see that column\n"
+    found = rows(pair / "results.csv")
+    assert [row["line"] for row in found] == [str(2 + k) for k in range(11)]
+    for row, (line, degrees, words) in zip(found, lines, strict=True):
+        assert f"{row['image']},{row['reference']}" == (line or ",")
+        assert words in row["error"]
+        assert (row["angle_deg"] == "") == (degrees is None) == bool(row["error"])
+        if degrees is not None:
+            assert float(row["angle_deg"]) == pytest.approx(degrees, abs=0.1)
+            assert float(row["confidence"]) > 0.9
+
+    Image.open(pair / "image.png").save(pair / "missing.png")  # what had an error is tried again
+    (pair / "pairs.csv").write_text((pair / "pairs.csv").read_text().replace("broken.png", "reference.jpg"))
+    _, printed = called("align", "--manifest", "pairs.csv", "--out", "results.csv", cwd=pair)
+    assert printed == "11 pairs in results.csv, 5 with an error: see that column\n"
+    again = {row["line"]: row for row in rows(pair / "results.csv")}
+    assert len(again) == 11
+    assert abs(float(again["7"]["angle_deg"])) < 0.1
+    assert again["2"] == found[0]
+
+
+def test_an_interrupted_table_is_continued(called: Called, pair: Path) -> None:
+    (pair / "pairs.csv").write_text("image,reference\n" + "image.png,reference.jpg\n" * 600)
+    command = [str(COMMAND), "align", "--manifest", "pairs.csv", "--out", "results.csv"]
+    process = subprocess.Popen(command, cwd=pair, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    results = pair / "results.csv"
+    while not (results.exists() and results.stat().st_size > 2000):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGSTOP)
+    (pair / "link.csv").symlink_to("results.csv")
+    second = stnrot("align", "--manifest", "pairs.csv", "--out", "results.csv", cwd=pair)
+    assert second.returncode == 1
+    assert second.stderr.startswith("error: results.csv is being written by another process"), second
+    linked, _ = called("align", "--manifest", "pairs.csv", "--out", "link.csv", cwd=pair)
+    assert str(linked).startswith("error: link.csv is being written by another process")
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = results.read_text()
+    assert len(before.splitlines()) < 600
+    results.write_text(before + "77,image.p")  # as if a row had been half written
+    assert called("align", "--manifest", "pairs.csv", "--out", "results.csv", cwd=pair)[0] == 0
+    assert results.read_text().startswith(before[: before.rindex("\n") + 1])
+    found = rows(results)
+    assert [row["line"] for row in found] == [str(2 + k) for k in range(600)]
+    assert len({row["angle_deg"] for row in found}) == 1
+    unchanged = results.stat().st_mtime_ns
+    assert called("align", "--manifest", "pairs.csv", "--out", "results.csv", cwd=pair)[0] == 0
+    assert results.stat().st_mtime_ns == unchanged
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["image.png"], "expected two pictures, IMAGE REFERENCE, or --manifest"),
+        (["image.png", "missing.png"], "cannot read the image missing.png"),
+        (["image.png", "reference.jpg", "--ckpt", "none.ckpt"], "no checkpoint at none.ckpt"),
+        (
+            ["image.png", "reference.jpg", "--out", "aligned.xyz"],
+            "--out aligned.xyz: expected the name of a picture, such as aligned.png",
+        ),
+        (["image.png", "reference.jpg", "--out", "none/a.png"], "--out none/a.png: there is no folder none"),
+        (["image.png", "reference.jpg", "--out", "./image.png"], "--out image.png is a picture that is read"),
+        (["--manifest", "quote.csv", "--out", "results.csv"], "cannot read quote.csv as CSV"),
+        (["--manifest", "pairs.csv"], "--manifest needs --out"),
+        (["--manifest", "none.csv", "--out", "results.csv"], "none.csv"),
+        (["--manifest", "bad.csv", "--out", "results.csv"], "bad.csv: expected a column 'reference'"),
+        (["--manifest", "empty.csv", "--out", "results.csv"], "empty.csv: expected at least one pair"),
+        (["--manifest", "pairs.csv", "--out", "other.csv"], "other.csv has the results of another manifest (line 2)"),
+        (["--manifest", "pairs.csv", "--out", "pairs.csv"], "pairs.csv is not a table of this command"),
+        (["--manifest", "pairs.csv", "--out", "nowhere/results.csv"], "cannot write nowhere/results.csv"),
+        (["--manifest", "pairs.csv", "--out", "."], "cannot write .: expected a file"),
+    ],
+)
+def test_one_line_says_what_is_wrong(called: Called, pair: Path, arguments: list[str], words: str) -> None:
+    (pair / "pairs.csv").write_text("image,reference\nimage.png,reference.jpg\n")
+    (pair / "bad.csv").write_text("image,angle\nimage.png,2\n")
+    (pair / "empty.csv").write_text("image,reference\n")
+    (pair / "quote.csv").write_text('image,reference\n"image.png,reference.jpg\nimage.png,reference.jpg\n')
+    (pair / "other.csv").write_text(
+        "line,image,reference,angle_deg,confidence,model,error\n2,x.png,y.png,1,1,correlation,\n"
+    )
+    assert words in refused(called, pair, "align", *arguments)

@@ -1,0 +1,465 @@
+"""The pose of a solid from a picture: every true pose is hidden from the search, every optimum checked by SciPy."""
+
+import math
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import least_squares
+from torch import Tensor
+
+from stnrot.errors import InputError
+from stnrot.geometry.euler import euler_to_matrix, geodesic_distance
+from stnrot.geometry.splat import Camera, render
+from stnrot.pose.fit import STEPS, fit_pose
+from stnrot.pose.levenberg_marquardt import ROBUST, View, descend, robust_loss
+from stnrot.pose.point_clouds import torus
+
+SMALL = Camera(height=48, width=48, sigma=1.0)
+RING = torus(300)
+BLOB = torch.randn(150, 3, generator=torch.Generator().manual_seed(3)) * torch.tensor([0.4, 0.25, 0.15])
+HALF_TURNS = [torch.diag(torch.tensor(each)) for each in ((1.0, 1, 1), (1.0, -1, -1), (-1.0, 1, -1), (-1.0, -1, 1))]
+
+
+def poses(count: int, axes: str) -> Tensor:
+    return math.pi * (2 * torch.rand(count, len(axes)) - 1)
+
+
+def pictures(angles: Tensor, points: Tensor = RING, axes: str = "XZ", camera: Camera = SMALL) -> Tensor:
+    return render(points, euler_to_matrix(angles, axes), camera)[:, None]
+
+
+def axis_error(found: Tensor, true: Tensor, axes: str = "XZ") -> Tensor:
+    """Return the degrees between the axes of two tori, which have no front."""
+    a, b = found[..., 1].double(), euler_to_matrix(true.double(), axes)[..., 1]
+    return torch.rad2deg(torch.atan2(torch.linalg.cross(a, b).norm(dim=-1), (a * b).sum(-1).abs()))
+
+
+def turn_error(found: Tensor, true: Tensor, axes: str) -> Tensor:
+    return torch.rad2deg(geodesic_distance(found.double(), euler_to_matrix(true.double(), axes)))
+
+
+def reversed_in_depth(angles: Tensor) -> Tensor:
+    """Return the X and Z angles of the torus with the mirrored picture of an orthographic camera."""
+    return angles * torch.tensor([-1.0, 1.0])
+
+
+def test_random_poses_of_a_torus() -> None:
+    true = poses(8, "XZ")
+    found = fit_pose(pictures(true), RING, camera=SMALL)
+    assert axis_error(found.matrix, true).max() < 0.1
+    assert found.converged.all()
+    assert found.loss.max() < 1e-6
+    view = View(RING, SMALL, "XZ", 1, 1)
+    trapped, loss, _ = descend(view, reversed_in_depth(true), view.reduced(pictures(true)[:, 0]), 60)
+    reversed_ = axis_error(euler_to_matrix(trapped, "XZ"), true) > 2
+    assert reversed_.sum() >= 2  # there is a valley of the mirror image, and these pictures have not ended in it
+    assert (loss[reversed_] > 1).all()
+
+
+def test_the_default_camera_and_a_picture_alone() -> None:
+    true = torch.tensor([0.3, -0.8])
+    picture = render(torus(), euler_to_matrix(true, "XZ"), Camera())
+    found = fit_pose(picture, torus())
+    assert axis_error(found.matrix[0], true) < 0.02
+    assert turn_error(found.matrix[0], true, "XZ") < 0.02  # of the four, the one whose points these are
+    assert found.angles.shape == (1, 2)
+
+
+def test_noise_and_a_hidden_quadrant() -> None:
+    camera = Camera(height=64, width=64, sigma=1.25)
+    true = poses(4, "XZ")
+    seen = pictures(true, torus(500), camera=camera)
+    seen[:2, :, :32, :32] = 0
+    seen[2:, :, 32:, :32] = 0.7
+    found = fit_pose((seen + 0.1 * torch.randn(seen.shape)).clamp(0, 1), torus(500), camera=camera)
+    assert axis_error(found.matrix, true).max() < 2
+    assert found.converged.all()
+    assert (found.loss > 1e-3).all()
+
+
+def distinct(matrix: Tensor) -> Tensor:
+    """Return the rotations of a stack that are 3 degrees from each before them."""
+    kept = matrix[:1]
+    for each in matrix[1:]:
+        if torch.rad2deg(geodesic_distance(kept, each.expand_as(kept))).min() > 3:
+            kept = torch.cat((kept, each[None]))
+    return kept
+
+
+def test_what_a_pose_holds() -> None:
+    true = poses(3, "XZ")
+    image = (pictures(true) + 0.05 * torch.randn(3, 1, 48, 48)).clamp(0, 1)
+    found = fit_pose(image, RING, camera=SMALL)
+    torch.testing.assert_close(found.matrix, euler_to_matrix(found.angles, "XZ"))
+    torch.testing.assert_close(found.hypotheses[:, 0], found.angles)
+    torch.testing.assert_close(found.hypotheses_loss[:, 0], found.loss)
+    view = View(RING, SMALL, "XZ", 1, 1)
+    rows, columns = view.window
+    assert 0 < rows.start < 24 < rows.stop < 48
+    for k in range(3):
+        losses, finite = found.hypotheses_loss[k], found.hypotheses_loss[k].isfinite()
+        assert (losses[finite].diff() >= 0).all()
+        hypotheses = euler_to_matrix(found.hypotheses[k], "XZ")
+        assert len(distinct(hypotheses)) == len(distinct(hypotheses[finite])) == finite.sum()
+        turned = torch.stack([found.matrix[k] @ half for half in HALF_TURNS])[:, None].expand(4, 8, 3, 3)
+        apart = geodesic_distance(turned, hypotheses.expand_as(turned)).amin(0)
+        drawn = render(RING, hypotheses, SMALL).flatten(1)
+        change, whole = ((each / 0.15).square() for each in (drawn - drawn[:1], drawn[:1]))
+        like = (change / (1 + change)).sum(1) <= 0.08 * (whole / (1 + whole)).sum()
+        assert torch.equal(found.alike[k], (torch.rad2deg(apart) < 6) & like & finite)
+        for angles, loss in zip(found.hypotheses[k, finite], losses[finite], strict=True):
+            off = (render(RING, euler_to_matrix(angles, "XZ"), SMALL) - image[k, 0])[rows, columns].square()
+            torch.testing.assert_close(loss, (off / (1 + off / 0.15**2)).mean(), rtol=1e-4, atol=1e-7)
+    assert found.alike[:, 0].all()
+
+
+def test_the_four_of_a_symmetric_solid_are_one() -> None:
+    """Of a solid that is its own half turns exactly, no loss is lower than another."""
+    quarter = RING[:75].abs()
+    solid = torch.cat([quarter @ half for half in HALF_TURNS])
+    true = torch.tensor([[0.4, 0.9]])
+    found = fit_pose(pictures(true, solid), solid, camera=SMALL)
+    assert found.alike.sum() == 4
+    assert found.hypotheses_loss[found.alike].max() < 1e-10
+    assert (found.hypotheses_loss[~found.alike] > 1e-5).all()
+    assert axis_error(found.matrix, true) < 0.02
+
+
+@pytest.mark.parametrize("axes", ["X", "y", "ZX", "xz", "YX", "XYZ", "zxz"])
+def test_a_solid_without_symmetry(axes: str) -> None:
+    camera = replace(SMALL, height=32, width=32)
+    solid = BLOB[:60] + torch.tensor([0.2, -0.1, 0.1])  # and not about its own origin
+    true = poses(2, axes)
+    found = fit_pose(pictures(true, solid, axes, camera), solid, axes, camera=camera)
+    assert turn_error(found.matrix, true, axes).max() < 0.05
+    assert found.converged.all()
+    assert found.hypotheses.shape[2] == len(axes)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"saturation": "soft"},
+        {"height": 40, "width": 90},
+        {"height": 51, "width": 37},
+        {"distance": 0.4},
+        {"distance": 4, "fov_deg": 30},
+        {"near": 1.9},
+        {"sigma": 0.5},
+    ],
+)
+def test_other_cameras(change: dict) -> None:
+    camera = replace(SMALL, **change)
+    true = torch.tensor([[0.7, -1.1]])
+    found = fit_pose(pictures(true, BLOB, camera=camera), BLOB, camera=camera)
+    assert turn_error(found.matrix, true, "XZ") < 0.02
+    assert found.converged.all()
+
+
+def test_more_points_than_a_sketch_has_and_float64() -> None:
+    solid, true = torus(2501), torch.tensor([[0.7, -1.1]], dtype=torch.float64)
+    found = fit_pose(pictures(true, solid.double()), solid, camera=SMALL)
+    assert found.matrix.dtype == torch.float64
+    assert turn_error(found.matrix, true, "XZ") < 1e-6
+    assert found.loss < 1e-14
+
+
+def test_one_point() -> None:
+    """It fits wherever its angles bring it to the same pixel."""
+    point = torch.tensor([[0.3, 0.4, 0.1]])
+    image = pictures(torch.tensor([[0.7, -1.1]]), point)
+    found = fit_pose(image, point, camera=SMALL)
+    torch.testing.assert_close(render(point, found.matrix[0], SMALL), image[0, 0], rtol=0, atol=1e-3)
+
+
+def test_a_batch_is_its_pictures() -> None:
+    true = poses(2, "XZ")
+    image = (pictures(true) + 0.05 * torch.randn(2, 1, 48, 48)).clamp(0, 1)
+    together = fit_pose(image, RING, camera=SMALL)
+    for k in range(2):
+        alone = fit_pose(image[k, 0], RING, camera=SMALL)
+        torch.testing.assert_close(alone.matrix[0], together.matrix[k], rtol=0, atol=1e-4)
+        torch.testing.assert_close(alone.loss[0], together.loss[k], rtol=1e-4, atol=1e-7)
+
+
+def test_a_start_or_its_reverse_in_depth_is_enough() -> None:
+    true = poses(4, "XZ")
+    near = true + math.radians(5) * (2 * torch.rand(4, 2) - 1)
+    for start in (near, reversed_in_depth(near)):
+        found = fit_pose(pictures(true), RING, camera=SMALL, start=start)
+        assert axis_error(found.matrix, true).max() < 0.1
+        assert found.converged.all()
+    far = fit_pose(pictures(true), RING, camera=SMALL, start=true + math.pi / 3)
+    assert (axis_error(far.matrix, true) > 2).any()  # it was the start that told
+
+
+def test_a_picture_of_something_else_has_not_converged() -> None:
+    y, x = torch.meshgrid(torch.arange(48) - 23.5, torch.arange(48) - 23.5, indexing="ij")
+    others = [
+        torch.zeros(48, 48),
+        torch.ones(48, 48),
+        torch.full((48, 48), 0.5),
+        torch.rand(48, 48),
+        ((x.abs() < 15) & (y.abs() < 3)).float(),
+        (torch.hypot(x, y) < 4).float(),
+        (x > 8).float(),
+    ]
+    found = fit_pose(torch.stack(others)[:, None], RING, camera=SMALL)
+    assert not found.converged.any()
+    assert found.loss.isfinite().all()
+    assert found.angles.isfinite().all()
+    dots = fit_pose(torch.zeros(48, 48), RING[:20], camera=SMALL)
+    assert dots.loss < 0.4 * ROBUST**2  # little is wrong if there is little to see
+    assert not dots.converged
+
+
+def test_another_solid_or_camera_has_not_converged() -> None:
+    """A box with a cone on one end covers a torus almost, and the other way round: their outlines differ."""
+    draw = torch.Generator().manual_seed(0)
+    box = torch.rand(600, 3, generator=draw) - 0.5
+    side = torch.randint(3, (600, 1), generator=draw)
+    box = box.scatter(1, side, torch.randint(2, (600, 1), generator=draw) - 0.5) * torch.tensor([0.7, 0.5, 0.3])
+    up, round_ = torch.rand(2, 400, generator=draw)
+    round_ = 2 * math.pi * round_
+    cone = torch.stack((0.35 + 0.4 * up, 0.2 * (1 - up) * round_.cos(), 0.2 * (1 - up) * round_.sin()), 1)
+    part, solid = torch.cat((box, cone)), torus()
+    there = pictures(poses(5, "XYZ"), part, "XYZ", Camera())
+    assert not fit_pose(there, solid).converged.any()
+    assert fit_pose(there, part, "XYZ").converged.all()
+    nearer = pictures(poses(5, "XZ"), solid, "XZ", Camera(fov_deg=80))
+    assert not fit_pose(nearer, solid).converged.any()
+
+
+def test_half_turns_of_a_solid_without_symmetry_are_not_alike() -> None:
+    """Three legs of unlike lengths."""
+    along = torch.linspace(0, 1, 40)[:, None]
+    legs = torch.cat([length * along * axis for length, axis in zip((0.8, 0.5, 0.3), torch.eye(3), strict=True)])
+    found = fit_pose(pictures(poses(6, "XYZ"), legs, "XYZ", Camera()), legs, "XYZ")
+    assert (found.alike.sum(1) == 1).all()
+
+
+def test_angles_stay_within_a_half_turn() -> None:
+    true = torch.tensor([[math.pi - 1e-3, 0.6], [1e-3 - math.pi, -0.6]])
+    found = fit_pose(pictures(true), RING, camera=SMALL)
+    assert (found.hypotheses.abs() <= math.pi).all()
+    assert (found.angles.abs() <= math.pi).all()
+
+
+def test_a_descent_cut_short_has_not_converged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STEPS, 1, 1)
+    true = poses(2, "XZ")
+    found = fit_pose(pictures(true), RING, camera=SMALL)
+    assert axis_error(found.matrix, true).max() < 1
+    assert not found.converged.any()
+
+
+def test_no_graph_and_no_autocast() -> None:
+    image = pictures(torch.tensor([[0.7, -1.1]])).requires_grad_()
+    expected = fit_pose(image, RING, camera=SMALL)
+    assert not expected.matrix.requires_grad
+    with torch.autocast("cpu", torch.bfloat16):
+        found = fit_pose(image, RING, camera=SMALL)
+    for name, value in vars(expected).items():
+        assert torch.equal(getattr(found, name), value), name
+
+
+VIEWS = [
+    View(BLOB.double(), SMALL, "XZ", 4, 1),
+    View(BLOB[::2].double(), SMALL, "xyz", 2, 2),
+    View(BLOB.double(), replace(SMALL, saturation="soft", height=24), "ZYZ", 1, 1),
+    View(BLOB.double(), SMALL, "XZ", 1, 1),
+    View(BLOB.double(), replace(SMALL, distance=0.3, height=41), "XYZ", 1, 1),
+]
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=lambda view: f"{view.order}{view.factor}")
+def test_slopes_are_finite_differences_of_the_drawing(view: View) -> None:
+    angles = poses(3, view.order).double()
+    picture, slopes = view._slopes(angles)
+    torch.testing.assert_close(picture, view.draw(angles), rtol=0, atol=1e-12)
+    step = 1e-6
+    for k in range(angles.shape[1]):
+        off = step * torch.eye(angles.shape[1], dtype=torch.float64)[k]
+        above, below = view.draw(angles + off), view.draw(angles - off)
+        bent = (above == 1) != (below == 1)  # a pixel that is clamped on one side
+        assert bent.float().mean() < 1e-3
+        expected = ((above - below) / (2 * step)).masked_fill(bent, 0)
+        torch.testing.assert_close(slopes[:, k].masked_fill(bent, 0), expected, rtol=1e-6, atol=1e-7)
+        assert expected.abs().max() > 0.1
+
+
+def test_a_view_is_the_picture_joined_and_cut() -> None:
+    true = poses(2, "XZ").double()
+    image = render(BLOB.double(), euler_to_matrix(true, "XZ"), SMALL)
+    exact = VIEWS[3]
+    rows, columns = exact.window
+    assert torch.equal(exact.reduced(image), image[:, rows, columns].flatten(1))
+    torch.testing.assert_close(exact.draw(true), exact.reduced(image), rtol=0, atol=1e-12)
+    outside = image.clone()
+    outside[:, rows, columns] = 0
+    assert outside.max() < 0.02  # four standard deviations from the farthest point
+    assert exact.draw(true).max() == 1 > VIEWS[0].draw(true).max()
+    height, width = VIEWS[0].size
+    joined = image[:, rows, columns].unflatten(1, (height, 4)).unflatten(3, (width, 4)).mean((2, 4))
+    torch.testing.assert_close(VIEWS[0].reduced(image), joined.flatten(1))
+    for factor in (2, 4):  # where few points lie the smaller picture is the mean of the pixels
+        smooth = replace(SMALL, sigma=8)
+        view = View(BLOB[:1].double() / 10, smooth, "XZ", factor, 0.05)
+        small, large = view.draw(true), replace(view, factor=1).draw(true)
+        side = replace(view, factor=1).size
+        large = torch.nn.functional.avg_pool2d(large.unflatten(1, side)[:, None], factor).flatten(1)
+        torch.testing.assert_close(small, large, rtol=0, atol=0.002)
+
+
+def test_normal_equations_are_those_of_autograd() -> None:
+    view = VIEWS[2]
+    angles, target = poses(2, view.order).double(), torch.rand(2, math.prod(view.size), dtype=torch.float64)
+    found = view.equations(angles, target)
+    for k in range(2):
+        leaf = angles[k : k + 1].clone().requires_grad_()
+        loss = robust_loss(view.draw(leaf) - target[k : k + 1])
+        torch.testing.assert_close(found.loss[k], loss[0].detach())
+        torch.testing.assert_close(found.gradient[k], torch.autograd.grad(loss, leaf)[0][0] / 2)
+        jacobian = torch.autograd.functional.jacobian(lambda x: view.draw(x[None])[0], angles[k])
+        weight = (1 + ((view.draw(angles)[k] - target[k]) / 0.15).square()) ** -2
+        torch.testing.assert_close(found.matrix[k], jacobian.T @ (weight[:, None] * jacobian))
+
+
+def test_the_robust_loss() -> None:
+    small, large = torch.full((1, 1), 1e-4, dtype=torch.float64), torch.full((1, 1), 100.0)
+    assert robust_loss(small).item() == pytest.approx(1e-8, rel=1e-5)
+    assert robust_loss(large).item() == pytest.approx(0.15**2, rel=1e-5)
+    assert robust_loss(torch.tensor([[0.15, -0.15, 0.0]])).item() == pytest.approx(0.15**2)
+
+
+@pytest.mark.parametrize("clean", [True, False])
+@pytest.mark.parametrize("view", [VIEWS[3], VIEWS[2]], ids=["clamp", "soft"])
+def test_descent_ends_where_that_of_scipy_does(view: View, clean: bool) -> None:
+    true = poses(3, view.order).double()
+    target = view.draw(true)
+    if not clean:
+        target = target + 0.05 * torch.randn_like(target)
+        target[:, : target.shape[1] // 5] = 0.6
+    start = true + math.radians(2) * (2 * torch.rand_like(true) - 1)
+    found, loss, ended = descend(view, start, target, 60)
+    assert ended.all()
+    for k in range(3):
+
+        def residual(x: np.ndarray, k: int = k) -> np.ndarray:
+            return (view.draw(torch.from_numpy(x)[None])[0] - target[k]).numpy()
+
+        oracle = least_squares(
+            residual,
+            start[k].numpy(),
+            loss=lambda z: np.array([z / (1 + z), (1 + z) ** -2.0, -2 * (1 + z) ** -3.0]),
+            f_scale=ROBUST,
+            xtol=1e-12,
+        )
+        np.testing.assert_allclose(found[k].numpy(), oracle.x, rtol=0, atol=1e-6 if clean else 5e-3)
+        assert loss[k].item() == pytest.approx(2 * oracle.cost, rel=1e-5, abs=1e-9)
+    if clean:
+        torch.testing.assert_close(found, true, rtol=0, atol=1e-6)
+
+
+def test_descent_never_climbs_and_says_when_it_was_cut_short() -> None:
+    view = View(BLOB[:5].double(), replace(SMALL, sigma=0.5), "XYZ", 1, 1)  # small dots: a full step often overshoots
+    true, start = poses(20, "XYZ").double(), poses(20, "XYZ").double()
+    target, given = view.draw(true), start.clone()
+    before = robust_loss(view.draw(start) - target)
+    for steps in (*range(20), 500):
+        found, loss, ended = descend(view, start, target, steps)
+        torch.testing.assert_close(robust_loss(view.draw(found) - target), loss)
+        assert (loss <= before).all()
+        before = loss
+        assert ended.all() == (steps == 500)
+    assert torch.equal(start, given)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            {"image": torch.zeros(47, 48)},
+            r"image: expected \[48, 48\] or \[B, 1, 48, 48\], the camera's size, got \[47, 48\]",
+        ),
+        ({"image": torch.zeros(0, 1, 48, 48)}, r"image: expected .* got \[0, 1, 48, 48\]"),
+        (
+            {"image": torch.full((48, 48), 1.5)},
+            r"image: expected real numbers from 0 to 1, got torch.float32 from 1.5 to 1.5",
+        ),
+        ({"image": torch.full((48, 48), -0.5)}, r"image: expected real numbers from 0 to 1, .* from -0.5 to -0.5"),
+        ({"image": torch.full((48, 48), math.nan)}, r"image: expected real numbers from 0 to 1, .* from nan to nan"),
+        ({"image": torch.zeros(7, 9), "camera": Camera(height=7, width=9)}, r"at least 8 pixels a side, got 7 x 9"),
+        ({"points": RING[:0]}, r"points: expected N x 3 finite numbers, N at least 1, got shape \[0, 3\]"),
+        ({"points": RING / 0}, r"points: expected N x 3 finite numbers"),
+        (
+            {"camera": replace(SMALL, near=3)},
+            r"all points are behind the camera: expected a distance of more than 2\.\d+, got 2",
+        ),
+        ({"points": RING - torch.tensor([0, 0, 4.0]), "axes": "Z"}, r"all points are behind the camera"),
+        ({"axes": ""}, r"axes '': expected one to three of X, Y and Z"),
+        ({"axes": "XYZX"}, r"axes 'XYZX': expected one to three of X, Y and Z"),
+        ({"axes": "UV"}, r"axes 'UV': expected one to three of X, Y and Z"),
+        (
+            {"start": torch.zeros(2, 2)},
+            r"start: expected \[1, 2\] finite angles for 1 pictures and axes=XZ, got shape \[2, 2\]",
+        ),
+        ({"start": torch.zeros(1, 3)}, r"start: expected \[1, 2\] finite angles"),
+        ({"start": torch.full((1, 2), math.nan)}, r"start: expected \[1, 2\] finite angles"),
+    ],
+)
+def test_what_does_not_fit_is_named(change: dict, words: str) -> None:
+    with pytest.raises(InputError, match=words) as told:
+        fit_pose(**({"image": torch.zeros(48, 48), "points": RING, "camera": SMALL} | change))
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(("axes", "seen"), [("Y", False), ("X", True), ("ZY", False), ("yz", False), ("zy", True)])
+def test_turns_that_bring_a_point_before_the_camera(axes: str, seen: bool) -> None:
+    """One beside the axis y, with the near plane behind the origin: no turn about y does, nor one about z after it."""
+    camera, point = replace(SMALL, near=2.5), torch.tensor([[0.1, 3.0, 0.0]])
+    assert (pictures(poses(500, axes), point, axes, camera).max() > 0) == seen
+    if seen:
+        assert fit_pose(torch.zeros(48, 48), point, axes, camera=camera).angles.isfinite().all()
+    else:
+        with pytest.raises(
+            InputError, match=r"all points are behind the camera: .* a distance of more than 2\.4, got 2"
+        ):
+            fit_pose(torch.zeros(48, 48), point, axes, camera=camera)
+
+
+def test_other_types_are_named() -> None:
+    """In a process of its own, where types are not checked at run time."""
+    code = """
+import torch
+from stnrot.errors import InputError
+from stnrot.pose.fit import fit_pose
+black, points = torch.zeros(128, 128), torch.rand(9, 3)
+for image, solid in (
+    (black.byte(), points), (black.bool(), points), (black.expand(1, 3, 128, 128), points), (black[0], points),
+    (black.numpy(), points), (black, points.numpy()), (black, points.T), (black, points[0]),
+):
+    try:
+        fit_pose(image, solid)
+    except InputError as error:
+        print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    size = (
+        "image: expected [128, 128] or [B, 1, 128, 128], the camera's size, got {}; scale the picture, or set height "
+        "and width of the camera"
+    )
+    assert done.stdout.splitlines() == [
+        "image: expected real numbers from 0 to 1, got torch.uint8 from 0 to 0",
+        "image: expected real numbers from 0 to 1, got torch.bool from 0 to 0",
+        size.format([1, 3, 128, 128]),
+        size.format([128]),
+        "image: expected a tensor, got ndarray",
+        "points: expected a tensor, got ndarray",
+        "points: expected N x 3 finite numbers, N at least 1, got shape [3, 9]",
+        "points: expected N x 3 finite numbers, N at least 1, got shape [3]",
+    ], done.stderr

@@ -1,0 +1,45 @@
+"""Checkpoints that were written before modules moved still load, and still measure what they measured then.
+
+Those in `before_0_3` were trained for two steps by version 0.2; the JSON beside each is what `evaluate.py` of that
+version wrote.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import composed
+from hydra.utils import get_object
+
+from evaluate import evaluate
+from stnrot.runs.checkpoints import check_targets, read_checkpoint, rebuild
+from stnrot.runs.moved_targets import MOVED
+
+OLD = Path(__file__).parent / "before_0_3"
+OPTIONS = ("trainer.accelerator=cpu", "trainer.precision=32-true", "callbacks.progress=null")
+
+
+@pytest.mark.parametrize("name", ["classify", "pairs", "conjugate", "pose"])
+def test_an_old_checkpoint_measures_what_it_did(name: str, tmp_path: Path) -> None:
+    measured = evaluate(composed("evaluate", f"ckpt={OLD / name}.ckpt", f"output_dir={tmp_path}", *OPTIONS))
+    expected = json.loads((OLD / f"{name}.json").read_text())
+    assert measured == pytest.approx(expected, rel=1e-4, abs=1e-4)
+
+
+def test_a_folder_of_images_too(mine: Path, tmp_path: Path) -> None:
+    given = (f"ckpt={OLD / 'folder.ckpt'}", f"output_dir={tmp_path}", f"+data.root={mine}")
+    assert evaluate(composed("evaluate", *given, *OPTIONS))["test/angle_mean_deg"] <= 180
+
+
+@pytest.mark.parametrize("path", sorted(OLD.glob("*.ckpt")), ids=lambda path: path.stem)
+def test_an_old_checkpoint_is_rebuilt(path: Path) -> None:
+    checkpoint = read_checkpoint(path)
+    check_targets(checkpoint["config"]["data"])
+    assert not rebuild(checkpoint, path).training
+
+
+@pytest.mark.parametrize(("old", "new"), MOVED.items())
+def test_a_moved_target_exists_in_one_place(old: str, new: str) -> None:
+    assert f"{get_object(new).__module__}.{get_object(new).__qualname__}" == new
+    with pytest.raises(ImportError):
+        get_object(old)

@@ -1,0 +1,48 @@
+"""Two real processes over gloo against torch's own batch norm on the whole batch."""
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+
+from stnrot.runs.sync_batch_norm import BatchNormSync, SyncedBatchNorm2d
+
+
+def _share(rank: int, file: str, image: torch.Tensor, results: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
+    torch.manual_seed(0)
+    norm = BatchNormSync().apply(nn.Sequential(nn.BatchNorm2d(3)))
+    with torch.no_grad():
+        norm[0].weight.copy_(torch.tensor([1.0, 2.0, 0.5]))
+    mine = image[rank::2].clone().requires_grad_()
+    out = norm(mine)
+    (out**3).sum().backward()
+    torch.save((out.detach(), mine.grad, norm.state_dict()), f"{results}{rank}")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_are_one(tmp_path) -> None:
+    image = torch.randn(10, 3, 4, 5) * 3 + 1
+    mp.spawn(_share, (str(tmp_path / "store"), image, str(tmp_path / "out")), nprocs=2)
+    norm = nn.Sequential(nn.BatchNorm2d(3))
+    with torch.no_grad():
+        norm[0].weight.copy_(torch.tensor([1.0, 2.0, 0.5]))
+    whole = image.clone().requires_grad_()
+    out = norm(whole)
+    (out**3).sum().backward()
+    for rank in range(2):
+        share, gradient, state = torch.load(tmp_path / f"out{rank}")
+        torch.testing.assert_close(share, out[rank::2], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(gradient, whole.grad[rank::2], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(state, norm.state_dict(), atol=1e-5, rtol=1e-5)
+
+
+def test_the_plugin_comes_off_again() -> None:
+    norm = nn.Sequential(nn.BatchNorm2d(3))
+    state = norm.state_dict()
+    plugin = BatchNormSync()
+    assert type(plugin.apply(norm)[0]) is SyncedBatchNorm2d
+    assert type(plugin.revert(norm)[0]) is nn.BatchNorm2d
+    assert norm.state_dict().keys() == state.keys()

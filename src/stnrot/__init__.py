@@ -1,9 +1,8 @@
-"""Rotation-only spatial transformer networks: learn to undo rotation."""
+"""Rotation-only spatial transformer networks: learn to undo rotation.
 
-from stnrot.alignment.aligner import Aligner, Alignment, align
-from stnrot.geometry import rotate
-from stnrot.layers.conjugate import Conjugate
-from stnrot.layers.rotation import Rotation
-from stnrot.pose.fit import Pose, fit_pose
+The public names stand in `__init__.pyi`. Each is imported when it is first used, so `import stnrot` is fast.
+"""
 
-__all__ = ["Aligner", "Alignment", "Conjugate", "Pose", "Rotation", "align", "fit_pose", "rotate"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

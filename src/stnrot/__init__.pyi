@@ -1,0 +1,20 @@
+from . import geometry
+from .alignment.aligner import Aligner, Alignment, align
+from .errors import InputError
+from .geometry.planar import rotate
+from .layers.conjugate import Conjugate
+from .layers.rotation import Rotation
+from .pose.fit import Pose, fit_pose
+
+__all__ = [
+    "Aligner",
+    "Alignment",
+    "Conjugate",
+    "InputError",
+    "Pose",
+    "Rotation",
+    "align",
+    "fit_pose",
+    "geometry",
+    "rotate",
+]

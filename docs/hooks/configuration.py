@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import yaml
+from mkdocs.structure.pages import Page
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-PAGE = "reference/configuration.md"
 UNCOMMENTED = ("_target_", "_partial_", "defaults")  # a class, how it is called, and the files that a file builds on
 
 
@@ -46,9 +46,18 @@ def read(path: Path) -> Option:
         path.stem,
         "\n".join(line for line in header if not line.startswith("@package")),
         [(key.path.rpartition(".")[0], key.value) for key in found if key.path.endswith("_target_")],
-        [str(each) for each in (yaml.safe_load(text) or {}).get("defaults", [])],
+        [chosen for each in (yaml.safe_load(text) or {}).get("defaults", []) if (chosen := _default(each))],
         [key for key in found if key.path.rpartition(".")[2] not in UNCOMMENTED],
     )
+
+
+def _default(entry: str | dict[str, str | None]) -> str:
+    """Write an entry of a list of defaults as on the command line."""
+    (group, option), *_ = entry.items() if isinstance(entry, dict) else [("", entry)]
+    if option == "_self_":
+        return ""
+    group = group.removeprefix("override ").lstrip("/")
+    return f"{group}={option or 'null'}" if group else str(option).lstrip("/").partition("@")[0]
 
 
 def _walk(node: yaml.MappingNode, prefix: str, text: str, lines: list[str]) -> Iterator[Key]:
@@ -97,7 +106,7 @@ def options() -> list[Option]:
     ]
 
 
-def page() -> str:
+def reference() -> str:
     """Write every group and every option file as Markdown."""
     blocks, group = [], None
     for option in sorted(options(), key=lambda option: (option.group, option.name)):
@@ -105,12 +114,12 @@ def page() -> str:
             group = option.group
             blocks.append(f"## {group}" if group else "## The jobs")
         command = f"{option.group}={option.name}" if option.group else f"{option.name}.yaml"
-        blocks.append(f"### `{command.removeprefix('hydra/') if False else command}`")
+        blocks.append(f"### `{command}`")
         blocks += _title(option.title)
         for path, target in option.targets:
             blocks.append(f"`{path or option.name}` builds {_link(target)}.")
         if option.defaults:
-            blocks.append(f"Builds on {', '.join(f'`{each}`' for each in option.defaults if each != '_self_')}.")
+            blocks.append(f"Builds on {', '.join(f'`{each}`' for each in option.defaults)}.")
         if option.keys:
             rows = [f"| `{key.path}` | {_code(key.value)} | {_escaped(key.comment)} |" for key in option.keys]
             blocks.append("\n".join(["| Key | Default | Meaning |", "| --- | --- | --- |", *rows]))
@@ -135,7 +144,6 @@ def _escaped(text: str) -> str:
     return re.sub(r"([*<|])", lambda found: f"&#{ord(found[0])};", text)
 
 
-def on_page_markdown(markdown: str, page_: object = None, **about: object) -> str | None:
+def on_page_markdown(markdown: str, *, page: Page, **_: object) -> str | None:
     """Add the reference to its page."""
-    where = about["page"].file.src_uri  # type: ignore[attr-defined]
-    return f"{markdown}\n\n{page()}" if where == PAGE else None
+    return f"{markdown}\n\n{reference()}" if page.file.src_uri == "reference/configuration.md" else None

@@ -156,13 +156,13 @@ def test_the_hyperparameters_of_a_trial_are_in_tensorboard(search) -> None:
 
 
 def test_optuna_dashboard_shows_it(search) -> None:
-    """The command of the README, over HTTP."""
+    """The command of the documentation, over HTTP."""
     work, _ = search
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     storage = "sqlite:///outputs/search/rot_stn/study.db"
-    assert f"optuna-dashboard {storage}" in (ROOT / "README.md").read_text()
+    assert f"optuna-dashboard {storage}" in (ROOT / "docs/how-to/sweep.md").read_text()
     server = subprocess.Popen(
         [str(Path(sys.executable).with_name("optuna-dashboard")), storage, "--port", str(port)],
         cwd=work,

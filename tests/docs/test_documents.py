@@ -1,8 +1,7 @@
 """Every command and every Python block of the documents runs, small and short; nothing in them can go stale unseen."""
 
 import argparse
-import itertools
-import os
+import contextlib
 import re
 import runpy
 import shlex
@@ -10,21 +9,28 @@ import socket
 import subprocess
 import sys
 import time
-import tomllib
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 import torch
+import trimesh
 import yaml
-from conftest import ENVIRONMENT, ROOT, Called, command, composed, made_once, write_pairs
+from conftest import ENVIRONMENT, ROOT, command, composed, made_once
+from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep
+from hydra.core.override_parser.types import IntervalSweep
 from hydra.utils import get_class
 from PIL import Image
 from sklearn.datasets import load_sample_images
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 from stnrot.geometry.euler import euler_to_matrix
 from stnrot.geometry.splat import Camera, render
@@ -36,13 +42,18 @@ PAGES = [
     *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")),
 ]
 BLOCKS = {
-    page: re.findall(r"^```(\w*)[^\n]*\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
+    page: [
+        (language, dedent(block))
+        for _, language, block in re.findall(
+            r"^( *)```(\w*)[^\n]*\n(.*?)^\1```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE
+        )
+    ]
     for page in PAGES
     if page not in HISTORY
 }
 SHOWN = {"text", "json", "yaml", "csv"}  # not run
-EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-SMALL = ("debug=one_batch", "trainer.accelerator=cpu", "trainer.precision=32-true", "callbacks.progress=null")
+WITHOUT = ("callbacks.progress=null", "callbacks.alignment_figures=null")  # tests/callbacks and tests/jobs have them
+SMALL = ("debug=one_batch", "trainer.accelerator=cpu", "trainer.precision=32-true", "data.batch_size=16", *WITHOUT)
 NOT_HERE = {  # part of a command: why it is composed and not run
     "trainer=gpu": "needs a GPU",
     "trainer=ddp": "needs several devices; tests/jobs trains on two processes",
@@ -52,8 +63,8 @@ NOT_HERE = {  # part of a command: why it is composed and not run
 }
 
 
-def commands() -> Iterator[str]:
-    """Yield the commands of all pages, each once."""
+def commands() -> list[str]:
+    """Return the commands of all pages, each once."""
     found: dict[str, None] = {}
     for blocks in BLOCKS.values():
         for language, block in blocks:
@@ -61,7 +72,7 @@ def commands() -> Iterator[str]:
                 for one in line.split(" && "):
                     if words := shlex.split(one, comments=True):
                         found[shlex.join(words)] = None
-    yield from found
+    return list(found)
 
 
 @pytest.mark.parametrize("page", [page for page in BLOCKS if any(language == "python" for language, _ in BLOCKS[page])])
@@ -92,17 +103,25 @@ def world(tmp_path_factory: pytest.TempPathFactory, mnist_root: Path) -> Path:
             path = folder / "FOLDER" / ("temple", "flower")[k % 2] / f"{k}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             photographs[k % 2].rotate(k).save(path)
-        write_pairs(folder)
-        seen = render(torus(), euler_to_matrix(torch.tensor([0.9, -0.6]), "XZ"), Camera(height=64, width=64))
+            photographs[k % 2].rotate(-30 * k).save(folder / f"reference{k}.png")
+        pairs = [f"FOLDER/{('temple', 'flower')[k % 2]}/{k}.png,reference{k}.png,{-31 * k}" for k in range(12)]
+        (folder / "pairs.csv").write_text("\n".join(["image,reference,angle_deg", *pairs]) + "\n")
+        seen = render(torus(), euler_to_matrix(torch.tensor([0.9, -0.6]), "XZ"), Camera())
         Image.fromarray((seen * 255).round().byte().numpy()).save(folder / "torus.png")
-        (folder / "part.ply").write_bytes(_ply(torus()[::10]))
+        trimesh.PointCloud(torus()[::10].numpy()).export(folder / "part.ply")
         (folder / "data").symlink_to(mnist_root)
         runs = folder / "outputs" / "train" / "DATE"
         for number in range(3):
             _train(runs / "TIME-multirun" / str(number), f"seed={number + 1}")
         (folder / "outputs" / "train" / "...").symlink_to(runs / "TIME-multirun" / "0")
         _train(folder / "pose", "experiment=torus_pose")
-        search = ["-m", "hparams_search=rot_stn", *SMALL, "callbacks.alignment_figures=null", "hydra.sweeper.n_trials=2"]
+        search = [
+            "-m",
+            "hparams_search=rot_stn",
+            *SMALL,
+            "callbacks.alignment_figures=null",
+            "hydra.sweeper.n_trials=2",
+        ]
         done = command("train.py", *search, cwd=folder)
         assert done.returncode == 0, done.stderr
 
@@ -113,13 +132,7 @@ def _train(folder: Path, *overrides: str) -> None:
     from train import train
 
     folder.mkdir(parents=True)
-    train(composed("train", *overrides, *SMALL, f"output_dir={folder}"))
-
-
-def _ply(points: torch.Tensor) -> bytes:
-    import trimesh
-
-    return trimesh.PointCloud(points.numpy()).export(file_type="ply")
+    train(composed("train", *SMALL, f"output_dir={folder}", *overrides))
 
 
 @pytest.fixture
@@ -131,7 +144,7 @@ def place(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("line", commands())
+@pytest.mark.parametrize("line", commands(), ids=lambda line: line.replace("/", "."))
 def test_command(line: str, request: pytest.FixtureRequest) -> None:
     words = shlex.split(line)
     while "=" in words[0]:  # variables of the environment
@@ -145,22 +158,12 @@ def test_command(line: str, request: pytest.FixtureRequest) -> None:
 
 def run_train(overrides: list[str], request: pytest.FixtureRequest) -> None:
     """Train on one batch, each job of a grid, a search with the first value of every range."""
-    line = " ".join(overrides)
-    if "-m" in overrides:
-        overrides.remove("-m")
-        config = composed("train", *_first_job(overrides), hydra=True)
-        for part in (config.hydra.sweeper, config.hydra.launcher):
-            get_class(part._target_)
-        jobs = _jobs([*overrides, *_ranges(config)])
-    else:
-        jobs = [overrides]
-    if any(part in line for part in NOT_HERE):
+    jobs = _jobs(overrides[1:]) if overrides[0] == "-m" else [overrides]
+    if any(part in " ".join(overrides) for part in NOT_HERE):
         for job in jobs:
             composed("train", *job)
         return
     place = request.getfixturevalue("place")
-    if "experiment=torus_pose" in line or "ckpt_path" in line:
-        pass
     for number, job in enumerate(jobs):
         _train(place / f"run{number}", *job)
         assert (place / f"run{number}" / "metrics.json").is_file()
@@ -173,7 +176,7 @@ def run_evaluate(overrides: list[str], request: pytest.FixtureRequest) -> None:
     place = request.getfixturevalue("place")
     out = place / "results"
     out.mkdir()
-    small = ("trainer.accelerator=cpu", "+trainer.limit_test_batches=1", "callbacks.progress=null")
+    small = ("trainer.accelerator=cpu", "+trainer.limit_test_batches=1", *WITHOUT)
     assert evaluate(composed("evaluate", *overrides, *small, f"output_dir={out}"))
     assert (out / "metrics.json").is_file()
 
@@ -221,20 +224,20 @@ def _fetch(url: str, server: subprocess.Popen[bytes]) -> str:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and server.poll() is None:
-        try:
+        with contextlib.suppress(urllib.error.URLError, ConnectionError):
             return opener.open(url, timeout=60).read().decode()
-        except (urllib.error.URLError, ConnectionError):
-            time.sleep(0.2)
+        time.sleep(0.2)
     return ""
 
 
 def run_pip(arguments: list[str], request: pytest.FixtureRequest) -> None:
     """Check that the extras exist; the commands of README.md are typed by .ci/run."""
-    known = {re.split(r"[\[<>=~! ]", each)[0] for group in EXTRAS.values() for each in group}
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    known = {re.split(r"[\[<>=~! ]", each)[0] for group in groups.values() for each in group}
     for wanted in (each for each in arguments if not each.startswith("-")):
         name, _, extras = wanted.rstrip("]").partition("[")
         assert name in known | {".", "stnrot"}
-        assert set(filter(None, extras.split(","))) <= EXTRAS.keys()
+        assert set(filter(None, extras.split(","))) <= groups.keys()
 
 
 def run_pytest(arguments: list[str], request: pytest.FixtureRequest) -> None:
@@ -303,30 +306,21 @@ RUNS: dict[tuple[str, ...], Callable[[list[str], pytest.FixtureRequest], None]] 
 }
 
 
-def _ranges(config: object) -> list[str]:
-    """Return the search space of a configuration as overrides."""
-    return [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]  # type: ignore[attr-defined]
-
-
 def _jobs(overrides: list[str]) -> list[list[str]]:
-    """Return the jobs of a multirun, of those that differ in their seed alone the first, without Hydra's own options."""
+    """Return jobs of a multirun that have each option of each sweep, but one seed and one value of each interval."""
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    fixed = [each.input_line or "" for each in parsed if not each.is_sweep_override()]
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        hydra = compose("train", overrides=fixed, return_hydra_config=True).hydra
+    for part in (hydra.sweeper, hydra.launcher):
+        get_class(part._target_)
+    space = [f"{key}={swept}" for key, swept in (hydra.sweeper.get("params") or {}).items()]
     values = []
-    for override in OverridesParser.create().parse_overrides(overrides):
-        key = override.get_key_element()
-        if key.startswith("hydra"):
-            continue
-        swept = override.value()
-        if isinstance(swept, IntervalSweep):
-            values.append([f"{key}={swept.start}"])
-        elif isinstance(swept, ChoiceSweep):
-            choices = list(override.sweep_string_iterator())
-            values.append([f"{key}={choice}" for choice in (choices[:1] if key == "seed" else choices)])
-        else:
-            values.append([override.input_line or ""])
-    return [list(job) for job in itertools.product(*values)]
-
-
-def _first_job(overrides: list[str]) -> list[str]:
-    """Return the overrides without sweeps, with Hydra's own options."""
-    own = [override for override in overrides if override.startswith("hydra")]
-    return [*own, *_jobs(overrides)[0]]
+    for sweep in OverridesParser.create().parse_overrides([*overrides, *space]):
+        name, value = sweep.get_key_element(), sweep.value()
+        if isinstance(value, IntervalSweep):
+            values.append([f"{name}={value.start}"])
+        elif sweep.is_sweep_override():
+            values.append([f"{name}={each}" for each in sweep.sweep_string_iterator()][: 1 if name == "seed" else None])
+    own = [each for each in fixed if not each.startswith(("hydra.", "hydra/"))]
+    return [[*own, *(each[k % len(each)] for each in values)] for k in range(max(map(len, values)))]

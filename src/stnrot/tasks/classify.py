@@ -1,34 +1,64 @@
-"""Classify pictures at any orientation."""
+"""Classify images at any orientation."""
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
+from torch.optim import Optimizer
 from torchmetrics.classification import MulticlassAccuracy
 
 from stnrot.data.batch import Batch
 from stnrot.errors import InputError, check_number
+from stnrot.models.model import Model
 from stnrot.models.outputs import Prediction
 from stnrot.tasks.register import Register
 
 
 class Classify(Register):
-    """Add to the losses of `Register` the negative log-likelihood of the class.
+    """Add the negative log-likelihood of the class, `nll`, to the loss terms of `Register`.
 
     Args:
-        classes: how many there are.
-        classification_weight: of the log-likelihood.
-        options: those of `Register`.
+        classes: number of classes.
+        classification_weight: weight of that term.
+
+    The other arguments are those of `Register`.
     """
 
-    def __init__(self, *, classes: int, classification_weight: float, **options: Any) -> None:
-        super().__init__(**options)
-        check_number("task.classification_weight", classification_weight, 0, whole=False)
+    def __init__(
+        self,
+        *,
+        model: Model,
+        optimizer: Callable[[Iterable[dict[str, Any]]], Optimizer] | None,
+        scheduler: Callable[..., Any] | None,
+        encoder_lr_factor: float,
+        angle_weight: float,
+        angle_spread_deg: float,
+        photometric_weight: float,
+        consistency_weight: float,
+        classes: int,
+        classification_weight: float,
+    ) -> None:
+        super().__init__(
+            model=model,
+            optimizer=optimizer,
+            scheduler=scheduler,
+            encoder_lr_factor=encoder_lr_factor,
+            angle_weight=angle_weight,
+            angle_spread_deg=angle_spread_deg,
+            photometric_weight=photometric_weight,
+            consistency_weight=consistency_weight,
+        )
+        check_number("classification_weight", classification_weight, 0, whole=False)
         self.classification_weight = classification_weight
         self.accuracy = MulticlassAccuracy(classes, average="micro", validate_args=False)
 
     def losses(self, prediction: Prediction, batch: Batch) -> dict[str, tuple[float, Tensor]]:
-        """Return the terms of the loss by name, each with its weight."""
+        """Return the terms of the loss by name, each with its weight.
+
+        Raises:
+            InputError: in training, if the data has no labels or the model has no classifier.
+        """
         terms = super().losses(prediction, batch)
         if batch.label is not None and prediction.log_probability is not None:
             nll = F.nll_loss(prediction.log_probability, batch.label)
@@ -37,14 +67,14 @@ class Classify(Register):
             raise InputError("task=classify needs labels and a classifier; to align only, use task=register")
         return terms
 
-    def measure(self, prediction: Prediction, batch: Batch) -> None:
-        """Update the metrics."""
-        super().measure(prediction, batch)
+    def update_metrics(self, prediction: Prediction, batch: Batch) -> None:
+        """Add a batch to the metrics of angle and class."""
+        super().update_metrics(prediction, batch)
         if prediction.log_probability is not None and batch.label is not None:
             self.accuracy.update(prediction.log_probability, batch.label)
 
     def report(self, part: str) -> None:
-        """Log what was measured, over all processes, and forget it."""
+        """Log the metrics of the epoch over all processes, and reset them."""
         super().report(part)
         if self.accuracy.update_called:
             self.log(f"{part}/accuracy", self.accuracy.compute(), prog_bar=True)

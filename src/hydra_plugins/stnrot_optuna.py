@@ -21,7 +21,7 @@ class OptunaSweeper(Sweeper):
     own plugin, hydra-optuna-sweeper, which as of Hydra 1.3 needs an Optuna below 3. When a release supports the Optuna
     of pyproject.toml, install it in place of this file and configs/hydra/, and move the values there into
     configs/hparams_search/_search.yaml. If it does not pass `trial=` to its jobs and does not retry interrupted trials,
-    pruning (train.py), `hydra.sweep.subdir` and resumed searches end with this plugin.
+    pruning (train.py), `hydra.sweep.subdir` and the resumed searches of docs/how-to/sweep.md end with this plugin.
     """
 
     hydra_context: HydraContext

@@ -18,7 +18,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from PIL import Image
-from sklearn.datasets import load_sample_image, load_sample_images
+from sklearn.datasets import load_digits, load_sample_image, load_sample_images
 from torch import nn
 
 torch.set_num_threads(1)  # tests run side by side, one a core: threads would wait for one another
@@ -204,3 +204,24 @@ def mine(tmp_path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         photographs[k % 2].crop((10 * k, 5 * k, 10 * k + 120, 5 * k + 90)).save(path)
     return tmp_path / "mine"
+
+
+@pytest.fixture(scope="session")
+def mnist_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in the raw format of MNIST: the digits of scikit-learn in 28 x 28 pixels, tiled to 60,000 and 10,000."""
+    return made_once(tmp_path_factory, "mnist", write_mnist)
+
+
+def write_mnist(root: Path) -> None:
+    """Write the digits of scikit-learn in MNIST's idx format, so that nothing is downloaded."""
+    digits, labels = load_digits(return_X_y=True)
+    images = np.kron(digits.reshape(-1, 8, 8), np.ones((3, 3))) * (255 / 16)
+    images = np.pad(images, ((0, 0), (2, 2), (2, 2))).round().astype(np.uint8)
+    raw = root / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name, count in (("train", 60_000), ("t10k", 10_000)):
+        taken = np.arange(count) % len(images)
+        header = np.array([0x803, count, 28, 28], dtype=">i4").tobytes()
+        (raw / f"{name}-images-idx3-ubyte").write_bytes(header + images[taken].tobytes())
+        header = np.array([0x801, count], dtype=">i4").tobytes()
+        (raw / f"{name}-labels-idx1-ubyte").write_bytes(header + labels[taken].astype(np.uint8).tobytes())

@@ -1,18 +1,28 @@
-"""What the person at the keyboard can put right: the commands print it as one line, without a stack."""
+"""Errors that the user can correct. A command prints them in one line, without a traceback."""
 
 import math
 from typing import Any
 
 
 class InputError(ValueError):
-    """A bad configuration, file or argument: says what was expected, what came, and what to do."""
+    """A bad option, file or argument. The message says what was expected, what was given and what to do.
+
+    A constructor begins its message with the name of the argument, `width=1: expected ...`. The commands put the path
+    of the option in front, `model.encoder.width=1: expected ...`.
+    """
 
 
 def check_number(name: str, value: Any, low: float, high: float | None = None, whole: bool = True) -> None:
-    """Raise InputError unless `value` is a finite number, and a whole one, from `low` to `high`."""
+    """Raise InputError unless `value` is a finite number from `low` to `high`, both included.
+
+    Args:
+        name: argument that holds the value; it begins the message.
+        high: None sets no upper limit.
+        whole: accept integers only.
+    """
     kind = int if whole else (int, float)
-    known = isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
-    if known and low <= value and (high is None or value <= high):
+    is_number = isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
+    if is_number and low <= value and (high is None or value <= high):
         return
     span = f"of at least {low}" if high is None else f"from {low} to {high}"
     raise InputError(f"{name}={value}: expected a {'whole ' if whole else ''}number {span}")

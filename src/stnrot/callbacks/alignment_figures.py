@@ -31,7 +31,7 @@ class AlignmentFigures(PredictionCollector):
 
     def __init__(self, folder: str, samples: int) -> None:
         super().__init__()
-        check_number("callbacks.alignment_figures.samples", samples, 1)
+        check_number("samples", samples, 1)
         self.folder, self.samples = Path(folder), samples
         self._chosen: dict[str, Tensor] = {}
         self._shown: list[dict[str, Any]] = []

@@ -17,7 +17,7 @@ class FiniteLoss(L.Callback):
     """
 
     def __init__(self, every: int) -> None:
-        check_number("callbacks.finite.every", every, 1)
+        check_number("every", every, 1)
         self.every = every
 
     def on_train_batch_end(

@@ -43,7 +43,7 @@ class PoseFigures(PredictionCollector):
 
     def __init__(self, folder: str, samples: int) -> None:
         super().__init__()
-        check_number("callbacks.pose_figures.samples", samples, 1)
+        check_number("samples", samples, 1)
         self.folder, self.samples = Path(folder), samples
         self._shown: list[tuple[int, np.ndarray, np.ndarray]] = []
 

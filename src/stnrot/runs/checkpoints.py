@@ -14,6 +14,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from stnrot.errors import InputError
+from stnrot.runs.command_line import input_error
 from stnrot.runs.moved_targets import with_new_names
 
 
@@ -114,13 +115,14 @@ def check_targets(config: Any) -> None:
 
 def rebuild(checkpoint: dict[str, Any], path: Path) -> Any:
     """Build the task of a run from its checkpoint, with its weights, ready to predict but not to train."""
-    model, task = dict(checkpoint["config"]["model"]), dict(checkpoint["config"]["task"])
-    task |= {"optimizer": None, "scheduler": None}
-    check_targets([model, task])
+    task = checkpoint["config"]["task"] | {"optimizer": None, "scheduler": None}
+    plain = {"model": checkpoint["config"]["model"], "task": task}
+    check_targets(plain)
+    config = OmegaConf.create(plain)
     try:
-        built: L.LightningModule = instantiate(OmegaConf.create(task), model=instantiate(OmegaConf.create(model)))
+        built: L.LightningModule = instantiate(config.task, model=instantiate(config.model))
     except InstantiationException as error:
-        reason = str(error.__cause__ or error).splitlines()[0]
+        reason = input_error(error) or str(error.__cause__ or error).splitlines()[0]
         here = f"stnrot {version('stnrot')}"
         raise InputError(f"{here} cannot rebuild {path}: {reason}; use the version that wrote it") from error
     check_fits(checkpoint, built, path)

@@ -1,6 +1,8 @@
 """How the commands end: what the user can put right is one line, what only we can is a stack."""
 
+import ast
 import errno
+import inspect
 import logging
 import os
 import re
@@ -11,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from hydra.errors import HydraException
+from hydra.utils import get_object
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -19,6 +22,12 @@ from stnrot.errors import InputError
 
 # asked of the user's own process, and handed down to those that it starts
 KEEP_STACKS = os.environ.setdefault("STNROT_STACKS", os.environ.get("HYDRA_FULL_ERROR", "0")) not in ("", "0")
+
+# How Hydra reports an InputError of a constructor. Its text, unlike `__cause__`, survives the way between processes.
+REFUSED = re.compile(
+    r"Error in call to target '(?P<target>\S+)':\nInputError\((?P<text>.*)\)\nfull_key: (?P<path>\S+)", re.DOTALL
+)
+ARGUMENT = re.compile(r"\w+(?=[.=:])")  # at the start of a message: `width=1: ...`, `camera.width=1: ...`
 
 # what Hydra and OmegaConf append for their own developers
 NOISE = re.compile(r"\n\s*(?:full_key:|Config search path:|Set the environment variable)")
@@ -51,16 +60,13 @@ def one_line_errors() -> Iterator[None]:
 
 
 def one_line(error: BaseException) -> str | None:
-    """Say in one line the innermost cause that is the user's; None if there is none."""
-    chain: list[BaseException] = []
-    link: BaseException | None = error
-    while link is not None and link not in chain:
+    """Return in one line what the user can put right, or None if the error is a bug."""
+    chain = [error]
+    while (link := chain[-1].__cause__) is not None and link not in chain:
         chain.append(link)
-        link = link.__cause__
-    for link in reversed(chain):
-        if isinstance(link, InputError):
-            # from a worker process it comes wrapped in the text of that process's stack
-            return _flat(str(link).rpartition("InputError: ")[2])
+    for link in chain:
+        if message := input_error(link):
+            return message
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         said = _flat(NOISE.split(str(error))[0])
         if unknown := re.match(r"Could not override '(.+?)'", said):
@@ -79,6 +85,24 @@ def one_line(error: BaseException) -> str | None:
     if isinstance(error, OSError) and (error.filename is not None or error.errno == errno.ENOSPC):
         return f"{_flat(str(error))}; if it is the run's own folder, choose another with hydra.run.dir=FOLDER"
     return None
+
+
+def input_error(error: BaseException) -> str | None:
+    """Return the message of an InputError in one line, or None for any other error.
+
+    A constructor names its argument, `width=1: expected ...`. If Hydra called the constructor, the line begins with the
+    argument's place in the configuration, `model.encoder.width=1: expected ...`.
+    """
+    if isinstance(error, InputError):
+        # a worker process sends its InputError inside the text of its traceback
+        return _flat(str(error).rpartition("InputError: ")[2])
+    refused = REFUSED.match(str(error))
+    if refused is None:
+        return None
+    message = _flat(ast.literal_eval(refused["text"]))
+    argument = ARGUMENT.match(message)
+    known = argument is not None and argument[0] in inspect.signature(get_object(refused["target"])).parameters
+    return f"{refused['path']}.{message}" if known else message
 
 
 def check_groups(cfg: DictConfig) -> None:

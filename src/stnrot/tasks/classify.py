@@ -1,13 +1,16 @@
 """Classify pictures at any orientation."""
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
+from torch.optim import Optimizer
 from torchmetrics.classification import MulticlassAccuracy
 
 from stnrot.data.batch import Batch
 from stnrot.errors import InputError, check_number
+from stnrot.models.model import Model
 from stnrot.models.outputs import Prediction
 from stnrot.tasks.register import Register
 
@@ -16,14 +19,37 @@ class Classify(Register):
     """Add to the losses of `Register` the negative log-likelihood of the class.
 
     Args:
-        classes: how many there are.
-        classification_weight: of the log-likelihood.
-        options: those of `Register`.
+        classes: number of classes.
+        classification_weight: weight of that term.
+
+    The other arguments are those of `Register`.
     """
 
-    def __init__(self, *, classes: int, classification_weight: float, **options: Any) -> None:
-        super().__init__(**options)
-        check_number("task.classification_weight", classification_weight, 0, whole=False)
+    def __init__(
+        self,
+        *,
+        model: Model,
+        optimizer: Callable[[Iterable[dict[str, Any]]], Optimizer] | None,
+        scheduler: Callable[..., Any] | None,
+        encoder_lr_factor: float,
+        angle_weight: float,
+        angle_spread_deg: float,
+        photometric_weight: float,
+        consistency_weight: float,
+        classes: int,
+        classification_weight: float,
+    ) -> None:
+        super().__init__(
+            model=model,
+            optimizer=optimizer,
+            scheduler=scheduler,
+            encoder_lr_factor=encoder_lr_factor,
+            angle_weight=angle_weight,
+            angle_spread_deg=angle_spread_deg,
+            photometric_weight=photometric_weight,
+            consistency_weight=consistency_weight,
+        )
+        check_number("classification_weight", classification_weight, 0, whole=False)
         self.classification_weight = classification_weight
         self.accuracy = MulticlassAccuracy(classes, average="micro", validate_args=False)
 

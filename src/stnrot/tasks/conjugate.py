@@ -34,7 +34,7 @@ class FindRotation(ScheduledTask):
         penalty_weight: float,
     ) -> None:
         super().__init__(optimizer, scheduler)
-        check_number("task.penalty_weight", penalty_weight, 0, whole=False)
+        check_number("penalty_weight", penalty_weight, 0, whole=False)
         self.model = model
         self.penalty_weight = penalty_weight
 

@@ -57,16 +57,16 @@ class Register(ScheduledTask):
         self.encoder_lr_factor = encoder_lr_factor
         self.angle_weight, self.photometric_weight = angle_weight, photometric_weight
         self.consistency_weight = consistency_weight
-        check_number("task.encoder_lr_factor", encoder_lr_factor, 0, whole=False)
+        check_number("encoder_lr_factor", encoder_lr_factor, 0, whole=False)
         weights = {"angle": angle_weight, "photometric": photometric_weight, "consistency": consistency_weight}
         for name, weight in weights.items():
-            check_number(f"task.{name}_weight", weight, 0, whole=False)
-        check_number("task.angle_spread_deg", angle_spread_deg, 0, 60, whole=False)
+            check_number(f"{name}_weight", weight, 0, whole=False)
+        check_number("angle_spread_deg", angle_spread_deg, 0, 60, whole=False)
         self.angle_spread = math.radians(angle_spread_deg)
         if consistency_weight and not model.learns_angle:
             raise InputError(
-                f"task.consistency_weight={consistency_weight} needs a model that predicts one angle, "
-                "model=rot_stn: set task.consistency_weight=0"
+                f"consistency_weight={consistency_weight}: expected 0, because this model has no encoder of the angle; "
+                "to use the term, choose model=rot_stn"
             )
         relative = not model.aligns_to_batch and (angle_weight == 0 or not model.learns_angle)
         self.angle_error = AngleError(relative)

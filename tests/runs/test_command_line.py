@@ -1,0 +1,104 @@
+"""One line for the user: an error of a constructor begins with the option's place in the configuration."""
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from stnrot.errors import InputError, check_number
+from stnrot.runs.checkpoints import read_checkpoint
+from stnrot.runs.command_line import one_line
+
+OLD = Path(__file__).parent / "before_0_3"
+
+
+class Encoder:
+    def __init__(self, width: int, points: str = "torus") -> None:
+        if points != "torus":
+            raise InputError(f"{points}: there is no such file; \"give\" 'torus'")
+        check_number("width", width, 2)
+
+
+class Camera:
+    def __init__(self, camera: int = 1) -> None:
+        raise InputError(f"camera.near={camera}: expected 2")
+
+
+class LongName:
+    def __init__(self, width: int) -> None:
+        check_number("model.encoder.width", width, 2)
+
+
+def failure(target: type, **arguments: object) -> InstantiationException:
+    config = {"model": {"encoder": {"_target_": f"{target.__module__}.{target.__qualname__}"} | arguments}}
+    with pytest.raises(InstantiationException) as raised:
+        instantiate(OmegaConf.create(config).model.encoder)
+    return raised.value
+
+
+def test_an_argument_gets_its_path() -> None:
+    expected = "model.encoder.width=1: expected a whole number of at least 2"
+    assert one_line(failure(Encoder, width=1)) == expected
+    assert one_line(failure(LongName, width=1)) == expected
+    assert one_line(failure(Camera)) == "model.encoder.camera.near=1: expected 2"
+
+
+def test_what_is_no_argument_gets_none() -> None:
+    line = "my.ply: there is no such file; \"give\" 'torus'"
+    assert one_line(failure(Encoder, width=2, points="my.ply")) == line
+
+
+def test_a_bug_has_no_line() -> None:
+    assert one_line(ValueError("model.encoder.width=1: expected 2")) is None
+
+
+def test_the_path_survives_the_way_from_another_process() -> None:
+    error = failure(Encoder, width=1)
+    there = pickle.loads(pickle.dumps(error))
+    assert there.__cause__ is None
+    assert one_line(there) == one_line(error)
+
+
+@pytest.mark.parametrize(
+    ("option", "path"),
+    [
+        ("data.batch_size", "data.batch_size"),
+        ("model.encoder.radii", "model.encoder.radii"),
+        ("model.hypotheses", "model.hypotheses"),
+        ("task.photometric_weight", "task.photometric_weight"),
+        ("callbacks.finite.every", "callbacks.finite.every"),
+    ],
+)
+def test_train_names_the_option(
+    ends: Callable[..., object], tmp_path: Path, option: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert str(ends("train.py", f"{option}=-3")).startswith(f"error: {path}=-3: expected a")
+
+
+def test_a_search_names_the_option(
+    ends: Callable[..., object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = str(ends("train.py", "-m", "hparams_search=rot_stn", "task.angle_weight=1", "model.classifier.width=-3"))
+    assert line.startswith("error: model.classifier.width=-3: expected a")
+
+
+def test_evaluate_names_the_option(
+    ends: Callable[..., object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = str(ends("evaluate.py", f"ckpt={OLD / 'classify.ckpt'}", "+data.batch_size=-3"))
+    assert line.startswith("error: data.batch_size=-3: expected a")
+    line = str(ends("evaluate.py", f"ckpt={OLD / 'classify.ckpt'}", "callbacks.alignment_figures.samples=-3"))
+    assert line.startswith("error: callbacks.alignment_figures.samples=-3: expected a")
+    checkpoint = read_checkpoint(OLD / "classify.ckpt")
+    checkpoint["config"]["model"]["encoder"]["radii"] = -3
+    torch.save(checkpoint, "changed.ckpt")
+    line = str(ends("evaluate.py", "ckpt=changed.ckpt"))
+    assert "cannot rebuild changed.ckpt: model.encoder.radii=-3: expected a" in line

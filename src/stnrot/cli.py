@@ -1,4 +1,4 @@
-"""The `stnrot` command: its subcommands, its errors and its exit codes."""
+"""The `stnrot` command: its subcommands, error lines and exit codes."""
 
 import os
 import sys
@@ -7,22 +7,18 @@ from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
-from typer.exceptions import TyperException
 
-from stnrot.commands.align import ALIGN_EXAMPLES, align
-from stnrot.commands.pose import POSE_EXAMPLES, pose
-from stnrot.commands.study import STUDY_EXAMPLES, study
+from stnrot.commands import align, pose, study
 from stnrot.errors import InputError
+
+UsageError: Any = typer.BadParameter.__mro__[1]  # of click in older releases of Typer, of Typer itself in newer ones
 
 
 class Commands(TyperGroup):
-    """Run a subcommand and return its exit code.
-
-    A user error exits with 1, Ctrl-C with 130, a closed pipe with 141. Typer would exit with 1 for a closed pipe.
-    """
+    """Run a subcommand. A user error exits with 1 and one line, Ctrl-C with 130, a closed pipe with 141."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the subcommand that was parsed."""
+        """Return the exit code of the subcommand, 0 or 1."""
         try:
             status = super().invoke(ctx)
             sys.stdout.flush()
@@ -31,39 +27,41 @@ class Commands(TyperGroup):
             sys.exit(f"error: {error}")
         except KeyboardInterrupt:
             sys.exit(130)
-        except BrokenPipeError:  # from `| head`; else Python complains at exit about output that it cannot flush
+        except BrokenPipeError:  # `| head`: else Python complains at exit that it cannot flush, and Typer exits with 1
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(141)
 
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown")
-for _command, _examples in ((align, ALIGN_EXAMPLES), (pose, POSE_EXAMPLES), (study, STUDY_EXAMPLES)):
-    app.command(epilog=_examples)(_command)
+COMMANDS = {"align": align, "pose": pose, "study": study}
+for _name, _module in COMMANDS.items():
+    app.command(_name, epilog=_module.EXAMPLES)(getattr(_module, _name))
 
 
-def _print_version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> bool:
     if wanted:
         print(f"stnrot {version('stnrot')}")
         raise typer.Exit
+    return wanted
 
 
 @app.callback()
-def _root(
+def _options(
     _: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Software that undoes rotation: align images, find the pose of a solid, report a search."""
+    """Undo rotation: align images, find the pose of a solid, report on a search."""
 
 
 def main() -> None:
-    """Run the command line; print a usage error as one line and exit with 2."""
+    """Run the command line. A usage error exits with 2 and one line."""
     try:
         sys.exit(app(prog_name="stnrot", standalone_mode=False))
-    except TyperException as error:
-        command = getattr(getattr(error, "ctx", None), "command_path", "stnrot")
-        message = error.format_message().rstrip(".")
-        print(f"error: {message}; see `{command} --help`", file=sys.stderr)
+    except UsageError as error:
+        if message := error.format_message():  # empty for a bare `stnrot`, which has printed its help
+            command = " ".join(["stnrot", *(word for word in sys.argv[1:2] if word in COMMANDS)])
+            print(f"error: {message}{'' if message[-1] in '.?' else '.'} See `{command} --help`.", file=sys.stderr)
         sys.exit(2)
 
 

@@ -1,4 +1,4 @@
-"""`stnrot align`: the rotation between two images, or between the images of each pair in a table."""
+"""`stnrot align`: the angle between two images, or between the images of each pair in a table."""
 
 import json
 from pathlib import Path
@@ -13,51 +13,114 @@ if TYPE_CHECKING:
 
     from stnrot.alignment.aligner import Alignment
 
-MIN_CONFIDENCE = 0.02  # of a further angle that is listed
-ALIGN_EXAMPLES = """
+EXAMPLES = """
 Examples:
 
 - `stnrot align image.png reference.png`
+
 - `stnrot align image.png reference.png --out aligned.png --json`
 
-- `stnrot align --manifest pairs.csv --out results.csv --ckpt best.ckpt`
+- `stnrot align --manifest pairs.csv --out angles.csv --ckpt best.ckpt`
 """
+MIN_CONFIDENCE = 0.02  # of a further hypothesis that is printed
 
 
 def align(
-    image: Annotated[Path | None, typer.Argument(show_default=False, help="Image to rotate.")] = None,
-    reference: Annotated[Path | None, typer.Argument(show_default=False, help="Image to align it with.")] = None,
+    image: Annotated[Path | None, typer.Argument(metavar="IMAGE", help="Image to rotate.")] = None,
+    reference: Annotated[Path | None, typer.Argument(metavar="REFERENCE", help="Image to align it with.")] = None,
     manifest: Annotated[
         Path | None,
         typer.Option(
-            metavar="CSV",
             rich_help_panel="Many pairs",
-            help="Align the pairs of a table instead. The table has the columns image,reference; paths are relative to "
-            "it. Needs --out. Run the same command again to resume. A pair that fails gets a message in the column "
-            "error, and the exit code is then 1.",
+            help="Align the pairs of this table. Its columns are image,reference; paths are relative to it. Needs "
+            "--out. Run the same command again to resume. A pair that fails gets an error message in the column "
+            "error; the exit code is then 1.",
         ),
     ] = None,
     ckpt: Annotated[
         Path | None,
-        typer.Option(metavar="CKPT", rich_help_panel="Model", help="best.ckpt of a run of model=rot_stn, on pairs or not."),
+        typer.Option(
+            rich_help_panel="Model",
+            help="Compare the images by a trained encoder: best.ckpt of a run of model=rot_stn. Default: correlate "
+            "their pixels.",
+        ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE",
             rich_help_panel="Output",
-            help="File to write: the aligned image or, with --manifest, a table with the columns "
-            "line,image,reference,angle_deg,confidence,model,error.",
+            help="File to write: the aligned image or, with --manifest, a table with the columns line, image, "
+            "reference, angle_deg, confidence, model, error.",
         ),
     ] = None,
-    print_json: Annotated[
+    as_json: Annotated[
         bool, typer.Option("--json", rich_help_panel="Output", help="Print JSON. Only for one pair.")
     ] = False,
 ) -> int:
     """Find the angle between two images.
 
-    The angle rotates IMAGE, counter-clockwise, onto REFERENCE. The confidence is the probability that the angle is
-    right within 5 degrees. Without --ckpt the pixels of the images are correlated: for two images of the same thing.
-    With --ckpt the encoder of a trained model compares the images.
+    The angle, in degrees counter-clockwise, rotates IMAGE onto REFERENCE. The confidence is the probability that it is
+    right within 5 degrees.
+
+    Without --ckpt the pixels are correlated: right for two images of the same thing. With the checkpoint of a run on
+    pairs (task=register data=image_pairs) an encoder compares the images. With the checkpoint of a classifier the
+    encoder finds the upright angle of each image and subtracts them: right for two objects of one class.
     """
+    if manifest is not None:
+        if image is not None or as_json:
+            given = "IMAGE" if image is not None else "--json"
+            raise InputError(f"{given} came with --manifest: expected one pair or a table of pairs; leave one out")
+        if out is None:
+            raise InputError("--manifest needs --out: expected the CSV file to write, such as --out angles.csv")
+        from stnrot.alignment.manifest import align_manifest
+
+        return align_manifest(manifest, out, ckpt)
+    if image is None or reference is None:
+        given = "one image" if image is not None else "none"
+        raise InputError(f"expected two images, IMAGE REFERENCE, got {given}; give both, or --manifest pairs.csv")
+    from stnrot.alignment.aligner import Aligner
+    from stnrot.commands.output import check_output
+
+    if out is not None:
+        check_output(out, image, reference)
+    alignment = Aligner(ckpt)(image, reference)
+    _print(image, reference, alignment, as_json)
+    if out is not None:
+        _write_aligned(image, alignment.angle, out)
     return 0
+
+
+def _print(image: Path, reference: Path, alignment: "Alignment", as_json: bool) -> None:
+    from stnrot.alignment.aligner import confidence
+
+    orientation = alignment.orientation
+    angles, confidences = orientation.angle[0].rad2deg().tolist(), confidence(orientation)[0].tolist()
+    distinct = dict(zip(angles, confidences, strict=True))  # a missing hypothesis repeats the best
+    best, *others = ({"angle_deg": angle, "confidence": sure} for angle, sure in distinct.items())
+    hypotheses = [best, *(other for other in others if other["confidence"] >= MIN_CONFIDENCE)]
+    if as_json:
+        print(json.dumps({"image": str(image), "reference": str(reference)} | best | {"hypotheses": hypotheses}))
+        return
+    print(f"angle      {_degrees(angles[0])} degrees counter-clockwise\nconfidence {confidences[0]:.3f}")
+    for other in hypotheses[1:]:
+        print(f"or         {_degrees(other['angle_deg'])} degrees, confidence {other['confidence']:.3f}")
+
+
+def _degrees(angle: float) -> str:
+    return f"{round(angle, 2) + 0.0:.2f}"  # no minus before zero
+
+
+def _write_aligned(path: Path, angle: "Tensor", out: Path) -> None:
+    """Rotate the image and keep its colours and its bits, also if it was compared in grey. Drop transparency."""
+    import numpy as np
+    import torch
+
+    from stnrot.alignment.inputs import read_image
+    from stnrot.commands.output import write_image
+    from stnrot.geometry.planar import rotate
+
+    original = read_image(path, channels=None)[None]
+    highest, kind = (255, np.uint8) if original.dtype is torch.uint8 else (65535, np.uint16)
+    scale = 1 if original.dtype is torch.uint8 else highest
+    aligned = (rotate(original.float(), angle, "bicubic") * scale).round().clamp(0, highest)[0]
+    write_image(aligned.permute(1, 2, 0).squeeze(2).numpy().astype(kind), out)

@@ -1,8 +1,10 @@
 """What encoders and models return."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 
@@ -19,6 +21,26 @@ class Orientation:
     angle: Float[Tensor, "B K"]
     log_weight: Float[Tensor, "B K"]
     log_posterior: Float[Tensor, "B A"] | None
+
+    @classmethod
+    def cat(cls, parts: Sequence["Orientation"]) -> "Orientation":
+        """Concatenate along the batch. All parts have a posterior."""
+        return cls(
+            torch.cat([part.angle for part in parts]),
+            torch.cat([part.log_weight for part in parts]),
+            torch.cat([part.log_posterior for part in parts if part.log_posterior is not None]),
+        )
+
+    @classmethod
+    def where(cls, condition: Bool[Tensor, "B 1"], a: "Orientation", b: "Orientation") -> "Orientation":
+        """Take `a` where the condition holds, else `b`. Both have a posterior of the same bins."""
+        assert a.log_posterior is not None
+        assert b.log_posterior is not None
+        return cls(
+            torch.where(condition, a.angle, b.angle),
+            torch.where(condition, a.log_weight, b.log_weight),
+            torch.where(condition, a.log_posterior, b.log_posterior),
+        )
 
 
 @dataclass(frozen=True)

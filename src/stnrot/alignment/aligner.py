@@ -175,7 +175,7 @@ def fuse_posteriors(orientation: Orientation, correlation: AngularCorrelation, h
     encoder = Orientation(orientation.angle, orientation.log_weight, log_encoder)
     fused = refine_peaks(correlation, (log_encoder + share * log_pixels).log_softmax(1), hypotheses)
     before, after = (correlation.value_and_derivatives(each.angle[:, :1])[0].square() for each in (encoder, fused))
-    return Orientation.where(after > before, fused, encoder)
+    return Orientation.where((after > before)[:, 0], fused, encoder)
 
 
 def confidence(orientation: Orientation) -> Float[Tensor, "B K"]:

@@ -46,7 +46,7 @@ def study(
     """
     with needs_extra("stnrot study"):
         from stnrot.search.report import report
-        from stnrot.search.storage import file_of, shown
+        from stnrot.search.storage import file_of, without_password
         from stnrot.search.study import find_study
 
     file = file_of(storage)
@@ -56,6 +56,6 @@ def study(
     found = find_study(storage, name)
     if found is None:
         what = "no study" if name is None else f"no study {name}"
-        raise InputError(f"{what} in {shown(storage)}: expected the storage of a search")
+        raise InputError(f"{what} in {without_password(storage)}: expected the storage of a search")
     report(found, folder)
     return 0

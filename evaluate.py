@@ -11,6 +11,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from stnrot.data.datamodule import DataModule
 from stnrot.errors import InputError
 from stnrot.models.ensemble import Ensemble
 from stnrot.runs.checkpoints import AtomicCheckpointIO, check_targets, read_checkpoint, rebuild
@@ -43,10 +44,10 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     if "_target_" not in cfg.data:  # the run's own data, with what the command line changed of it
         check_targets(run["data"])
         cfg.data = OmegaConf.merge(run["data"], cfg.data)
-    data: Any = instantiate(cfg.data, _convert_="all")  # a LightningDataModule that knows its `spec`
+    data: DataModule = instantiate(cfg.data, _convert_="all")
     tasks = []
     for path, checkpoint in zip(paths, checkpoints, strict=True):
-        check_images(checkpoint["config"], data.spec(), path)
+        data.check_trained_on(checkpoint["config"]["data_spec"], checkpoint["config"]["model"], path)
         tasks.append(rebuild(checkpoint, path))
     if len(tasks) > 1 and not isinstance(tasks[0], Register):
         raise InputError(f"ckpt={cfg.ckpt}: only models of pictures can be tested as one, expected a single checkpoint")
@@ -108,39 +109,6 @@ def _what_counts(config: dict[str, Any]) -> dict[str, Any]:
     sections = {f"{part}.{name}": value for part in ("model", "data", "task") for name, value in config[part].items()}
     trained = {f"trainer.{name}": config["trainer"][name] for name in ("max_epochs", "precision")}
     return {n: v for n, v in sections.items() if n not in ("data.seed", "data.root", "data.num_workers")} | trained
-
-
-def check_images(run: dict[str, Any], given: dict[str, Any], path: Path) -> None:
-    """Refuse data whose pictures or classes are not those that the model knows."""
-    trained, model = run["data_spec"], run["model"]
-    if trained.keys() != given.keys():
-        raise InputError(
-            f"{path} was trained on data with {', '.join(trained)}, this has {', '.join(given)}: choose its kind"
-        )
-    if "camera" in trained:
-        for name in ("axes", "own_axis", "camera", "points_digest"):
-            if trained[name] != given[name]:
-                shown = "points" if name == "points_digest" else name
-                raise InputError(
-                    f"{path} was trained on poses with {shown}={trained[shown]}, this data has {given[shown]}"
-                    + (" (other points)" if name == "points_digest" else "")
-                )
-        return
-    if "dim" in trained:
-        if trained != given:
-            raise InputError(f"{path} was trained on points with dim={trained['dim']}, this data has {given['dim']}")
-        return
-    fixed = ("channels", "height", "width") if model.get("reference") == "learned" else ("channels",)
-    for name in fixed:
-        if trained[name] != given[name]:
-            raise InputError(
-                f"{path} was trained on pictures with {name}={trained[name]}, this data has {given[name]}: "
-                "choose data of that shape, or set data.source.image_size and data.source.channels"
-            )
-    if model.get("classifier") is not None and trained["class_names"] != given["class_names"]:
-        raise InputError(
-            f"{path} was trained on the classes {trained['class_names']}, this data has {given['class_names']}"
-        )
 
 
 if __name__ == "__main__":

@@ -33,7 +33,8 @@ FEW = (100, 300, 1000, 3000)
 # with few labels the encoder's angles are less accurate, and the classifier has to expect that
 BEHIND = ["model.augment.turn_deg=25"]
 # keep the encoder from memorising few images; with 3,000 the options made no difference to the validation error (one
-# seed), but the mean angle error was 10.3 degrees instead of 7.1 (chosen after the test error had been seen)
+# seed), but the mean angle error was 10.3 degrees instead of 7.1 (chosen after the test error had been seen:
+# docs/results/about.md)
 NOT_MEMORISED = {n: ["model.encoder.dropout_circles=0.5", "task.angle_spread_deg=16"] for n in (100, 300, 1000)}
 
 

@@ -9,27 +9,23 @@ import pytest
 from conftest import ROOT
 
 BENCHMARKS = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py"))
-NEEDS = {
-    "rotate": "kornia",
-    "rotations": "geotorch",
-    "pairs": "cv2",
-    "pairs_confidence": "skimage",
-    "pairs_speed": "cv2",
-}
+NEEDS = {"rotate": "kornia", "rotations": "geotorch", "pairs": "cv2", "pairs_confidence": "skimage"}
+NEEDS |= {"pairs_speed": "cv2"}
 WITH_MNIST = {"accuracy", "by_angle", "escnn_curve", "pairs", "pairs_confidence", "pairs_speed", "throughput"}
 WITH_MNIST |= {"training_step"}
-SHARE_RUNS = {"accuracy": ["accuracy", "by_angle"], "pairs": ["pairs", "pairs_confidence"]}  # the first trains
-ALONE = [name for name in BENCHMARKS if not any(name in names for names in SHARE_RUNS.values())]
+TRAINED_BY = {"by_angle": "accuracy", "pairs_confidence": "pairs"}  # takes the runs that the other leaves
+TOGETHER = [[other, name] for name, other in TRAINED_BY.items()]
+ALONE = [[name] for name in BENCHMARKS if not any(name in names for names in TOGETHER)]
 
 
-@pytest.mark.parametrize("names", [*SHARE_RUNS.values(), *([name] for name in ALONE)], ids="-".join)
+@pytest.mark.parametrize("names", TOGETHER + ALONE, ids="-".join)
 def test_a_benchmark_writes_its_tables(names: list[str], mnist_root: Path, tmp_path: Path) -> None:
     for name in names:
         if name in NEEDS:
             pytest.importorskip(NEEDS[name])
         options = ["--quick", "--json", str(tmp_path / f"{name}.json")]
         options += ["--root", str(mnist_root)] if name in WITH_MNIST else []
-        options += ["--folder", str(tmp_path / "runs")] if name in sum(SHARE_RUNS.values(), []) else []
+        options += ["--folder", str(tmp_path / "runs")] if len(names) > 1 else []
         importlib.import_module(name).main(options)
         found = json.loads((tmp_path / f"{name}.json").read_text())
         assert list(found) == ["claim", "command", "date", "environment", "tables"]

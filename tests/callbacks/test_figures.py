@@ -4,7 +4,8 @@ import numpy as np
 import torch
 
 from stnrot.callbacks import figures
-from stnrot.callbacks.alignment_grid import Row, draw_grid
+from stnrot.callbacks.image_grid import Cell, draw_grid
+from stnrot.callbacks.pose_figures import errors_on_sphere
 
 
 def middle(pixels: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
@@ -42,10 +43,10 @@ def test_accuracy_is_drawn_at_the_turn_of_the_input() -> None:
 
 
 def test_a_wrong_sample_has_a_red_frame() -> None:
-    picture = np.ones((1, 8, 8), dtype=np.float32)
-    rows = [Row((picture, None, picture, None), ("", ""), wrong) for wrong in (False, True)]
-    red = (np.abs(draw_grid(rows).astype(int) - (214, 39, 40)).max(-1) < 10).nonzero()[1]
-    assert red.min() >= draw_grid(rows[:1]).shape[1] - 8
+    image = np.ones((1, 8, 8), dtype=np.float32)
+    cells = [Cell((image, None, image, None), ("", ""), wrong) for wrong in (False, True)]
+    red = (np.abs(draw_grid(cells).astype(int) - (214, 39, 40)).max(-1) < 10).nonzero()[1]
+    assert red.min() >= draw_grid(cells[:1]).shape[1] - 8
 
 
 def test_an_error_is_drawn_where_the_axis_points_as_the_camera_sees_it() -> None:
@@ -54,11 +55,11 @@ def test_an_error_is_drawn_where_the_axis_points_as_the_camera_sees_it() -> None
     direction = np.concatenate((cloud / np.linalg.norm(cloud, axis=1)[:, None], np.float32([[0.6, 0.48, 0.64]])))
     error = np.append(np.zeros(300), 40).astype(np.float32)
     yellow = (253, 231, 37)  # of the highest error
-    disc = figures.errors_on_sphere(direction, error, True, "axis")[:, :340]  # without the colours beside it
+    disc = errors_on_sphere(direction, error, True, "axis")[:, :340]  # without the colours beside it
     x, y = middle(disc, yellow)
     assert x < -30
     assert y < -20
-    halves = figures.errors_on_sphere(direction, error, False, "seen from")
+    halves = errors_on_sphere(direction, error, False, "seen from")
     near, far = halves[:, :380], halves[:, 380:730]
     assert (np.abs(near.astype(int) - yellow).max(-1) < 40).sum() == 0
     x, y = middle(far, yellow)

@@ -146,7 +146,7 @@ def test_register_to_a_learned_reference_reports_dispersion(job) -> None:
 def test_more_epochs_than_the_schedule_was_made_for(job, tmp_path: Path) -> None:
     _, part = job("model=cnn", "debug=one_batch", folder=tmp_path / "part")
     options = ("model=cnn", "debug=one_batch", f"ckpt_path={part / 'checkpoints' / 'last.ckpt'}")
-    with pytest.raises(InputError, match=r"planned for 1 steps, .* for 2: give the same"):
+    with pytest.raises(InputError, match=r"planned for 1 steps, this run has 2: give the same"):
         job(*options, "trainer.max_epochs=2", folder=tmp_path / "rest")
 
 
@@ -182,15 +182,15 @@ def test_the_shown_sample_is_fixed_and_balanced(job, monkeypatch) -> None:
     from stnrot.callbacks.alignment_figures import AlignmentFigures
 
     seen: list[list[int]] = []
-    write = AlignmentFigures._write
+    finish = AlignmentFigures.finish
 
-    def spy(self, trainer, part, drawn, error):
+    def spy(self, trainer, task, part, rows, shown):
         labels = trainer.datamodule.splits.val.label
         if part == "val":
-            seen.append([int(labels[s["index"]]) for s in self._shown] + [s["index"] for s in self._shown])
-        return write(self, trainer, part, drawn, error)
+            seen.append([int(labels[sample.index]) for sample in shown] + [sample.index for sample in shown])
+        return finish(self, trainer, task, part, rows, shown)
 
-    monkeypatch.setattr(AlignmentFigures, "_write", spy)
+    monkeypatch.setattr(AlignmentFigures, "finish", spy)
     job("trainer.max_epochs=2")
     assert len(seen) == 2
     assert seen[0] == seen[1]

@@ -102,7 +102,7 @@ def test_is_tested_again_on_its_own_solid_and_camera_alone(tmp_path: Path) -> No
         ("+data.camera.distance=3", "trained on poses with camera={'distance': 2.0"),
         (f"+data.points={tmp_path / 'torus.npy'}", r"points=torus, this data has .*torus.npy \(other points\)"),
         ("+data.own_axis=null", r"own_axis=\[0.0, 1.0, 0.0\], this data has None"),
-        ("data=rotated_digits", "trained on data with axes, .* choose its kind"),
+        ("data=rotated_digits", "trained on data with axes, .* choose data of the same kind"),
     ):
         with pytest.raises(InputError, match=line):
             again("other", override)

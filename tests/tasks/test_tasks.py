@@ -139,13 +139,25 @@ def test_angle_error_is_numpys(relative: bool) -> None:
     assert abs(result[f"{prefix}_within_5deg"] - np.mean(expected <= 5)) < 0.01
 
 
-def test_the_encoder_has_its_own_learning_rate() -> None:
-    config = composed("train", "task.encoder_lr_factor=0.1", "task.scheduler=null")
+@pytest.mark.parametrize(("name", "prefix"), [("rot_stn", "encoder."), ("affine_stn", "localisation.")])
+def test_the_net_that_predicts_the_transform_has_its_own_learning_rate(name: str, prefix: str) -> None:
+    """Its group comes first, both in the order of the names, as in the optimizer states of older checkpoints."""
+    config = composed("train", f"model={name}", "task.encoder_lr_factor=0.1", "task.scheduler=null")
     config.data_spec = {"channels": 1, "height": 28, "width": 28, "classes": 10}
     task = instantiate(config.task, model=instantiate(config.model, _convert_="all"))
-    optimizer = task.configure_optimizers()
-    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
-    for name, parameter in task.model.named_parameters():
-        expected = config.task.optimizer.lr * (0.1 if name.startswith("encoder.") else 1)
-        assert rates[id(parameter)] == pytest.approx(expected), name
-    assert len(rates) == len(list(task.parameters()))
+    groups = task.configure_optimizers().param_groups
+    named = list(task.model.named_parameters())
+    for group, inside in zip(groups, (True, False), strict=True):
+        expected = [parameter for name, parameter in named if name.startswith(prefix) == inside]
+        assert expected
+        assert [id(parameter) for parameter in group["params"]] == [id(parameter) for parameter in expected]
+        assert group["lr"] == pytest.approx(config.task.optimizer.lr * (0.1 if inside else 1))
+
+
+def test_a_model_without_a_transform_has_one_learning_rate() -> None:
+    config = composed("train", "model=cnn", "task.encoder_lr_factor=0.1", "task.scheduler=null")
+    config.data_spec = {"channels": 1, "height": 28, "width": 28, "classes": 10}
+    task = instantiate(config.task, model=instantiate(config.model, _convert_="all"))
+    (group,) = task.configure_optimizers().param_groups
+    assert group["lr"] == config.task.optimizer.lr
+    assert len(group["params"]) == len(list(task.model.parameters()))

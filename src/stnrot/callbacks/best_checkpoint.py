@@ -1,4 +1,4 @@
-"""The best checkpoint, also of a run that is continued in another folder."""
+"""Keep the best checkpoint, also of a run that is resumed in another folder."""
 
 import os
 import shutil
@@ -9,18 +9,18 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Bring the best checkpoint so far along when a run is resumed.
+    """Keep the best checkpoint of a run and its score when the run is resumed in another folder.
 
-    Lightning forgets the score when the folder has changed, and the first epoch after the break would be
-    the best one, whatever it was worth.
+    `ModelCheckpoint` drops the score if the folder has changed. The first epoch after the resume would then replace the
+    best checkpoint, even if it is worse.
     """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Copy the file here and take the score over; the other run's folder stays as it was."""
+        """Copy the best checkpoint into this run's folder and keep its score; the other folder is not changed."""
         best = Path(state_dict["best_model_path"])
         if self.dirpath != state_dict["dirpath"] and best.is_file():
             here = Path(str(self.dirpath)) / best.name
-            if int(os.environ.get("LOCAL_RANK", "0")) == 0:  # one process of a node
+            if int(os.environ.get("LOCAL_RANK", "0")) == 0:  # one process of each node
                 here.parent.mkdir(parents=True, exist_ok=True)
                 beside = here.with_name(f".{here.name}.{os.getpid()}")
                 shutil.copy2(best, beside)

@@ -1,4 +1,4 @@
-"""Stop at a loss that is no number, instead of training on in silence."""
+"""Stop a run whose loss is not finite."""
 
 from typing import Any
 
@@ -10,10 +10,10 @@ from stnrot.errors import InputError, check_number
 
 
 class FiniteLoss(L.Callback):
-    """Check the training loss now and then, and the validation loss before any checkpoint is written.
+    """Check the training loss every few steps, and the validation loss before a checkpoint is written.
 
     Args:
-        every: steps between two looks at the training loss; each look waits for the device.
+        every: steps between two checks of the training loss. Each check waits for the device.
     """
 
     def __init__(self, every: int) -> None:
@@ -23,12 +23,12 @@ class FiniteLoss(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Look at the loss of this step."""
+        """Check the training loss, every `every` steps."""
         if trainer.global_step % self.every == 0:
             self._check(trainer, outputs["loss"])
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Look at the loss of the validation set."""
+        """Check the loss of the validation set."""
         if "val/loss" in trainer.callback_metrics:
             self._check(trainer, trainer.callback_metrics["val/loss"])
 

@@ -1,4 +1,4 @@
-"""The metrics of the test in metrics.json, and what the tested epoch was chosen by."""
+"""Write the metrics of the test, and the validation metric that chose the tested epoch, to metrics.json."""
 
 import json
 from pathlib import Path
@@ -8,10 +8,9 @@ import lightning as L
 
 
 class MetricsFile(L.Callback):
-    """Write them into `folder` when the test has ended: a job without the file did not finish.
+    """Write `metrics.json` into `folder` at the end of the test. A job without this file did not finish.
 
-    If the best epoch is that of a metric of the validation, its value there comes first: among several runs one chooses
-    by it, and not by the test.
+    If a validation metric chose the tested epoch, its value comes first. Compare runs by this value, not by the test.
     """
 
     def __init__(self, folder: str) -> None:
@@ -21,7 +20,7 @@ class MetricsFile(L.Callback):
         """Write the file."""
         if trainer.is_global_zero:
             best: Any = trainer.checkpoint_callback
-            chosen_by = getattr(best, "monitor", None) or ""  # Lightning's own, in evaluate.py, watches nothing
+            chosen_by = getattr(best, "monitor", None) or ""  # evaluate.py has Lightning's own, without
             metrics = {chosen_by: float(best.best_model_score)} if chosen_by.startswith("val/") else {}
             metrics |= {n: float(v) for n, v in trainer.callback_metrics.items() if n.startswith("test/")}
             self.path.parent.mkdir(parents=True, exist_ok=True)

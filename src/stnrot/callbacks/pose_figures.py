@@ -1,4 +1,4 @@
-"""Pictures of estimated poses, in TensorBoard and as PNG."""
+"""Figures of estimated poses after every validation epoch and after the test."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,12 +7,14 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+from jaxtyping import Float
+from matplotlib.patches import Circle
 from torch import Tensor
 
-from stnrot.callbacks import figures
-from stnrot.callbacks.alignment_grid import Row, draw_grid
-from stnrot.callbacks.prediction_collector import PredictionCollector, gathered
-from stnrot.callbacks.save_figures import show
+from stnrot.callbacks.figures import Pixels, new_figure, to_pixels
+from stnrot.callbacks.image_grid import Cell, draw_grid
+from stnrot.callbacks.prediction_collector import PredictionCollector
+from stnrot.callbacks.save_figures import save_figures
 from stnrot.data.rendered import Views
 from stnrot.data.rng import Purpose, Split, permutation
 from stnrot.errors import check_number
@@ -23,7 +25,7 @@ TITLES = ("target", "estimate", "difference")
 
 @dataclass(frozen=True)
 class PoseRows:
-    """One row a sample: the true rotation, the angles (radians) found, their error in degrees."""
+    """One row a sample: true rotation matrix, estimated angles (radians), error of the pose."""
 
     index: np.ndarray
     rotation: np.ndarray
@@ -31,12 +33,21 @@ class PoseRows:
     error_deg: np.ndarray
 
 
+@dataclass(frozen=True)
+class PoseSample:
+    """The target image, and the solid rendered at the estimated pose."""
+
+    index: int
+    target: np.ndarray
+    rendered: np.ndarray
+
+
 class PoseFigures(PredictionCollector):
-    """Draw target | rendered at the estimate | difference of a fixed sample, and all errors on the sphere.
+    """Draw target, estimate and difference of a fixed sample, and the errors of the whole set on the sphere.
 
     Args:
-        folder: gets `epoch_007/poses.png`, `epoch_007/sphere.png` and so on, and `test/`.
-        samples: pictures in `poses.png`.
+        folder: receives `epoch_007/poses.png`, `epoch_007/sphere.png` and so on, and `test/`.
+        samples: number of images in `poses.png`.
     """
 
     record = PoseEstimate
@@ -45,45 +56,84 @@ class PoseFigures(PredictionCollector):
         super().__init__()
         check_number("samples", samples, 1)
         self.folder, self.samples = Path(folder), samples
-        self._shown: list[tuple[int, np.ndarray, np.ndarray]] = []
 
-    def keep(self, trainer: L.Trainer, part: str, prediction: PoseEstimate, batch: Views) -> None:
-        """Take one batch in, and of the sample also what is to be seen and what is rendered at the prediction."""
-        columns = (batch.index, batch.rotation, prediction.angles, prediction.error.rad2deg())
-        self._batches.append(PoseRows(*(column.cpu().numpy() for column in columns)))
+    def rows_of(self, prediction: PoseEstimate, batch: Views) -> PoseRows:
+        """Return the rows of a batch."""
+        return PoseRows(
+            index=batch.index.cpu().numpy(),
+            rotation=batch.rotation.cpu().numpy(),
+            angles=prediction.angles.cpu().numpy(),
+            error_deg=prediction.error.rad2deg().cpu().numpy(),
+        )
+
+    def shown_of(self, trainer: L.Trainer, part: str, prediction: PoseEstimate, batch: Views) -> list[PoseSample]:
+        """Return the samples of a batch that are drawn, each rendered at its estimate."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         chosen = permutation((data.split_seed, Purpose.SHOWN), data.count[Split[part.upper()]])[: self.samples]
         mine = torch.isin(batch.index, chosen.to(batch.index.device))
         rendered = data.draw(prediction.rotation[mine], prediction.rotation.new_zeros(int(mine.sum()), 2))
-        pictures = (batch.image[mine].float().cpu().numpy(), rendered.cpu().numpy())
-        self._shown += zip(batch.index[mine].tolist(), *pictures, strict=True)
+        images = (batch.image[mine].float().cpu().numpy(), rendered.cpu().numpy())
+        return [
+            PoseSample(index=index, target=target, rendered=estimate)
+            for index, target, estimate in zip(batch.index[mine].tolist(), *images, strict=True)
+        ]
 
-    def close(self, trainer: L.Trainer, task: Any, part: str) -> None:
-        """Bring the sample's pictures together as well."""
-        self._shown = sorted((each for share in gathered(self._shown) for each in share), key=lambda each: each[0])
-        super().close(trainer, task, part)
-        self._shown = []
-
-    def finish(self, trainer: L.Trainer, task: Any, part: str, rows: PoseRows) -> None:
-        """Draw."""
+    def finish(self, trainer: L.Trainer, task: Any, part: str, rows: PoseRows, shown: list[PoseSample]) -> None:
+        """Draw the two figures."""
         rotation, symmetry = torch.from_numpy(rows.rotation), task.model.symmetry
-        true = task.model.euler(symmetry.seen(rotation))  # of angles that look the same, those that would be found
-        direction = symmetry.direction(rotation).numpy()
-        grid = []
-        place = {int(index): k for k, index in enumerate(rows.index)}
-        for index, target, rendered in self._shown:
-            k = place[index]
+        true = task.model.euler(symmetry.seen(rotation))  # of angles that look the same, those that the model can find
+        row_of = {int(index): k for k, index in enumerate(rows.index)}
+        cells = []
+        for sample in shown:
+            k = row_of[sample.index]
             error = float(rows.error_deg[k])
-            text = f"true {_degrees(true[k])}, found {_degrees(torch.from_numpy(rows.angles[k]))}"
-            pictures = (target, rendered, np.abs(target - rendered))
-            grid.append(Row(pictures, (text, f"error {error:.1f}°"), error > 5))
-        what = "axis, towards the camera" if symmetry.opposites else "seen from"
+            text = f"true {_degrees(true[k])}, estimated {_degrees(torch.from_numpy(rows.angles[k]))}"
+            images = (sample.target, sample.rendered, np.abs(sample.target - sample.rendered))
+            cells.append(Cell(images=images, caption=(text, f"error {error:.1f}°"), wrong=error > 5))
+        what = "error by direction of the axis" if symmetry.opposites else "error by viewing direction"
+        direction = symmetry.direction(rotation).numpy()
         drawn = {
-            "poses": draw_grid(grid, titles=TITLES),
-            "sphere": figures.errors_on_sphere(direction, rows.error_deg, symmetry.opposites, what),
+            "poses": draw_grid(cells, titles=TITLES),
+            "sphere": errors_on_sphere(direction, rows.error_deg, symmetry.opposites, what),
         }
-        show(trainer, self.folder, part, drawn)
+        save_figures(trainer, self.folder, part, drawn)
 
 
 def _degrees(angles: Tensor) -> str:
     return " ".join(f"{angle:.0f}°" for angle in angles.rad2deg().tolist())
+
+
+def errors_on_sphere(
+    direction: Float[np.ndarray, "N 3"], error_deg: Float[np.ndarray, "N"], opposites: bool, what: str
+) -> Pixels:
+    """Draw a unit vector of each pose on the sphere, as the camera sees it; the colour is the error of the pose.
+
+    The projection is Lambert's azimuthal equal-area projection. The first disc is the half of the sphere towards the
+    camera (z < 0, y down). The second disc is the other half. If `opposites` is true, opposite vectors mean the same
+    and are drawn in the first disc alone.
+
+    Args:
+        what: begins the title, which has the median and the largest error.
+    """
+    flipped = opposites & (direction[:, 2:] > 0)
+    x, y, z = np.where(flipped, -direction, direction).T
+    scale = np.sqrt(1 / (1 + np.abs(z)))  # the rim of each half then has radius 1
+    highest = max(float(np.quantile(error_deg, 0.98)), 1e-3)
+    halves = [(z <= 0, "towards the camera")] if opposites else [(z <= 0, "near half"), (z > 0, "far half")]
+    figure = new_figure(0.9 + 3.9 * len(halves), 4.2)
+    figure.set_layout_engine("constrained")  # leaves room for the colour bar
+    panels = figure.subplots(1, len(halves), squeeze=False)[0]
+    for axes, (half, name) in zip(panels, halves, strict=True):
+        axes.add_patch(Circle((0, 0), 1, fill=False, color="grey", linewidth=0.8))
+        worst_last = np.flatnonzero(half)[error_deg[half].argsort()]
+        dots = axes.scatter(
+            *((each * scale)[worst_last] for each in (x, y)), c=error_deg[worst_last], s=9, vmin=0, vmax=highest
+        )
+        axes.set(aspect="equal", xlim=(-1.05, 1.05), ylim=(1.05, -1.05), xlabel=name)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        for side in axes.spines.values():
+            side.set_visible(False)
+    figure.colorbar(dots, ax=list(panels), shrink=0.8, label="error (degrees)")
+    figure.suptitle(f"{what}: median {np.median(error_deg):.2f}, worst {error_deg.max():.1f} degrees", fontsize=9)
+    return to_pixels(figure)

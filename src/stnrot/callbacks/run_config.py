@@ -1,4 +1,4 @@
-"""A run's configuration: in its checkpoints, and in TensorBoard as text and hyperparameters."""
+"""Save the configuration of a run in its checkpoints, and show it in TensorBoard."""
 
 import math
 from typing import Any
@@ -9,18 +9,18 @@ from omegaconf import OmegaConf
 
 
 class RunConfig(L.Callback):
-    """Carry the resolved configuration, as plain data.
+    """Save the resolved configuration in every checkpoint; show it in TensorBoard's tabs TEXT and HPARAMS.
 
     Args:
-        config: the whole of it; what `rebuild` needs are its `model` and `task`.
-        choices: the chosen option of each group, such as model=rot_stn.
+        config: whole configuration of the job, as plain data. `rebuild` needs its sections `model` and `task`.
+        choices: chosen option of each group, such as model=rot_stn.
     """
 
     def __init__(self, config: dict[str, Any], choices: dict[str, str]) -> None:
         self.config, self.choices = config, choices
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Make the checkpoint say what it is of."""
+        """Add the configuration to the checkpoint."""
         checkpoint["config"] = self.config
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -31,19 +31,19 @@ class RunConfig(L.Callback):
                 logger.experiment.add_text("config", text)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Show the hyperparameters with the final metrics of the test."""
+        """Show the hyperparameters and the metrics of the test."""
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         self._show(trainer, {name: value for name, value in metrics.items() if name.startswith("test/")})
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Show those of a run that failed or was pruned by its search, too; it has no test."""
+        """Show the hyperparameters of a run that failed or was pruned by its search; it has no metrics of the test."""
         self._show(trainer, {})
 
     def _show(self, trainer: L.Trainer, metrics: dict[str, float]) -> None:
         monitored = self.config["monitor"]["metric"]
         best: Any = getattr(trainer.checkpoint_callback, "best_model_score", None)
         if best is None:
-            best = trainer.callback_metrics.get(monitored, math.nan)  # without a metric none would be shown
+            best = trainer.callback_metrics.get(monitored, math.nan)  # TensorBoard shows no run without a metric
         metrics = metrics | {f"best/{monitored}": float(best)}
         hparams = {"seed": self.config["seed"]} | self.choices
         for part in ("data", "model", "task", "trainer"):
@@ -54,7 +54,7 @@ class RunConfig(L.Callback):
 
 
 def _leaves(node: Any, path: str) -> dict[str, Any]:
-    """Flatten to dotted names the values that a person would vary: numbers, flags and words."""
+    """Return the numbers, flags and words of the configuration by their dotted names; lists and None are left out."""
     if isinstance(node, dict):
         return {
             name: value

@@ -34,7 +34,7 @@ def add(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Report on the study."""
     from stnrot.search.report import report  # with Optuna, which the other commands do without
-    from stnrot.search.storage import file_of, shown
+    from stnrot.search.storage import file_of, without_password
     from stnrot.search.study import find_study
 
     file = file_of(args.storage)
@@ -44,6 +44,6 @@ def run(args: argparse.Namespace) -> int:
     study = find_study(args.storage, args.study)
     if study is None:
         what = "no study" if args.study is None else f"no study {args.study}"
-        raise InputError(f"{what} in {shown(args.storage)}: expected the storage of a search")
+        raise InputError(f"{what} in {without_password(args.storage)}: expected the storage of a search")
     report(study, out)
     return 0

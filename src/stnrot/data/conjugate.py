@@ -1,17 +1,17 @@
 """Samples of a function behind a hidden rotation: points z and R^T f(R z)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import lightning as L
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
-from stnrot.data.batch_samplers import EvaluationBatches, TrainingBatches
-from stnrot.data.image_data import as_fetched
-from stnrot.errors import check_number
+from stnrot.data.datamodule import DataModule
+from stnrot.data.rng import Split
+from stnrot.errors import InputError, check_number
 from stnrot.layers.conjugate import Conjugate
 from stnrot.layers.rotation import Rotation
 from stnrot.layers.scaled_tanh import ScaledTanh
@@ -35,7 +35,7 @@ class Samples:
         return self.z[index], self.y[index]
 
 
-class ConjugateData(L.LightningDataModule):
+class ConjugateData(DataModule):
     r"""Draw z and `y = R^T f(R z) + noise`, with R from the Haar measure and f a curve for each coordinate.
 
     The noise is in the training set alone.
@@ -56,14 +56,12 @@ class ConjugateData(L.LightningDataModule):
     def __init__(
         self, *, dim: int, samples: int, scale: float, noise: float, batch_size: int, seed: int, split_seed: int
     ) -> None:
-        super().__init__()
+        super().__init__(batch_size=batch_size, repeats=1, seed=seed, split_seed=split_seed)
         check_number("data.dim", dim, 2)
         check_number("data.samples", samples, 10)
         check_number("data.scale", scale, 1e-3, whole=False)
         check_number("data.noise", noise, 0, whole=False)
-        check_number("data.batch_size", batch_size, 1)
         self.dim, self.samples, self.scale, self.noise = dim, samples, scale, noise
-        self.batch_size, self.seed, self.split_seed = batch_size, seed, split_seed
 
     def setup(self, stage: str | None = None) -> None:
         """Draw everything, once."""
@@ -80,34 +78,16 @@ class ConjugateData(L.LightningDataModule):
                 y = self.truth(z)
                 self.parts[part] = Samples(z, y + self.noise * torch.randn_like(y) if part == "train" else y)
 
-    def spec(self) -> dict[str, int]:
-        """Return what a model must know of the data."""
+    def dataset(self, split: Split) -> Samples:
+        """Return one of the three sets."""
+        return self.parts[split.name.lower()]
+
+    def spec(self) -> dict[str, Any]:
+        """Return the dimension of the points."""
         return {"dim": self.dim}
 
-    def train_dataloader(self) -> DataLoader:
-        """Return shuffled batches of the training set."""
-        assert self.trainer is not None
-        progress: Any = self.trainer.fit_loop.epoch_progress.current
-        return self._loader(
-            "train",
-            TrainingBatches(self.samples, self.batch_size, 1, self.seed, lambda: progress.processed, self._process()),
-        )
-
-    def val_dataloader(self) -> DataLoader:
-        """Return the validation set, in order."""
-        return self._loader("val", EvaluationBatches(len(self.parts["val"]), self.batch_size, self._process()))
-
-    def test_dataloader(self) -> DataLoader:
-        """Return the test set, in order."""
-        return self._loader("test", EvaluationBatches(len(self.parts["test"]), self.batch_size, self._process()))
-
-    def _process(self) -> tuple[int, int]:
-        assert self.trainer is not None
-        return self.trainer.global_rank, self.trainer.world_size
-
-    def _loader(self, part: str, batches: TrainingBatches | EvaluationBatches) -> DataLoader:
-        return DataLoader(
-            self.parts[part],  # type: ignore[arg-type]  # fetched through __getitems__ alone
-            batch_sampler=batches,  # type: ignore[arg-type]
-            collate_fn=as_fetched,
-        )
+    def check_trained_on(self, trained: Mapping[str, Any], model: Mapping[str, Any], checkpoint: Path) -> None:
+        """Raise InputError if a model was trained on points of another dimension."""
+        super().check_trained_on(trained, model, checkpoint)
+        if trained["dim"] != self.dim:
+            raise InputError(f"{checkpoint} was trained on points with dim={trained['dim']}, this data has {self.dim}")

@@ -147,7 +147,7 @@ class ImagePairs(ImageData):
     def _seed(self, split: Split) -> int:
         return self.seed if split is Split.TRAIN else self.split_seed
 
-    def spec(self) -> dict[str, int | list[str]]:
+    def spec(self) -> dict[str, Any]:
         """Return what a model must know of the data: the shape of a picture and the classes."""
         known = super().spec()
         channels, height, width = self.splits.train.shape

@@ -1,19 +1,17 @@
 """Pictures of one solid in poses drawn at random, rendered as they are needed."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-import lightning as L
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from lightning.pytorch.trainer.states import RunningStage
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from stnrot.data.batch_samplers import EvaluationBatches, TrainingBatches
+from stnrot.data.datamodule import DataModule
 from stnrot.data.degrade import NUMBERS, Degrade
-from stnrot.data.image_data import SPLIT, as_fetched
 from stnrot.data.pose_sampling import uniform_angles
 from stnrot.data.rng import Purpose, Split, normal, uniform
 from stnrot.errors import InputError, check_number
@@ -48,7 +46,7 @@ class Draws:
         return draws
 
 
-class RenderedPoses(L.LightningDataModule):
+class RenderedPoses(DataModule):
     """Render a solid in poses as uniform as the axes allow (`uniform_angles`), and degrade the pictures.
 
     No pose is shown twice in training; those to validate and to test on are always the same.
@@ -78,9 +76,8 @@ class RenderedPoses(L.LightningDataModule):
         seed: int,
         split_seed: int,
     ) -> None:
-        super().__init__()
+        super().__init__(batch_size=batch_size, repeats=1, seed=seed, split_seed=split_seed)
         check_number("data.samples", samples, 10)
-        check_number("data.batch_size", batch_size, 1)
         axis_numbers(axes)
         self.source, self.axes, self.camera, self.degrade = points, axes, camera, degrade
         self.own_axis = None if own_axis is None else torch.tensor(_checked(own_axis))
@@ -92,7 +89,6 @@ class RenderedPoses(L.LightningDataModule):
                 "expected its axis, or data.own_axis=null"
             )
         self.count = {Split.TRAIN: samples, Split.VAL: samples // 10, Split.TEST: samples // 10}
-        self.batch_size, self.seed, self.split_seed = batch_size, seed, split_seed
 
     def spec(self) -> dict[str, Any]:
         """Return what a model must know of the data, and what tells a picture of it from others."""
@@ -103,6 +99,22 @@ class RenderedPoses(L.LightningDataModule):
             "points": self.source,
             "points_digest": fingerprint(self.points),
         }
+
+    def check_trained_on(self, trained: Mapping[str, Any], model: Mapping[str, Any], checkpoint: Path) -> None:
+        """Raise InputError if a model was trained on other points, about other axes or with another camera."""
+        super().check_trained_on(trained, model, checkpoint)
+        given = self.spec()
+        for name in ("axes", "own_axis", "camera", "points_digest"):
+            if trained[name] != given[name]:
+                shown, hint = ("points", " (other points)") if name == "points_digest" else (name, "")
+                raise InputError(
+                    f"{checkpoint} was trained on poses with {shown}={trained[shown]}, "
+                    f"this data has {given[shown]}{hint}"
+                )
+
+    def dataset(self, split: Split) -> Draws:
+        """Return one of the three sets."""
+        return Draws(self.count[split])
 
     def draw(self, rotation: Float[Tensor, "B 3 3"], shift: Float[Tensor, "B 2"]) -> Float[Tensor, "B 1 H W"]:
         """Return clean pictures, moved to the right and down by shares of their sides."""
@@ -128,42 +140,6 @@ class RenderedPoses(L.LightningDataModule):
         if self.degrade.noise:
             noise = normal((seed, split, Purpose.NOISE), draws, image[0].numel()).view_as(image)
         return Views(draws % self.count[split], self.degrade.image(image, degrading, noise), rotation)
-
-    def on_after_batch_transfer(self, batch: Tensor, dataloader_idx: int) -> Views:
-        """Render after the transfer: whole batches, on the device."""
-        assert self.trainer is not None
-        stage: RunningStage | None = self.trainer.state.stage
-        return self.view(batch, Split.VAL if stage is None else SPLIT.get(stage, Split.VAL))
-
-    def train_dataloader(self) -> DataLoader:
-        """Return batches of fresh poses."""
-        assert self.trainer is not None
-        progress: Any = self.trainer.fit_loop.epoch_progress.current
-        count = self.count[Split.TRAIN]
-        batches = TrainingBatches(count, self.batch_size, 1, self.seed, lambda: progress.processed, self._process())
-        return self._loader(Split.TRAIN, batches)
-
-    def val_dataloader(self) -> DataLoader:
-        """Return the validation set, in order."""
-        return self._evaluation_loader(Split.VAL)
-
-    def test_dataloader(self) -> DataLoader:
-        """Return the test set, in order."""
-        return self._evaluation_loader(Split.TEST)
-
-    def _process(self) -> tuple[int, int]:
-        assert self.trainer is not None
-        return self.trainer.global_rank, self.trainer.world_size
-
-    def _evaluation_loader(self, split: Split) -> DataLoader:
-        return self._loader(split, EvaluationBatches(self.count[split], self.batch_size, self._process()))
-
-    def _loader(self, split: Split, batches: TrainingBatches | EvaluationBatches) -> DataLoader:
-        return DataLoader(
-            Draws(self.count[split]),  # type: ignore[arg-type]  # fetched through __getitems__ alone
-            batch_sampler=batches,  # type: ignore[arg-type]
-            collate_fn=as_fetched,
-        )
 
 
 def _may_revolve(points: Float[Tensor, "N 3"], own_axis: Float[Tensor, "3"]) -> bool:

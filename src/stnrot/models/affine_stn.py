@@ -21,6 +21,11 @@ class AffineSTN(Model):
         super().__init__()
         self.localisation, self.classifier = localisation, classifier
 
+    @property
+    def localiser(self) -> nn.Module:
+        """Return the localisation net."""
+        return self.localisation
+
     def forward(self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "B C H W"] | None) -> Prediction:
         """Warp the picture, then classify it; the reference is not looked at."""
         theta = self.localisation(image).unflatten(-1, (2, 3))

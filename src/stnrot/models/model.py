@@ -14,3 +14,8 @@ class Model(nn.Module):
 
     learns_angle = False
     aligns_to_batch = False
+
+    @property
+    def localiser(self) -> nn.Module | None:
+        """Return the module that predicts the transform, or None if there is none."""
+        return None

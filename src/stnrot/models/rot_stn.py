@@ -68,6 +68,11 @@ class RotSTN(Model):
         self.reference = None if reference == "batch" else nn.Parameter(0.1 * torch.randn(1, *shape))
         self.aligns_to_batch = self.reference is None
 
+    @property
+    def localiser(self) -> nn.Module:
+        """Return the encoder."""
+        return self.encoder
+
     def orient(
         self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "B C H W"] | None
     ) -> tuple[Orientation, Float[Tensor, "B C H W"] | None]:

@@ -77,7 +77,7 @@ def one_line(error: BaseException) -> str | None:
             return f"{said} pip install -e '.[parallel]' brings joblib, '.[slurm]' submitit_local and submitit_slurm"
         if "gpu backend" in said:
             return "no GPU was found: choose trainer=auto or trainer=cpu"
-        return f"{said}; the options are in configs/ and in the output of --help"
+        return f"{said}; --help lists the choices, --cfg job prints all keys"
     if isinstance(error, MisconfigurationException):
         return _flat(str(error))
     if isinstance(error, ValueError) and "Config group override" in str(error):

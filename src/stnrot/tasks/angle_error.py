@@ -1,4 +1,4 @@
-"""Angular error, gathered over an epoch and over processes."""
+"""The error of angles over an epoch and all processes."""
 
 import math
 
@@ -12,11 +12,12 @@ from stnrot.geometry import circular_mean, wrap
 
 
 class AngleError(Metric):
-    """Mean, median, 95th percentile (degrees) and share within 5 degrees of the wrapped error.
+    """Compute mean, median and 95th percentile (degrees) of the wrapped error, and the share within 5 degrees.
 
     Args:
-        relative: take the circular mean off first. For models whose canonical orientation is their own
-            choice, only the dispersion around it can be measured.
+        relative: subtract the circular mean of the errors first, and name the results `angle_dispersion_...`. A model
+            that was trained without known angles chooses its upright freely, so only the dispersion about its own
+            choice can be measured.
     """
 
     full_state_update = False
@@ -32,7 +33,7 @@ class AngleError(Metric):
         self.error.append(predicted.detach() - true)
 
     def compute(self) -> dict[str, Tensor]:
-        """Return the figures by name."""
+        """Return the values by name."""
         error = dim_zero_cat(self.error)
         if self.relative:
             error = error - circular_mean(error)

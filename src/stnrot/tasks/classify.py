@@ -1,4 +1,4 @@
-"""Classify pictures at any orientation."""
+"""Classify images at any orientation."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -16,7 +16,7 @@ from stnrot.tasks.register import Register
 
 
 class Classify(Register):
-    """Add to the losses of `Register` the negative log-likelihood of the class.
+    """Add the negative log-likelihood of the class, `nll`, to the loss terms of `Register`.
 
     Args:
         classes: number of classes.
@@ -54,7 +54,11 @@ class Classify(Register):
         self.accuracy = MulticlassAccuracy(classes, average="micro", validate_args=False)
 
     def losses(self, prediction: Prediction, batch: Batch) -> dict[str, tuple[float, Tensor]]:
-        """Return the terms of the loss by name, each with its weight."""
+        """Return the terms of the loss by name, each with its weight.
+
+        Raises:
+            InputError: in training, if the data has no labels or the model has no classifier.
+        """
         terms = super().losses(prediction, batch)
         if batch.label is not None and prediction.log_probability is not None:
             nll = F.nll_loss(prediction.log_probability, batch.label)
@@ -63,14 +67,14 @@ class Classify(Register):
             raise InputError("task=classify needs labels and a classifier; to align only, use task=register")
         return terms
 
-    def measure(self, prediction: Prediction, batch: Batch) -> None:
-        """Update the metrics."""
-        super().measure(prediction, batch)
+    def update_metrics(self, prediction: Prediction, batch: Batch) -> None:
+        """Add a batch to the metrics of angle and class."""
+        super().update_metrics(prediction, batch)
         if prediction.log_probability is not None and batch.label is not None:
             self.accuracy.update(prediction.log_probability, batch.label)
 
     def report(self, part: str) -> None:
-        """Log what was measured, over all processes, and forget it."""
+        """Log the metrics of the epoch over all processes, and reset them."""
         super().report(part)
         if self.accuracy.update_called:
             self.log(f"{part}/accuracy", self.accuracy.compute(), prog_bar=True)

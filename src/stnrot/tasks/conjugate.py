@@ -1,4 +1,4 @@
-"""Find the rotation behind which a function was sampled: y = R^T f(R z)."""
+"""Find the rotation R and the function f from samples of y = R^T f(R z)."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -12,17 +12,17 @@ from torch.optim import Optimizer
 from stnrot.errors import check_number
 from stnrot.geometry.axes import axis_angles
 from stnrot.layers.conjugate import Conjugate
-from stnrot.tasks.base import ScheduledTask
+from stnrot.tasks.base import Task
 
 
-class FindRotation(ScheduledTask):
-    """Fit a `Conjugate` to samples by least squares, and say how near its rotation is to the hidden one.
+class FindRotation(Task):
+    """Fit a `Conjugate` to samples by least squares, and measure how far its rotation is from the hidden one.
 
     Args:
-        model: a `Conjugate` of curves.
-        optimizer: called with the parameters; None for a task that is only to predict.
-        scheduler: called with (optimizer, max_lr=[...], total_steps=...) and stepped every batch, or None.
-        penalty_weight: of the rotation's `penalty()`, which only method `penalty` has.
+        model: a `Conjugate` of `ScaledTanh`.
+        optimizer: called with the parameters; None for a task that only predicts.
+        scheduler: called with (optimizer, max_lr=[...], total_steps=...) and stepped after every batch, or None.
+        penalty_weight: weight of the rotation's `penalty()`, which is 0 for all methods but `penalty`.
     """
 
     def __init__(
@@ -33,9 +33,8 @@ class FindRotation(ScheduledTask):
         scheduler: Callable[..., Any] | None,
         penalty_weight: float,
     ) -> None:
-        super().__init__(optimizer, scheduler)
+        super().__init__(model, optimizer, scheduler)
         check_number("penalty_weight", penalty_weight, 0, whole=False)
-        self.model = model
         self.penalty_weight = penalty_weight
 
     def forward(self, z: Float[Tensor, "B d"]) -> Float[Tensor, "B d"]:
@@ -44,43 +43,31 @@ class FindRotation(ScheduledTask):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Return the loss."""
-        z, y = batch
-        fit = F.mse_loss(self(z), y)
-        self.log_means({"train/loss": fit}, len(z))
-        return fit + self.penalty_weight * self.model.rotation.penalty()
+        return self._fit(batch, "train") + self.penalty_weight * self.model.rotation.penalty()
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Measure."""
-        self._measure(batch, "val")
+    def measure(self, batch: tuple[Tensor, Tensor], part: str) -> None:
+        """Log the squared error of a batch."""
+        self._fit(batch, part)
 
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Measure."""
-        self._measure(batch, "test")
-
-    def _measure(self, batch: tuple[Tensor, Tensor], part: str) -> None:
-        z, y = batch
-        self.log_means({f"{part}/loss": F.mse_loss(self(z), y)}, len(z))
-
-    def on_validation_epoch_end(self) -> None:
-        """Log how far the rotation is off."""
-        self._report("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Log how far the rotation is off."""
-        self._report("test")
-
-    def _report(self, part: str) -> None:
+    def report(self, part: str) -> None:
+        """Log the angles between found and hidden axes, and how far the matrix is from a rotation."""
         angle = axis_angles(self.relative_rotation()).rad2deg()
         self.log(f"{part}/axes_mean_deg", angle.mean())
         self.log(f"{part}/axes_max_deg", angle.max(), prog_bar=True)
         self.log(f"{part}/defect", self.model.rotation.defect())
 
+    def _fit(self, batch: tuple[Tensor, Tensor], part: str) -> Tensor:
+        """Return the mean squared error, which is logged."""
+        z, y = batch
+        loss = F.mse_loss(self(z), y)
+        self.log_means({f"{part}/loss": loss}, len(z))
+        return loss
+
     def relative_rotation(self) -> Float[Tensor, "d d"]:
-        """Return R R*^T in float64, R* being the hidden rotation: a signed permutation where all is found."""
+        """Return R R*^T in float64, where R* is the hidden rotation.
+
+        If all axes are found, the result is a signed permutation matrix.
+        """
         hidden: Any = self.trainer.datamodule.truth.rotation  # type: ignore[attr-defined]
         with torch.no_grad():
             return self.model.rotation.matrix().double().cpu() @ hidden.matrix().double().T
-
-    def configure_optimizers(self) -> Any:
-        """Step the schedule every batch."""
-        return self.scheduled(self.optimizer_of(self.model.parameters()))

@@ -1,4 +1,4 @@
-"""Align pictures: the losses on angle and pixels, the optimizer, the angle's metrics."""
+"""Align images: the losses on angle and pixels, and the metrics of the angle."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -15,29 +15,32 @@ from stnrot.geometry import rotate_bicubic
 from stnrot.models.model import Model
 from stnrot.models.outputs import Orientation, Prediction
 from stnrot.tasks.angle_error import AngleError
-from stnrot.tasks.base import ScheduledTask
+from stnrot.tasks.base import Task
 from stnrot.tasks.losses import angle_loss, photometric_loss
 
 
-class Register(ScheduledTask):
-    """Train a model to line images up with their reference.
+class Register(Task):
+    """Train a model to align images to their reference.
 
-    The loss is the weighted sum of up to three terms: the angle's negative log-likelihood, the squared
-    difference of aligned picture and reference inside the inscribed disc, and, self-supervised, the
-    negative log-likelihood of a pseudo-label: turned by a known random angle, the picture must be given
-    the angle that it was given before, less that turn.
+    The loss is a weighted sum of up to three terms:
+
+    - `angle_loss`: negative log-likelihood of the known angle,
+    - `photometric_loss`: squared difference between aligned image and reference inside the inscribed disc,
+    - `consistency_loss`, self-supervised: the image is rotated by a known random angle and its angle is predicted
+      again. The term is the negative log-likelihood of the angle predicted before, minus the known rotation.
 
     Args:
         model: a `Model`.
-        optimizer: called with parameter groups; None for a task that is only to predict.
-        scheduler: called with (optimizer, max_lr=[...], total_steps=...) and stepped every batch, or None.
-        encoder_lr_factor: learning rate of the net that predicts the transform, relative to the rest's.
-        angle_weight: of the loss that needs known angles; 0 trains without them.
-        angle_spread_deg: standard deviation of the distribution about the known angle that an encoder that searches is
-            trained towards; 0 for the angle alone. The posterior becomes as wide, and `train/angle_loss` cannot fall
-            below the entropy of that distribution; validation and test take the loss at the known angle.
-        photometric_weight: of the loss that needs a reference picture.
-        consistency_weight: of the loss that needs nothing; for models that orient by an encoder.
+        optimizer: called with parameter groups; None for a task that only predicts.
+        scheduler: called with (optimizer, max_lr=[...], total_steps=...) and stepped after every batch, or None.
+        encoder_lr_factor: learning rate of the module that predicts the transform (`Model.localiser`), relative to
+            that of all other parameters.
+        angle_weight: weight of `angle_loss`; 0 trains without known angles.
+        angle_spread_deg: standard deviation of the target distribution about the known angle, for an encoder that
+            searches; 0 takes the angle alone. The posterior becomes as wide as the target, so `train/angle_loss` cannot
+            fall below the entropy of the target. Validation and test use the loss at the known angle.
+        photometric_weight: weight of `photometric_loss`, which needs a reference image.
+        consistency_weight: weight of `consistency_loss`, which needs no ground truth but a model with an encoder.
     """
 
     def __init__(
@@ -52,8 +55,7 @@ class Register(ScheduledTask):
         photometric_weight: float,
         consistency_weight: float,
     ) -> None:
-        super().__init__(optimizer, scheduler)
-        self.model = model
+        super().__init__(model, optimizer, scheduler)
         self.encoder_lr_factor = encoder_lr_factor
         self.angle_weight, self.photometric_weight = angle_weight, photometric_weight
         self.consistency_weight = consistency_weight
@@ -73,13 +75,17 @@ class Register(ScheduledTask):
 
     def forward(self, batch: Batch) -> Prediction:
         """Predict for a batch, in the precision of the weights."""
-        return self.model(*self._pictures(batch))
+        return self.model(*self._images(batch))
 
-    def _pictures(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+    def _images(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         return batch.image.to(self.dtype), None if batch.reference is None else batch.reference.to(self.dtype)
 
     def losses(self, prediction: Prediction, batch: Batch) -> dict[str, tuple[float, Tensor]]:
-        """Return the terms of the loss by name, each with its weight; what a model lacks has none."""
+        """Return the terms of the loss by name, each with its weight, without those that model or data lack.
+
+        Raises:
+            InputError: in training, if `angle_weight` is not 0 and the data has no known angles.
+        """
         terms = {}
         if self.angle_weight and self.model.learns_angle and prediction.orientation is not None:
             if batch.angle is not None:
@@ -87,8 +93,8 @@ class Register(ScheduledTask):
                 terms["angle_loss"] = self.angle_weight, angle_loss(prediction.orientation, batch.angle, spread)
             elif self.training:
                 raise InputError(
-                    f"task.angle_weight={self.angle_weight}, but the data knows no angles: set task.angle_weight=0 "
-                    "and another weight, such as task.photometric_weight=1 where there are references"
+                    f"task.angle_weight={self.angle_weight}: the data has no known angles; set task.angle_weight=0 and "
+                    "another weight, such as task.photometric_weight=1 for pairs"
                 )
         if self.photometric_weight and prediction.aligned is not None and prediction.reference is not None:
             terms["photometric_loss"] = (
@@ -101,23 +107,47 @@ class Register(ScheduledTask):
 
     def _consistency(self, orientation: Orientation, batch: Batch) -> Tensor:
         if self.training:
-            turn = torch.rand(len(batch.image), device=batch.image.device, dtype=batch.image.dtype)
+            draws = torch.rand(len(batch.image), device=batch.image.device, dtype=batch.image.dtype)
         else:
-            turn = uniform((Purpose.CONSISTENCY,), batch.index, 1)[:, 0]
-        turn = (2 * turn - 1) * math.pi
-        orient: Any = self.model.orient
-        image, reference = self._pictures(batch)
-        again, _ = orient(
-            rotate_bicubic(image, turn), reference
-        )  # sampled once more: bicubic leaves little trace of it
-        return angle_loss(again, orientation.angle[:, 0].detach() - turn, 0.0)
+            draws = uniform((Purpose.CONSISTENCY,), batch.index, 1)[:, 0]
+        angle = (2 * draws - 1) * math.pi
+        image, reference = self._images(batch)
+        rotated = rotate_bicubic(image, angle)  # the second sampling of these pixels: bicubic leaves little trace
+        again, _ = self.model.orient(rotated, reference)
+        return angle_loss(again, orientation.angle[:, 0].detach() - angle, 0.0)
 
-    def measure(self, prediction: Prediction, batch: Batch) -> None:
-        """Update the metrics."""
+    def on_fit_start(self) -> None:
+        """Keep the seed of the job."""
+        self._seed = torch.initial_seed()
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed the model's draws, such as dropout, by (seed, process, epoch, batch): a resumed run repeats them."""
+        key = (self._seed, Purpose.STEP, self.global_rank, self.current_epoch)
+        torch.manual_seed(int(bits(key, torch.tensor([batch_idx]), 1)))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss."""
+        return self._predict(batch, "train")[0]
+
+    def measure(self, batch: Batch, part: str) -> Prediction:
+        """Return the predictions for a batch; update the metrics."""
+        _, prediction = self._predict(batch, part)
+        self.update_metrics(prediction, batch)
+        return prediction
+
+    def update_metrics(self, prediction: Prediction, batch: Batch) -> None:
+        """Add a batch to the metrics; without ground truth, or without a prediction of it, there is nothing to add."""
         if prediction.orientation is not None and batch.angle is not None:
             self.angle_error.update(prediction.orientation.angle[:, 0], batch.angle)
 
-    def _step(self, batch: Batch, part: str) -> tuple[Tensor, Prediction]:
+    def report(self, part: str) -> None:
+        """Log the metrics of the epoch over all processes, and reset them."""
+        if self.angle_error.update_called:
+            self.log_dict({f"{part}/{name}": value for name, value in self.angle_error.compute().items()})
+            self.angle_error.reset()
+
+    def _predict(self, batch: Batch, part: str) -> tuple[Tensor, Prediction]:
+        """Return the loss and the predictions; log the loss and its terms."""
         prediction = self(batch)
         terms = self.losses(prediction, batch)
         if self.training and not any(weight for weight, _ in terms.values()):
@@ -129,52 +159,14 @@ class Register(ScheduledTask):
         self.log_means({f"{part}/{name}": value for name, value in values.items()}, len(batch.image))
         return loss, prediction
 
-    def on_fit_start(self) -> None:
-        """Take down the seed that the job was given."""
-        self._seed = torch.initial_seed()
-
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Make what the model draws at random a function of (seed, step, process): a resumed run is the run."""
-        key = (self._seed, Purpose.STEP, self.global_rank, self.current_epoch)
-        torch.manual_seed(int(bits(key, torch.tensor([batch_idx]), 1)))
-
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the loss."""
-        return self._step(batch, "train")[0]
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> Any:
-        """Measure, and hand the prediction to the callbacks."""
-        return self._evaluate(batch, "val")
-
-    def test_step(self, batch: Batch, batch_idx: int) -> Any:
-        """Measure, and hand the prediction to the callbacks."""
-        return self._evaluate(batch, "test")
-
-    def _evaluate(self, batch: Batch, part: str) -> Prediction:
-        _, prediction = self._step(batch, part)
-        self.measure(prediction, batch)
-        return prediction
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the metrics of the validation set."""
-        self.report("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Log the metrics of the test set."""
-        self.report("test")
-
-    def report(self, part: str) -> None:
-        """Log what was measured, over all processes, and forget it."""
-        if self.angle_error.update_called:
-            self.log_dict({f"{part}/{name}": value for name, value in self.angle_error.compute().items()})
-            self.angle_error.reset()
-
-    def configure_optimizers(self) -> Any:
-        """Give the encoder its own learning rate; step the schedule every batch."""
+    def build_optimizer(self) -> Optimizer:
+        """Build the optimizer; the module that predicts the transform, if there is one, has its own learning rate."""
+        localiser = self.model.localiser
+        inside = set() if localiser is None else set(localiser.parameters())
         groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
-        for name, parameter in self.model.named_parameters():
-            groups[name.startswith(("encoder.", "localisation."))].append(parameter)
-        optimizer = self.optimizer_of({"params": p} for p in groups.values() if p)
+        for parameter in self.model.parameters():
+            groups[parameter in inside].append(parameter)
+        optimizer = self.optimizer_of({"params": group} for group in groups.values() if group)
         if groups[True]:
             optimizer.param_groups[0]["lr"] *= self.encoder_lr_factor
-        return self.scheduled(optimizer)
+        return optimizer

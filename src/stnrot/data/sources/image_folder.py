@@ -26,7 +26,8 @@ def image_folder(
     lie in no class folder make a set without labels, for pairs.
 
     Args:
-        val_fraction, test_fraction: shares to cut where there is no such folder.
+        val_fraction: the share to cut where there is no `val` folder.
+        test_fraction: the share to cut where there is no `test` folder.
         decoding: the fields of `Decoding`.
     """
     if root is None or not root.is_dir():

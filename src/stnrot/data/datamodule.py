@@ -1,0 +1,131 @@
+"""The base of every datamodule: batches and loaders for any number of processes, and the data spec of a checkpoint."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import lightning as L
+from jaxtyping import Int
+from lightning.pytorch.accelerators import CUDAAccelerator
+from lightning.pytorch.trainer.states import RunningStage
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from stnrot.data.batch_samplers import EvaluationBatches, TrainingBatches
+from stnrot.data.rng import Split
+from stnrot.errors import InputError, check_number
+
+STAGE_SPLIT = {RunningStage.TRAINING: Split.TRAIN, RunningStage.TESTING: Split.TEST}  # every other stage validates
+
+
+@runtime_checkable
+class BatchDataset(Protocol):
+    """A data set that returns a whole batch at once, by counters: see `RawBatch`."""
+
+    def __len__(self) -> int: ...
+
+    def __getitems__(self, counters: Int[Tensor, "B"]) -> Any: ...
+
+
+class DataModule(L.LightningDataModule, ABC):
+    """Serve a training, a validation and a test set in whole batches.
+
+    The order of the training samples is a function of (seed, epoch), so a resumed run continues it. Each process gets
+    its share of every batch.
+
+    Args:
+        batch_size: samples in one step, over all processes together.
+        repeats: passes over the training set in one epoch.
+        seed: of the order of the training samples and of the random changes to them.
+        split_seed: of the split and of everything random in the validation and test sets.
+    """
+
+    def __init__(self, *, batch_size: int, repeats: int, seed: int, split_seed: int) -> None:
+        super().__init__()
+        check_number("data.batch_size", batch_size, 1)
+        check_number("data.repeats", repeats, 1)
+        self.batch_size, self.repeats = batch_size, repeats
+        self.seed, self.split_seed = seed, split_seed
+
+    @abstractmethod
+    def dataset(self, split: Split) -> BatchDataset:
+        """Return one of the three sets."""
+
+    @abstractmethod
+    def spec(self) -> dict[str, Any]:
+        """Return the data spec as plain values: a model is configured by it, and a checkpoint keeps it."""
+
+    def check_trained_on(self, trained: Mapping[str, Any], model: Mapping[str, Any], checkpoint: Path) -> None:
+        """Raise InputError if a model cannot be tested on this data.
+
+        Args:
+            trained: the data spec of the run that trained the model.
+            model: the configuration of the model.
+            checkpoint: names the run in the message.
+        """
+        given = self.spec()
+        if trained.keys() != given.keys():
+            raise InputError(
+                f"{checkpoint} was trained on data with {', '.join(trained)}, this has {', '.join(given)}: "
+                "choose data of the same kind"
+            )
+
+    def view(self, batch: Any, split: Split) -> Any:
+        """Return what a model sees of a fetched batch; called on the device, after the transfer."""
+        return batch
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Make the view of a batch of the current stage."""
+        assert self.trainer is not None
+        stage: Any = self.trainer.state.stage
+        return self.view(batch, STAGE_SPLIT.get(stage, Split.VAL))
+
+    def train_dataloader(self) -> DataLoader:
+        """Return shuffled batches of the training set."""
+        assert self.trainer is not None
+        train = self.dataset(Split.TRAIN)
+        # `trainer.current_epoch` still holds the epoch of the checkpoint when a resumed run first feeds its workers
+        progress: Any = self.trainer.fit_loop.epoch_progress.current
+        batches = TrainingBatches(
+            len(train), self.batch_size, self.repeats, self.seed, lambda: progress.processed, self._process()
+        )
+        return self.loader(train, batches)
+
+    def val_dataloader(self) -> DataLoader:
+        """Return the validation set, in order."""
+        return self.evaluation_loader(Split.VAL)
+
+    def test_dataloader(self) -> DataLoader:
+        """Return the test set, in order."""
+        return self.evaluation_loader(Split.TEST)
+
+    def evaluation_loader(self, split: Split) -> DataLoader:
+        """Return one of the sets, in order."""
+        dataset = self.dataset(split)
+        return self.loader(dataset, EvaluationBatches(len(dataset), self.batch_size, self._process()))
+
+    def loader(self, dataset: BatchDataset, batches: Iterable[Tensor]) -> DataLoader:
+        """Return a loader that fetches each batch of counters at once."""
+        workers = self.workers(dataset)
+        return DataLoader(
+            dataset,  # type: ignore[arg-type]  # fetched through __getitems__ alone
+            batch_sampler=batches,  # type: ignore[arg-type]
+            collate_fn=as_fetched,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=self.trainer is not None and isinstance(self.trainer.accelerator, CUDAAccelerator),
+        )
+
+    def workers(self, dataset: BatchDataset) -> int:
+        """Return how many processes fetch batches; 0 fetches them in this one."""
+        return 0
+
+    def _process(self) -> tuple[int, int]:
+        assert self.trainer is not None
+        return self.trainer.global_rank, self.trainer.world_size
+
+
+def as_fetched(batch: Any) -> Any:
+    """Return the batch unchanged: a `BatchDataset` has collated it already."""
+    return batch

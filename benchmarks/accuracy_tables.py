@@ -30,7 +30,7 @@ ENSEMBLES = {"mnist_rot": "rot_stn"}  # table: row whose runs are put together
 FEW = (100, 300, 1000, 3000)
 BEHIND = ["model.augment.turn_deg=25"]  # few labels leave the encoder further off, and the classifier is to expect that
 # keep the search from learning them by heart; at 3,000 no difference on validation (one seed), but the angle is further
-# off, 10.3 degrees for 7.1 (the test had been seen by then: docs/results.md)
+# off, 10.3 degrees for 7.1 (the test had been seen by then: docs/results/about.md)
 BY_HEART = {n: ["model.encoder.dropout_circles=0.5", "task.angle_spread_deg=16"] for n in (100, 300, 1000)}
 
 

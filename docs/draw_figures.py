@@ -1,4 +1,4 @@
-"""Draw the pictures of the explanation pages into docs/images.
+"""Draw the figures of the explanation pages into docs/images.
 
 python docs/draw_figures.py outputs/train/.../checkpoints/best.ckpt
 
@@ -22,8 +22,9 @@ from stnrot.geometry import rotate_bicubic, to_polar
 from stnrot.geometry.planar import rotation_theta
 from stnrot.runs.checkpoints import read_checkpoint, rebuild
 
+plt.rcParams["font.size"] = 8
 IMAGES = Path(__file__).parent / "images"
-BINS = 11  # of 64: the rotation in the picture of the search encoder, 61.9 degrees
+BINS = 11  # of 64: the rotation in the figure of the search encoder, 61.9 degrees
 MARKED = 20  # the column that is marked before and after that rotation
 BLUE, RED, GREEN = "tab:blue", "tab:red", "tab:green"
 
@@ -31,7 +32,7 @@ BLUE, RED, GREEN = "tab:blue", "tab:red", "tab:green"
 def show(axes: Any, image: Tensor, title: str = "") -> None:
     """Show one image [1, H, W] or [H, W]."""
     axes.imshow(image.squeeze(), cmap="gray", vmin=0, interpolation="nearest")
-    axes.set_title(title, fontsize=9)
+    axes.set_title(title, fontsize=8)
     axes.set_xticks([])
     axes.set_yticks([])
 
@@ -46,7 +47,7 @@ def search_encoder(model: Any, digit: Tensor) -> None:
     between = encoder(pair[:1], pair[1:], 1).log_posterior[0]
     upright = encoder(pair, model.reference, 1).log_posterior.exp()
 
-    figure, grid = plt.subplots(2, 3, figsize=(9, 4.4), width_ratios=(1, 2, 2.2), layout="constrained")
+    figure, grid = plt.subplots(2, 3, figsize=(7.6, 4.2), width_ratios=(1, 1.8, 2.2), layout="constrained")
     names = "the image", f"rotated by {math.degrees(angle):.0f}°"
     for k, (row, name, colour) in enumerate(zip(grid, names, (BLUE, RED), strict=True)):
         show(row[0], pair[k], name)
@@ -57,13 +58,13 @@ def search_encoder(model: Any, digit: Tensor) -> None:
     grid[0, 2].plot(score, ".-", color="black", linewidth=0.8)
     grid[0, 2].axvline(BINS, color=RED, linewidth=0.8, linestyle="--")
     grid[0, 2].set(xlabel="shift (columns)", ylabel="score, highest = 0")
-    grid[0, 2].set_title("correlation of the two over all shifts", fontsize=9)
+    grid[0, 2].set_title("score of the two at all shifts", fontsize=8)
     degrees = torch.arange(bins) * 360 / bins
     for probability, colour, label in zip(upright, (BLUE, RED), ("the image", "rotated"), strict=True):
         grid[1, 2].plot(degrees, probability, ".-", color=colour, linewidth=0.8, label=label)
-    grid[1, 2].set(xlabel="angle that makes it upright (degrees)", ylabel="probability")
-    grid[1, 2].set_title("posterior against the learned reference", fontsize=9)
-    grid[1, 2].legend(fontsize=8)
+    grid[1, 2].set(xlabel="angle (degrees)", ylabel="probability")
+    grid[1, 2].set_title("posterior of the upright angle", fontsize=8)
+    grid[1, 2].legend(fontsize=7)
     save(figure, "search_encoder.png")
 
 
@@ -82,17 +83,17 @@ def two_peaks(model: Any, images: Tensor, labels: Tensor) -> None:
     )
     print(f"with the angles' weights {mixture.orientation.log_weight[0].exp().tolist()}")
 
-    figure, grid = plt.subplots(1, 4, figsize=(9, 2.7), width_ratios=(1, 2, 1, 1), layout="constrained")
+    figure, grid = plt.subplots(1, 4, figsize=(7.6, 2.4), width_ratios=(1, 1.6, 1, 1), layout="constrained")
     show(grid[0], image[0], "the image")
     posterior = found.log_posterior[chosen].exp()
     grid[1].plot(torch.arange(len(posterior)) * 360 / len(posterior), posterior, ".-", color="black", linewidth=0.8)
     grid[1].set(xlabel="angle (degrees)", ylabel="probability")
-    grid[1].set_title("posterior of the upright angle", fontsize=9)
+    grid[1].set_title("posterior of the upright angle", fontsize=8)
     for k, colour in enumerate((BLUE, RED)):
         degrees = math.degrees(angle[0, k]) % 360
         grid[1].axvline(degrees, color=colour, linewidth=1, linestyle="--")
         best = int(class_probability[k].argmax())
-        title = f"rotated by {degrees:.0f}°, v = {weight[k]:.2f}\nclassifier: {best}, {class_probability[k, best]:.0%}"
+        title = f"by {degrees:.0f}°, v = {weight[k]:.2f}\nread as {best}, {class_probability[k, best]:.0%}"
         show(grid[2 + k], rotated[k], title)
         for spine in grid[2 + k].spines.values():
             spine.set(color=colour, linewidth=2)
@@ -111,16 +112,16 @@ def conventions() -> None:
     theta = rotation_theta(angle, height, width)
     theta[:, 0, 1], theta[:, 1, 0] = -angle.sin(), angle.sin()  # the aspect ratio is left out
     sheared = F.grid_sample(image, F.affine_grid(theta, list(image.shape), align_corners=False), align_corners=False)
-    figure, grid = plt.subplots(1, 3, figsize=(9, 2.2), layout="constrained")
+    figure, grid = plt.subplots(1, 3, figsize=(7.6, 1.9), layout="constrained")
     show(grid[0], image[0], "image, 120 x 200 pixels")
-    show(grid[1], rotate(image, angle)[0], "rotate(image, 30°): counter-clockwise")
-    show(grid[2], sheared[0], "the same without the aspect ratio: sheared")
+    show(grid[1], rotate(image, angle)[0], "rotated by 30°")
+    show(grid[2], sheared[0], "without the aspect ratio")
     save(figure, "conventions.png")
 
 
 def save(figure: Any, name: str) -> None:
     """Write on white, so that it can be read on a dark page too."""
-    figure.savefig(IMAGES / name, dpi=110, facecolor="white")
+    figure.savefig(IMAGES / name, dpi=130, facecolor="white")
     print(IMAGES / name)
 
 

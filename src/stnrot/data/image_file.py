@@ -15,26 +15,20 @@ Image.MAX_IMAGE_PIXELS = None  # `max_pixels` limits the size instead: its error
 
 
 class ImageHeader(NamedTuple):
-    """What a file says about its image before any pixel is decoded."""
+    """What the header of an image file tells. Its pixels are not decoded."""
 
     pixels: int  # width times height
-    grey: bool  # one channel, with or without transparency
+    is_grey: bool  # with or without transparency
 
 
 def read_header(path: Path, max_pixels: int) -> ImageHeader:
-    """Read the header of a file; raise InputError if it is broken or the image has more than `max_pixels` pixels."""
+    """Read the header of an image file.
+
+    Raises:
+        InputError: if the file is no image, or has more than `max_pixels`.
+    """
     with _opened(path, max_pixels) as image:
         return ImageHeader(image.width * image.height, image.mode in ("1", "L", "LA") or _is_deep(image))
-
-
-def is_grey(path: Path, max_pixels: int) -> bool:
-    """Return whether an image is grey."""
-    return read_header(path, max_pixels).grey
-
-
-def count_pixels(path: Path, max_pixels: int) -> int:
-    """Return width times height."""
-    return read_header(path, max_pixels).pixels
 
 
 def read_upright(path: Path, channels: int | None, max_pixels: int, fit_into: tuple[int, int]) -> Image.Image:

@@ -1,32 +1,67 @@
-"""What encoders and models return."""
+"""The records that encoders and models return."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 
 @dataclass(frozen=True)
 class Orientation:
-    """Hypotheses on the angle that lines an image up with its reference, best first.
+    """Hypotheses of the angle that aligns an image with its reference, best first.
 
-    `angle` in radians; `log_weight` sums to one, as weights, over the hypotheses. `log_posterior` is that
-    of A equal bins of the circle, bin i at `2 pi i / A`, from an encoder that searches; None from one
-    that regresses. It sums to one, as probabilities, but in the training of an encoder that also searches the
-    centre: there to what is left for the true one.
+    Attributes:
+        angle: radians.
+        log_weight: the weights of the hypotheses; as weights they sum to one.
+        log_posterior: log-probabilities of A equal bins of the circle, bin i at the angle `2 pi i / A`. None from an
+            encoder that regresses the angle. The probabilities sum to one, with one exception: in training, an encoder
+            with a centre search returns those of the true centre alone, and they sum to the probability of that centre.
     """
 
     angle: Float[Tensor, "B K"]
     log_weight: Float[Tensor, "B K"]
     log_posterior: Float[Tensor, "B A"] | None
 
+    @staticmethod
+    def cat(parts: "Sequence[Orientation]") -> "Orientation":
+        """Concatenate along the batch.
+
+        >>> one = Orientation(torch.zeros(2, 1), torch.zeros(2, 1), None)
+        >>> Orientation.cat([one, one]).angle.shape
+        torch.Size([4, 1])
+        """
+        return _by_field(torch.cat, parts)
+
+    @staticmethod
+    def where(mask: Bool[Tensor, "B"], new: "Orientation", old: "Orientation") -> "Orientation":
+        """Take the samples of the batch from `new` where `mask` is True, and from `old` elsewhere."""
+        return _by_field(lambda pair: torch.where(mask[:, None], pair[0], pair[1]), [new, old])
+
+
+def _by_field(combine: Callable[[list[Tensor]], Tensor], parts: Sequence[Orientation]) -> Orientation:
+    """Combine the values of each field; a field that is None in every part stays None."""
+    combined: dict[str, Any] = {}
+    for field in fields(Orientation):
+        values = [getattr(part, field.name) for part in parts]
+        absent = sum(value is None for value in values)
+        if 0 < absent < len(values):
+            raise ValueError(f"Orientation.{field.name}: expected a tensor in all parts or in none, got {absent} None")
+        combined[field.name] = None if absent else combine(values)
+    return Orientation(**combined)
+
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of a batch; None for what it does not do.
+    """What a model predicts for a batch. A field is None if the model does not predict it.
 
-    `aligned` is the image turned by the best hypothesis; `reference` the picture, if it is one, that it was to line up
-    with; `log_probability` the classifier's, mixed over the hypotheses.
+    Attributes:
+        orientation: hypotheses of the angle.
+        aligned: the image, rotated by the best hypothesis.
+        reference: the image that it was aligned with; None also if the reference is not an image.
+        log_probability: of each class, mixed over the hypotheses.
     """
 
     orientation: Orientation | None
@@ -37,9 +72,12 @@ class Prediction:
 
 @dataclass(frozen=True)
 class PoseEstimate:
-    """In which poses a solid seems to be seen, as angles (radians) and the rotations that they make.
+    """Predicted poses of a solid.
 
-    `error` is the angle (radians) between those and the true ones, as far as it can be seen.
+    Attributes:
+        angles: radians, about the axes of the solid's data.
+        rotation: the rotation matrices that the angles make.
+        error: angle (radians) between each predicted pose and the true one. Poses that look the same have error 0.
     """
 
     angles: Float[Tensor, "B axes"]

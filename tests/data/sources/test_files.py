@@ -122,7 +122,7 @@ def test_modes(tmp_path: Path, photograph: Image.Image, mode: str) -> None:
     assert decoding(channels=3).read(name).shape == (3, 32, 48)
     header = read_header(name, 10**8)
     assert header.pixels == 48 * 32
-    assert header.grey == (mode in ("L", "1", "LA", "I;16"))
+    assert header.is_grey == (mode in ("L", "1", "LA", "I;16"))
 
 
 def test_transparency_lies_on_black(tmp_path: Path) -> None:

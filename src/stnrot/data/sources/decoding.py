@@ -75,7 +75,7 @@ class Decoding:
         with ThreadPoolExecutor() as pool:
             found = list(pool.map(headers, samples))
         good = [i for i, answer in enumerate(found) if not self.is_bad(answer)]
-        grey = all(header.grey for answer in found if isinstance(answer, list) for header in answer)
+        grey = all(header.is_grey for answer in found if isinstance(answer, list) for header in answer)
         return good, replace(self, channels=self.channels or (1 if grey else 3))
 
     def is_bad(self, result: object) -> bool:

@@ -1,0 +1,34 @@
+import pytest
+import torch
+
+from stnrot.models.outputs import Orientation
+
+
+def orientation(count: int, start: float, bins: int | None = 5) -> Orientation:
+    angle = start + torch.arange(2.0 * count).view(count, 2)
+    posterior = None if bins is None else start + torch.rand(count, bins)
+    return Orientation(angle=angle, log_weight=-angle, log_posterior=posterior)
+
+
+def test_cat_joins_each_field_along_the_batch() -> None:
+    one, two = orientation(3, 0.0), orientation(1, 10.0)
+    joined = Orientation.cat([one, two])
+    assert torch.equal(joined.angle, torch.cat([one.angle, two.angle]))
+    assert torch.equal(joined.log_weight, torch.cat([one.log_weight, two.log_weight]))
+    assert torch.equal(joined.log_posterior, torch.cat([one.log_posterior, two.log_posterior]))
+
+
+def test_where_takes_whole_samples() -> None:
+    new, old = orientation(3, 0.0), orientation(3, 10.0)
+    mixed = Orientation.where(torch.tensor([True, False, True]), new, old)
+    for name in ("angle", "log_weight", "log_posterior"):
+        value, first, second = (getattr(each, name) for each in (mixed, new, old))
+        assert torch.equal(value, torch.stack([first[0], second[1], first[2]]))
+
+
+def test_a_posterior_may_be_absent_from_all_parts_or_from_none() -> None:
+    none, some = orientation(3, 0.0, bins=None), orientation(3, 10.0)
+    assert Orientation.cat([none, none]).log_posterior is None
+    assert Orientation.where(torch.ones(3, dtype=torch.bool), none, none).log_posterior is None
+    with pytest.raises(ValueError, match="log_posterior: expected a tensor in all parts or in none, got 1 None"):
+        Orientation.cat([some, none])

@@ -9,7 +9,8 @@ import yaml
 from mkdocs.structure.pages import Page
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-UNCOMMENTED = ("_target_", "_partial_", "defaults")  # a class, how it is called, and the files that a file builds on
+# a class, how it is called, the files that a file builds on, and the text of --help
+UNCOMMENTED = ("_target_", "_partial_", "defaults", "template")
 
 
 class Key(NamedTuple):
@@ -73,7 +74,7 @@ def _walk(node: yaml.MappingNode, prefix: str, text: str, lines: list[str]) -> I
                 yield Key(path, "", comment)
             yield from _walk(value, path, text, lines)
         else:
-            end = value.end_mark if value.end_mark.column or not isinstance(value, yaml.SequenceNode) else key.end_mark
+            end = value.end_mark if value.end_mark.column else key.end_mark  # a block ends at the start of a line
             written = text[value.start_mark.index : value.end_mark.index].strip()
             yield Key(path, written, " ".join([*above, *_trailing(lines[end.line], end.column)]))
 

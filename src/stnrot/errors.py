@@ -1,6 +1,8 @@
 """Errors that the user can correct. A command prints them in one line, without a traceback."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -26,3 +28,22 @@ def check_number(name: str, value: Any, low: float, high: float | None = None, w
         return
     span = f"of at least {low}" if high is None else f"from {low} to {high}"
     raise InputError(f"{name}={value}: expected a {'whole ' if whole else ''}number {span}")
+
+
+@contextmanager
+def needs_extra(what: str, extra: str = "train") -> Iterator[None]:
+    """Import optional packages inside. If one is not installed, raise InputError with the command that installs it.
+
+    Args:
+        what: needs the packages; it begins the message.
+        extra: of `stnrot`, which brings them.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in ("", "stnrot"):
+            raise  # a bug, not a light install
+        raise InputError(
+            f'{what} needs the package {missing}, which is not installed: pip install "stnrot[{extra}]"'
+        ) from error

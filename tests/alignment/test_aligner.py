@@ -1,4 +1,4 @@
-"""Two pictures in, an angle out: every oracle is a turn that somebody else made."""
+"""The angle between two images. Every expected angle is a rotation by another library."""
 
 import math
 import subprocess
@@ -67,7 +67,7 @@ def test_every_size(side: int) -> None:
     assert math.degrees(found.angle.item()) == pytest.approx(123, abs=2 if side < 20 else 0.3)
 
 
-def test_pictures_of_different_sizes_and_shapes() -> None:
+def test_images_of_different_sizes_and_shapes() -> None:
     large = scene(200, 200, 3)
     turned, degrees = by_pillow(large)
     small = Image.fromarray((turned.permute(1, 2, 0).numpy().clip(0, 1) * 255).astype(np.uint8))
@@ -101,7 +101,7 @@ def test_brightness_contrast_and_negatives_do_not_matter() -> None:
         assert found.confidence.item() > 0.95
 
 
-def test_what_a_turn_brings_in_is_black_beside_any_other_picture() -> None:
+def test_the_corners_of_a_rotated_image_are_black_whatever_the_batch() -> None:
     bright, dark = 0.5 + 0.5 * torch.rand(1, 30, 30), -torch.rand(1, 30, 30)
     batch = torch.stack([bright, dark])
     found = align(batch, torch.stack([tv.rotate(p, 45.0, InterpolationMode.BILINEAR) for p in batch]))
@@ -112,7 +112,7 @@ def test_what_a_turn_brings_in_is_black_beside_any_other_picture() -> None:
     assert found.aligned[1].max() == 0
 
 
-def test_a_symmetric_picture_has_all_its_angles() -> None:
+def test_a_symmetric_image_has_all_its_angles() -> None:
     y, x = np.mgrid[:64, :64] - 31.5
     square = ((abs(x) < 15) & (abs(y) < 15)).astype(np.float32)
     bar = ((abs(x) < 24) & (abs(y) < 5)).astype(np.float32)
@@ -127,7 +127,7 @@ def test_a_symmetric_picture_has_all_its_angles() -> None:
         assert found.confidence.item() < every / 360 + 0.05
 
 
-def test_unrelated_pictures_have_a_low_confidence() -> None:
+def test_unrelated_images_have_a_low_confidence() -> None:
     photographs = [load_sample_image(name).mean(2) for name in ("china.jpg", "flower.jpg")]
     china, flower = (
         torch.stack(
@@ -143,7 +143,7 @@ def test_unrelated_pictures_have_a_low_confidence() -> None:
     assert align(noise, other).confidence.mean() < 0.15
 
 
-def test_no_angle_is_seen_in_a_ring_or_in_rounding() -> None:
+def test_a_ring_and_rounding_have_a_low_confidence() -> None:
     y, x = np.mgrid[:64, :64] - 31.5
     radius = np.hypot(x, y)
     ring = 0.1 + 0.8 * ((radius > 10) & (radius < 28))
@@ -153,15 +153,15 @@ def test_no_angle_is_seen_in_a_ring_or_in_rounding() -> None:
     assert align(grey, also_grey).confidence.mean() < 0.3
 
 
-def test_a_faint_picture_on_bright_ground() -> None:
+def test_a_faint_image_on_bright_ground() -> None:
     picture = scene(64, 64)
     turned, degrees = by_pillow(picture)
     found = align(1e5 + picture, 1e5 + turned)
     assert math.degrees(found.angle.item()) == pytest.approx(degrees, abs=0.5)
 
 
-def test_of_two_ties_the_one_that_is_no_negative() -> None:
-    """A picture that grows bright to one side looks like its negative upside down."""
+def test_of_two_equal_peaks_the_one_that_is_no_negative_comes_first() -> None:
+    """A ramp of brightness looks like its negative rotated by 180 degrees."""
     ramp = torch.linspace(0, 1, 64).expand(64, 64)
     for turn in (0, 1, 2, 3):
         found = align(ramp, torch.rot90(ramp, turn))
@@ -172,7 +172,7 @@ def test_of_two_ties_the_one_that_is_no_negative() -> None:
 
 @pytest.mark.parametrize("kind", ["png", "tif"])
 def test_deep_files_keep_their_depth(tmp_path: Path, kind: str) -> None:
-    """A contrast of 64 of 65,536 greys would be gone in 8 bits; in a float file greys may be negative."""
+    """A contrast of 64 of 65,536 greys would vanish in 8 bits; in a float file greys may be negative."""
     picture = scene(64, 64)
     for name, values in (("image", picture), ("reference", by_pillow(picture)[0])):
         pixels = values[0].numpy()
@@ -187,7 +187,7 @@ def test_files_with_exif_and_grey_beside_colour(tmp_path: Path) -> None:
     picture.save(tmp_path / "image.png")
     turned = picture.rotate(DEGREES, Image.Resampling.BICUBIC).convert("L")
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be shown turned clockwise by 90 degrees
+    exif[0x0112] = 6  # viewers rotate it clockwise by 90 degrees
     turned.rotate(90).save(tmp_path / "reference.jpg", exif=exif, quality=95)
     found = align(tmp_path / "image.png", str(tmp_path / "reference.jpg"))
     assert math.degrees(found.angle.item()) == pytest.approx(DEGREES, abs=0.3)
@@ -199,17 +199,17 @@ def test_files_with_exif_and_grey_beside_colour(tmp_path: Path) -> None:
     assert several.angle.shape == (2,)
 
 
-def test_what_cannot_be_aligned_is_named(tmp_path: Path) -> None:
+def test_an_image_that_cannot_be_aligned_is_named(tmp_path: Path) -> None:
     good = torch.rand(1, 30, 30)
     for bad, words in (
-        (torch.full((30, 30), 0.3), r"image is of one colour inside its inscribed disc"),
-        (torch.stack([good, good * torch.nan]), r"image\[1\] holds values that are no numbers"),
+        (torch.full((30, 30), 0.3), r"image has one colour inside its inscribed disc"),
+        (torch.stack([good, good * torch.nan]), r"image\[1\] contains NaN or infinite values"),
         (torch.rand(2, 30, 30), r"the image has 2 channels, the reference 1"),
         (torch.rand(30, 7), r"image is 7 x 30: expected sides of at least 8"),
         (torch.rand(30), r"image: expected \[B, C, H, W\], \[C, H, W\] or \[H, W\], got \[30\]"),
         (torch.zeros(30, 30, dtype=torch.int64), r"image: expected bytes or floats, got torch.int64"),
         (tmp_path / "missing.png", r"cannot read the image .*missing\.png"),
-        ([], r"image: expected at least one picture"),
+        ([], r"image: expected at least one image"),
     ):
         with pytest.raises(InputError, match=words):
             align(bad, good)
@@ -217,18 +217,18 @@ def test_what_cannot_be_aligned_is_named(tmp_path: Path) -> None:
         align(torch.rand(3, 1, 20, 20), torch.rand(2, 1, 20, 20))
     corner = torch.zeros(30, 30)
     corner[0, 0] = 1  # outside the disc
-    with pytest.raises(InputError, match="reference is of one colour"):
+    with pytest.raises(InputError, match="reference has one colour"):
         align(good, corner)
     Image.new("L", (20, 20)).save(tmp_path / "small.png")
     Image.new("L", (30, 20)).save(tmp_path / "large.png")
     with pytest.raises(
-        InputError, match=r"large\.png is 30 x 20, .*small\.png is 20 x 20: expected pictures of one size"
+        InputError, match=r"large\.png is 30 x 20, .*small\.png is 20 x 20: expected images of one size"
     ):
         align([tmp_path / "small.png", tmp_path / "large.png"], good)
 
 
-def test_an_array_is_no_tensor() -> None:
+def test_an_array_is_refused() -> None:
     """In a process of its own, where types are not checked at run time."""
     code = "import numpy, torch, stnrot; stnrot.align(numpy.zeros((30, 30)), torch.rand(30, 30))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "InputError: expected a tensor, the path of a picture or a list of paths, got ndarray" in done.stderr
+    assert "InputError: expected a tensor, the path of an image or a list of paths, got ndarray" in done.stderr

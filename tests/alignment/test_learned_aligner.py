@@ -1,4 +1,4 @@
-"""Alignment by a run: by what it learned of pairs, or of what is upright."""
+"""Alignment by a trained run: on pairs, or with a learned reference."""
 
 import math
 from pathlib import Path
@@ -12,7 +12,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tv
 
 from stnrot import Aligner, align
-from stnrot.alignment.aligner import confidence, refined
+from stnrot.alignment.aligner import confidence, fuse_posteriors
 from stnrot.data.sources.digits import digits
 from stnrot.errors import InputError
 from stnrot.geometry import correlate
@@ -49,8 +49,8 @@ def test_a_trained_run_aligns(job) -> None:
         aligner(picture, 2 * picture)
 
 
-def test_what_is_taught_an_upright_aligns_by_it(job) -> None:
-    """Digits that each stood upright before torchvision turned them: the angle between two is that of their turns."""
+def test_a_run_with_a_learned_reference_aligns(job) -> None:
+    """Two upright digits, each rotated by torchvision: the angle between them is the difference."""
     _, folder = job(
         "task=register",
         "model.reference=features",
@@ -74,7 +74,7 @@ def test_what_is_taught_an_upright_aligns_by_it(job) -> None:
     assert np.median(error[sure]) <= np.median(error)
 
 
-def test_only_a_search_aligns(job, tmp_path: Path) -> None:
+def test_a_checkpoint_without_a_search_encoder_is_refused(job, tmp_path: Path) -> None:
     pairs_too = ("debug=one_batch", "task=register", "data=image_pairs", "model/encoder=cnn", "model.reference=batch")
     for options in (("debug=one_batch", "model=cnn"), ("debug=one_batch", "model=affine_stn"), pairs_too):
         _, folder = job(
@@ -105,17 +105,17 @@ def posterior(degrees: float, concentration: float) -> Orientation:
     return Orientation(angle, torch.zeros(1, 1), (concentration * (bin_angle - angle).cos()).log_softmax(1))
 
 
-def test_refinement_lets_the_pictures_decide_where_they_match() -> None:
+def test_matching_pixels_correct_the_encoder() -> None:
     picture = scene(64, 64)[None]
     turned, degrees = by_pillow(picture[0])
     for wrong in (3, 100):
-        found = refined(posterior(degrees + wrong, 5), correlate(picture, turned[None]), 2)
+        found = fuse_posteriors(posterior(degrees + wrong, 5), correlate(picture, turned[None]), 2)
         assert math.degrees(found.angle[0, 0].item()) == pytest.approx(degrees, abs=0.2)
         assert confidence(found)[0, 0].item() > 0.95
 
 
-def test_refinement_is_kept_only_where_it_lowers_the_photometric_error() -> None:
-    """By Pillow's own turn of hard pairs, of which the pictures say little, the encoder something wrong."""
+def test_fusion_never_raises_the_photometric_error() -> None:
+    """Pairs rotated by Pillow with strong noise, and an encoder that is off by some degrees."""
     rng = np.random.default_rng(0)
     changed = 0
     for _ in range(30):
@@ -124,18 +124,18 @@ def test_refinement_is_kept_only_where_it_lowers_the_photometric_error() -> None
         noisy = (turned + 0.4 * torch.from_numpy(rng.normal(size=turned.shape)).float())[None]
         given = posterior(degrees + rng.normal(0, 6), 30)
         correlation = correlate(picture[None], noisy)
-        found = refined(given, correlation, 1)
+        found = fuse_posteriors(given, correlation, 1)
         before, after = (correlation.value_and_derivatives(each.angle)[0].abs().item() for each in (given, found))
         assert after >= before
         changed += after > before
     assert changed > 15
 
 
-def test_refinement_leaves_the_encoder_alone_where_the_pictures_do_not_match() -> None:
+def test_fusion_keeps_the_encoder_where_the_pixels_do_not_match() -> None:
     picture = scene(64, 64)[None]
     turned, degrees = by_pillow(picture[0])
     noisy = turned[None] + 2 * torch.randn(1, 1, 64, 64)
     given = posterior(degrees + 100, 20)
-    found = refined(given, correlate(picture, noisy), 2)
+    found = fuse_posteriors(given, correlate(picture, noisy), 2)
     assert math.degrees(found.angle[0, 0].item()) == pytest.approx(degrees + 100, abs=5)
     assert confidence(found)[0, 0].item() == pytest.approx(confidence(given)[0, 0].item(), abs=0.1)

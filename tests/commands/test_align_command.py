@@ -1,4 +1,4 @@
-"""The `stnrot` command: in processes of its own, and more often called in this one."""
+"""`stnrot align` on files: in a process of its own, and more often called in this one."""
 
 import json
 import signal
@@ -19,7 +19,7 @@ TURN = 33.0
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Path:
-    """image.png in colour, 200 x 160, and reference.jpg in grey: the same turned by Pillow."""
+    """image.png in colour, 200 x 160, and reference.jpg in grey: the same rotated by Pillow."""
     whole = Image.fromarray(load_sample_image("china.jpg"))
     for name, turn in (("image.png", 0.0), ("reference.jpg", TURN)):
         turned = whole.rotate(turn, Image.Resampling.BICUBIC, center=(300, 200)).crop((200, 120, 400, 280))
@@ -41,7 +41,7 @@ def test_one_pair(pair: Path) -> None:
     assert np.abs(np.asarray(aligned, float)[inner] - np.asarray(expected, float)[inner]).mean() < 2
 
 
-def test_json_has_the_angles_of_a_symmetric_picture(called: Called, tmp_path: Path) -> None:
+def test_json_has_the_angles_of_a_symmetric_image(called: Called, tmp_path: Path) -> None:
     y, x = np.mgrid[:80, :80] - 39.5
     bar = Image.fromarray(((np.abs(x) < 30) & (np.abs(y) < 6)).astype(np.uint8) * 255)
     bar.save(tmp_path / "bar.png")
@@ -54,7 +54,7 @@ def test_json_has_the_angles_of_a_symmetric_picture(called: Called, tmp_path: Pa
     assert answer["confidence"] < 0.6
 
 
-def test_a_manifest_goes_on_past_bad_rows(called: Called, pair: Path) -> None:
+def test_bad_rows_of_a_manifest_do_not_stop_it(called: Called, pair: Path) -> None:
     Image.new("L", (50, 50), 9).save(pair / "plain.png")
     (pair / "broken.png").write_bytes(b"not a picture")
     Image.open(pair / "image.png").rotate(-50, Image.Resampling.BICUBIC).crop((40, 20, 160, 140)).save(
@@ -97,7 +97,7 @@ def test_a_manifest_goes_on_past_bad_rows(called: Called, pair: Path) -> None:
     assert again["2"] == found[0]
 
 
-def test_an_interrupted_table_is_continued(called: Called, pair: Path) -> None:
+def test_an_interrupted_table_is_resumed(called: Called, pair: Path) -> None:
     (pair / "pairs.csv").write_text("image,reference\n" + "image.png,reference.jpg\n" * 600)
     command = [str(COMMAND), "align", "--manifest", "pairs.csv", "--out", "results.csv"]
     process = subprocess.Popen(command, cwd=pair, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -130,17 +130,19 @@ def test_an_interrupted_table_is_continued(called: Called, pair: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["image.png"], "expected two pictures, IMAGE REFERENCE, or --manifest"),
+        (["image.png"], "expected two images, IMAGE REFERENCE, got one image; give both, or --manifest"),
         (["image.png", "missing.png"], "cannot read the image missing.png"),
         (["image.png", "reference.jpg", "--ckpt", "none.ckpt"], "no checkpoint at none.ckpt"),
         (
             ["image.png", "reference.jpg", "--out", "aligned.xyz"],
-            "--out aligned.xyz: expected the name of a picture, such as aligned.png",
+            "--out aligned.xyz: expected the name of an image file, such as aligned.png",
         ),
         (["image.png", "reference.jpg", "--out", "none/a.png"], "--out none/a.png: there is no folder none"),
-        (["image.png", "reference.jpg", "--out", "./image.png"], "--out image.png is a picture that is read"),
+        (["image.png", "reference.jpg", "--out", "./image.png"], "--out image.png is an input image"),
         (["--manifest", "quote.csv", "--out", "results.csv"], "cannot read quote.csv as CSV"),
         (["--manifest", "pairs.csv"], "--manifest needs --out"),
+        (["image.png", "--manifest", "pairs.csv", "--out", "results.csv"], "IMAGE came with --manifest: expected one"),
+        (["--manifest", "pairs.csv", "--json"], "--json came with --manifest: expected one pair or a table"),
         (["--manifest", "none.csv", "--out", "results.csv"], "none.csv"),
         (["--manifest", "bad.csv", "--out", "results.csv"], "bad.csv: expected a column 'reference'"),
         (["--manifest", "empty.csv", "--out", "results.csv"], "empty.csv: expected at least one pair"),
@@ -150,7 +152,7 @@ def test_an_interrupted_table_is_continued(called: Called, pair: Path) -> None:
         (["--manifest", "pairs.csv", "--out", "."], "cannot write .: expected a file"),
     ],
 )
-def test_one_line_says_what_is_wrong(called: Called, pair: Path, arguments: list[str], words: str) -> None:
+def test_an_input_error_is_one_line(called: Called, pair: Path, arguments: list[str], words: str) -> None:
     (pair / "pairs.csv").write_text("image,reference\nimage.png,reference.jpg\n")
     (pair / "bad.csv").write_text("image,angle\nimage.png,2\n")
     (pair / "empty.csv").write_text("image,reference\n")

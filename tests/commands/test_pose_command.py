@@ -64,11 +64,11 @@ def test_points_of_a_file_about_three_axes_as_json(called: Called, shot: Path) -
         (["--points", "torus.png"], "points=torus.png: expected torus, or a file that ends in .ply"),
         (["--points", "torus", "--axes", "QQ"], "axes 'QQ': expected one to three of X, Y and Z"),
         (["--points", "torus", "--distance", "-9"], "camera.distance=-9.0: expected a number of at least 0"),
-        (["--points", "torus", "--out", "torus.png"], "--out torus.png is a picture that is read"),
+        (["--points", "torus", "--out", "torus.png"], "--out torus.png is an input image"),
         (["--points", "torus", "--out", "none/a.png"], "--out none/a.png: there is no folder none"),
-        (["--points", "torus", "--out", "a.xyz"], "--out a.xyz: expected the name of a picture, such as a.png"),
+        (["--points", "torus", "--out", "a.xyz"], "--out a.xyz: expected the name of an image file, such as a.png"),
         (["--points", "torus", "--ckpt", "none.ckpt"], "no checkpoint at none.ckpt"),
     ],
 )
-def test_one_line_says_what_is_wrong(called: Called, shot: Path, arguments: list[str], words: str) -> None:
+def test_an_input_error_is_one_line(called: Called, shot: Path, arguments: list[str], words: str) -> None:
     assert words in refused(called, shot, "pose", "torus.png", *arguments)

@@ -74,7 +74,7 @@ def test_the_command_prints_it_last_and_exits_with_1(
         ),
         (["data=rotated_mnist", "data.root=none"], ["data.root=", "data=rotated_digits"]),
         (["trainer.precision=16-true"], ["trainer.precision=16-true", "expected 16-mixed or bf16-true"]),
-        (["trial=0"], ["trial=0: a search numbers its jobs by it"]),
+        (["trial=0"], ["trial=0: only a search sets it"]),
         (["data=image_folder"], ["data.root"]),
         (["data=image_folder", "data.root=missing"], ["expected a folder"]),
     ],

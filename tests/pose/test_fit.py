@@ -1,4 +1,4 @@
-"""The pose of a solid from a picture: every true pose is hidden from the search, every optimum checked by SciPy."""
+"""The pose of a solid from an image. The search never sees the true pose; SciPy checks every optimum."""
 
 import math
 import subprocess
@@ -43,7 +43,7 @@ def turn_error(found: Tensor, true: Tensor, axes: str) -> Tensor:
 
 
 def reversed_in_depth(angles: Tensor) -> Tensor:
-    """Return the X and Z angles of the torus with the mirrored picture of an orthographic camera."""
+    """Return the X and Z angles of the torus that an orthographic camera shows as the mirror image."""
     return angles * torch.tensor([-1.0, 1.0])
 
 
@@ -56,11 +56,11 @@ def test_random_poses_of_a_torus() -> None:
     view = View(RING, SMALL, "XZ", 1, 1)
     trapped, loss, _ = descend(view, reversed_in_depth(true), view.reduced(pictures(true)[:, 0]), 60)
     reversed_ = axis_error(euler_to_matrix(trapped, "XZ"), true) > 2
-    assert reversed_.sum() >= 2  # there is a valley of the mirror image, and these pictures have not ended in it
+    assert reversed_.sum() >= 2  # the loss has a minimum at the mirror image, and the fits did not end there
     assert (loss[reversed_] > 1).all()
 
 
-def test_the_default_camera_and_a_picture_alone() -> None:
+def test_the_default_camera_and_a_single_image() -> None:
     true = torch.tensor([0.3, -0.8])
     picture = render(torus(), euler_to_matrix(true, "XZ"), Camera())
     found = fit_pose(picture, torus())
@@ -69,7 +69,7 @@ def test_the_default_camera_and_a_picture_alone() -> None:
     assert found.angles.shape == (1, 2)
 
 
-def test_noise_and_a_hidden_quadrant() -> None:
+def test_noise_and_an_occluded_quadrant() -> None:
     camera = Camera(height=64, width=64, sigma=1.25)
     true = poses(4, "XZ")
     seen = pictures(true, torus(500), camera=camera)
@@ -118,7 +118,7 @@ def test_what_a_pose_holds() -> None:
 
 
 def test_the_four_of_a_symmetric_solid_are_one() -> None:
-    """Of a solid that is its own half turns exactly, no loss is lower than another."""
+    """An exactly symmetric solid: all four losses are equal."""
     quarter = RING[:75].abs()
     solid = torch.cat([quarter @ half for half in HALF_TURNS])
     true = torch.tensor([[0.4, 0.9]])
@@ -160,7 +160,7 @@ def test_other_cameras(change: dict) -> None:
     assert found.converged.all()
 
 
-def test_more_points_than_a_sketch_has_and_float64() -> None:
+def test_more_points_than_a_reduced_view_has_and_float64() -> None:
     solid, true = torus(2501), torch.tensor([[0.7, -1.1]], dtype=torch.float64)
     found = fit_pose(pictures(true, solid.double()), solid, camera=SMALL)
     assert found.matrix.dtype == torch.float64
@@ -169,14 +169,14 @@ def test_more_points_than_a_sketch_has_and_float64() -> None:
 
 
 def test_one_point() -> None:
-    """It fits wherever its angles bring it to the same pixel."""
+    """All angles fit that bring it to the same pixel."""
     point = torch.tensor([[0.3, 0.4, 0.1]])
     image = pictures(torch.tensor([[0.7, -1.1]]), point)
     found = fit_pose(image, point, camera=SMALL)
     torch.testing.assert_close(render(point, found.matrix[0], SMALL), image[0, 0], rtol=0, atol=1e-3)
 
 
-def test_a_batch_is_its_pictures() -> None:
+def test_a_batch_gives_what_its_images_give() -> None:
     true = poses(2, "XZ")
     image = (pictures(true) + 0.05 * torch.randn(2, 1, 48, 48)).clamp(0, 1)
     together = fit_pose(image, RING, camera=SMALL)
@@ -186,7 +186,7 @@ def test_a_batch_is_its_pictures() -> None:
         torch.testing.assert_close(alone.loss[0], together.loss[k], rtol=1e-4, atol=1e-7)
 
 
-def test_a_start_or_its_reverse_in_depth_is_enough() -> None:
+def test_a_start_or_its_mirror_image_in_depth_is_enough() -> None:
     true = poses(4, "XZ")
     near = true + math.radians(5) * (2 * torch.rand(4, 2) - 1)
     for start in (near, reversed_in_depth(near)):
@@ -194,10 +194,10 @@ def test_a_start_or_its_reverse_in_depth_is_enough() -> None:
         assert axis_error(found.matrix, true).max() < 0.1
         assert found.converged.all()
     far = fit_pose(pictures(true), RING, camera=SMALL, start=true + math.pi / 3)
-    assert (axis_error(far.matrix, true) > 2).any()  # it was the start that told
+    assert (axis_error(far.matrix, true) > 2).any()  # the start decided the result
 
 
-def test_a_picture_of_something_else_has_not_converged() -> None:
+def test_an_image_of_something_else_has_not_converged() -> None:
     y, x = torch.meshgrid(torch.arange(48) - 23.5, torch.arange(48) - 23.5, indexing="ij")
     others = [
         torch.zeros(48, 48),
@@ -285,14 +285,14 @@ def test_slopes_are_finite_differences_of_the_drawing(view: View) -> None:
     for k in range(angles.shape[1]):
         off = step * torch.eye(angles.shape[1], dtype=torch.float64)[k]
         above, below = view.draw(angles + off), view.draw(angles - off)
-        bent = (above == 1) != (below == 1)  # a pixel that is clamped on one side
+        bent = (above == 1) != (below == 1)  # a pixel that is clamped on one side only
         assert bent.float().mean() < 1e-3
         expected = ((above - below) / (2 * step)).masked_fill(bent, 0)
         torch.testing.assert_close(slopes[:, k].masked_fill(bent, 0), expected, rtol=1e-6, atol=1e-7)
         assert expected.abs().max() > 0.1
 
 
-def test_a_view_is_the_picture_joined_and_cut() -> None:
+def test_a_view_is_the_image_cropped_and_joined() -> None:
     true = poses(2, "XZ").double()
     image = render(BLOB.double(), euler_to_matrix(true, "XZ"), SMALL)
     exact = VIEWS[3]
@@ -306,7 +306,7 @@ def test_a_view_is_the_picture_joined_and_cut() -> None:
     height, width = VIEWS[0].size
     joined = image[:, rows, columns].unflatten(1, (height, 4)).unflatten(3, (width, 4)).mean((2, 4))
     torch.testing.assert_close(VIEWS[0].reduced(image), joined.flatten(1))
-    for factor in (2, 4):  # where few points lie the smaller picture is the mean of the pixels
+    for factor in (2, 4):  # with few points the reduced image is the mean of the pixels
         smooth = replace(SMALL, sigma=8)
         view = View(BLOB[:1].double() / 10, smooth, "XZ", factor, 0.05)
         small, large = view.draw(true), replace(view, factor=1).draw(true)
@@ -365,7 +365,7 @@ def test_descent_ends_where_that_of_scipy_does(view: View, clean: bool) -> None:
         torch.testing.assert_close(found, true, rtol=0, atol=1e-6)
 
 
-def test_descent_never_climbs_and_says_when_it_was_cut_short() -> None:
+def test_descent_never_raises_the_loss_and_reports_when_it_was_cut_short() -> None:
     view = View(BLOB[:5].double(), replace(SMALL, sigma=0.5), "XYZ", 1, 1)  # small dots: a full step often overshoots
     true, start = poses(20, "XYZ").double(), poses(20, "XYZ").double()
     target, given = view.draw(true), start.clone()
@@ -406,21 +406,21 @@ def test_descent_never_climbs_and_says_when_it_was_cut_short() -> None:
         ({"axes": "UV"}, r"axes 'UV': expected one to three of X, Y and Z"),
         (
             {"start": torch.zeros(2, 2)},
-            r"start: expected \[1, 2\] finite angles for 1 pictures and axes=XZ, got shape \[2, 2\]",
+            r"start: expected \[1, 2\] finite angles for 1 images and axes=XZ, got shape \[2, 2\]",
         ),
         ({"start": torch.zeros(1, 3)}, r"start: expected \[1, 2\] finite angles"),
         ({"start": torch.full((1, 2), math.nan)}, r"start: expected \[1, 2\] finite angles"),
     ],
 )
-def test_what_does_not_fit_is_named(change: dict, words: str) -> None:
+def test_a_wrong_argument_is_named(change: dict, words: str) -> None:
     with pytest.raises(InputError, match=words) as told:
         fit_pose(**({"image": torch.zeros(48, 48), "points": RING, "camera": SMALL} | change))
     assert "\n" not in str(told.value)
 
 
 @pytest.mark.parametrize(("axes", "seen"), [("Y", False), ("X", True), ("ZY", False), ("yz", False), ("zy", True)])
-def test_turns_that_bring_a_point_before_the_camera(axes: str, seen: bool) -> None:
-    """One beside the axis y, with the near plane behind the origin: no turn about y does, nor one about z after it."""
+def test_rotations_that_bring_a_point_in_front_of_the_camera(axes: str, seen: bool) -> None:
+    """A point near the axis y, behind the near plane: neither a rotation about y nor one about z after it helps."""
     camera, point = replace(SMALL, near=2.5), torch.tensor([[0.1, 3.0, 0.0]])
     assert (pictures(poses(500, axes), point, axes, camera).max() > 0) == seen
     if seen:
@@ -450,7 +450,7 @@ for image, solid in (
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     size = (
-        "image: expected [128, 128] or [B, 1, 128, 128], the camera's size, got {}; scale the picture, or set height "
+        "image: expected [128, 128] or [B, 1, 128, 128], the camera's size, got {}; scale the image, or set height "
         "and width of the camera"
     )
     assert done.stdout.splitlines() == [

@@ -1,4 +1,4 @@
-"""Tables on the screen, and as CSV."""
+"""Printed tables, and CSV."""
 
 import csv
 from pathlib import Path
@@ -17,7 +17,7 @@ COLUMNS = {
 
 
 @pytest.mark.parametrize("width", [20, 40, 80])
-def test_nothing_is_broken_or_left_out(
+def test_cells_are_never_broken_or_left_out(
     width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
@@ -28,17 +28,29 @@ def test_nothing_is_broken_or_left_out(
         assert all(entry in printed for entry in entries)
     blocks = [line for line in lines if line.startswith("0   affine_stn ")]
     assert len(blocks) == {20: 3, 40: 2, 80: 1}[width]
-    widest = 14 + 1 + 16  # the keys and one more
+    widest = 14 + 1 + 16  # the key columns and one more
     assert max(map(len, lines)) <= max(width, widest)
 
 
-def test_a_head_is_broken_at_its_parts(capsys: pytest.CaptureFixture[str]) -> None:
+def test_cells_are_plain_text(capsys: pytest.CaptureFixture[str]) -> None:
+    """No colours in a pipe, and square brackets are not read as rich's markup."""
+    print_table("jobs", {"job": ["0"], "list": ["[1,2]"], "tag": ["[red]x[/red]"]}, keys=1)
+    assert capsys.readouterr().out.splitlines()[-2].split() == ["0", "[1,2]", "[red]x[/red]"]
+
+
+def test_wide_characters_stay_aligned(capsys: pytest.CaptureFixture[str]) -> None:
+    """A Chinese character takes two places of a terminal."""
+    print_table("classes", {"name": ["猫", "cat"], "angle": ["1.0", "2.0"]}, keys=1)
+    assert capsys.readouterr().out.splitlines()[-3:-1] == ["猫     1.0", "cat    2.0"]
+
+
+def test_a_header_wraps_at_its_parts(capsys: pytest.CaptureFixture[str]) -> None:
     print_table("jobs", {"job": ["0"], "task.encoder_lr": ["0.1"]}, keys=1)
     assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
-        [], ["jobs"], [], ["task."], ["encoder_"], ["job", "lr"], ["───", "────────"], ["0", "0.1"], []]  # fmt: skip
+        [], ["jobs"], [], ["task."], ["encoder_"], ["job", "lr"], ["────────────"], ["0", "0.1"], []]  # fmt: skip
 
 
-def test_names_are_as_short_as_they_differ() -> None:
+def test_names_are_shortened_to_where_they_differ() -> None:
     names = ["seed", "model", "model/encoder", "model.classifier.width", "model.encoder.width"]
     assert short_names(names) == ["seed", "model", "encoder", "classifier.width", "encoder.width"]
 
@@ -49,5 +61,5 @@ def test_csv(tmp_path: Path) -> None:
         assert list(csv.reader(file)) == [["job", "model"], ["0", "a,b"], ["1", "cnn"]]
 
 
-def test_a_column_has_the_digits_of_its_largest_number() -> None:
+def test_the_largest_number_of_a_column_decides_its_decimals() -> None:
     assert [decimals(values) for values in ([0.98, 2.3], [0.5, -88.0], [])] == [4, 2, 4]

@@ -1,4 +1,4 @@
-"""Searches in processes of their own, killed and shared; the studies are read back with Optuna alone."""
+"""Whole searches in their own processes, killed and shared. Their studies are read back with Optuna alone."""
 
 import json
 import math
@@ -46,40 +46,42 @@ def started(*options: str, cwd: Path) -> subprocess.Popen[str]:
 
 
 def trials_in(storage: Path) -> list[FrozenTrial]:
-    """Read the only study of a database or journal."""
+    """Return the trials of the only study in a database or journal."""
     if not storage.exists():
         return []
     if storage.suffix == ".log":
-        place: BaseStorage = JournalStorage(JournalFileBackend(str(storage)))
+        opened: BaseStorage = JournalStorage(JournalFileBackend(str(storage)))
     else:
-        place = RDBStorage(f"sqlite:///{storage}", skip_table_creation=True)
-    return optuna.load_study(study_name=None, storage=place).trials
+        opened = RDBStorage(f"sqlite:///{storage}", skip_table_creation=True)
+    return optuna.load_study(study_name=None, storage=opened).trials
 
 
-def hit_at_work(storage: Path, processes: dict[int, subprocess.Popen[str]], number: int, hit: signal.Signals) -> None:
-    """Send the signal to a process in the middle of a trial, of at least this number."""
+def signal_during_trial(
+    storage: Path, processes: dict[int, subprocess.Popen[str]], number: int, sent: signal.Signals
+) -> None:
+    """Send a signal to a process that is in the middle of the trial `number` or of a later one."""
 
-    def at_work() -> list[int]:
+    def processes_in_a_trial() -> list[int]:
         try:
             running = of_state(trials_in(storage), TrialState.RUNNING)
-        except Exception:  # it is being made, or the one that was stopped holds its lock
+        except Exception:  # the storage is being created, or the stopped process holds its lock
             return []
         later = [trial for trial in running if trial.number >= number and trial.intermediate_values]
         return [trial.user_attrs["worker"]["process"] for trial in later]
 
     deadline = time.monotonic() + 200
     while time.monotonic() < deadline:
-        for process in at_work():
+        for process in processes_in_a_trial():
             processes[process].send_signal(signal.SIGSTOP)
-            still = process in at_work()
+            still = process in processes_in_a_trial()
             if still:
-                processes[process].send_signal(hit)
+                processes[process].send_signal(sent)
             processes[process].send_signal(signal.SIGCONT)
             if still:
                 processes.pop(process).communicate(timeout=60)
                 return
         time.sleep(0.2)
-    pytest.fail(f"no trial {number} at work in {storage}")
+    pytest.fail(f"no trial {number} is running in {storage}")
 
 
 def of_state(trials: list[FrozenTrial], state: TrialState) -> list[FrozenTrial]:
@@ -88,7 +90,7 @@ def of_state(trials: list[FrozenTrial], state: TrialState) -> list[FrozenTrial]:
 
 @pytest.fixture(scope="module")
 def search(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """`hparams_search=rot_stn` with four short trials, once for all workers: its folder and what it printed."""
+    """Run `hparams_search=rot_stn` with four short trials, once for all workers; return its folder and its output."""
 
     def run(work: Path) -> None:
         done = command("train.py", *ROT_STN, "hydra.sweeper.n_trials=4", cwd=work)
@@ -108,7 +110,7 @@ def test_a_search(search) -> None:
     for trial in trials:
         run = folder / str(trial.number)
         logged = [float(row["val/nll"]) for row in rows(run / "csv" / "version_0" / "metrics.csv") if row["val/nll"]]
-        assert trial.value == pytest.approx(min(logged))  # of the validation
+        assert trial.value == pytest.approx(min(logged))  # the best of the validation
         assert list(trial.intermediate_values.values()) == pytest.approx(logged)
         assert "test/nll" in json.loads((run / "metrics.json").read_text())
         encoders.add(trial.params["model/encoder"])
@@ -124,7 +126,7 @@ def test_a_search(search) -> None:
     assert "importance of task.optimizer.lr" in printed
 
 
-def test_the_best_trial_again(search, tmp_path: Path) -> None:
+def test_the_printed_command_repeats_the_best_trial(search, tmp_path: Path) -> None:
     work, printed = search
     line = next(line for line in printed.splitlines() if line.startswith("python train.py"))
     assert "hparams_search" not in line
@@ -135,7 +137,7 @@ def test_the_best_trial_again(search, tmp_path: Path) -> None:
     assert (tmp_path / "again" / "metrics.json").read_text() == (folder / best / "metrics.json").read_text()
 
 
-def test_a_finished_search_is_reported_again(search, tmp_path: Path, monkeypatch, capsys) -> None:
+def test_a_finished_search_is_reported_by_the_command(search, tmp_path: Path, monkeypatch, capsys) -> None:
     work, printed = search
     storage = f"sqlite:///{work}/outputs/search/rot_stn/study.db"
     monkeypatch.setattr(sys, "argv", ["stnrot", "study", storage, "--out", str(tmp_path / "here")])
@@ -155,8 +157,8 @@ def test_the_hyperparameters_of_a_trial_are_in_tensorboard(search) -> None:
         assert {"best/val/nll", "test/accuracy"} <= set(events.Tags()["scalars"])
 
 
-def test_optuna_dashboard_shows_it(search) -> None:
-    """The command of the documentation, over HTTP."""
+def test_optuna_dashboard_shows_a_search(search) -> None:
+    """Run the documented command and ask its server over HTTP."""
     work, _ = search
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -186,15 +188,15 @@ def test_optuna_dashboard_shows_it(search) -> None:
         server.wait()
 
 
-def test_killed_and_interrupted_it_goes_on(tmp_path: Path) -> None:
-    """kill -9 in the second trial, Ctrl-C in the last, then to the end: nothing is lost or run twice."""
+def test_a_killed_and_interrupted_search_resumes(tmp_path: Path) -> None:
+    """kill -9 in the second trial and Ctrl-C in the last one: at the end no trial is lost or has run twice."""
     storage = tmp_path / FOLDER / "study.db"
     options = ["hydra.sweeper.n_trials=4", "trainer.max_epochs=6"]
     process = started(*options, cwd=tmp_path)
-    hit_at_work(storage, {process.pid: process}, 1, signal.SIGKILL)
+    signal_during_trial(storage, {process.pid: process}, 1, signal.SIGKILL)
     first = trials_in(storage)[0]
     process = started(*options, cwd=tmp_path)
-    hit_at_work(storage, {process.pid: process}, 3, signal.SIGINT)
+    signal_during_trial(storage, {process.pid: process}, 3, signal.SIGINT)
     assert process.returncode != 0
     assert not of_state(trials_in(storage), TrialState.RUNNING)
     process = started(*options, cwd=tmp_path)
@@ -202,14 +204,14 @@ def test_killed_and_interrupted_it_goes_on(tmp_path: Path) -> None:
     assert process.returncode == 0, output
 
     trials = trials_in(storage)
-    complete, orphans = of_state(trials, TrialState.COMPLETE), of_state(trials, TrialState.FAIL)
+    complete, interrupted = of_state(trials, TrialState.COMPLETE), of_state(trials, TrialState.FAIL)
     assert len(complete) == 4
-    assert len(orphans) == 2
+    assert len(interrupted) == 2
     assert len(trials) == 6
     assert (trials[0].value, trials[0].datetime_complete) == (first.value, first.datetime_complete)
     assert len({trial.params["task.optimizer.lr"] for trial in complete}) == 4
-    for orphan in orphans:
-        assert [trial.params for trial in complete].count(orphan.params) == 1
+    for trial in interrupted:
+        assert [other.params for other in complete].count(trial.params) == 1
 
 
 @pytest.mark.parametrize(
@@ -221,12 +223,12 @@ def test_killed_and_interrupted_it_goes_on(tmp_path: Path) -> None:
     ],
 )
 def test_several_processes_share_a_study(name: str, count: int, tmp_path: Path) -> None:
-    """One is killed at work; the others ask its trial again, and stop when all is done."""
+    """One is killed during a trial. The others retry the trial, and stop when the study is complete."""
     storage = tmp_path / name
-    place = f"sqlite:///{storage}" if name.endswith("db") else str(storage)
-    options = [f"hydra.sweeper.storage={place}", "hydra.sweeper.n_trials=6", "trainer.max_epochs=6"]
+    location = f"sqlite:///{storage}" if name.endswith("db") else str(storage)
+    options = [f"hydra.sweeper.storage={location}", "hydra.sweeper.n_trials=6", "trainer.max_epochs=6"]
     processes = {process.pid: process for process in (started(*options, cwd=tmp_path) for _ in range(count))}
-    hit_at_work(storage, processes, 0, signal.SIGKILL)
+    signal_during_trial(storage, processes, 0, signal.SIGKILL)
     for process in processes.values():
         output, _ = process.communicate(timeout=240)
         assert process.returncode == 0, output
@@ -237,8 +239,8 @@ def test_several_processes_share_a_study(name: str, count: int, tmp_path: Path) 
     assert len(trials) == 7
     rates = [trial.params["task.optimizer.lr"] for trial in done]
     assert len(set(rates)) == 6
-    (orphan,) = of_state(trials, TrialState.FAIL)
-    assert rates.count(orphan.params["task.optimizer.lr"]) == 1
+    (killed,) = of_state(trials, TrialState.FAIL)
+    assert rates.count(killed.params["task.optimizer.lr"]) == 1
 
 
 def test_bad_trials_are_pruned_and_not_tested(search, tmp_path: Path) -> None:
@@ -246,7 +248,7 @@ def test_bad_trials_are_pruned_and_not_tested(search, tmp_path: Path) -> None:
     shutil.copytree(work / "outputs", tmp_path / "outputs")
     folder = tmp_path / "outputs" / "search" / "rot_stn"
     study = optuna.load_study(study_name=None, storage=f"sqlite:///{folder}/study.db")
-    for _ in range(5):  # better than any
+    for _ in range(5):  # better than any trial of the search
         study.add_trial(optuna.create_trial(value=0.0, intermediate_values={0: 0.0, 1: 0.0}))
     done = command("train.py", *ROT_STN, "hydra.sweeper.n_trials=10", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -260,8 +262,8 @@ def test_bad_trials_are_pruned_and_not_tested(search, tmp_path: Path) -> None:
     assert events.Scalars("best/val/nll")[0].value == pytest.approx(trial.intermediate_values[0])
 
 
-def test_a_failing_trial_is_recorded_and_none_is_run_twice(tmp_path: Path) -> None:
-    """Two choices for five trials, one of which cannot work; two jobs at once, in processes of submitit."""
+def test_a_failed_trial_is_recorded_and_equal_parameters_run_once(tmp_path: Path) -> None:
+    """Five trials of two choices, one of which fails; two jobs at a time, in processes of submitit."""
     options = ["task.optimizer.lr=1e-3", "data.n_train=100,5000", "hydra/launcher=submitit_local"]
     options += ["hydra.sweeper.n_jobs=2", "hydra.sweeper.n_trials=5"]
     done = command("train.py", *arguments(*options), cwd=tmp_path)

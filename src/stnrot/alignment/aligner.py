@@ -1,4 +1,4 @@
-"""Two pictures in; the angle between them, how sure that is, and the aligned picture out."""
+"""Align images with references: the angles, a confidence, and the aligned images."""
 
 import math
 from dataclasses import dataclass
@@ -13,27 +13,29 @@ from jaxtyping import Float
 from torch import Tensor
 
 from stnrot.alignment.difference import DifferenceEncoder
-from stnrot.alignment.inputs import Pictures, read_pair
+from stnrot.alignment.inputs import Images, read_pair
 from stnrot.alignment.posterior import BINS, log_posterior, refine_peaks
-from stnrot.errors import InputError
-from stnrot.geometry import AngularCorrelation, correlate, inscribed_disc, rotate, upsample_log_density
+from stnrot.errors import InputError, needs_extra
+from stnrot.geometry.angles import upsample_log_density
+from stnrot.geometry.correlation import AngularCorrelation, correlate
+from stnrot.geometry.planar import inscribed_disc, rotate
 from stnrot.models.outputs import Orientation
 from stnrot.runs.precision import auto_precision
 
-RIGHT = math.radians(5)  # an angle within it counts as right
-FINEST = 128  # pixels of the shorter side: twice as many tell the angle better by a thousandth of a degree
-HYPOTHESES = 8  # angles of a pair that are reported, at most
-AT_ONCE = 2**17  # values of a chunk of pictures: on a CPU what fits into the cache is read fastest
+TOLERANCE = math.radians(5)  # an angle that is off by less counts as right
+MAX_SIDE = 128  # pixels of the shorter side; twice as many improve the angle by a thousandth of a degree
+HYPOTHESES = 8  # angles that are reported for a pair, at most
+CHUNK = 2**17  # values of the images that are aligned at once: on a CPU, what fits into the cache is fastest
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """How images line up with their references.
+    """The angles between images and their references.
 
-    `angle` (radians) turns the image counter-clockwise onto the reference; `confidence` is the probability that it is
-    right within 5 degrees, calibrated over pairs from clean to hard and unrelated ones together: of hard pairs alone
-    more are right than it says. `aligned` is the image turned by the angle. `orientation` has all the angles that were
-    likely, with their weights: a picture with a symmetry lines up in several ways.
+    `angle` (radians) rotates the image counter-clockwise onto the reference. `confidence` is the probability that the
+    angle is right within 5 degrees. It is calibrated over a mixture of clean, hard and unrelated pairs. On hard pairs
+    alone the confidence is too low. `aligned` is the image rotated by the angle. `orientation` holds all likely angles
+    with their weights: an image with a symmetry can be aligned in several ways.
     """
 
     image: Float[Tensor, "B C H W"]
@@ -50,54 +52,54 @@ class Alignment:
         return rotate(self.image, self.angle, "bicubic").clamp(low.clamp(max=0), high.clamp(min=0))
 
 
-def align(image: Pictures, reference: Pictures, *, model: "str | Path | Aligner | None" = None) -> Alignment:
-    """Find the angles that turn images onto their references.
+def align(image: Images, reference: Images, *, model: "str | Path | Aligner | None" = None) -> Alignment:
+    """Find the angles that rotate images onto their references.
 
-    Without a model the pictures themselves are correlated over the whole circle, which is hard to beat for two pictures
-    of the same thing, brightness, contrast, negatives and some noise apart. Where they differ in more, a trained
-    encoder is ahead.
+    Without a model the pixels of the images are correlated over all angles. That is hard to beat for two images of the
+    same thing that differ in brightness, contrast, sign (negatives) and some noise. If they differ in more, a trained
+    encoder is better.
 
     Args:
-        image: a tensor [B, C, H, W], [C, H, W] or [H, W], of bytes or of floats (from 0 to 1, if there is a model); or
-            the path of a picture, or the paths of pictures of one size.
-        reference: likewise, one for each image or one for all. It may have another size: the shorter sides of both
-            are taken to show the same length.
-        model: the checkpoint of a run, or an `Aligner`. A run with `task=register` on pairs has learned to compare two
-            pictures; one with a learned reference, such as any of the classifiers, to stand a picture upright, and the
-            angle between two is then the difference: for two pictures that are only of one kind.
+        image: a tensor [B, C, H, W], [C, H, W] or [H, W] of bytes or floats (with a model: from 0 to 1); or the path
+            of an image, or the paths of images of one size.
+        reference: likewise, one for each image or one for all. Its size may differ: the shorter sides of image and
+            reference are taken to show the same length.
+        model: the checkpoint of a run, or an `Aligner`. A run with `task=register` on pairs compares two images. A run
+            with a learned reference, such as any classifier, finds the upright angle of each image; their difference
+            is the angle between two objects of one class.
 
     Raises:
-        InputError: names the picture that cannot be aligned.
+        InputError: names the image that cannot be aligned.
 
     >>> import math, torch
-    >>> picture = torch.rand(64, 64)
-    >>> found = align(picture, torch.rot90(picture))
-    >>> round(math.degrees(found.angle.item()), 2)
+    >>> image = torch.rand(64, 64)
+    >>> alignment = align(image, torch.rot90(image))
+    >>> round(math.degrees(alignment.angle.item()), 2)
     90.0
     """
     return (model if isinstance(model, Aligner) else Aligner(model))(image, reference)
 
 
 class Aligner:
-    """What `align` does, its checkpoint read once.
+    """Align images as `align` does; the checkpoint is read only once.
 
     Args:
-        checkpoint: of a run of `model=rot_stn`, on pairs or with an upright of its own; None correlates the pictures
-            themselves.
-        refine: whether the pictures have a say beside an encoder that was trained on pairs of the same thing.
+        checkpoint: of a run of `model=rot_stn`, on pairs or with a learned reference. None: correlate the pixels.
+        refine: fuse the posterior of the encoder with that of the pixels. It applies only to encoders that were
+            trained on pairs of images of the same thing.
     """
 
     def __init__(self, checkpoint: str | Path | None = None, *, refine: bool = True) -> None:
         self.encoder: Any = None
-        self.channels: int | None = None  # that the encoder takes
-        self.refine, self.blackened = refine, False
+        self.channels: int | None = None  # of the images that the encoder was trained on
+        self.refine, self.masks_to_disc = refine, False
         if checkpoint is not None:
             self._load(Path(checkpoint))
 
     def _load(self, path: Path) -> None:
-        # Hydra and Lightning: seconds, for who needs them
-        from stnrot.models.encoders.polar import PolarEncoder
-        from stnrot.runs.checkpoints import read_checkpoint, rebuild
+        with needs_extra("a checkpoint"):  # imports Hydra and Lightning, which take seconds
+            from stnrot.models.encoders.polar import PolarEncoder
+            from stnrot.runs.checkpoints import read_checkpoint, rebuild
 
         saved = read_checkpoint(path)
         model: Any = rebuild(saved, path).model
@@ -106,16 +108,16 @@ class Aligner:
         encoder = model.encoder.to(memory_format=torch.channels_last)
         data = saved["config"]["data"]
         self.encoder = encoder if model.aligns_to_batch else DifferenceEncoder(encoder, model.reference.detach())
-        # of other things than the very same the pixels do not match best where they were taught to be upright
+        # pixels of two different objects need not match best at the angle that aligns the objects
         self.refine = self.refine and model.aligns_to_batch and not data.get("other_instance")
-        self.blackened = data.get("border") == "disc"
+        self.masks_to_disc = data.get("border") == "disc"
         self.channels = int(saved["config"]["data_spec"]["channels"])
 
-    def __call__(self, image: Pictures, reference: Pictures) -> Alignment:
+    def __call__(self, image: Images, reference: Images) -> Alignment:
         """Align; see `align`."""
         images, references = read_pair(image, reference, self.channels)
         device = images.device
-        chunk = AT_ONCE if device.type == "cpu" else 32 * AT_ONCE
+        chunk = CHUNK if device.type == "cpu" else 32 * CHUNK
         half = False
         if self.encoder is not None:
             self._check(images, "image")
@@ -124,74 +126,75 @@ class Aligner:
             half = auto_precision(device.type) == "bf16-mixed"
             self.encoder.to(device)
         chunk = max(1, chunk // max(images[0].numel(), references[0].numel()))
-        beside = references.split(chunk) if len(references) > 1 else repeat(references)
+        reference_chunks = references.split(chunk) if len(references) > 1 else repeat(references)
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
-            parts = [self._orient(*pair) for pair in zip(images.split(chunk), beside, strict=False)]
-        orientation = Orientation(*map(torch.cat, zip(*(vars(part).values() for part in parts), strict=True)))
+            parts = [self._orient(*pair) for pair in zip(images.split(chunk), reference_chunks, strict=False)]
+        orientation = Orientation.cat(parts)
         return Alignment(images, confidence(orientation)[:, 0], orientation)
 
-    def _check(self, pictures: Tensor, role: str) -> None:
-        if pictures.shape[1] != self.channels:
+    def _check(self, images: Tensor, role: str) -> None:
+        if images.shape[1] != self.channels:
             raise InputError(
-                f"the {role} has {pictures.shape[1]} channels: expected {self.channels}, as in the pictures that the "
+                f"the {role} has {images.shape[1]} channels: expected {self.channels}, as in the images that the "
                 "checkpoint was trained on"
             )
-        if pictures.min() < 0 or pictures.max() > 1:
+        if images.min() < 0 or images.max() > 1:
             raise InputError(
-                f"the {role} has values from {pictures.min():.3g} to {pictures.max():.3g}: expected 0 to 1, as in the "
-                "pictures that the checkpoint was trained on"
+                f"the {role} has values from {images.min():.3g} to {images.max():.3g}: expected 0 to 1, as in the "
+                "images that the checkpoint was trained on"
             )
 
     def _orient(self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "R C h w"]) -> Orientation:
-        side = min(*image.shape[-2:], *reference.shape[-2:], FINEST)
-        small = [_shrunk(each, side) for each in (image, reference)]
+        side = min(*image.shape[-2:], *reference.shape[-2:], MAX_SIDE)
+        small = [_shrink(each, side) for each in (image, reference)]
         if self.encoder is None:
             correlation = correlate(*small)
             return refine_peaks(correlation, log_posterior(correlation)[0], HYPOTHESES)
-        seen = [each.float() for each in small]
-        if self.blackened:  # as the training pictures were
-            seen = [each * inscribed_disc(each.shape[-2:], each.device) for each in seen]
-        orientation: Orientation = self.encoder(*seen, HYPOTHESES)
-        return refined(orientation, correlate(*small), HYPOTHESES) if self.refine else orientation
+        inputs = [each.float() for each in small]
+        if self.masks_to_disc:  # as in training
+            inputs = [each * inscribed_disc(each.shape[-2:], each.device) for each in inputs]
+        orientation: Orientation = self.encoder(*inputs, HYPOTHESES)
+        return fuse_posteriors(orientation, correlate(*small), HYPOTHESES) if self.refine else orientation
 
 
-def refined(orientation: Orientation, correlation: AngularCorrelation, hypotheses: int) -> Orientation:
-    r"""Put what an encoder says and what the pictures say together, and refine the peaks.
+def fuse_posteriors(orientation: Orientation, correlation: AngularCorrelation, hypotheses: int) -> Orientation:
+    r"""Fuse the posteriors of the encoder and of the pixels, and refine the peaks (`refine_peaks`).
 
-        log p(angle) = log p_encoder(angle) + share * log p_pictures(angle) + constant
+        log p(angle) = log p_encoder(angle) + share * log p_pixels(angle) + constant
 
-    The pictures (`log_posterior`) have a say by the share of the reference's variance that they explain, turned at
-    best: all of it where nothing but turn, contrast and a little noise lies between the two, and next to none where
-    things in front, a shift or strong noise, which that posterior knows nothing of, would draw the angle away. (A
-    heuristic: both have seen the same pictures.) The peaks are refined (`refine_peaks`). All of it is kept only where
-    it lowers the photometric error inside the inscribed disc: elsewhere the encoder has the say.
+    `share` is the share of the reference's variance that the best angle explains (`log_posterior`). It is near 1 if
+    image and reference differ only in rotation, contrast and a little noise. It is near 0 if something stands in front
+    of the object, or if it is shifted or very noisy: `log_posterior` does not model these cases and would be biased.
+    This is a heuristic, since both posteriors come from the same pixels.
+
+    The result replaces the encoder's only where it lowers the photometric error inside the inscribed disc.
     """
-    log_pictures, share = log_posterior(correlation)
+    log_pixels, share = log_posterior(correlation)
     assert orientation.log_posterior is not None
-    log_encoder = upsample_log_density(orientation.log_posterior, log_pictures.shape[1])
-    found = refine_peaks(correlation, (log_encoder + share * log_pictures).log_softmax(1), hypotheses)
-    before, after = (correlation.value_and_derivatives(each.angle[:, :1])[0].square() for each in (orientation, found))
-    both = zip(vars(found).values(), (orientation.angle, orientation.log_weight, log_encoder), strict=True)
-    return Orientation(*(torch.where(after > before, new, old) for new, old in both))
+    log_encoder = upsample_log_density(orientation.log_posterior, log_pixels.shape[1])
+    encoder = Orientation(orientation.angle, orientation.log_weight, log_encoder)
+    fused = refine_peaks(correlation, (log_encoder + share * log_pixels).log_softmax(1), hypotheses)
+    before, after = (correlation.value_and_derivatives(each.angle[:, :1])[0].square() for each in (encoder, fused))
+    return Orientation.where((after > before)[:, 0], fused, encoder)
 
 
 def confidence(orientation: Orientation) -> Float[Tensor, "B K"]:
-    """Return the posterior probability of each angle to be right within 5 degrees."""
+    """Return the posterior probability that each angle is right within 5 degrees."""
     assert orientation.log_posterior is not None
     posterior = upsample_log_density(orientation.log_posterior, max(BINS, orientation.log_posterior.shape[1])).exp()
     bins = posterior.shape[1]
     width, angle = 2 * math.pi / bins, orientation.angle[..., None]
-    reach = math.ceil(RIGHT / width)
+    reach = math.ceil(TOLERANCE / width)
     place = (angle / width).round().long() + torch.arange(-reach, reach + 1, device=posterior.device)
     mass = posterior.gather(1, (place % bins).flatten(1)).view_as(place)
-    return (mass * ((place * width - angle).abs() <= RIGHT)).sum(-1).clamp(max=1)
+    return (mass * ((place * width - angle).abs() <= TOLERANCE)).sum(-1).clamp(max=1)
 
 
-def _shrunk(image: Float[Tensor, "B C H W"], side: int) -> Float[Tensor, "B C h w"]:
-    """Bring the shorter side down to `side`, with antialiasing, in a time that grows with the number of pixels.
+def _shrink(image: Float[Tensor, "B C H W"], side: int) -> Float[Tensor, "B C h w"]:
+    """Reduce the shorter side to `side` with antialiasing, in time linear in the number of pixels.
 
-    What lies outside the middle square is not looked at. It is cut off first, since to round the longer side would
-    stretch the picture: by a fortieth of a degree at 1,000 pixels.
+    Everything outside the middle square is cut off first. Rounding the longer side would stretch the image, by a
+    fortieth of a degree at 1,000 pixels.
     """
     shorter = min(image.shape[-2:])
     if shorter == side:

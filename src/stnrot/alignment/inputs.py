@@ -1,4 +1,4 @@
-"""Pictures as people hand them over, tensors or files: brought to one form, and checked."""
+"""Images as a user passes them, tensors or files: bring them to one form and check them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,112 +7,127 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from stnrot.data.image_file import is_grey, read_whole
+from stnrot.data.image_file import ImageHeader, read_header, read_whole
 from stnrot.errors import InputError
-from stnrot.geometry import inscribed_disc
+from stnrot.geometry.planar import inscribed_disc
 
-Pictures = Tensor | str | Path | Sequence[str | Path]
+Images = Tensor | str | Path | Sequence[str | Path]
 
-SMALLEST = 8  # pixels of the shorter side
+MIN_SIDE = 8  # pixels
 MAX_PIXELS = 2**28
 
 
 def read_pair(
-    image: Pictures, reference: Pictures, channels: int | None
+    image: Images, reference: Images, channels: int | None
 ) -> tuple[Float[Tensor, "B C H W"], Float[Tensor, "R C h w"]]:
-    """Return images and references, one for each or one for all, as floats.
+    """Return images and references as floats; R is B, or 1 for a reference that all images share.
 
-    Files are read with as many `channels`; None: as a tensor beside them has or, if there is none, three unless one of
-    them is grey.
+    Args:
+        image: see `align`.
+        reference: see `align`.
+        channels: of images that are read from files. None: as many as a tensor that comes with them has. If no tensor
+            comes, 1 if a file is grey, else 3.
+
+    Raises:
+        InputError: names the image that cannot be aligned.
     """
     tensors = [each for each in (image, reference) if isinstance(each, Tensor)]
     if channels is None and tensors:
         channels = 1 if tensors[0].ndim < 3 else tensors[0].shape[-3]
     elif channels is None:
-        channels = common_channels(_paths(image) + _paths(reference))
-    first, second = _stack(image, "image", channels), _stack(reference, "reference", channels)
-    if len(second) not in (1, len(first)):
+        channels = common_channels([read_header(path, MAX_PIXELS) for path in _paths(image) + _paths(reference)])
+    images, references = _as_batch(image, "image", channels), _as_batch(reference, "reference", channels)
+    if len(references) not in (1, len(images)):
         raise InputError(
-            f"{len(first)} images and {len(second)} references: expected a reference for each image, or one for all"
+            f"{len(images)} images and {len(references)} references: expected a reference for each image, or one for "
+            "all"
         )
-    if first.shape[1] != second.shape[1]:
+    if images.shape[1] != references.shape[1]:
         raise InputError(
-            f"the image has {first.shape[1]} channels, the reference {second.shape[1]}: expected the same number"
+            f"the image has {images.shape[1]} channels, the reference {references.shape[1]}: expected the same number"
         )
-    return first, second.to(first.device)
+    return images, references.to(images.device)
 
 
-def common_channels(paths: Sequence[Path]) -> int:
-    """Return 1 if one of the pictures is grey, else 3."""
-    return 1 if any(is_grey(path, MAX_PIXELS) for path in paths) else 3
+def common_channels(headers: Sequence[ImageHeader]) -> int:
+    """Return 1 if one of the images is grey, else 3."""
+    return 1 if any(header.is_grey for header in headers) else 3
 
 
-def read_file(path: Path, channels: int | None) -> UInt8[Tensor, "C H W"] | Float[Tensor, "C H W"]:
-    """Decode a picture, as grey or in colour; with None as it is in its file."""
+def read_image(path: Path, channels: int | None) -> UInt8[Tensor, "C H W"] | Float[Tensor, "C H W"]:
+    """Decode an image file: 8 bits as bytes, more bits as floats whose range ends at 1.
+
+    Args:
+        path: of the file.
+        channels: 1 for grey, 3 for colour, None for those of the file.
+    """
     if channels is None:
-        channels = common_channels([path])
+        channels = common_channels([read_header(path, MAX_PIXELS)])
     return torch.from_numpy(read_whole(path, channels, MAX_PIXELS)).permute(2, 0, 1)
 
 
-def _paths(pictures: Pictures) -> list[Path]:
-    if isinstance(pictures, Tensor):
+def _paths(images: Images) -> list[Path]:
+    if isinstance(images, Tensor):
         return []
-    paths = [pictures] if isinstance(pictures, str | Path) else pictures
+    paths = [images] if isinstance(images, str | Path) else images
     if not isinstance(paths, Sequence) or not all(isinstance(path, str | Path) for path in paths):
-        raise InputError(f"expected a tensor, the path of a picture or a list of paths, got {type(pictures).__name__}")
+        raise InputError(f"expected a tensor, the path of an image or a list of paths, got {type(images).__name__}")
     return [Path(path) for path in paths]
 
 
-def _stack(pictures: Pictures, role: str, channels: int) -> Float[Tensor, "B C H W"]:
-    if isinstance(pictures, Tensor):
-        if not 2 <= pictures.ndim <= 4 or 0 in pictures.shape:
-            raise InputError(f"{role}: expected [B, C, H, W], [C, H, W] or [H, W], got {list(pictures.shape)}")
-        stack = pictures.detach().reshape((1,) * (4 - pictures.ndim) + pictures.shape)
-        names = [f"{role}[{k}]" for k in range(len(stack))] if len(stack) > 1 else [role]
+def _as_batch(images: Images, role: str, channels: int) -> Float[Tensor, "B C H W"]:
+    if isinstance(images, Tensor):
+        if not 2 <= images.ndim <= 4 or 0 in images.shape:
+            raise InputError(f"{role}: expected [B, C, H, W], [C, H, W] or [H, W], got {list(images.shape)}")
+        batch = images.detach().reshape((1,) * (4 - images.ndim) + images.shape)
+        names = [f"{role}[{k}]" for k in range(len(batch))] if len(batch) > 1 else [role]
     else:
-        names = [str(path) for path in _paths(pictures)]
-        stack = _decoded(_paths(pictures), role, channels)
-    if stack.dtype is torch.uint8:
-        stack = stack.float() / 255
-    if stack.dtype not in (torch.float32, torch.float64):
-        if not stack.is_floating_point():
-            raise InputError(f"{role}: expected bytes or floats, got {stack.dtype}")
-        stack = stack.float()
-    _check(stack, names)
-    return stack
+        paths = _paths(images)
+        names = [str(path) for path in paths]
+        batch = _decode(paths, role, channels)
+    if batch.dtype is torch.uint8:
+        batch = batch.float() / 255
+    if batch.dtype not in (torch.float32, torch.float64):
+        if not batch.is_floating_point():
+            raise InputError(f"{role}: expected bytes or floats, got {batch.dtype}")
+        batch = batch.float()
+    _check(batch, names)
+    return batch
 
 
-def _decoded(paths: list[Path], role: str, channels: int) -> Tensor:
+def _decode(paths: list[Path], role: str, channels: int) -> Tensor:
     if not paths:
-        raise InputError(f"{role}: expected at least one picture, got an empty list")
-    read = []
+        raise InputError(f"{role}: expected at least one image, got an empty list")
+    decoded = []
     for path in paths:
-        picture = read_file(path, channels)
-        read.append(picture.float() / 255 if picture.dtype is torch.uint8 else picture)
-        if read[-1].shape != read[0].shape:
-            (_, *here), (_, *first) = read[-1].shape, read[0].shape
+        image = read_image(path, channels)
+        decoded.append(image.float() / 255 if image.dtype is torch.uint8 else image)
+        if decoded[-1].shape != decoded[0].shape:
+            (_, height, width), (_, first_height, first_width) = decoded[-1].shape, decoded[0].shape
             raise InputError(
-                f"{path} is {here[1]} x {here[0]}, {paths[0]} is {first[1]} x {first[0]}: expected pictures of one "
+                f"{path} is {width} x {height}, {paths[0]} is {first_width} x {first_height}: expected images of one "
                 "size; align them one by one, or list them in a manifest"
             )
-    return torch.stack(read)
+    return torch.stack(decoded)
 
 
-def _check(pictures: Float[Tensor, "B C H W"], names: list[str]) -> None:
-    """Refuse pictures in which no angle can be seen."""
-    height, width = pictures.shape[-2:]
-    if min(height, width) < SMALLEST:
-        raise InputError(f"{names[0]} is {width} x {height}: expected sides of at least {SMALLEST} pixels")
-    good = pictures.isfinite().flatten(1).all(1)
-    if not good.all():
-        name = names[int((~good).nonzero()[0])]
-        raise InputError(f"{name} holds values that are no numbers (NaN or infinite): expected numbers everywhere")
-    middle = pictures[..., height // 2, width // 2][..., None, None]
+def _check(images: Float[Tensor, "B C H W"], names: list[str]) -> None:
+    """Raise InputError for an image in which no rotation can be seen."""
+    height, width = images.shape[-2:]
+    if min(height, width) < MIN_SIDE:
+        raise InputError(f"{names[0]} is {width} x {height}: expected sides of at least {MIN_SIDE} pixels")
+    finite = images.isfinite().flatten(1).all(1)
+    if not finite.all():
+        name = names[int((~finite).nonzero()[0])]
+        raise InputError(f"{name} contains NaN or infinite values: expected finite values everywhere")
+    middle = images[..., height // 2, width // 2][..., None, None]
     left = (width - min(height, width)) // 2
-    row = pictures[..., height // 2, left : width - left]
-    if (row != middle[..., 0]).flatten(1).any(1).all():  # most pictures show something there
+    row = images[..., height // 2, left : width - left]
+    if (row != middle[..., 0]).flatten(1).any(1).all():  # true of most images, and fast to compute
         return
-    shows = ((pictures != middle) & inscribed_disc((height, width), pictures.device)).flatten(1).any(1)
-    if not shows.all():
-        name = names[int((~shows).nonzero()[0])]
-        raise InputError(f"{name} is of one colour inside its inscribed disc: no turn of it could be seen")
+    structured = ((images != middle) & inscribed_disc((height, width), images.device)).flatten(1).any(1)
+    if not structured.all():
+        name = names[int((~structured).nonzero()[0])]
+        raise InputError(
+            f"{name} has one colour inside its inscribed disc: no rotation of it can be seen; expected structure there"
+        )

@@ -1,4 +1,4 @@
-"""Align a list of pairs: a table that grows row by row and survives whatever stops it."""
+"""Align the pairs of a CSV table. The results are written row by row, so an interrupted run can be resumed."""
 
 import csv
 import io
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
@@ -20,25 +21,36 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from stnrot.alignment.aligner import Aligner
-from stnrot.alignment.inputs import MAX_PIXELS, common_channels, read_file
-from stnrot.data.image_file import count_pixels
+from stnrot.alignment.inputs import MAX_PIXELS, common_channels, read_image
+from stnrot.data.image_file import read_header
 from stnrot.data.sources.manifest import pair_files, read_manifest
 from stnrot.errors import InputError
 
 COLUMNS = ("line", "image", "reference", "angle_deg", "confidence", "model", "error")
-MOST = 64  # pairs that are read together
-VALUES = 2**24  # of their pictures
+MAX_PAIRS = 64  # that are read together
+MAX_VALUES = 2**24  # of their images
 
 Row = dict[str, Any]
-Pair = tuple[Tensor, Tensor]
+Images = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A row of the manifest, and what the headers of its two files tell."""
+
+    row: Row
+    files: tuple[Path, ...] = ()
+    channels: int = 0
+    values: int = 0  # of both images in colour
+    error: InputError | None = None  # why a header cannot be read
 
 
 def align_manifest(manifest: Path, out: Path, ckpt: Path | None) -> int:
-    """Align the pairs of a CSV file, write `out`, return 0, or 1 if there are rows with an error.
+    """Align the pairs of a CSV file, write the table `out`, and return 0, or 1 if a row has an error.
 
-    Columns of the table: the line of the manifest, its two paths, the angle that turns the image onto the reference,
-    the confidence, the model, and what is wrong with a pair that could not be aligned. Rows that the table has already
-    are not done again, but for those with an error.
+    The table has a row for each pair: the line in the manifest, the two paths, the angle that rotates the image onto
+    the reference, the confidence, the model, and the error message of a pair that failed. If the table exists, only
+    the missing rows and those with an error are computed.
     """
     rows = [
         {"line": line, "image": row["image"] or "", "reference": row["reference"] or ""}
@@ -48,12 +60,12 @@ def align_manifest(manifest: Path, out: Path, ckpt: Path | None) -> int:
     model = "correlation" if ckpt is None else f"{ckpt.name} {sha256(ckpt.read_bytes()).hexdigest()[:12]}"
     failed = 0
     try:
-        with _alone(out):
-            done = _done(out, rows, model)
-            waiting = [row for row in rows if row["line"] not in done]
+        with _locked(out):
+            done = _finished_lines(out, rows, model)
+            open_rows = [row for row in rows if row["line"] not in done]
             with out.open("a", newline="", encoding="utf-8") as file, _progress(len(rows), len(done)) as progress:
-                for row in _aligned(aligner, manifest, waiting):
-                    file.write(_line(row | {"model": model}))
+                for row in _aligned(aligner, manifest, open_rows):
+                    file.write(_csv_line(row | {"model": model}))
                     file.flush()
                     failed += bool(row["error"])
                     progress.advance(progress.task_ids[0])
@@ -64,11 +76,11 @@ def align_manifest(manifest: Path, out: Path, ckpt: Path | None) -> int:
 
 
 @contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Keep a second process off the table, whose rows the first would overwrite."""
+def _locked(out: Path) -> Iterator[None]:
+    """Lock the table. A second process would write the same rows again."""
     if out.is_dir() or not out.parent.is_dir():
         raise InputError(f"cannot write {out}: expected a file, such as results.csv, in a folder that exists")
-    target = out.resolve()  # one table may have several names
+    target = out.resolve()  # a table may have several names, by links
     lock = FileLock(target.with_name(f".{target.name}.lock"))
     try:
         with lock.acquire(timeout=0):
@@ -77,42 +89,50 @@ def _alone(out: Path) -> Iterator[None]:
             finally:
                 Path(lock.lock_file).unlink(missing_ok=True)
     except Timeout as error:
-        raise InputError(f"{out} is being written by another process: let it end or choose another --out") from error
+        raise InputError(
+            f"{out} is being written by another process: wait until it ends, or choose another --out"
+        ) from error
 
 
-def _done(out: Path, rows: list[Row], model: str) -> set[int]:
-    """Return the lines that the table has; take out rows without an angle and one that was half written."""
+def _finished_lines(out: Path, rows: list[Row], model: str) -> set[int]:
+    """Return the lines that the table has. Remove its rows without an angle, and a last row that is incomplete."""
     try:
         written = out.read_bytes() if out.exists() else b""
-        whole = written[: written.rfind(b"\n") + 1].decode()
-        reader = csv.DictReader(io.StringIO(whole, newline=""), strict=True)
+        complete = written[: written.rfind(b"\n") + 1].decode()
+        reader = csv.DictReader(io.StringIO(complete, newline=""), strict=True)
         found = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"cannot read {out}: {error}; choose another --out") from error
-    header = _line(dict(zip(COLUMNS, COLUMNS, strict=True)))
+    header = _csv_line(dict(zip(COLUMNS, COLUMNS, strict=True)))
     if tuple(reader.fieldnames or ()) != COLUMNS and not header.encode().startswith(written):
         raise InputError(f"{out} is not a table of this command: choose another --out")
-    asked = {str(row["line"]): row for row in rows}
-    kept = {row["line"]: row for row in found if row["angle_deg"] and not row["error"]}
-    for row in kept.values():
-        want = asked.get(row["line"])
+    wanted = {str(row["line"]): row for row in rows}
+    finished = {row["line"]: row for row in found if row["angle_deg"] and not row["error"]}
+    for row in finished.values():
+        want = wanted.get(row["line"])
         if want is None or (row["image"], row["reference"]) != (want["image"], want["reference"]):
             raise InputError(f"{out} has the results of another manifest (line {row['line']}): choose another --out")
         if row["model"] != model:
-            raise InputError(f"{out} was begun with the model {row['model']}, this is {model}: choose another --out")
-    table = header + "".join(map(_line, kept.values()))
+            raise InputError(
+                f"{out} has results of the model {row['model']}, expected those of {model}: choose another --out"
+            )
+    table = header + "".join(map(_csv_line, finished.values()))
     if table.encode() != written:
-        target = out.resolve()
-        beside = target.with_name(f".{target.name}.{os.getpid()}")
-        try:
-            beside.write_text(table, encoding="utf-8", newline="")
-            beside.replace(target)
-        finally:
-            beside.unlink(missing_ok=True)
-    return set(map(int, kept))
+        _replace(out.resolve(), table)
+    return set(map(int, finished))
 
 
-def _line(row: Row) -> str:
+def _replace(target: Path, text: str) -> None:
+    """Replace the text of a file atomically."""
+    new = target.with_name(f".{target.name}.{os.getpid()}")  # own code: the library for it, atomicwrites, is retired
+    try:
+        new.write_text(text, encoding="utf-8", newline="")
+        new.replace(target)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _csv_line(row: Row) -> str:
     text = io.StringIO(newline="")
     csv.DictWriter(text, COLUMNS).writerow(row)
     return text.getvalue()
@@ -126,54 +146,60 @@ def _progress(total: int, completed: int) -> Progress:
 
 
 def _aligned(aligner: Aligner, manifest: Path, rows: list[Row]) -> Iterator[Row]:
-    """Yield the finished rows, in order; pairs of the same sizes that follow each other are aligned together."""
-
-    def read(row: Row) -> Pair | InputError:
-        try:
-            files = pair_files(manifest, row["line"], row)
-            channels = aligner.channels or common_channels(files)
-            first, second = (read_file(file, channels) for file in files)
-            return first, second
-        except InputError as error:
-            return error
-        except OSError as error:  # a name that no file can have, a folder that may not be entered
-            return InputError(f"{manifest}, line {row['line']}: {error}")
-
+    """Yield the finished rows in order. Consecutive pairs of the same sizes are aligned together."""
+    pairs = (_inspect(manifest, row, aligner.channels) for row in rows)
     with ThreadPoolExecutor() as pool:
-        for some in _portions(manifest, rows):
-            for size, group in groupby(zip(some, pool.map(read, some), strict=True), key=lambda item: _size(item[1])):
+        for portion in _portions(pairs):
+            decoded = zip((pair.row for pair in portion), pool.map(_decode, portion), strict=True)
+            for size, group in groupby(decoded, key=lambda item: _size(item[1])):
                 items: list[Any] = list(group)
                 yield from _results(aligner, items) if size else (_failed(*item) for item in items)
 
 
-def _portions(manifest: Path, rows: list[Row]) -> Iterator[list[Row]]:
-    """Cut the list where the pictures, by their headers, would take more memory than they may together."""
-    some: list[Row] = []
-    values = 0
-    for row in rows:
-        try:
-            more = 3 * sum(count_pixels(file, MAX_PIXELS) for file in pair_files(manifest, row["line"], row))
-        except (InputError, OSError):
-            more = 0  # it will be said when they are read
-        if some and (values + more > VALUES or len(some) == MOST):
-            yield some
-            some, values = [], 0
-        some.append(row)
-        values += more
-    if some:
-        yield some
+def _inspect(manifest: Path, row: Row, channels: int | None) -> Pair:
+    """Read the headers of the two files of a row."""
+    try:
+        files = pair_files(manifest, row["line"], row)
+        headers = [read_header(file, MAX_PIXELS) for file in files]
+    except InputError as error:
+        return Pair(row, error=error)
+    except OSError as error:  # a name that no file can have, or a folder without permission
+        return Pair(row, error=InputError(f"{manifest}, line {row['line']}: {error}"))
+    return Pair(row, files, channels or common_channels(headers), 3 * sum(each.pixels for each in headers))
+
+
+def _portions(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
+    """Split the pairs into lists whose images fit into memory together."""
+    portion: list[Pair] = []
+    for pair in pairs:
+        if portion and (sum(each.values for each in portion) + pair.values > MAX_VALUES or len(portion) == MAX_PAIRS):
+            yield portion
+            portion = []
+        portion.append(pair)
+    if portion:
+        yield portion
+
+
+def _decode(pair: Pair) -> Images | InputError:
+    if pair.error is not None:
+        return pair.error
+    try:
+        image, reference = (read_image(file, pair.channels) for file in pair.files)
+        return image, reference
+    except InputError as error:
+        return error
+
+
+def _size(images: Images | InputError) -> tuple[Any, ...] | None:
+    return None if isinstance(images, InputError) else tuple((image.shape, image.dtype) for image in images)
 
 
 def _failed(row: Row, error: InputError) -> Row:
     return row | {"error": " ".join(str(error).split())}
 
 
-def _size(pair: Pair | InputError) -> tuple[Any, ...] | None:
-    return None if isinstance(pair, InputError) else tuple((picture.shape, picture.dtype) for picture in pair)
-
-
-def _results(aligner: Aligner, items: list[tuple[Row, Pair]]) -> Iterable[Row]:
-    """Align pairs at once; if one of them cannot be aligned, each by itself."""
+def _results(aligner: Aligner, items: list[tuple[Row, Images]]) -> Iterable[Row]:
+    """Align pairs together. If that fails, align each alone, to find the one that fails."""
     try:
         images, references = (torch.stack([pair[k] for _, pair in items]) for k in (0, 1))
         found = aligner(images, references)

@@ -1,4 +1,4 @@
-"""What the correlation of two pictures says of the angle between them: a posterior, and its refined peaks."""
+"""The posterior over the angle between two images, from their correlation, and its refined peaks."""
 
 import math
 
@@ -6,45 +6,48 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from stnrot.geometry import AngularCorrelation, circular_peaks, wrap
+from stnrot.geometry.angles import circular_peaks, wrap
+from stnrot.geometry.correlation import AngularCorrelation
 from stnrot.models.outputs import Orientation
 
-BINS = 512  # of the posterior, at least: less than a degree
-NEAR = math.radians(12)  # of the peak: what belongs to it, and not to chance
-STEPS = 2  # of Newton: from the vertex of a parabola through such bins the last moves by rounding
-CLEAR = 0.5  # share of the variance that an angle must explain to be refined
-# Chosen for the least calibration error on other photographs and digits than the benchmark's, a fifth unrelated:
-MATCHING = 3.0  # prior odds that two pictures match
-NEGATIVE = 0.05  # prior probability that one of two that match is a negative
+BINS = 512  # of the posterior, at least; a bin is then less than a degree
+PEAK_WIDTH = math.radians(12)  # within it of the highest peak, s^2 belongs to the peak, not to chance
+NEWTON_STEPS = 2  # from the vertex of a parabola through bins of this size, a third step would only move by rounding
+MIN_EXPLAINED = 0.5  # share of the variance that an angle must explain to be refined
+# The two priors minimise the calibration error on photographs and digits, a fifth of the pairs unrelated. The benchmark
+# uses other images.
+MATCH_ODDS = 3.0  # prior odds that two images match
+NEGATIVE_PRIOR = 0.05  # prior probability that one of two matching images is a negative
 
 
 def log_posterior(correlation: AngularCorrelation) -> tuple[Float[Tensor, "B A"], Float[Tensor, "B 1"]]:
-    r"""Return the logarithm of a posterior in equal bins of the circle, and the share of variance that is explained.
+    r"""Return the log-posterior in A equal bins of the circle, and the share of variance that the best angle explains.
 
-    If the reference is the turned image with another contrast, and Gaussian noise on nu independent pixels, both of
-    unknown size, an angle with the correlation s has the profile likelihood
+    Model: the reference is the rotated image with another contrast, plus Gaussian noise on nu independent pixels.
+    Contrast and noise level are unknown. An angle with the correlation s then has the profile likelihood
 
         L(angle) = (1 - s(angle)^2)^(-nu / 2),
 
-    over that of a reference that has nothing to do with the image. How many pixels of a picture are independent is not
-    known either; but at wrong angles s is there by chance, and then has the variance 1 / nu. So nu is one over the mean
-    of s^2 away from the highest peak. The posterior weighs the two:
+    relative to a reference that is unrelated to the image. The number nu of independent pixels is unknown too. At wrong
+    angles s is not zero only by chance, and its variance is 1 / nu. So nu is estimated as one over the mean of s^2 away
+    from the highest peak. The posterior weighs the matching against the unrelated case:
 
-        p(angle) ~ MATCHING prior(angle) L(angle) / sqrt(nu) + 1,
+        p(angle) ~ MATCH_ODDS prior(angle) L(angle) / sqrt(nu) + 1,
 
-    where sqrt(nu) is the price of the fitted contrast (G. Schwarz, Estimating the dimension of a model, 1978), and
-    `prior` is 1 or, for a negative (s < 0), NEGATIVE. A picture that resembles itself at many angles, or an unrelated
-    one, gives a flat posterior. (Not one of a few bright spots on plain ground: two such may well match by chance, and
-    nothing in them says so.) The share that is explained is the highest s^2.
+    where 1 / sqrt(nu) is the penalty for the fitted contrast (G. Schwarz, Estimating the dimension of a model, 1978),
+    and `prior` is 1 or, for a negative (s < 0), NEGATIVE_PRIOR. The explained share is the highest s^2.
+
+    An image that resembles itself at many angles, or an unrelated one, gives a flat posterior. Exception: images of a
+    few bright spots on plain ground may match by chance, and the posterior cannot detect it.
     """
     bins = max(BINS, 2 * correlation.coefficient.shape[1] + 2)
     s = correlation.sampled(bins)
     explained = s.square().clamp(max=1 - 1e-6)
     share, place = explained.max(1, keepdim=True)
-    away = (torch.arange(bins, device=place.device) - place) * (2 * math.pi / bins)
-    chance = wrap(away.to(share.dtype)).abs() > NEAR
+    distance = (torch.arange(bins, device=place.device) - place) * (2 * math.pi / bins)
+    chance = wrap(distance.to(share.dtype)).abs() > PEAK_WIDTH
     pixels = chance.sum(1, keepdim=True) / (explained * chance).sum(1, keepdim=True).clamp(min=1e-6)
-    odds = MATCHING * torch.where(s < 0, NEGATIVE, 1.0) / pixels.sqrt()
+    odds = MATCH_ODDS * torch.where(s < 0, NEGATIVE_PRIOR, 1.0) / pixels.sqrt()
     matching = odds.log() - pixels / 2 * torch.log1p(-explained)
     return torch.logaddexp(matching, torch.zeros_like(matching)).log_softmax(1), share
 
@@ -52,26 +55,27 @@ def log_posterior(correlation: AngularCorrelation) -> tuple[Float[Tensor, "B A"]
 def peaks(
     log_density: Float[Tensor, "B A"], hypotheses: int
 ) -> tuple[Float[Tensor, "B {hypotheses}"], Float[Tensor, "B {hypotheses}"]]:
-    """Return the angles and log-weights of the highest maxima; what lies within half of `NEAR` belongs to one."""
-    width = 2 * math.pi / log_density.shape[1]
-    return circular_peaks(log_density, hypotheses, round(NEAR / 2 / width))
+    """Return the angles and log-weights of the highest maxima; each stands for all within PEAK_WIDTH / 2 of it."""
+    bin_width = 2 * math.pi / log_density.shape[1]
+    return circular_peaks(log_density, hypotheses, round(PEAK_WIDTH / 2 / bin_width))
 
 
 def refine_peaks(correlation: AngularCorrelation, log_density: Float[Tensor, "B A"], hypotheses: int) -> Orientation:
     """Return the highest peaks of a posterior, refined by Newton steps on the photometric error `1 - s^2`.
 
-    A refined angle is kept if its error is lower, and below one half: where turning the image explains less, the error
-    is not least at the right angle. It moves by a bin at most: which peak it is the posterior says.
+    A refined angle is kept if its error is lower than before and below 1 - MIN_EXPLAINED. Where rotation explains less
+    of the variance, the minimum of the error is not at the right angle. An angle moves by at most one bin: the
+    posterior decides which peak it is.
     """
-    width = 2 * math.pi / log_density.shape[1]
+    bin_width = 2 * math.pi / log_density.shape[1]
     start, log_weight = peaks(log_density, hypotheses)
-    moved = torch.zeros_like(start)
+    shift = torch.zeros_like(start)
     s, slope, bend = correlation.value_and_derivatives(start)
     before = s.square()
-    for _ in range(STEPS):
+    for _ in range(NEWTON_STEPS):
         gradient, curvature = s * slope, s * bend + slope**2
         step = torch.where(curvature < 0, -gradient / curvature.clamp(max=-1e-9), 0.0)
-        moved = (moved + step).clamp(-width, width)
-        s, slope, bend = correlation.value_and_derivatives(start + moved)
-    kept = (s.square() > before) & (s.square() > CLEAR)
-    return Orientation(wrap(torch.where(kept, start + moved, start)), log_weight, log_density)
+        shift = (shift + step).clamp(-bin_width, bin_width)
+        s, slope, bend = correlation.value_and_derivatives(start + shift)
+    better = (s.square() > before) & (s.square() > MIN_EXPLAINED)
+    return Orientation(wrap(torch.where(better, start + shift, start)), log_weight, log_density)

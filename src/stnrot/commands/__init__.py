@@ -1,1 +1,4 @@
-"""The commands of `stnrot`, thin over what can be called from Python."""
+"""The subcommands of `stnrot`, one file each, thin over the Python API: align, pose, study.
+
+The files import torch and Optuna only when a command runs. So `stnrot --help` and shell completion are fast.
+"""

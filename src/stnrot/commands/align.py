@@ -1,87 +1,108 @@
-"""`stnrot align`: what `stnrot.align` finds, for one pair or for a list of them."""
+"""`stnrot align`: the angle between two images, or between the images of each pair in a table."""
 
-import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
-import torch
+import typer
 
-from stnrot.alignment.aligner import Aligner, Alignment, confidence
-from stnrot.alignment.inputs import read_file
-from stnrot.alignment.manifest import align_manifest
-from stnrot.commands.output import check_output, write_picture
 from stnrot.errors import InputError
-from stnrot.geometry import rotate
 
-LIKELY = 0.02  # an angle of less confidence is not worth a line
+if TYPE_CHECKING:
+    from torch import Tensor
 
+    from stnrot.alignment.aligner import Alignment
 
-def add(commands: Any) -> None:
-    """Add the command and its options."""
-    command = commands.add_parser(
-        "align",
-        help="tell by how much two pictures are turned against each other",
-        description="Find the angle that turns IMAGE, counter-clockwise, onto REFERENCE, and how sure that is: the "
-        "probability that it is right within 5 degrees. Without --ckpt the pictures themselves are correlated, which "
-        "is for two pictures of the same thing; with it the encoder of a run of `train.py` looks at them.",
-    )
-    command.add_argument("image", nargs="?", type=Path, metavar="IMAGE")
-    command.add_argument("reference", nargs="?", type=Path, metavar="REFERENCE")
-    command.add_argument(
-        "--manifest",
-        type=Path,
-        metavar="CSV",
-        help="a list of pairs: a table with the columns image,reference, paths relative to it. Needs --out; what is "
-        "written there already is not done again. A pair that cannot be aligned has its reason in the column error, "
-        "and then the command exits with 1",
-    )
-    command.add_argument(
-        "--out",
-        type=Path,
-        metavar="FILE",
-        help="where to write the aligned picture or, of a manifest, the table: "
-        "line,image,reference,angle_deg,confidence,model,error",
-    )
-    command.add_argument(
-        "--ckpt",
-        type=Path,
-        metavar="CKPT",
-        help="best.ckpt of a run of model=rot_stn, on pairs or not",
-    )
-    command.add_argument("--json", action="store_true", help="print JSON (of one pair)")
-    command.set_defaults(run=_align)
+EXAMPLES = """
+Examples:
+
+- `stnrot align image.png reference.png`
+
+- `stnrot align image.png reference.png --out aligned.png --json`
+
+- `stnrot align --manifest pairs.csv --out angles.csv --ckpt best.ckpt`
+"""
+MIN_CONFIDENCE = 0.02  # of a further hypothesis that is printed
 
 
-def _align(args: argparse.Namespace) -> int:
-    if args.manifest is not None:
-        if args.image is not None or args.json:
-            raise InputError("--manifest takes the place of IMAGE and REFERENCE, and writes a table, not JSON")
-        if args.out is None:
-            raise InputError("--manifest needs --out: expected the CSV file to write, such as --out results.csv")
-        return align_manifest(args.manifest, args.out, args.ckpt)
-    if args.reference is None:
-        raise InputError("expected two pictures, IMAGE REFERENCE, or --manifest pairs.csv")
-    if args.out is not None:
-        check_output(args.out, args.image, args.reference)
-    found = Aligner(args.ckpt)(args.image, args.reference)
-    _print(args, found)
-    if args.out is not None:
-        _write_aligned(args.image, found.angle, args.out)
+def align(
+    image: Annotated[Path | None, typer.Argument(metavar="IMAGE", help="Image to rotate.")] = None,
+    reference: Annotated[Path | None, typer.Argument(metavar="REFERENCE", help="Image to align it with.")] = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(
+            rich_help_panel="Many pairs",
+            help="Align the pairs of this table. Its columns are image,reference; paths are relative to it. Needs "
+            "--out. Run the same command again to resume. A pair that fails gets an error message in the column "
+            "error; the exit code is then 1.",
+        ),
+    ] = None,
+    ckpt: Annotated[
+        Path | None,
+        typer.Option(
+            rich_help_panel="Model",
+            help="Compare the images by a trained encoder: best.ckpt of a run of model=rot_stn. Default: correlate "
+            "their pixels.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            rich_help_panel="Output",
+            help="File to write: the aligned image or, with --manifest, a table with the columns line, image, "
+            "reference, angle_deg, confidence, model, error.",
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", rich_help_panel="Output", help="Print JSON. Only for one pair.")
+    ] = False,
+) -> int:
+    """Find the angle between two images.
+
+    The angle, in degrees counter-clockwise, rotates IMAGE onto REFERENCE. The confidence is the probability that it is
+    right within 5 degrees.
+
+    Without --ckpt the pixels are correlated: right for two images of the same thing. With the checkpoint of a run on
+    pairs (task=register data=image_pairs) an encoder compares the images. With the checkpoint of a classifier the
+    encoder finds the upright angle of each image and subtracts them: right for two objects of one class.
+    """
+    if manifest is not None:
+        if image is not None or as_json:
+            given = "IMAGE" if image is not None else "--json"
+            raise InputError(f"{given} came with --manifest: expected one pair or a table of pairs; leave one out")
+        if out is None:
+            raise InputError("--manifest needs --out: expected the CSV file to write, such as --out angles.csv")
+        from stnrot.alignment.manifest import align_manifest
+
+        return align_manifest(manifest, out, ckpt)
+    if image is None or reference is None:
+        given = "one image" if image is not None else "none"
+        raise InputError(f"expected two images, IMAGE REFERENCE, got {given}; give both, or --manifest pairs.csv")
+    from stnrot.alignment.aligner import Aligner
+    from stnrot.commands.output import check_output
+
+    if out is not None:
+        check_output(out, image, reference)
+    alignment = Aligner(ckpt)(image, reference)
+    _print(image, reference, alignment, as_json)
+    if out is not None:
+        _write_aligned(image, alignment.angle, out)
     return 0
 
 
-def _print(args: argparse.Namespace, found: Alignment) -> None:
-    angles, chances = found.orientation.angle[0].rad2deg().tolist(), confidence(found.orientation)[0].tolist()
-    every = dict(zip(angles, chances, strict=True))  # a hypothesis that is missing repeats the best
-    best, *others = ({"angle_deg": angle, "confidence": chance} for angle, chance in every.items())
-    likely = [best, *(other for other in others if other["confidence"] >= LIKELY)]
-    if args.json:
-        print(json.dumps({"image": str(args.image), "reference": str(args.reference)} | best | {"hypotheses": likely}))
+def _print(image: Path, reference: Path, alignment: "Alignment", as_json: bool) -> None:
+    from stnrot.alignment.aligner import confidence
+
+    orientation = alignment.orientation
+    angles, confidences = orientation.angle[0].rad2deg().tolist(), confidence(orientation)[0].tolist()
+    distinct = dict(zip(angles, confidences, strict=True))  # a missing hypothesis repeats the best
+    best, *others = ({"angle_deg": angle, "confidence": sure} for angle, sure in distinct.items())
+    hypotheses = [best, *(other for other in others if other["confidence"] >= MIN_CONFIDENCE)]
+    if as_json:
+        print(json.dumps({"image": str(image), "reference": str(reference)} | best | {"hypotheses": hypotheses}))
         return
-    print(f"angle      {_degrees(angles[0])} degrees counter-clockwise\nconfidence {chances[0]:.3f}")
-    for other in likely[1:]:
+    print(f"angle      {_degrees(angles[0])} degrees counter-clockwise\nconfidence {confidences[0]:.3f}")
+    for other in hypotheses[1:]:
         print(f"or         {_degrees(other['angle_deg'])} degrees, confidence {other['confidence']:.3f}")
 
 
@@ -89,10 +110,17 @@ def _degrees(angle: float) -> str:
     return f"{round(angle, 2) + 0.0:.2f}"  # no minus before zero
 
 
-def _write_aligned(path: Path, angle: torch.Tensor, out: Path) -> None:
-    """Turn the picture as it is in its file: in colour or deep, also where it was compared in grey; no transparency."""
-    picture = read_file(path, channels=None)[None]
-    most, kind = (255, np.uint8) if picture.dtype is torch.uint8 else (65535, np.uint16)
-    scale = 1 if picture.dtype is torch.uint8 else most
-    turned = (rotate(picture.float(), angle, "bicubic") * scale).round().clamp(0, most)[0]
-    write_picture(turned.permute(1, 2, 0).squeeze(2).numpy().astype(kind), out)
+def _write_aligned(path: Path, angle: "Tensor", out: Path) -> None:
+    """Rotate the image and keep its colours and its bits, also if it was compared in grey. Drop transparency."""
+    import numpy as np
+    import torch
+
+    from stnrot.alignment.inputs import read_image
+    from stnrot.commands.output import write_image
+    from stnrot.geometry.planar import rotate
+
+    original = read_image(path, channels=None)[None]
+    highest, kind = (255, np.uint8) if original.dtype is torch.uint8 else (65535, np.uint16)
+    scale = 1 if original.dtype is torch.uint8 else highest
+    aligned = (rotate(original.float(), angle, "bicubic") * scale).round().clamp(0, highest)[0]
+    write_image(aligned.permute(1, 2, 0).squeeze(2).numpy().astype(kind), out)

@@ -1,4 +1,4 @@
-"""Where a command writes its picture: refused before the work, not after."""
+"""The image that a command writes: its path is checked before the work begins."""
 
 from pathlib import Path
 
@@ -9,17 +9,17 @@ from stnrot.errors import InputError
 
 
 def check_output(out: Path, *inputs: Path) -> None:
-    """Refuse a place that no picture can be written to, and one of the pictures that are read."""
+    """Raise InputError if no image can be written to `out`, or if it is one of the input images."""
     if out.resolve() in [path.resolve() for path in inputs]:
-        raise InputError(f"--out {out} is a picture that is read: expected another file")
+        raise InputError(f"--out {out} is an input image: expected another file")
     if not out.parent.is_dir():
         raise InputError(f"--out {out}: there is no folder {out.parent}; make it first")
     if out.suffix.lower() not in Image.registered_extensions():
-        raise InputError(f"--out {out}: expected the name of a picture, such as {out.stem}.png")
+        raise InputError(f"--out {out}: expected the name of an image file, such as {out.stem}.png")
 
 
-def write_picture(pixels: np.ndarray, out: Path) -> None:
-    """Write it."""
+def write_image(pixels: np.ndarray, out: Path) -> None:
+    """Write pixels, [H, W] or [H, W, 3], to an image file."""
     try:
         Image.fromarray(pixels).save(out)
     except (OSError, ValueError) as error:

@@ -1,105 +1,125 @@
-"""`stnrot pose`: the angles that `stnrot.fit_pose` finds in a picture."""
+"""`stnrot pose`: the angles about coordinate axes of a solid in an image."""
 
-import argparse
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
+import typer
 
-from stnrot.alignment.inputs import read_file
-from stnrot.commands.output import check_output, write_picture
-from stnrot.geometry.splat import SATURATIONS, Camera, render
-from stnrot.pose.fit import Pose, fit_pose
-from stnrot.pose.point_clouds import read_points
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
 
-DEFAULT = Camera()
+    from stnrot.pose.fit import Pose
 
+EXAMPLES = """
+Examples:
 
-def add(commands: Any) -> None:
-    """Add the command and its options."""
-    command = commands.add_parser(
-        "pose",
-        help="find the angles about coordinate axes at which a solid was drawn",
-        description="Find the angles by which a known solid, a set of points, was turned to give IMAGE: bright on "
-        "black, each point a round Gaussian. The camera looks along +z with x to the right and y downward, the solid's "
-        "origin before it.",
-    )
-    command.add_argument("image", type=Path, metavar="IMAGE")
-    command.add_argument(
-        "--points", required=True, metavar="FILE", help="the solid: torus, or a .ply, .obj, .xyz or .npy file of points"
-    )
-    command.add_argument(
-        "--axes",
-        default="XZ",
-        help="one to three axes: XZ is the matrix Rx Rz, and lower case, xz, turns about axes that stay, Rz Rx; "
-        "default: %(default)s",
-    )
-    for name, unit in (
-        ("distance", "of the solid's origin from the camera, in its own unit"),
-        ("fov-deg", "angle that the shorter side of the picture takes in"),
-        ("sigma", "standard deviation of the Gaussian of a point, in pixels"),
-        ("near", "depth from the camera up to which nothing is drawn, in the same unit"),
-    ):
-        default = getattr(DEFAULT, name.replace("-", "_"))
-        command.add_argument(f"--{name}", type=float, default=default, help=f"{unit}; default: %(default)s")
-    command.add_argument(
-        "--saturation",
-        choices=SATURATIONS,
-        default=DEFAULT.saturation,
-        help="what ends a sum s of Gaussians at 1: min(s, 1) or 1 - exp(-s); default: %(default)s",
-    )
-    command.add_argument(
-        "--ckpt", type=Path, metavar="CKPT", help="best.ckpt of a run of task=pose, to start from what its network says"
-    )
-    command.add_argument(
-        "--out",
-        type=Path,
-        metavar="FILE",
-        help="where to draw what was found over the picture: white where both are, red the picture alone, cyan what "
-        "was found alone",
-    )
-    command.add_argument("--json", action="store_true", help="print JSON")
-    command.set_defaults(run=_pose)
+- `stnrot pose image.png --points torus`
+
+- `stnrot pose image.png --points part.ply --axes XYZ --out overlay.png`
+
+- `stnrot pose image.png --points part.ply --fov-deg 60 --json`
+"""
 
 
-def _pose(args: argparse.Namespace) -> int:
-    if args.out is not None:
-        check_output(args.out, args.image)
-    picture = read_file(args.image, channels=1)[0]
-    image = picture.float() / (255 if picture.dtype is torch.uint8 else 1)
-    height, width = image.shape
-    camera = Camera(args.distance, args.fov_deg, height, width, args.sigma, args.saturation, args.near)
-    points = read_points(args.points)
-    found = fit_pose(image, points, args.axes, camera=camera, start=args.ckpt)
-    _print(args, found)
-    if args.out is not None:
-        _overlay(image, render(points, found.matrix[0], camera), args.out)
+def pose(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="Image of the solid, bright on black.")],
+    points: Annotated[
+        str,
+        typer.Option(help="Points of the solid: torus, or a .ply, .obj, .xyz or .npy file.", show_default=False),
+    ],
+    axes: Annotated[
+        str,
+        typer.Option(
+            help="One to three axes. Upper case: XZ is the matrix Rx Rz. Lower case rotates about fixed axes: xz is "
+            "Rz Rx.",
+        ),
+    ] = "XZ",
+    ckpt: Annotated[
+        Path | None,
+        typer.Option(help="Start from the estimate of a network: best.ckpt of a run of task=pose. Default: search."),
+    ] = None,
+    # the defaults are those of `Camera`, which imports torch
+    distance: Annotated[
+        float,
+        typer.Option(rich_help_panel="Camera", help="From the camera to the origin of the solid, in the solid's unit."),
+    ] = 2.0,
+    fov_deg: Annotated[
+        float, typer.Option(rich_help_panel="Camera", help="Field of view along the shorter side of the image.")
+    ] = 90.0,
+    sigma: Annotated[
+        float, typer.Option(rich_help_panel="Camera", help="Standard deviation of the Gaussian of a point, in pixels.")
+    ] = 2.5,
+    near: Annotated[
+        float,
+        typer.Option(
+            rich_help_panel="Camera", help="Points nearer to the camera are not drawn, in the unit of the solid."
+        ),
+    ] = 0.05,
+    saturation: Annotated[
+        Literal["clamp", "soft"],
+        typer.Option(
+            rich_help_panel="Camera",
+            help="How a sum s of Gaussians is limited to 1. clamp: min(s, 1). soft: 1 - exp(-s).",
+        ),
+    ] = "clamp",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            rich_help_panel="Output",
+            help="Image to write: the pose drawn over IMAGE. White: both. Red: IMAGE alone. Cyan: the pose alone.",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", rich_help_panel="Output", help="Print JSON.")] = False,
+) -> int:
+    """Find the pose of a known solid in an image.
+
+    The solid is a set of points. IMAGE shows it bright on black, each point as a round Gaussian. The command finds the
+    angles about coordinate axes by which the solid is rotated. The camera looks along +z, with x to the right and y
+    downward. The solid's origin lies before it, at --distance.
+    """
+    import torch
+
+    from stnrot.alignment.inputs import read_image
+    from stnrot.commands.output import check_output
+    from stnrot.geometry.splat import Camera, render
+    from stnrot.pose.fit import fit_pose
+    from stnrot.pose.point_clouds import read_points
+
+    if out is not None:
+        check_output(out, image)
+    read = read_image(image, channels=1)[0]
+    pixels = read.float() / (255 if read.dtype is torch.uint8 else 1)
+    height, width = pixels.shape
+    camera = Camera(distance, fov_deg, height, width, sigma, saturation, near)
+    solid = read_points(points)
+    found = fit_pose(pixels, solid, axes, camera=camera, start=ckpt)
+    _print(image, axes, found, as_json)
+    if out is not None:
+        _write_overlay(pixels, render(solid, found.matrix[0], camera), out)
     return 0
 
 
-def _print(args: argparse.Namespace, found: Pose) -> None:
+def _print(image: Path, axes: str, found: "Pose", as_json: bool) -> None:
     loss, converged = found.loss.item(), bool(found.converged)
     alike = found.hypotheses[0][found.alike[0]].rad2deg().tolist()
-    if args.json:
-        facts = {
-            "image": str(args.image),
-            "axes": args.axes,
-            "angles_deg": alike[0],
-            "matrix": found.matrix[0].tolist(),
-        }
-        print(json.dumps(facts | {"loss": loss, "converged": converged, "alike_deg": alike}))
+    if as_json:
+        answer = {"image": str(image), "axes": axes, "angles_deg": alike[0], "matrix": found.matrix[0].tolist()}
+        print(json.dumps(answer | {"loss": loss, "converged": converged, "alike_deg": alike}))
         return
-    for axis, angle in zip(args.axes, alike[0], strict=True):
+    for axis, angle in zip(axes, alike[0], strict=True):
         print(f"{axis}          {angle:.3f} degrees")
     print(f"loss       {loss:.3g} (root {math.sqrt(loss):.2g} of full brightness)")
-    print(f"converged  {'yes' if converged else 'no: this is not to be relied on'}")
+    print(f"converged  {'yes' if converged else 'no: do not rely on these angles'}")
     for other in alike[1:]:
         print(f"or         {', '.join(f'{angle:.3f}' for angle in other)}, which looks nearly the same")
 
 
-def _overlay(image: Float[Tensor, "H W"], drawn: Float[Tensor, "H W"], out: Path) -> None:
-    write_picture((torch.stack((image, drawn, drawn), -1) * 255).round().byte().numpy(), out)
+def _write_overlay(image: "Float[Tensor, 'H W']", rendered: "Float[Tensor, 'H W']", out: Path) -> None:
+    import torch
+
+    from stnrot.commands.output import write_image
+
+    write_image((torch.stack((image, rendered, rendered), -1) * 255).round().byte().numpy(), out)

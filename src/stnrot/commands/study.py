@@ -1,49 +1,61 @@
-"""`stnrot study`: what a search has found so far."""
+"""`stnrot study`: a report on a search, running or finished."""
 
-import argparse
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from stnrot.errors import InputError
+import typer
 
+from stnrot.errors import InputError, needs_extra
 
-def add(commands: Any) -> None:
-    """Add the command to the parser's."""
-    command = commands.add_parser(
-        "study",
-        help="tell what a search has found so far",
-        description="Show the trials of a search, running or finished, the importances of its parameters, and the "
-        "command that repeats the best trial; draw its history and parallel coordinates.",
-    )
-    command.add_argument(
-        "storage",
-        metavar="STORAGE",
-        help="where the search lies: sqlite:///outputs/search/rot_stn/study.db or the URL of another database, or the "
-        "path of a journal file",
-    )
-    command.add_argument("--study", metavar="NAME", help="which one, if several lie there")
-    command.add_argument(
-        "--out",
-        type=Path,
-        metavar="FOLDER",
-        help="where to write trials.csv, history.png and parallel.png; that of the storage if it is a file",
-    )
-    command.set_defaults(run=run)
+EXAMPLES = """
+Examples:
+
+- `stnrot study sqlite:///outputs/search/rot_stn/study.db`
+
+- `stnrot study outputs/search/rot_stn/study.journal --out report`
+
+- `stnrot study postgresql://user@host/studies --study rot_stn --out report`
+"""
 
 
-def run(args: argparse.Namespace) -> int:
-    """Report on the study."""
-    from stnrot.search.report import report  # with Optuna, which the other commands do without
-    from stnrot.search.storage import file_of, shown
-    from stnrot.search.study import find_study
+def study(
+    storage: Annotated[
+        str,
+        typer.Argument(
+            metavar="STORAGE",
+            help="Storage of the search: sqlite:///outputs/search/rot_stn/study.db, the URL of another database, or "
+            "the path of a journal file.",
+        ),
+    ],
+    name: Annotated[
+        str | None,
+        typer.Option("--study", help="Name of the study. Needed if the storage holds several."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for trials.csv, history.png and parallel.png. Default: the folder of the storage, if it is a "
+            "file.",
+        ),
+    ] = None,
+) -> int:
+    """Report on a search, running or finished.
 
-    file = file_of(args.storage)
-    out = args.out if file is None else args.out or file.parent
-    if out is None:
-        raise InputError("a server has no folder for the pictures: expected --out FOLDER")
-    study = find_study(args.storage, args.study)
-    if study is None:
-        what = "no study" if args.study is None else f"no study {args.study}"
-        raise InputError(f"{what} in {shown(args.storage)}: expected the storage of a search")
-    report(study, out)
+    Prints the trials, the importances of the parameters, and the command that repeats the best trial. Draws the
+    history and the parallel coordinates.
+    """
+    with needs_extra("stnrot study"):
+        from stnrot.search.report import report
+        from stnrot.search.storage import file_of, without_password
+        from stnrot.search.study import find_study
+
+    file = file_of(storage)
+    folder = out if file is None else out or file.parent
+    if folder is None:
+        raise InputError("a server has no folder for the figures: expected --out FOLDER")
+    found = find_study(storage, name)
+    if found is None:
+        what = "no study" if name is None else f"no study {name}"
+        raise InputError(f"{what} in {without_password(storage)}: expected the storage of a search")
+    report(found, folder)
     return 0

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +13,23 @@ from stnrot.errors import InputError
 Image.MAX_IMAGE_PIXELS = None  # `max_pixels` guards instead: it names the file and can be raised
 
 
-def is_grey(path: Path, max_pixels: int) -> bool:
-    """Read a header: its size is checked, its pixels are not decoded."""
-    with _opened(path, max_pixels) as picture:
-        return picture.mode in ("1", "L", "LA") or picture.mode.startswith(("I", "F"))
+@dataclass(frozen=True)
+class ImageHeader:
+    """What the header of an image file tells. Its pixels are not decoded."""
+
+    pixels: int
+    is_grey: bool
 
 
-def count_pixels(path: Path, max_pixels: int) -> int:
-    """Read a header: return width times height."""
-    with _opened(path, max_pixels) as picture:
-        return picture.width * picture.height
+def read_header(path: Path, max_pixels: int) -> ImageHeader:
+    """Read the header of an image file.
+
+    Raises:
+        InputError: if the file is no image, or has more than `max_pixels`.
+    """
+    with _opened(path, max_pixels) as image:
+        is_grey = image.mode in ("1", "L", "LA") or image.mode.startswith(("I", "F"))
+        return ImageHeader(image.width * image.height, is_grey)
 
 
 def read_upright(path: Path, channels: int | None, max_pixels: int, fit_into: tuple[int, int]) -> Image.Image:

@@ -17,7 +17,7 @@ from stnrot.data.rng import Purpose, Split, normal, uniform
 from stnrot.errors import InputError, check_number
 from stnrot.geometry.euler import axis_numbers, euler_to_matrix
 from stnrot.geometry.splat import Camera, project, splat
-from stnrot.pose.point_clouds import check_before, fingerprint, read_points
+from stnrot.pose.point_clouds import check_in_front, fingerprint, read_points
 
 ROUND = 0.6  # of the variance in one direction across the axis to that in another; sampling leaves more than 0.8
 AT_ONCE = 4  # pictures: what is kept of each point on the way is then still in a CPU's cache
@@ -82,7 +82,7 @@ class RenderedPoses(DataModule):
         self.source, self.axes, self.camera, self.degrade = points, axes, camera, degrade
         self.own_axis = None if own_axis is None else torch.tensor(_checked(own_axis))
         self.points = read_points(points)
-        check_before(self.points, camera, axes)
+        check_in_front(self.points, camera, axes)
         if self.own_axis is not None and not _may_revolve(self.points, self.own_axis):
             raise InputError(
                 f"data.points={points} is no solid of revolution about data.own_axis={self.own_axis.tolist()}: "

@@ -1,4 +1,4 @@
-"""Descent through the renderer: Levenberg and Marquardt on the angles alone, from many starts at once."""
+"""Descent through the renderer by the method of Levenberg and Marquardt: angles only, from many starts at once."""
 
 import math
 from dataclasses import dataclass
@@ -12,31 +12,31 @@ from torch import Tensor
 from stnrot.geometry.euler import euler_jacobian, euler_to_matrix
 from stnrot.geometry.splat import LOWEST, Camera, project, splat
 
-JOINED = 4  # pixels a side, at most: the window's sides are multiples
-CHUNK = 2**20  # values of a Gaussian factor at once: larger ones are handed back to the system after each use
-ROBUST = 0.15  # of full brightness: a residual beyond it is something in front rather than the noise of a pixel
-FARTHEST = math.radians(17)  # of a step
-DONE = math.radians(1e-4)  # a shorter step ends the descent
-GAIN = 1e-7  # share of the loss: a step that promises less is rounding
+JOINED = 4  # pixels a side that are joined, at most; the sides of the window are multiples of it
+CHUNK = 2**20  # values of a Gaussian factor at once; larger blocks go back to the operating system after each use
+ROBUST = 0.15  # of full brightness: a larger residual comes from occlusion rather than from pixel noise
+MAX_STEP = math.radians(17)
+MIN_STEP = math.radians(1e-4)  # a shorter step ends the descent
+GAIN = 1e-7  # share of the loss; a step that promises less is rounding
 
 
 @dataclass(frozen=True)
 class View:
-    """The part of a camera's picture that a solid can reach, its pixels joined in squares of `factor`, 1 to 4.
+    """The part of a camera's image that a solid can reach, with pixels joined in squares of `factor`, 1 to 4.
 
-    The smaller picture is 1 - exp(-s) of a sum s whose Gaussians are as many times smaller: it has a gradient
-    everywhere, and blurs what would be a local minimum. With a factor of 1 it is the exact picture.
+    A reduced image is 1 - exp(-s) of a sum s of Gaussians whose sigma is divided by the factor. It has a gradient
+    everywhere and smooths local minima away. With a factor of 1 the view is the exact image.
     """
 
     points: Float[Tensor, "N 3"]
     camera: Camera
     order: str
     factor: int
-    weight: float  # of a point: the points may be every so many of the solid's
+    weight: float  # of each point; with every n-th point of the solid it is n
 
     @cached_property
     def window(self) -> tuple[slice, slice]:
-        """Return rows and columns about the middle."""
+        """Return the rows and columns of the camera's image, about its middle."""
         radius, distance = torch.linalg.vector_norm(self.points, dim=1).max().item(), self.camera.distance
         reach = math.inf
         if radius < distance:  # half the cone that touches the ball around the points
@@ -49,74 +49,74 @@ class View:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Return height and width of the smaller picture."""
+        """Return the height and width of the view."""
         rows, columns = self.window
         return (rows.stop - rows.start) // self.factor, (columns.stop - columns.start) // self.factor
 
     @property
     def sigma(self) -> float:
-        """Return that of the Gaussians in it."""
+        """Return the standard deviation of the Gaussians, in pixels of the view."""
         return self.camera.sigma / self.factor
 
     @property
     def saturation(self) -> str:
-        """Return what ends the sum."""
+        """Return how the sum of Gaussians is limited to 1; see `Camera`."""
         return self.camera.saturation if self.factor == 1 else "soft"
 
     @property
     def chunk(self) -> int:
-        """Return how many pictures are computed at once."""
+        """Return how many images are computed at once."""
         return max(1, CHUNK // (len(self.points) * sum(self.size)))
 
     def reduced(self, image: Float[Tensor, "B H W"]) -> Float[Tensor, "B P"]:
-        """Cut a picture of the camera to it."""
+        """Crop images of the camera to the view and join their pixels."""
         rows, columns = self.window
         part = image[:, rows, columns]
         return (F.avg_pool2d(part[:, None], self.factor) if self.factor > 1 else part).flatten(1)
 
     def place(self, rotation: Float[Tensor, "M 3 3"]) -> tuple[Float[Tensor, "M N 2"], Float[Tensor, "M N"]]:
-        """Return the column and row of each turned point in it, and its weight: 0 behind the near plane."""
-        place, seen = project(self.points, rotation, self.camera)
+        """Return the column and row of each rotated point in the view, and its weight: 0 behind the near plane."""
+        place, visible = project(self.points, rotation, self.camera)
         corner = torch.tensor([each.start - 0.5 for each in self.window[::-1]], device=place.device, dtype=place.dtype)
-        return (place - corner) / self.factor - 0.5, self.weight * seen.to(place.dtype)
+        return (place - corner) / self.factor - 0.5, self.weight * visible.to(place.dtype)
 
     def draw(self, angles: Float[Tensor, "M A"]) -> Float[Tensor, "M P"]:
-        """Draw the points at angles."""
-        drawn = []
-        for part in angles.split(self.chunk):
-            place, weight = self.place(euler_to_matrix(part, self.order))
-            drawn.append(splat(place, weight, *self.size, self.sigma, self.saturation).flatten(1))
-        return torch.cat(drawn)
+        """Render the points, rotated by the angles."""
+        images = []
+        for chunk in angles.split(self.chunk):
+            place, weight = self.place(euler_to_matrix(chunk, self.order))
+            images.append(splat(place, weight, *self.size, self.sigma, self.saturation).flatten(1))
+        return torch.cat(images)
 
     def equations(self, angles: Tensor, target: Tensor) -> "Equations":
         """Return the loss against a target and its normal equations at angles."""
-        parts = zip(angles.split(self.chunk), target.split(self.chunk), strict=True)
-        found = [self._equations(*each) for each in parts]
-        return Equations(*map(torch.cat, zip(*found, strict=True)))
+        chunks = zip(angles.split(self.chunk), target.split(self.chunk), strict=True)
+        parts = [self._equations(*chunk) for chunk in chunks]
+        return Equations(*map(torch.cat, zip(*parts, strict=True)))
 
     def _equations(self, angles: Float[Tensor, "M A"], target: Float[Tensor, "M P"]) -> tuple[Tensor, Tensor, Tensor]:
-        picture, slopes = self._slopes(angles)
-        residual = picture - target
-        trust = 1 / (1 + (residual / ROBUST).square())  # its square is what a pixel weighs
+        image, slopes = self._slopes(angles)
+        residual = image - target
+        trust = 1 / (1 + (residual / ROBUST).square())  # the weight of a pixel is its square
         weighted = slopes * trust[:, None]
         gradient = (weighted @ (residual * trust)[..., None])[..., 0]
         return robust_loss(residual), gradient, weighted @ weighted.mT
 
     def _slopes(self, angles: Float[Tensor, "M A"]) -> tuple[Float[Tensor, "M P"], Float[Tensor, "M A P"]]:
-        """Return the picture and its derivatives by the angles.
+        """Return the image and its derivatives with respect to the angles.
 
-        With E the Gaussian factors and D their derivatives by the place (u, v),
+        With E the Gaussian factors and D their derivatives with respect to the place (u, v),
 
             dI / dangle = sum_n (dv / dangle) D_n(row) E_n(column) + E_n(row) (du / dangle) D_n(column),
 
-        two products of matrices an angle, those of all angles in one.
+        two matrix products for each angle. The products of all angles are computed as one.
         """
         rotation, count = euler_to_matrix(angles, self.order), angles.shape[1]
         place, weight = self.place(rotation)
-        turned = self.points @ rotation.mT
-        depth = (turned[..., 2:] + self.camera.distance).clamp(min=self.camera.near)[:, None]
+        rotated = self.points @ rotation.mT
+        depth = (rotated[..., 2:] + self.camera.distance).clamp(min=self.camera.near)[:, None]
         moved = self.points @ euler_jacobian(angles, self.order).mT  # [M, A, N, 3]
-        moved = moved[..., :2] - turned[:, None, :, :2] * moved[..., 2:] / depth
+        moved = moved[..., :2] - rotated[:, None, :, :2] * moved[..., 2:] / depth
         moved = moved * (self.camera.focal / self.factor) / depth
         across, by_column = self._factors(place[..., 0], moved[..., 0], self.size[1])
         down, by_row = self._factors(place[..., 1], weight[:, None] * moved[..., 1], self.size[0])
@@ -125,18 +125,19 @@ class View:
         slopes = (down.mT @ by_column).unflatten(2, (count, -1)).transpose(1, 2)
         slopes = slopes + (by_row.mT @ across).unflatten(1, (count, -1))
         if self.saturation == "clamp":
-            picture, inner = total.clamp(max=1), (total < 1).to(total.dtype)
+            image, inner = total.clamp(max=1), (total < 1).to(total.dtype)
         else:
             inner = (-total).exp()
-            picture = 1 - inner
-        return picture.flatten(1), (slopes * inner[:, None]).flatten(2)
+            image = 1 - inner
+        return image.flatten(1), (slopes * inner[:, None]).flatten(2)
 
     def _factors(
         self, place: Float[Tensor, "M N"], moved: Float[Tensor, "M A N"], pixels: int
     ) -> tuple[Float[Tensor, "M N {pixels}"], Float[Tensor, "M N A*{pixels}"]]:
-        """Return the Gaussians along one side, and their derivatives by the angles beside each other.
+        """Return the Gaussians along one side, and their derivatives with respect to the angles, concatenated.
 
-        Those of `splat` again, in fewer passes over memory since both are made of one.
+        `splat` computes the same Gaussians. Here they share their terms with the derivatives, which saves passes over
+        memory.
         """
         pixel = torch.arange(pixels, device=place.device, dtype=place.dtype) / self.sigma
         off = pixel - (place / self.sigma)[..., None]
@@ -146,7 +147,7 @@ class View:
 
 
 def robust_loss(residual: Float[Tensor, "M P"]) -> Float[Tensor, "M"]:
-    """Return the sum over pixels of `c^2 q / (1 + q)`, `q = r^2 / c^2` and c = 0.15: r^2, but c^2 at most.
+    """Return the sum over pixels of `c^2 q / (1 + q)` with `q = r^2 / c^2` and c = 0.15: about r^2, at most c^2.
 
     Source: S. Geman and D. McClure, Statistical methods for tomographic image reconstruction, 1987.
     """
@@ -156,20 +157,20 @@ def robust_loss(residual: Float[Tensor, "M P"]) -> Float[Tensor, "M"]:
 
 @dataclass(frozen=True)
 class Equations:
-    """A loss, half its gradient, and the matrix of Gauss and Newton."""
+    """A loss, half its gradient, and the Gauss-Newton matrix, for each start."""
 
     loss: Float[Tensor, "M"]
     gradient: Float[Tensor, "M A"]
     matrix: Float[Tensor, "M A A"]
 
     def step(self, damping: Float[Tensor, "M"]) -> Float[Tensor, "M A"]:
-        """Solve them, damped."""
+        """Solve the damped equations; limit each angle's step to MAX_STEP."""
         diagonal = self.matrix.diagonal(dim1=1, dim2=2)
         damped = self.matrix + torch.diag_embed(damping[:, None] * diagonal + torch.finfo(diagonal.dtype).tiny)
-        return -torch.linalg.solve_ex(damped, self.gradient)[0].clamp(-FARTHEST, FARTHEST)
+        return -torch.linalg.solve_ex(damped, self.gradient)[0].clamp(-MAX_STEP, MAX_STEP)
 
     def merged(self, chosen: Bool[Tensor, "M"], other: "Equations") -> "Equations":
-        """Return the chosen ones, and of the others those of `other`."""
+        """Return the equations of the chosen starts, and those of `other` for the rest."""
         return Equations(
             torch.where(chosen, self.loss, other.loss),
             torch.where(chosen[:, None], self.gradient, other.gradient),
@@ -177,39 +178,39 @@ class Equations:
         )
 
     def selected(self, kept: Bool[Tensor, "M"]) -> "Equations":
-        """Return some of them."""
+        """Return the equations of some starts."""
         return Equations(self.loss[kept], self.gradient[kept], self.matrix[kept])
 
 
 def descend(
     view: View, angles: Float[Tensor, "M A"], target: Float[Tensor, "M P"], steps: int, gain: float = GAIN
 ) -> tuple[Float[Tensor, "M A"], Float[Tensor, "M"], Bool[Tensor, "M"]]:
-    r"""Lower the loss of each start against its target; return the angles, the loss, and which came to an end.
+    r"""Minimise the loss of each start against its target. Return the angles, the loss, and which descents ended.
 
-    The loss is `robust_loss`, and the matrix of the normal equations `J^T W J`, where W are the weights that make its
-    gradient `J^T W r`. A step is taken if it lowers the loss; else the damping grows. What ended, by a step that is
-    short or promises to lower the loss by less than a share `gain`, is not computed any more.
+    The loss is `robust_loss`. The matrix of the normal equations is `J^T W J`, where the weights W make the gradient
+    `J^T W r`. A step is taken if it lowers the loss; else the damping grows. A descent ends with a step that is short
+    or promises to lower the loss by less than the share `gain`. It is then not computed any more.
 
     Source: D. Marquardt, An algorithm for least-squares estimation of nonlinear parameters, 1963.
     """
     angles, loss = angles.clone(), angles.new_zeros(len(angles))
-    going = torch.arange(len(angles), device=angles.device)
+    active = torch.arange(len(angles), device=angles.device)
     damping = angles.new_full((len(angles),), 1e-2)
     here = view.equations(angles, target)
-    loss[going] = here.loss
+    loss[active] = here.loss
     for _ in range(steps):
         step = here.step(damping)
         promised = -(step * here.gradient).sum(1)
-        there = view.equations(angles[going] + step, target[going])
+        there = view.equations(angles[active] + step, target[active])
         better = there.loss < here.loss
         here = there.merged(better, here)
-        angles[going] += torch.where(better[:, None], step, 0)
-        loss[going] = here.loss
+        angles[active] += torch.where(better[:, None], step, 0)
+        loss[active] = here.loss
         damping = torch.where(better, damping / 10, damping * 10).clamp(1e-7, 1e6)
-        far = (step.abs().amax(1) > DONE) & (promised > gain * here.loss)
-        going, damping, here = going[far], damping[far], here.selected(far)
-        if not len(going):
+        unfinished = (step.abs().amax(1) > MIN_STEP) & (promised > gain * here.loss)
+        active, damping, here = active[unfinished], damping[unfinished], here.selected(unfinished)
+        if not len(active):
             break
     ended = torch.ones_like(loss, dtype=torch.bool)
-    ended[going] = False
+    ended[active] = False
     return angles, loss, ended

@@ -1,4 +1,4 @@
-"""Point sets that can be drawn: a torus, or the points of a file, before a camera."""
+"""Solids as sets of points: a torus, or the points of a file."""
 
 import hashlib
 import math
@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from stnrot.errors import InputError
+from stnrot.errors import InputError, needs_extra
 from stnrot.geometry.euler import AXES
 from stnrot.geometry.splat import Camera
 
@@ -21,9 +21,9 @@ from stnrot.geometry.splat import Camera
 def torus(
     count: int = 1000, radius: float = 0.5, tube: float = 0.2, generator: torch.Generator | None = None
 ) -> Float[Tensor, "{count} 3"]:
-    """Draw points of a torus at random, uniform in its two angles; its axis is y.
+    """Sample points of a torus, uniformly in its two angles. Its axis is y.
 
-    Without a generator they are always the same.
+    Without a generator the points are always the same.
     """
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     around, about = 2 * math.pi * torch.rand(2, count, generator=generator)
@@ -32,13 +32,13 @@ def torus(
 
 
 def read_points(source: str | Path) -> Float[Tensor, "N 3"]:
-    """Return `torus`, or the points of a file: all vertices of a .ply or .obj, the rows of a .npy, or the first three
-    columns of a .xyz.
+    """Return the points of `torus` or of a file.
 
-    A mesh of few vertices shows as few dots: sample its surface first, with `trimesh.sample.sample_surface_even`.
+    Of a .ply or .obj all vertices are read, of a .npy the rows, of a .xyz the first three columns. A mesh with few
+    vertices is rendered as few dots: sample its surface first, with `trimesh.sample.sample_surface_even`.
 
     Raises:
-        InputError: names the file that cannot be read or holds no points.
+        InputError: names the file that cannot be read or has no points.
     """
     if str(source) == "torus":
         return torus()
@@ -49,9 +49,11 @@ def read_points(source: str | Path) -> Float[Tensor, "N 3"]:
         raise InputError(f"points={source}: there is no such file")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # NumPy only warns of a file without numbers
+            warnings.simplefilter("error")  # NumPy only warns about a file without numbers
             points = READERS[path.suffix.lower()](path).astype(np.float32, casting="same_kind")
-    except Exception as error:  # readers of meshes raise almost anything on broken files
+    except InputError:
+        raise
+    except Exception as error:  # mesh readers raise almost anything on broken files
         reason = " ".join(str(error).split())
         raise InputError(f"cannot read the points of {path}: {reason}; expected a whole {path.suffix} file") from error
     if points.ndim != 2 or points.shape[1] != 3 or not len(points) or not np.isfinite(points).all():
@@ -60,12 +62,12 @@ def read_points(source: str | Path) -> Float[Tensor, "N 3"]:
 
 
 def fingerprint(points: Float[Tensor, "N 3"]) -> str:
-    """Return what tells a point set from others."""
+    """Return a short hash of a point set."""
     return hashlib.sha256(points.float().cpu().numpy().tobytes()).hexdigest()[:16]
 
 
-def check_before(points: Float[Tensor, "N 3"], camera: Camera, axes: str) -> None:
-    """Refuse points of which turns about the axes of an order bring none before the camera."""
+def check_in_front(points: Float[Tensor, "N 3"], camera: Camera, axes: str) -> None:
+    """Raise InputError if no rotation about the axes of an order brings a point in front of the camera."""
     farthest = _deepest(points, axes)
     if camera.distance + farthest <= camera.near:
         raise InputError(
@@ -75,10 +77,10 @@ def check_before(points: Float[Tensor, "N 3"], camera: Camera, axes: str) -> Non
 
 
 def _deepest(points: Float[Tensor, "N 3"], axes: str) -> float:
-    """Return the greatest depth, from the origin, to which turns about the axes bring a point.
+    """Return the greatest depth, relative to the origin, that a point reaches by rotations about the axes.
 
-    A last turn about z changes none. By one other turn a point gets as deep as it is far from that axis, by two as it
-    is far from the origin.
+    A last rotation about z does not change depths. One other rotation brings a point as deep as its distance from that
+    axis, two bring it as deep as its distance from the origin.
     """
     axes = (axes if axes.isupper() else axes[::-1].upper()).removeprefix("Z")
     if not axes:
@@ -88,12 +90,13 @@ def _deepest(points: Float[Tensor, "N 3"], axes: str) -> float:
 
 
 def _vertices(path: Path) -> np.ndarray:
-    import trimesh  # a part of a second, for who needs it
+    with needs_extra("a mesh file"):
+        import trimesh
 
-    loaded: Any = trimesh.load(path, process=False, maintain_order=True)  # else twice those at seams of a texture
+    loaded: Any = trimesh.load(path, process=False, maintain_order=True)  # else vertices at texture seams appear twice
     if isinstance(loaded, trimesh.Scene):
         parts: Any = loaded.dump()
-        return np.unique(np.concatenate([part.vertices for part in parts]), axis=0)  # each part has those of all
+        return np.unique(np.concatenate([part.vertices for part in parts]), axis=0)  # each part has the vertices of all
     return np.asarray(loaded.vertices)
 
 

@@ -1,4 +1,4 @@
-"""Where the classes of old checkpoints are now: a checkpoint names its classes by their dotted paths."""
+"""The new paths of classes that have moved: an old checkpoint names its classes by their old dotted paths."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ MOVED = {
 
 
 def with_new_names(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the configuration of a run with the names that its classes and sections have now."""
+    """Return the configuration of a run with the current names of its classes and sections."""
     renamed = {"data_spec" if name == "images" else name: section for name, section in config.items()}
     return {name: _moved(section) for name, section in renamed.items()}
 

@@ -1,48 +1,59 @@
-"""Tables, a list of entries a column: on the screen, and as CSV."""
+"""Tables, one list of cells per column: printed with rich, or written as CSV.
+
+rich breaks or cuts the cells of a table that is wider than the terminal, so `print_table` divides the columns first.
+"""
 
 import csv
 import re
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
 
 def print_table(title: str, columns: Mapping[str, Sequence[str]], keys: int) -> None:
-    """Print columns of text, the first `keys` to the left.
+    """Print columns of text. The first `keys` columns identify a row and are aligned to the left.
 
-    Names may be broken, entries are not: columns that the screen has no room for follow below, beside the first `keys`
-    ones again.
+    Headers may wrap; cells never do. Columns that do not fit the terminal follow in a block below, next to the key
+    columns again.
     """
-    heads = {name: re.findall(r"[^_./]*[_./]|[^_./]+", name) for name in columns}
-    height = max(len(head) for head in heads.values())
-    laid = []
-    for number, (name, entries) in enumerate(columns.items()):
-        lines = [""] * (height - len(heads[name])) + heads[name] + [*entries]
-        width = max(len(line) for line in lines)
-        lines.insert(height, "─" * width)
-        laid.append([line.ljust(width) if number < keys else line.rjust(width) for line in lines])
-    print(f"\n{title}")
-    for block in _blocks(laid, keys, shutil.get_terminal_size().columns):
-        print()
-        for line in zip(*block, strict=True):
-            if any(part.strip() for part in line):
-                print(" ".join(line).rstrip())
-    print()
-
-
-def _blocks(laid: list[list[str]], keys: int, room: int) -> list[list[list[str]]]:
-    blocks = [laid[: keys + 1]]
-    for column in laid[keys + 1 :]:
-        if sum(len(lines[0]) + 1 for lines in [*blocks[-1], column]) - 1 <= room:
-            blocks[-1].append(column)
+    console = Console()
+    headers = {name: re.findall(r"[^_./]*[_./]|[^_./]+", name) for name in columns}
+    widths = {name: max(map(cell_len, [*headers[name], *columns[name]])) for name in columns}
+    key_names, others = list(columns)[:keys], list(columns)[keys:]
+    blocks = [[*key_names, *others[:1]]]
+    for name in others[1:]:
+        if _width(widths, [*blocks[-1], name]) <= console.width:
+            blocks[-1].append(name)
         else:
-            blocks.append([*laid[:keys], column])
-    return blocks
+            blocks.append([*key_names, name])
+    print(f"\n{title}\n")
+    for block in blocks:
+        table = Table(box=SIMPLE_HEAD, show_edge=False, padding=0, width=_width(widths, block))
+        for name in block:
+            header = Text("\n".join(headers[name]))
+            table.add_column(header, justify="left" if name in key_names else "right", vertical="bottom", no_wrap=True)
+        for row in zip(*(columns[name] for name in block), strict=True):
+            table.add_row(*map(Text, row))
+        with console.capture() as printed:  # because rich would end the process itself if the reader of a pipe is gone
+            console.print(table, crop=False)
+        print(printed.get())
+
+
+def _width(widths: Mapping[str, int], block: Sequence[str]) -> int:
+    return sum(widths[name] + 1 for name in block) - 1
 
 
 def short_names(names: Sequence[str]) -> list[str]:
-    """Call each option by as many of its last parts as tell it from the others: width, or classifier.width."""
+    """Shorten each option to as many of its last parts as distinguish it from the others.
+
+    For example `width`, or `classifier.width` if there is also `encoder.width`.
+    """
     return [
         next((end for end in _ends(name) if sum(end in _ends(other) for other in names) == 1), name) for name in names
     ]
@@ -53,7 +64,7 @@ def _ends(name: str) -> list[str]:
 
 
 def decimals(values: Iterable[float]) -> int:
-    """Return how many to show of a column: two of degrees, four of losses and shares."""
+    """Return the number of decimals of a column: two if a value is 10 or more, as in degrees, otherwise four."""
     return 2 if max(map(abs, values), default=0) >= 10 else 4
 
 

@@ -1,1 +1,1 @@
-"""Searches for hyperparameters: studies of Optuna that several processes work on, and that survive them."""
+"""Hyperparameter search with Optuna. Several processes can share a study, and an interrupted search resumes."""

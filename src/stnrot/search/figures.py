@@ -1,4 +1,4 @@
-"""Optuna's pictures of a study, as PNG."""
+"""Optuna's figures of a study, as PNG files."""
 
 import warnings
 from pathlib import Path
@@ -8,8 +8,11 @@ import matplotlib
 import optuna
 
 
-def draw(study: optuna.Study, folder: Path, metric: str) -> list[Path]:
-    """Draw the history and the parallel coordinates; none of a study without a completed trial."""
+def save_figures(study: optuna.Study, folder: Path, metric: str) -> list[Path]:
+    """Save the optimization history and the parallel coordinates of a study; return their paths.
+
+    A study without a completed trial has no figures.
+    """
     if not study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)):
         return []
     matplotlib.use("Agg")
@@ -19,7 +22,7 @@ def draw(study: optuna.Study, folder: Path, metric: str) -> list[Path]:
     paths = []
     for name, plot in (("history", plots.plot_optimization_history), ("parallel", plots.plot_parallel_coordinate)):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # experimental, and axes of a single value
+            warnings.simplefilter("ignore")  # the functions are experimental; an axis with one value gives a warning
             figure: Any = plot(study, target_name=metric).get_figure()
         figure.set_size_inches(12, 6)
         paths.append(folder / f"{name}.png")

@@ -1,52 +1,133 @@
-"""The trials that this process has."""
+"""Heartbeats of running trials, and retries of stale ones.
 
+A trial is stale if it is running but its process is dead. Optuna's own heartbeat works with SQL storages and
+`Study.optimize` only, notices a dead process on the same machine only after the grace period, and marks the trial as
+failed before it enqueues the retry: a crash between the two loses the parameters.
+"""
+
+import os
+import platform
+import time
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
 import optuna
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
-from stnrot.search.signs_of_life import BEAT, beat
-from stnrot.search.stale_trials import enqueue_retry
-from stnrot.search.trials import REASON, finish
+from stnrot.search.trials import REASON, RETRY_OF, WORKER, finish
+
+INTERVAL = 15.0  # seconds between two heartbeats
+GRACE_PERIOD = 120.0  # seconds without a heartbeat after which a process on another machine counts as dead
+MAX_DEATHS = 3  # after so many dead processes with the same parameters, these are taken for the cause
 
 
 class Heartbeat:
-    """They show signs of life until the `with` ends; those that are left by then, at an interrupt, are asked again."""
+    """Send heartbeats for the running trials of this process until the context exits.
+
+    Trials that are still running then, because of an interrupt or an error, are enqueued again.
+    """
 
     def __init__(self, study: optuna.Study) -> None:
         self.study, self.trials = study, dict[int, Trial]()
-        self._ended = Event()
-        self._thread = Thread(target=self._beat, daemon=True)
+        self._stop = Event()
+        self._thread = Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> "Heartbeat":
         self._thread.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._ended.set()
+        self._stop.set()
         self._thread.join()
         for number, trial in self.trials.items():
             if self.study.trials[number].state == TrialState.RUNNING:
                 enqueue_retry(self.study, trial, {REASON: "interrupted"})
 
-    def take(self, trial: Trial) -> None:
-        """Sign the trial."""
+    def register(self, trial: Trial) -> None:
+        """Send the first heartbeat of a trial, and keep sending."""
         beat(trial)
         self.trials[trial.number] = trial
 
-    def end(
+    def finish(
         self, trial: Trial, state: TrialState, value: float | None = None, attributes: Mapping[str, Any] | None = None
     ) -> bool:
-        """Tell how it ended, as `finish` does."""
-        told = finish(self.study, trial, state, value, attributes)
+        """Record the outcome of a trial, as `trials.finish` does, and end its heartbeats."""
+        recorded = finish(self.study, trial, state, value, attributes)
         self.trials.pop(trial.number)
-        return told
+        return recorded
 
-    def _beat(self) -> None:
-        while not self._ended.wait(BEAT):
+    def _run(self) -> None:
+        while not self._stop.wait(INTERVAL):
             for trial in list(self.trials.values()):
-                with suppress(optuna.exceptions.OptunaError, OSError):  # it has finished, or the next time will do
+                with suppress(optuna.exceptions.OptunaError, OSError):  # the trial has finished, or the next beat works
                     beat(trial)
+
+
+def beat(trial: Trial) -> None:
+    """Write into the trial that this process runs it, and the time."""
+    trial.set_user_attr(WORKER, {"machine": machine(), "process": os.getpid(), "alive": time.time()})
+
+
+def is_stale(trial: FrozenTrial) -> bool:
+    """Return whether the process of a running trial is dead.
+
+    On this machine the process number decides. A process on another machine counts as dead after `GRACE_PERIOD` without
+    a heartbeat. The times are those of each machine's clock, so clocks must differ by less than that.
+    """
+    worker = trial.user_attrs.get(WORKER)
+    if worker is None:  # no heartbeat yet
+        return trial.datetime_start is not None and time.time() - trial.datetime_start.timestamp() > GRACE_PERIOD
+    if worker["machine"] == machine() and not _process_exists(worker["process"]):
+        return True
+    return time.time() - worker["alive"] > GRACE_PERIOD
+
+
+def machine() -> str:
+    """Name the machine. On Linux the name includes the PID namespace, because a container may have its own."""
+    namespace = Path("/proc/self/ns/pid")
+    return f"{platform.node()} {namespace.stat().st_ino}" if namespace.exists() else platform.node()
+
+
+def _process_exists(process: int) -> bool:
+    if os.name != "posix":  # on Windows os.kill(process, 0) sends Ctrl-C
+        return True
+    try:
+        os.kill(process, 0)
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2][0]
+    except ProcessLookupError:
+        return False
+    except OSError:  # the process belongs to another user, or there is no /proc
+        return True
+    return state != "Z"  # a zombie is dead; its parent has not waited for it
+
+
+def retry_stale_trials(study: optuna.Study) -> None:
+    """Mark stale trials as failed and enqueue their parameters, unless `MAX_DEATHS` processes have died of these."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if not is_stale(trial):
+            continue
+        if sum(REASON not in attempt.user_attrs for attempt in _attempts(study, trial)) < MAX_DEATHS:
+            enqueue_retry(study, trial)
+        else:
+            finish(study, trial, TrialState.FAIL)
+
+
+def enqueue_retry(study: optuna.Study, trial: Trial | FrozenTrial, attributes: Mapping[str, Any] | None = None) -> None:
+    """Enqueue the parameters of an interrupted trial, once, then mark the trial as failed, as `trials.finish` does.
+
+    The order matters: after a crash between the two steps the trial is still stale, and its parameters are enqueued.
+    """
+    if all(other.user_attrs.get(RETRY_OF) != trial.number for other in study.get_trials(deepcopy=False)):
+        # collected from all attempts: the last one may have been interrupted before it drew its parameters
+        params = {name: value for attempt in _attempts(study, trial) for name, value in attempt.params.items()}
+        study.enqueue_trial(params, user_attrs={RETRY_OF: trial.number})
+    finish(study, trial, TrialState.FAIL, attributes=attributes)
+
+
+def _attempts(study: optuna.Study, trial: Trial | FrozenTrial) -> list[Trial | FrozenTrial]:
+    """Return all trials with these enqueued parameters, oldest first, up to this one."""
+    earlier = trial.user_attrs.get(RETRY_OF)
+    return [trial] if earlier is None else [*_attempts(study, study.trials[earlier]), trial]

@@ -1,4 +1,4 @@
-"""A Hydra callback: refuse a single run of what is for many jobs, before Hydra makes the folder of the run."""
+"""A Hydra callback that refuses a search without `-m`, before Hydra creates the folder of a run."""
 
 import sys
 from typing import Any
@@ -8,9 +8,9 @@ from omegaconf import DictConfig
 
 
 class MultirunOnly(Callback):
-    """For `hparams_search`."""
+    """Refuse `hparams_search=...` in a single run."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """End the command: Hydra would turn an exception into a warning."""
+        """Exit with one line. Hydra would turn an exception into a warning."""
         search = config.hydra.runtime.choices.hparams_search
-        sys.exit(f"error: hparams_search={search} is for many jobs: expected python train.py -m ...")
+        sys.exit(f"error: hparams_search={search} runs many jobs: expected python train.py -m ...")

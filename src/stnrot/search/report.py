@@ -1,4 +1,4 @@
-"""What a study has found so far: a table, the importances, and the command that repeats the best trial."""
+"""The report on a study: table of trials, parameter importances, and the command that repeats the best trial."""
 
 import shlex
 import warnings
@@ -10,8 +10,8 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from stnrot.runs.tables import decimals, print_table, short_names, write_table
-from stnrot.search.figures import draw
-from stnrot.search.signs_of_life import is_stale
+from stnrot.search.figures import save_figures
+from stnrot.search.heartbeat import is_stale
 from stnrot.search.study import spec_of
 from stnrot.search.trials import LEFT_OUT, REASON, RETRY_OF, SAME_AS
 
@@ -23,38 +23,38 @@ STATES = {
     TrialState.WAITING: "waiting",
 }
 
-NOTES = {RETRY_OF: "asked again for trial", SAME_AS: "the same as trial"}
+NOTES = {RETRY_OF: "retry of trial", SAME_AS: "same parameters as trial"}
 
 
 def report(study: optuna.Study, folder: Path) -> None:
-    """Write trials.csv and the pictures into `folder`; print the rest."""
+    """Write trials.csv, history.png and parallel.png into `folder`; print the table and the rest of the report."""
     trials = [trial for trial in study.trials if LEFT_OUT not in trial.user_attrs]
-    trials.sort(key=lambda trial: _place(study, trial))
+    trials.sort(key=lambda trial: _rank(study, trial))
     names = list(dict.fromkeys(name for trial in trials for name in trial.params))
-    search = spec_of(study)
-    metric = "value" if search is None else search.metric
+    spec = spec_of(study)
+    metric = "value" if spec is None else spec.metric
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "trials.csv", trials, names, metric)
-    pictures = draw(study, folder, metric)
+    figures = save_figures(study, folder, metric)
     _print(study.study_name, trials, names, metric)
     for name, share in _importances(study).items():
         print(f"importance of {name}: {share:.2f}")
-    print(f"written: {', '.join(str(path) for path in [folder / 'trials.csv', *pictures])}")
-    if trials and trials[0].state == TrialState.COMPLETE and search is not None:
-        given = [*search.options, *(f"{name}={value}" for name, value in trials[0].params.items())]
-        print(f"the best, trial {trials[0].number}, again:")
-        print(shlex.join(["python", "train.py", *given]))  # in one line, to be copied
+    print(f"written: {', '.join(str(path) for path in [folder / 'trials.csv', *figures])}")
+    if trials and trials[0].state == TrialState.COMPLETE and spec is not None:
+        overrides = [*spec.options, *(f"{name}={value}" for name, value in trials[0].params.items())]
+        print(f"to repeat the best trial, {trials[0].number}:")
+        print(shlex.join(["python", "train.py", *overrides]))  # one line, to copy
 
 
-def _place(study: optuna.Study, trial: FrozenTrial) -> tuple[int, float, int]:
-    """Sort by state and, best first, by value."""
+def _rank(study: optuna.Study, trial: FrozenTrial) -> tuple[int, float, int]:
+    """Return the sort key of a trial: state, then value with the best first, then number."""
     sign = -1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
     value = trial.value if trial.state == TrialState.COMPLETE and trial.value is not None else 0.0
     return list(STATES).index(trial.state), sign * value, trial.number
 
 
 def _print(title: str, trials: list[FrozenTrial], names: list[str], metric: str) -> None:
-    """Print the table, in which a state stands for the value that is not to be had, and what there is to say below."""
+    """Print the table and, below it, the remarks. A trial without a value shows its state instead."""
     values = {t.number: t.value for t in trials if t.state == TrialState.COMPLETE and t.value is not None}
     digits = decimals(values.values())
     columns = {
@@ -75,7 +75,7 @@ def _number(value: Any) -> str:
 
 
 def _minutes(trial: FrozenTrial) -> float:
-    """Return how long it ran, or has been running."""
+    """Return the duration of a trial, up to now if it is running."""
     if trial.datetime_start is None:
         return 0.0
     return ((trial.datetime_complete or datetime.now()) - trial.datetime_start).total_seconds() / 60
@@ -92,9 +92,9 @@ def _remark(trial: FrozenTrial) -> str:
 
 
 def _importances(study: optuna.Study) -> dict[str, float]:
-    """Return Optuna's shares, of the parameters that all completed trials have; of too few trials there are none."""
+    """Return the importances of the parameters that all completed trials have; none if there are too few trials."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of few trials
+        warnings.simplefilter("ignore", UserWarning)  # about few trials
         try:
             return optuna.importance.get_param_importances(study)
         except (ValueError, RuntimeError):

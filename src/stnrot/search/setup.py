@@ -1,87 +1,100 @@
-"""How a search begins: what cannot work is refused before anything is written."""
+"""The start of a search: check the options, try one batch, then open the study."""
 
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import optuna
+from hydra.core.config_loader import ConfigLoader
 from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from hydra_plugins.stnrot_optuna import OptunaSweeper
 from stnrot.errors import InputError
-from stnrot.runs.command_line import check_processes
+from stnrot.runs.config_checks import check_processes
+from stnrot.search.config import SearchConfig
 from stnrot.search.space import Space
-from stnrot.search.storage import file_of, shown
+from stnrot.search.storage import file_of, without_password
 from stnrot.search.study import SearchSpec, find_study, join_study
 
 
-def prepare_study(sweeper: OptunaSweeper, space: Space) -> optuna.Study:
-    """Return the study of the search, found again or made."""
-    _check(sweeper)
+def prepare_study(search: SearchConfig, space: Space, job: DictConfig, loader: ConfigLoader) -> optuna.Study:
+    """Find or create the study of a search.
+
+    Args:
+        search: the options of the search.
+        space: the search space.
+        job: the configuration of the jobs, without the overrides of a trial.
+        loader: composes the configuration of a trial.
+
+    Raises:
+        InputError: if an option is wrong or the study belongs to another search; nothing has been written then.
+    """
+    _check(search, job)
     fixed = [override for override in space.fixed if not override.startswith("hparams_search=")]
-    search = SearchSpec(sweeper.direction, sweeper.config.monitor.metric, space.description(), fixed)
-    study = find_study(sweeper.storage, sweeper.study_name)
+    spec = SearchSpec(search.direction, job.monitor.metric, space.description(), fixed)
+    study = find_study(search.storage, search.study_name)
     if study is not None:
-        search.check(study, sweeper.storage)
-    folder = Path(sweeper.config.hydra.sweep.dir)
+        spec.check(study, search.storage)
+    folder = Path(job.hydra.sweep.dir)
     if study is None or not study.get_trials(deepcopy=False):
         if any(folder.glob("*/checkpoints")):
             raise InputError(
-                f"{folder} holds the trials of a study that is not in {shown(sweeper.storage)}: give its storage, or "
-                "choose another hydra.sweeper.study_name"
+                f"{folder} holds the trials of a study that is not in {without_password(search.storage)}: set "
+                "hydra.sweeper.storage to the storage of that study, or choose another hydra.sweeper.study_name"
             )
-        _dry_run(sweeper, space)
-    file = file_of(sweeper.storage)
+        dry_run(space, job, loader)
+    file = file_of(search.storage)
     if file is not None and file.parent.resolve() == folder.resolve():
         folder.mkdir(parents=True, exist_ok=True)
-    return join_study(sweeper.storage, sweeper.study_name, search)
+    return join_study(search.storage, search.study_name, spec)
 
 
-def _check(sweeper: OptunaSweeper) -> None:
-    """Refuse options that do not go together."""
-    monitor = sweeper.config.monitor
+def _check(search: SearchConfig, job: DictConfig) -> None:
+    """Raise InputError if options contradict each other."""
+    monitor = job.monitor
     if monitor.mode not in ("min", "max"):
         raise InputError(f"monitor.mode={monitor.mode}: expected min or max")
-    if sweeper.direction != f"{monitor.mode}imize":
+    if search.direction != f"{monitor.mode}imize":
         raise InputError(
-            f"hydra.sweeper.direction={sweeper.direction}: expected {monitor.mode}imize, as monitor.mode={monitor.mode}"
+            f"hydra.sweeper.direction={search.direction}: expected {monitor.mode}imize, as monitor.mode={monitor.mode}"
         )
     if not monitor.metric.startswith("val/"):
-        raise InputError(f"monitor.metric={monitor.metric}: a search chooses by the validation, expected val/...")
+        raise InputError(f"monitor.metric={monitor.metric}: a search compares validation metrics, expected val/...")
     for key in ("ckpt_path", "start_from"):
-        if (path := sweeper.config[key]) is not None:
-            raise InputError(f"{key}={path}: a search trains each trial anew, expected no checkpoint")
-    sweeper.sampler_of(0)  # or it says why not
+        if (path := job[key]) is not None:
+            raise InputError(f"{key}={path}: a search trains each trial from the start, expected no checkpoint")
+    search.sampler_for(0)  # raises InputError if the sampler cannot be built
 
 
-def _dry_run(sweeper: OptunaSweeper, space: Space) -> None:
-    """Compose configurations that have between them every choice, and run a batch of one.
+def dry_run(space: Space, job: DictConfig, loader: ConfigLoader) -> None:
+    """Compose configurations that cover every choice of the space, and validate one batch with one of them.
 
-    Refuse a metric that the validation does not report, in the first that can be built. If none can, raise why.
+    That is the first that can be built.
+
+    Raises:
+        InputError: if the validation does not report the metric of the search, or if no configuration can be built.
     """
-    load, config = sweeper.hydra_context.config_loader.load_sweep_config, sweeper.config
-    configs = [load(config, [*overrides, "trial=0"]) for overrides in space.examples(config)]
-    for each in configs:
-        if isinstance(each.trainer.devices, int):
-            check_processes(each.trainer.devices * each.trainer.get("num_nodes", 1), config.hydra.launcher)
-    metric = config.monitor.metric
+    configs = [loader.load_sweep_config(job, [*overrides, "trial=0"]) for overrides in space.examples(job)]
+    for config in configs:
+        if isinstance(config.trainer.devices, int):
+            check_processes(config.trainer.devices * config.trainer.get("num_nodes", 1), job.hydra.launcher)
+    metric = job.monitor.metric
     failure: Exception | None = None
-    for each in configs:
+    for config in configs:
         try:
-            known = _reported(each)
+            reported = _reported_metrics(config)
         except (InputError, HydraException) as error:
             failure = failure or error
             continue
-        if metric not in known:
-            raise InputError(f"monitor.metric={metric}: expected what the validation reports, {', '.join(known)}")
+        if metric not in reported:
+            raise InputError(f"monitor.metric={metric}: expected a metric of the validation, {', '.join(reported)}")
         return
     assert failure is not None
     raise failure
 
 
-def _reported(config: DictConfig) -> list[str]:
+def _reported_metrics(config: DictConfig) -> list[str]:
     data: Any = instantiate(config.data, _convert_="all")
     config.data_spec = data.spec()
     task: L.LightningModule = instantiate(config.task, model=instantiate(config.model))

@@ -1,4 +1,4 @@
-"""The space of a search, written as Hydra overrides, in Optuna's distributions."""
+"""The search space: Hydra overrides, translated to Optuna's distributions."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -22,13 +22,18 @@ from stnrot.errors import InputError
 
 
 class Space:
-    """What is searched and what is fixed: `hydra.sweeper.params`, which the command line replaces or adds to.
+    """The searched and the fixed options of a search.
+
+    They stand in `hydra.sweeper.params`. Overrides on the command line replace them or are added.
 
     Args:
-        params: `choice(...)`, `range(...)` or `interval(...)`, or a fixed value, by key.
-        arguments: the overrides on the command line.
-        custom: dotted name of a function of (config, trial) that suggests what depends on other parameters, or None.
-        loader: knows what `glob(...)` finds.
+        params: `choice(...)`, `range(...)`, `interval(...)` or a fixed value, by option.
+        arguments: overrides of the command line.
+        custom: dotted name of a function of (config, trial) that suggests conditional parameters, or None.
+        loader: lists the configurations that `glob(...)` matches.
+
+    Raises:
+        InputError: if nothing is searched or an override is wrong.
     """
 
     def __init__(
@@ -55,7 +60,7 @@ class Space:
             )
 
     def suggest(self, config: DictConfig, trial: Trial) -> list[str]:
-        """Draw the trial's parameters; return its overrides."""
+        """Draw the parameters of a trial; return its overrides, with the fixed ones."""
         for name, distribution in self.searched.items():
             _suggest(trial, name, distribution)
         if self._extend is not None:
@@ -63,13 +68,13 @@ class Space:
         for name in trial.params:
             if name in self._fixed_keys:
                 raise InputError(
-                    f"{name} is both given and searched by {self.custom}: leave one out, the latter with "
-                    "hydra.sweeper.custom_search_space=null"
+                    f"{name} is both fixed and searched by {self.custom}: expected one of the two; "
+                    "leave out the option, or set hydra.sweeper.custom_search_space=null"
                 )
         return self.fixed + [f"{name}={value}" for name, value in trial.params.items()]
 
     def examples(self, config: DictConfig) -> Iterator[list[str]]:
-        """Yield the overrides of trials that have between them every choice."""
+        """Yield the overrides of trials that together cover every choice."""
         study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
         study.enqueue_trial({})
         for name, distribution in self.searched.items():
@@ -80,7 +85,7 @@ class Space:
             yield self.suggest(config, study.ask())
 
     def description(self) -> dict[str, str]:
-        """Return what distinguishes the space from others, as text by key."""
+        """Return the space as text, by option. Equal spaces have equal descriptions."""
         described = {name: distribution_to_json(distribution) for name, distribution in self.searched.items()}
         return described if self.custom is None else described | {"custom_search_space": self.custom}
 
@@ -107,7 +112,7 @@ def _distribution(override: Override) -> BaseDistribution:
         whole = isinstance(value.start, int) and isinstance(value.end, int)
         kind = IntDistribution if whole else FloatDistribution
         return _built(override, kind, value.start, value.end, log="log" in value.tags)
-    if override.is_range_sweep() and not value.shuffle:  # up to `stop`, as in Hydra's plugin
+    if override.is_range_sweep() and not value.shuffle:  # `stop` is included, as in hydra-optuna-sweeper
         whole = all(isinstance(number, int) for number in (value.start, value.stop, value.step))
         kind = IntDistribution if whole else FloatDistribution
         return _built(override, kind, value.start, value.stop, step=value.step)

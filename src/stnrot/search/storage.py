@@ -1,4 +1,4 @@
-"""Where studies lie: a database, named by its URL, or a journal file, named by its path."""
+"""Storages of studies: a database, given by its URL, or a journal file, given by its path."""
 
 import json
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ STORAGE_ERRORS = (
     ValueError,
     LookupError,
 )
-DRIVERS = {  # modules that SQLAlchemy imports for a URL, whose packages are called otherwise
+DRIVERS = {  # the package of a module that SQLAlchemy imports for a URL, where the two names differ
     "psycopg": "'psycopg[binary]'",
     "psycopg2": "psycopg2-binary",
     "MySQLdb": "mysqlclient",
@@ -37,111 +37,113 @@ DRIVERS = {  # modules that SQLAlchemy imports for a URL, whose packages are cal
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-def open_storage(place: str) -> BaseStorage:
-    """Open the storage; make it if there is none, which two processes must not at once."""
-    path = file_of(place)
-    check_folder(place)
-    with reaching(place):
-        if path is None or _is_url(place):
-            return RDBStorage(place)
-        _mend(path)
-        return JournalStorage(JournalFileBackend(place))
+def open_storage(location: str) -> BaseStorage:
+    """Open the storage, and create it if it does not exist. Two processes must not create it at the same time."""
+    path = file_of(location)
+    check_folder(location)
+    with input_errors(location):
+        if path is None or _is_url(location):
+            return RDBStorage(location)
+        _repair(path)
+        return JournalStorage(JournalFileBackend(location))
 
 
-def check_folder(place: str) -> None:
-    """Refuse a file in a folder that is not there."""
-    path = file_of(place)
+def check_folder(location: str) -> None:
+    """Raise InputError if the storage is a file in a folder that does not exist."""
+    path = file_of(location)
     if path is not None and not path.parent.is_dir():
-        raise InputError(f"cannot use the storage {place}: there is no folder {path.parent}; {EXPECTED}")
+        raise InputError(f"cannot use the storage {location}: there is no folder {path.parent}; {EXPECTED}")
 
 
-def is_empty(place: str) -> bool:
-    """Say whether there is no storage yet, or one that is being made; nothing is written.
+def is_empty(location: str) -> bool:
+    """Return whether the storage does not exist, or is being created. Nothing is written.
 
     Raises:
-        InputError: if a file is the database of another program. A server may hold the tables of several.
+        InputError: if a file is the database of another program. A database server may hold tables of several programs.
     """
-    path = file_of(place)
+    path = file_of(location)
     if path is not None and not path.exists():
         return True
-    if not _is_url(place):
+    if not _is_url(location):
         return False
-    with reaching(place):
-        engine = create_engine(place)
+    with input_errors(location):
+        engine = create_engine(location)
         tables = inspect(engine).get_table_names()
         engine.dispose()
-    ours = "studies" in tables  # the first that Optuna makes; alembic_version, which others have too, is the last
-    if path is not None and tables and not ours:
-        raise InputError(f"{shown(place)} is the database of another program: {EXPECTED}")
-    return not ours or "alembic_version" not in tables
+    # Optuna creates the table `studies` first and `alembic_version`, which other programs also use, last.
+    is_study = "studies" in tables
+    if path is not None and tables and not is_study:
+        raise InputError(f"{without_password(location)} is the database of another program: {EXPECTED}")
+    return not is_study or "alembic_version" not in tables
 
 
-def file_of(place: str) -> Path | None:
-    """Return the file that the storage is; None if it is a server."""
-    if not _is_url(place):
-        return Path(place)
+def file_of(location: str) -> Path | None:
+    """Return the file of the storage; None for a database server."""
+    if not _is_url(location):
+        return Path(location)
     try:
-        url = make_url(place)
+        url = make_url(location)
     except SQLAlchemyError as error:
-        raise InputError(f"{shown(place)} is not the URL of a database: {EXPECTED}") from error
+        raise InputError(f"{without_password(location)} is not the URL of a database: {EXPECTED}") from error
     if url.get_backend_name() != "sqlite":
         return None
     if url.database in (None, "", ":memory:"):
-        raise InputError(f"{place} lies in the memory of one process and would not survive it: {EXPECTED}")
+        raise InputError(f"{location} is a database in memory and would end with this process: {EXPECTED}")
     return Path(str(url.database))
 
 
-def _is_url(place: str) -> bool:
-    return "://" in place
+def _is_url(location: str) -> bool:
+    return "://" in location
 
 
-def lock_of(place: str) -> AbstractContextManager[object]:
-    """Return what one process at a time can hold; a server has locks of its own.
+def lock_of(location: str) -> AbstractContextManager[object]:
+    """Return a lock that one process at a time can hold. A database server needs none: it locks rows itself.
 
-    SQLite has none between reading and writing, so that two processes could take one waiting trial.
+    SQLite does not lock between a read and the write that follows, so two processes could start the same waiting trial.
     """
-    path = file_of(place)
+    path = file_of(location)
     return nullcontext() if path is None else FileLock(path.with_name(f".{path.name}.claim"))
 
 
-def shown(place: str) -> str:
-    """Return the name without the password in it."""
+def without_password(location: str) -> str:
+    """Return the location with the password replaced by `***`."""
     try:
-        return make_url(place).render_as_string(hide_password=True) if _is_url(place) else place
+        return make_url(location).render_as_string(hide_password=True) if _is_url(location) else location
     except SQLAlchemyError:
-        return place.partition("://")[0] + "://..."
+        return location.partition("://")[0] + "://..."
 
 
 @contextmanager
-def reaching(place: str) -> Iterator[None]:
-    """Turn the errors of a storage that cannot be used into an InputError."""
+def input_errors(location: str) -> Iterator[None]:
+    """Turn an error of the storage into an InputError."""
     try:
         yield
     except STORAGE_ERRORS as error:
         cause = error.__cause__ or error
         reason = str(cause).splitlines()[0]
+        where = without_password(location)
         if isinstance(cause, ModuleNotFoundError) and cause.name is not None:
-            driver = cause.name.partition(".")[0]
-            wanted = f"its driver is not installed: pip install {DRIVERS.get(driver, driver)}"
-            raise InputError(f"cannot use the storage {shown(place)}: {wanted} ({reason})") from error
-        raise InputError(f"cannot use the storage {shown(place)}: {reason}; {EXPECTED}") from error
+            module = cause.name.partition(".")[0]
+            install = f"its driver is not installed: pip install {DRIVERS.get(module, module)}"
+            raise InputError(f"cannot use the storage {where}: {install} ({reason})") from error
+        raise InputError(f"cannot use the storage {where}: {reason}; {EXPECTED}") from error
 
 
-def _mend(path: Path) -> None:
-    """Cut off the last line of a journal if it was half written when the power went: the next would be glued to it."""
-    if not path.exists() or _whole(path) == path.stat().st_size:
+def _repair(path: Path) -> None:
+    """Cut off an incomplete last line of a journal, as a power cut leaves it. Optuna would append to that line."""
+    if not path.exists() or _complete_size(path) == path.stat().st_size:
         return
-    lock = JournalFileSymlinkLock(str(path))  # that of those who write
+    lock = JournalFileSymlinkLock(str(path))  # the lock that Optuna holds to write
     lock.acquire()
     try:
         with path.open("r+b") as file:
-            file.truncate(_whole(path))
+            file.truncate(_complete_size(path))
     finally:
         lock.release()
 
 
-def _whole(path: Path) -> int:
-    """Return the size of the whole lines; what is no journal is a ValueError."""
+def _complete_size(path: Path) -> int:
+    """Return the size of the complete lines in bytes. A file that is not a journal raises a ValueError."""
     lines = path.read_bytes()
     if lines:
         json.loads(lines.partition(b"\n")[0])

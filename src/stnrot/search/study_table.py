@@ -1,4 +1,4 @@
-"""A Hydra callback: end a search with what it has found."""
+"""A Hydra callback that reports on the study when a search ends."""
 
 import sys
 from pathlib import Path
@@ -8,11 +8,11 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 
-class SearchTable(Callback):
-    """Report on the study; the exit status is 1 if a trial failed."""
+class StudyTable(Callback):
+    """Report on the study. The exit status is 1 if a trial failed."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Read the study as any process can."""
+        """Read the study from its storage and report."""
         from stnrot.search.report import report
         from stnrot.search.study import find_study
         from stnrot.search.trials import counted, failed
@@ -22,4 +22,4 @@ class SearchTable(Callback):
         assert study is not None
         report(study, Path(config.hydra.sweep.dir))
         if failures := failed(study.trials):
-            sys.exit(f"error: {len(failures)} of {len(counted(study.trials))} trials failed, as the table says")
+            sys.exit(f"error: {len(failures)} of {len(counted(study.trials))} trials failed, see the lines above")

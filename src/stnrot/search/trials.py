@@ -1,4 +1,4 @@
-"""The trials of a study: which of them count, and how they end."""
+"""The trials of a study: what they store, which of them count, and how they finish."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,33 +7,34 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 # user attributes of a trial
-REASON = "reason"  # why it failed; a trial whose process died has none
-RETRY_OF = "retry_of"  # the number of the orphan whose parameters it has
-SAME_AS = "same_as"  # the number of the trial with the same parameters whose outcome it has
-LEFT_OUT = "left_out"  # it was asked for by mistake, and does not count
+WORKER = "worker"  # its process and the time of the last heartbeat
+REASON = "reason"  # why it failed; missing if its process died
+RETRY_OF = "retry_of"  # number of the interrupted trial whose parameters it retries
+SAME_AS = "same_as"  # number of the earlier trial with the same parameters whose outcome it copies
+LEFT_OUT = "left_out"  # why it does not count
 
 
 def counted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Return, in the order of their numbers, the trials that count towards `n_trials`.
+    """Return the trials that count towards `n_trials`, by number.
 
-    An orphan gives its place up to the trial that asks its parameters again. Processes that share no lock may both ask
-    them; then the first counts.
+    A retry replaces the stale trial in the count. Two processes that share no lock may both enqueue a retry: then only
+    the first counts. No retry counts if the trial has completed or was pruned after all.
     """
     done = {trial.number for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)}
     retried: set[int] = set()
     kept = []
     for trial in sorted(trials, key=lambda trial: trial.number):
-        orphan = trial.user_attrs.get(RETRY_OF)
-        if LEFT_OUT in trial.user_attrs or orphan in retried or orphan in done:
+        stale = trial.user_attrs.get(RETRY_OF)
+        if LEFT_OUT in trial.user_attrs or stale in retried or stale in done:
             continue
-        if orphan is not None:
-            retried.add(orphan)
+        if stale is not None:
+            retried.add(stale)
         kept.append(trial)
     return [trial for trial in kept if trial.number not in retried]
 
 
 def failed(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Return the trials whose job failed."""
+    """Return the failed trials among those that count."""
     return [trial for trial in counted(trials) if trial.state == TrialState.FAIL]
 
 
@@ -44,10 +45,14 @@ def finish(
     value: float | None = None,
     attributes: Mapping[str, Any] | None = None,
 ) -> bool:
-    """Tell how a trial ended; return False if another process has taken it for an orphan and told already.
+    """Record the outcome of a trial; return False if another process took the trial for stale and finished it already.
 
     Args:
-        attributes: of a Trial; those of a FrozenTrial, which is another process's, cannot be written.
+        study: the study of the trial.
+        trial: a Trial of this process, or a FrozenTrial of another process.
+        state: COMPLETE, PRUNED or FAIL.
+        value: the metric of a completed trial.
+        attributes: user attributes to store. Only those of a Trial can be written.
     """
     try:
         for name, attribute in (attributes or {}).items():

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from stnrot.data.batch import RawBatch
-from stnrot.data.image_file import is_grey, read_upright
+from stnrot.data.image_file import read_header, read_upright
 from stnrot.data.image_set import ImageDataset, ImageSet
 from stnrot.errors import InputError, check_number
 
@@ -69,7 +69,7 @@ class Decoding:
 
         def grey(files: tuple[Path, ...]) -> bool | InputError:
             try:
-                return all(is_grey(file, self.max_pixels) for file in files)
+                return all(read_header(file, self.max_pixels).is_grey for file in files)
             except InputError as error:
                 return error
 

@@ -1,4 +1,4 @@
-"""What cannot work is refused in one line before anything is written."""
+"""A search with wrong options is refused in one line, before anything is written."""
 
 import sqlite3
 from collections.abc import Callable
@@ -34,31 +34,31 @@ def refused(ends: Callable[..., object], tmp_path: Path, monkeypatch: pytest.Mon
         (["task.optimizr.lr=interval(1,2)"], "unknown key task.optimizr.lr"),
         (["model/classifier=choice(conv,nonsense)"], "nonsense"),
         (["data.n_train=5000,6000"], "data.n_train=5000"),
-        (["monitor.metric=val/nonsense"], "monitor.metric=val/nonsense: expected what the validation reports, val/acc"),
-        (["monitor.metric=test/accuracy"], "a search chooses by the validation"),
+        (["monitor.metric=val/nonsense"], "monitor.metric=val/nonsense: expected a metric of the validation, val/acc"),
+        (["monitor.metric=test/accuracy"], "a search compares validation metrics, expected val/..."),
         (["monitor.mode=max", "hydra.sweeper.direction=minimize"], "expected maximize, as monitor.mode=max"),
         (["monitor.mode=best"], "monitor.mode=best: expected min or max"),
         (["task.optimizer.lr=1e-3"], "nothing to search"),
         (["task.optimizer.lr=interval(2,1)"], "task.optimizer.lr=interval(2,1): "),
         (["hydra.sweeper.custom_search_space=stnrot.none"], "stnrot.none: expected the dotted name of a function"),
-        (["hparams_search=rot_stn", "model=rot_stn", "model.hypotheses=3"], "is both given and searched"),
+        (["hparams_search=rot_stn", "model=rot_stn", "model.hypotheses=3"], "is both fixed and searched"),
         (["hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0: expected a whole number of at least 1"),
         (["hydra.sweeper.storage=sqlite:///nowhere/study.db"], "there is no folder nowhere"),
         (["hydra.sweeper.storage=postgresql://me:secret@127.0.0.1:1/x"], "cannot use the storage postgresql://me:***@"),
         (["hydra.sweeper.storage=other.db"], "cannot use the storage other.db"),
-        (["hydra.sweeper.storage=sqlite:///other.db"], "not made by a search of this project"),
+        (["hydra.sweeper.storage=sqlite:///other.db"], "not made by a search of this version of the project"),
         (["hydra.sweeper.storage=sqlite:///songs.db"], "sqlite:///songs.db is the database of another program"),
         (["hydra.sweeper.sampler.seed=abc"], "hydra.sweeper.sampler.seed=abc: expected a whole number"),
         (["+hydra.sweeper.sampler.nonsense=3"], "hydra.sweeper.sampler cannot be built: "),
-        (["ckpt_path=best.ckpt"], "ckpt_path=best.ckpt: a search trains each trial anew"),
-        (["start_from=best.ckpt"], "start_from=best.ckpt: a search trains each trial anew"),
+        (["ckpt_path=best.ckpt"], "ckpt_path=best.ckpt: a search trains each trial from the start"),
+        (["start_from=best.ckpt"], "start_from=best.ckpt: a search trains each trial from the start"),
         (["trainer=ddp"], "asks for 2 processes"),
         (["hydra/launcher=nonsense"], "pip install -e '.[parallel]' brings joblib"),
     ],
 )
-def test_refused(refused: Callable[..., str], options: list[str], words: str) -> None:
+def test_wrong_options(refused: Callable[..., str], options: list[str], words: str) -> None:
     optuna.create_study(storage="sqlite:///other.db", study_name="_search").ask()
-    with closing(sqlite3.connect("songs.db")) as database:  # with the table that marks the version of many programs
+    with closing(sqlite3.connect("songs.db")) as database:  # a table that many programs have
         database.execute("CREATE TABLE alembic_version (version_num TEXT)")
     line = refused(*(SPACE if "hparams_search=rot_stn" not in options else []), *options)
     assert words in line

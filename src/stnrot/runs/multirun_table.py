@@ -1,4 +1,4 @@
-"""A Hydra callback: end a grid of jobs with a table of them, and of each group that differs in the seed alone."""
+"""A Hydra callback that prints a table of the jobs, and of their means over the seeds, when a multirun ends."""
 
 import json
 import statistics
@@ -15,7 +15,7 @@ from stnrot.runs.tables import decimals, print_table, short_names, write_table
 
 @dataclass(frozen=True)
 class Job:
-    """What a job left in its folder; no metrics if it did not finish."""
+    """The folder of a job, its options and its metrics; no metrics if it did not finish."""
 
     folder: Path
     options: dict[str, str]
@@ -23,10 +23,10 @@ class Job:
 
 
 class MultirunTable(Callback):
-    """Print a row a job, then mean and deviation over the seeds; write the jobs as jobs.csv into the sweep's folder."""
+    """Print one row per job, then mean and standard deviation over the seeds. Write jobs.csv into the sweep folder."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """The exit status is 1 if a job did not finish."""
+        """Print and write the tables. Exit with status 1 if a job did not finish."""
         folder = Path(config.hydra.sweep.dir)
         found = [path.parents[1] for path in folder.glob("*/.hydra/overrides.yaml")]
         jobs = [_read(path) for path in sorted(found, key=lambda path: (len(path.name), path.name))]
@@ -34,18 +34,18 @@ class MultirunTable(Callback):
             return
         options = _differing(jobs)
         metrics = list(dict.fromkeys(name for job in jobs for name in job.metrics))
-        names = {"job": [job.folder.name for job in jobs]}
-        columns: dict[str, list[Any]] = {**names}
+        numbers = {"job": [job.folder.name for job in jobs]}
+        columns: dict[str, list[Any]] = {**numbers}
         columns |= {key: [job.options.get(key, "") for job in jobs] for key in options}
         columns |= {name: [job.metrics.get(name, "") for job in jobs] for name in metrics}
         write_table(folder / "jobs.csv", columns)
-        print_table(str(folder), names | _columns([[job] for job in jobs], options, metrics), keys=1 + len(options))
+        print_table(str(folder), numbers | _columns([[job] for job in jobs], options, metrics), keys=1 + len(options))
         for job in jobs:
             if not job.metrics:
                 print(f"job {job.folder.name} did not finish")
         _print_seeds(jobs, [key for key in options if key != "seed"], metrics)
         if failures := sum(not job.metrics for job in jobs):
-            sys.exit(f"error: {failures} of {len(jobs)} jobs did not finish, as the table says")
+            sys.exit(f"error: {failures} of {len(jobs)} jobs did not finish, see the lines above")
 
 
 def _read(folder: Path) -> Job:
@@ -61,7 +61,7 @@ def _differing(jobs: list[Job]) -> list[str]:
 
 
 def _print_seeds(jobs: list[Job], options: list[str], metrics: list[str]) -> None:
-    """Print a row for each group of jobs that finished and differ in the seed alone."""
+    """Print one row per group of finished jobs that differ only in their seed."""
     groups: dict[tuple[str | None, ...], list[Job]] = {}
     for job in jobs:
         if job.metrics:
@@ -74,7 +74,7 @@ def _print_seeds(jobs: list[Job], options: list[str], metrics: list[str]) -> Non
 
 
 def _columns(groups: list[list[Job]], options: list[str], metrics: list[str]) -> dict[str, list[str]]:
-    """Return the options that the jobs of a group share, and what they measured."""
+    """Return the columns of a table with one row per group: the shared options, then the metrics."""
     columns = {
         short: [group[0].options.get(key, "") for group in groups]
         for short, key in zip(short_names(options), options, strict=True)

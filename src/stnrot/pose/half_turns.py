@@ -1,0 +1,45 @@
+"""Poses that differ by a half turn of the solid about its own axes: a reduced image can hardly tell them apart."""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from stnrot.geometry.euler import euler_to_matrix, matrix_to_euler
+
+SAME_POSE = math.radians(3)  # poses that differ by less are one
+
+
+def half_turn_matrices(like: Tensor) -> Float[Tensor, "4 3 3"]:
+    """Return the identity and the half turns about each axis."""
+    signs = ((1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1))
+    return torch.stack([torch.diag(like.new_tensor(each)) for each in signs])
+
+
+def is_same(
+    a: Float[Tensor, "B J 3 3"], b: Float[Tensor, "B K 3 3"], turns: Float[Tensor, "S 3 3"], tolerance: float
+) -> Bool[Tensor, "B J K"]:
+    """Return whether b is within an angle of a, or of a after one of the turns about the solid's own axes."""
+    trace = torch.einsum("bjsxy,bkxy->bjks", a[:, :, None] @ turns, b).amax(-1)
+    return trace > 1 + 2 * math.cos(tolerance)
+
+
+def is_repeated(matrix: Float[Tensor, "B K 3 3"], turns: Float[Tensor, "S 3 3"]) -> Bool[Tensor, "B K"]:
+    """Return whether an earlier pose is the same, or the same after one of the turns."""
+    return is_same(matrix, matrix, turns, SAME_POSE).triu(1).any(1)
+
+
+def with_half_turns(angles: Float[Tensor, "B K A"], axes: str, count: int) -> Float[Tensor, "B 4*{count} A"]:
+    """Return the best `count` poses and their half turns about the solid's own axes.
+
+    Poses that are a half turn of a better one come last. A half turn that the axes cannot express is replaced by the
+    pose itself.
+    """
+    matrix, half_turns = euler_to_matrix(angles, axes), half_turn_matrices(angles)
+    best = is_repeated(matrix, half_turns).int().argsort(dim=1, stable=True)[:, :count, None]
+    angles = angles.gather(1, best.expand(-1, -1, angles.shape[2]))
+    turned_matrix = matrix.gather(1, best[..., None].expand(-1, -1, 3, 3))[:, :, None] @ half_turns
+    turned = matrix_to_euler(turned_matrix, axes)
+    expressed = (euler_to_matrix(turned, axes) - turned_matrix).abs().amax((-2, -1)) < 1e-3
+    return torch.where(expressed[..., None], turned, angles[:, :, None]).flatten(1, 2)

@@ -1,0 +1,70 @@
+"""The poses that a descent starts from if the user gives angles or a network."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from stnrot.errors import InputError, needs_extra
+from stnrot.models.pose_net import PoseNet
+from stnrot.pose.levenberg_marquardt import View
+from stnrot.pose.point_clouds import fingerprint
+
+Start = Float[Tensor, "B A"] | nn.Module | str | Path
+
+
+def start_angles(start: Start, images: Float[Tensor, "B H W"], view: View) -> Float[Tensor, "B A"]:
+    """Return the angles of a start: a tensor, a network's estimates, or those of the network in a checkpoint.
+
+    Raises:
+        InputError: if the start does not fit the images, the axes, the points or the camera.
+    """
+    axes = view.order
+    if isinstance(start, Tensor):
+        if start.shape != (len(images), len(axes)) or not bool(start.isfinite().all()):
+            raise InputError(
+                f"start: expected [{len(images)}, {len(axes)}] finite angles for {len(images)} images and "
+                f"axes={axes}, got shape {list(start.shape)}"
+            )
+        return start.to(images)
+    network: Any = start
+    if isinstance(start, str | Path):
+        network = _network(Path(start), view)
+    if not isinstance(network, PoseNet):
+        raise InputError(
+            f"start: expected angles, a PoseNet or the checkpoint of a run of task=pose, got {type(network).__name__}"
+        )
+    if network.axes != axes:
+        raise InputError(
+            f"axes={axes}: the network of the start estimates angles about {network.axes}; expected one that was "
+            f"trained with data.axes={axes}"
+        )
+    return network.to(images.device).angles(images[:, None]).to(images)
+
+
+def _network(path: Path, view: View) -> nn.Module:
+    """Load a network that was trained on the same solid and camera."""
+    with needs_extra("a checkpoint"):  # imports Hydra and Lightning, which take seconds
+        from stnrot.runs.checkpoints import read_checkpoint, rebuild
+
+    saved = read_checkpoint(path)
+    model: nn.Module = rebuild(saved, path).model
+    if isinstance(model, PoseNet):
+        spec = saved["config"]["data_spec"]
+        if spec["points_digest"] != fingerprint(view.points):
+            raise InputError(f"{path} was trained on other points: expected those of data.points={spec['points']}")
+        if spec["camera"] != asdict(view.camera):
+            raise InputError(f"{path} was trained with the camera {spec['camera']}: expected the same one here")
+    return model
+
+
+def with_mirror(angles: Float[Tensor, "B A"], axes: str) -> Float[Tensor, "B 2 A"]:
+    """Return angles and those of the mirror image in depth of the pose, for a solid that is its own mirror image.
+
+    A mirror z -> -z changes the sign of every angle about X and Y. In perspective the two images differ only a little.
+    """
+    sign = angles.new_tensor([1.0 if axis in "Zz" else -1.0 for axis in axes])
+    return torch.stack((angles, angles * sign), 1)

@@ -1,0 +1,141 @@
+"""The `stnrot` command itself: help, version, completion, usage errors and exit codes."""
+
+import inspect
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from conftest import ENVIRONMENT, Called
+
+from stnrot.cli import main
+from stnrot.commands.pose import pose
+from stnrot.geometry.splat import SATURATIONS, Camera
+
+COMMANDS = ("align", "pose", "study")
+HEAVY = ("torch", "numpy", "PIL", "optuna", "hydra", "lightning", "matplotlib")
+
+
+@pytest.mark.parametrize("arguments", [(), *((command,) for command in COMMANDS)])
+def test_help_fits_80_columns_and_has_examples(called: Called, monkeypatch, tmp_path: Path, arguments: tuple) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    code, printed = called(*arguments, "--help", cwd=tmp_path)
+    assert code == 0
+    lines = printed.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "\x1b" not in printed, "no colours in a pipe"
+    words = " ".join(printed.split())
+    if arguments:
+        assert f"Usage: stnrot {arguments[0]} [OPTIONS]" in words
+        assert 2 <= sum(f"• stnrot {arguments[0]}" in line for line in lines) <= 3
+    else:
+        assert all(command in words for command in (*COMMANDS, "--install-completion", "--version"))
+
+
+def test_help_names_every_default(called: Called, monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    words = " ".join(called("pose", "--help", cwd=tmp_path)[1].split())
+    for default in ("XZ", "2.0", "90.0", "2.5", "0.05", "clamp"):
+        assert f"[default: {default}]" in words
+
+
+def test_the_camera_of_the_command_is_the_default_camera() -> None:
+    parameters = inspect.signature(pose).parameters
+    for name in ("distance", "fov_deg", "sigma", "near", "saturation"):
+        assert parameters[name].default == getattr(Camera(), name)
+    assert parameters["saturation"].annotation.__origin__.__args__ == SATURATIONS
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["align", "--help"], ["study"]])
+def test_help_and_usage_errors_import_nothing_heavy(arguments: list[str]) -> None:
+    code = f"""
+import sys
+from stnrot.cli import main
+sys.argv = ["stnrot", *{arguments}]
+try:
+    main()
+except SystemExit:
+    print(sorted(set({HEAVY}) & set(sys.modules)), file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.stderr.splitlines()[-1] == "[]", done.stderr
+
+
+def test_version_and_a_bare_command(called: Called, tmp_path: Path) -> None:
+    assert called("--version", cwd=tmp_path) == (0, f"stnrot {version('stnrot')}\n")
+    code, printed = called(cwd=tmp_path)
+    assert code == 2
+    assert "Usage: stnrot [OPTIONS] COMMAND" in printed
+
+
+@pytest.mark.parametrize(
+    ("line", "words", "command"),
+    [
+        ("align --cpkt best.ckpt", "No such option", "stnrot align"),
+        ("align --ckpt", "'--ckpt' requires an argument", "stnrot align"),
+        ("align a.png b.png c.png", "unexpected extra argument", "stnrot align"),
+        ("pose a.png", "Missing option '--points'", "stnrot pose"),
+        ("pose --points torus", "Missing argument 'IMAGE'", "stnrot pose"),
+        ("pose a.png --points torus --distance far", "Invalid value for '--distance'", "stnrot pose"),
+        ("pose a.png --points torus --saturation x", "'x' is not one of 'clamp', 'soft'", "stnrot pose"),
+        ("study", "Missing argument 'STORAGE'", "stnrot study"),
+        ("alig a.png b.png", "No such command 'alig'", "stnrot"),
+        ("--verbose", "No such option", "stnrot"),
+    ],
+)
+def test_a_usage_error_is_one_line(monkeypatch, capsys, line: str, words: str, command: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["stnrot", *line.split()])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    printed, error = capsys.readouterr()
+    assert (stopped.value.code, printed) == (2, "")
+    assert error.startswith("error: ")
+    assert error.endswith(f" See `{command} --help`.\n")
+    assert len(error.splitlines()) == 1
+    assert words in error
+
+
+def test_a_bug_prints_a_plain_traceback(tmp_path: Path) -> None:
+    code = """
+import sys
+import stnrot.commands.output
+from stnrot.cli import main
+stnrot.commands.output.check_output = lambda *paths: 1 / 0
+sys.argv = ["stnrot", "align", "a.png", "b.png", "--out", "c.png"]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Traceback (most recent call last):\n")
+    assert done.stderr.splitlines()[-1] == "ZeroDivisionError: division by zero"
+
+
+def test_ctrl_c_and_a_closed_pipe(tmp_path: Path) -> None:
+    """The work is replaced by what an interrupt and `| head` raise."""
+    code = """
+import sys
+import stnrot.alignment.aligner
+from stnrot.cli import main
+def work(*args):
+    raise {error}
+stnrot.alignment.aligner.Aligner = work
+sys.argv = ["stnrot", "align", "a.png", "b.png"]
+main()
+"""
+    for error, status in (("KeyboardInterrupt", 130), ("BrokenPipeError", 141)):
+        line = [sys.executable, "-c", code.format(error=error)]
+        done = subprocess.run(line, capture_output=True, text=True, env=ENVIRONMENT, cwd=tmp_path)
+        assert (done.returncode, done.stdout, done.stderr) == (status, "", "")
+
+
+def test_the_shell_completes_commands_and_options(tmp_path: Path) -> None:
+    for typed, place, expected in (("stnrot al", 1, "align"), ("stnrot align --man", 2, "--manifest")):
+        done = subprocess.run(
+            [str(Path(sys.executable).with_name("stnrot"))],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=ENVIRONMENT | {"_STNROT_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(place)},
+        )
+        assert done.stdout.split() == [expected], done.stderr

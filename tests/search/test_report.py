@@ -1,0 +1,50 @@
+"""The report on a study, and the command that prints it."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import optuna
+import pytest
+from conftest import rows
+
+from stnrot.search.heartbeat import beat, machine
+from stnrot.search.report import report
+
+
+def test_a_running_trial_is_reported_with_its_minutes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    alive, dead = study.ask(), study.ask()
+    for trial in (alive, dead):
+        trial.suggest_float("x", 0, 1)
+    beat(alive)
+    dead.set_user_attr("worker", {"machine": machine(), "process": ended.pid, "alive": time.time()})
+    ninety_seconds_ago = datetime.now() - timedelta(seconds=90)
+    for stored in study.get_trials(deepcopy=False):
+        stored.datetime_start = ninety_seconds_ago
+    report(study, tmp_path)
+    printed = capsys.readouterr().out
+    assert re.search(r"^0 +running +1\.5 ", printed, re.MULTILINE)
+    assert "trial 1: its process died" in printed.splitlines()
+    row = rows(tmp_path / "trials.csv")[0]
+    assert (row["trial"], row["state"]) == ("0", "running")
+    assert float(row["minutes"]) == pytest.approx(1.5, abs=0.1)
+
+
+def test_a_report_whose_reader_is_gone(tmp_path: Path) -> None:
+    """As in `stnrot study STORAGE | head`."""
+    storage = f"sqlite:///{tmp_path}/study.db"
+    optuna.create_study(storage=storage)
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as closed:
+        done = subprocess.run(
+            [sys.executable, "-m", "stnrot.cli", "study", storage], stdout=closed, stderr=subprocess.PIPE
+        )
+    assert (done.returncode, done.stderr) == (141, b"")

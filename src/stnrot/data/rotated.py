@@ -75,7 +75,7 @@ class RotatedImages(ImageData):
             stored = self.train_turns == "once"
             image = rotate_bicubic(image, rotation) if stored else image
             image = self.augment(image, 0 * rotation if stored else rotation, numbers, "bicubic").clamp(0, 1)
-            rotation = rotation + self.augment.turn(numbers)
+            rotation = rotation + self.augment.random_angle(numbers)
         else:
             image = rotate_bicubic(image, rotation)
         if self.border == "disc":

@@ -54,7 +54,7 @@ class RotatedImages(ImageData):
             stored = self.train_turns == "once"
             image = rotate_bicubic(image, turn) if stored else image
             image = self.augment(image, 0 * turn if stored else turn, numbers, "bicubic").clamp(0, 1)
-            turn = turn + self.augment.turn(numbers)
+            turn = turn + self.augment.random_angle(numbers)
         else:
             image = rotate_bicubic(image, turn)
         if self.border == "disc":

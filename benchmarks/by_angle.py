@@ -1,79 +1,100 @@
-"""Accuracy against the turn of the input: why one would undo the rotation.
+"""Trained on upright digits alone, the rotation-only transformer is as accurate at every angle of the input as upright.
 
     python benchmarks/by_angle.py --root data [--folder outputs/accuracy] [--png PATH] [--json PATH]
 
-turns all of MNIST's 10,000 test pictures by each of 24 angles and reads them with the models, trained on upright digits
-alone, that `benchmarks/accuracy.py --only upright_only --runs NEW.jsonl` left below --folder. Says how far the accuracy
-at one angle is from that over all, and how far the predicted angle follows the turn: of its change, less the turn, the
-median, the 95th percentile and the worst over all pictures and turns, and the share that is off by more than 90
-degrees: another hypothesis came first. Takes about ten minutes on two cores.
+Ten minutes on two cores. Needs MNIST, and below --folder the runs that `python benchmarks/accuracy.py --only
+upright_only --runs new.jsonl` leaves, 90 core-minutes. Rotates all of MNIST's 10,000 test images by each of 24 angles
+and classifies them.
+
+Prints for each model, one value a seed: the accuracy over all angles, the accuracy at the angle where it differs most
+from that, and how well the predicted angle follows the rotation. The last compares the change of the prediction with
+the rotation, over all images and angles: the median, the 95th percentile and the largest difference in degrees, and the
+share of differences beyond 90 degrees, where another hypothesis came first. A second table has the accuracy at each
+angle.
 """
 
-import argparse
-import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 
 import numpy as np
 import torch
-from accuracy import best, place  # type: ignore[import-not-found]
-from accuracy_runs import spread  # type: ignore[import-not-found]
-from accuracy_tables import EXPERIMENTS  # type: ignore[import-not-found]
 from matplotlib.figure import Figure
-from timing import environment, markdown  # type: ignore[import-not-found]
 from torch import Tensor
 
+from harness.accuracy_runs import Runs, spread
+from harness.accuracy_tables import EXPERIMENTS, all_options
+from harness.accuracy_training import Training, place
+from harness.environment import environment
+from harness.jobs import QUICK, best
+from harness.report import Options, Row, Table, absolute, report
 from stnrot.data.image_data import as_float
 from stnrot.data.image_set import ImageSet
 from stnrot.data.sources.mnist import mnist
+from stnrot.errors import InputError
 from stnrot.geometry import angular_distance, rotate_bicubic
 from stnrot.runs.checkpoints import read_checkpoint, rebuild
 from stnrot.runs.command_line import one_line_errors
 from stnrot.runs.precision import auto_precision
 
-TABLE = "upright_only"
+EXPERIMENT = "upright_only"
 STEP_DEG = 15
 BATCH = 500
 
 
-def by_angle(checkpoint: Path, digits: ImageSet) -> tuple[list[float], Tensor | None]:
-    """Return the accuracy, in percent, at each angle, and by how much (degrees) the prediction does not follow."""
+def by_angle(checkpoint: Path, digits: ImageSet, step_deg: int) -> tuple[list[float], Tensor | None]:
+    """Return the accuracy in percent at each angle, and the differences (degrees) of prediction and rotation."""
     model = rebuild(read_checkpoint(checkpoint), checkpoint).model.to(memory_format=torch.channels_last)
     images, labels = as_float(digits.image), digits.label
     assert labels is not None
     bf16 = auto_precision("cpu") == "bf16-mixed"
     accuracy, angles = [], []
-    for degrees in range(0, 360, STEP_DEG):
-        turn = torch.full((BATCH,), math.radians(degrees))
-        right, said = 0, []
+    for degrees in range(0, 360, step_deg):
+        rotation = torch.full((BATCH,), math.radians(degrees))
+        right, predicted = 0, []
         for image, label in zip(images.split(BATCH), labels.split(BATCH), strict=True):
             with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                prediction = model(rotate_bicubic(image, turn), None)
+                prediction = model(rotate_bicubic(image, rotation), None)
             right += int((prediction.log_probability.argmax(1) == label).sum())
             if prediction.orientation is not None:
-                said.append(prediction.orientation.angle[:, 0].float() + turn)
+                predicted.append(prediction.orientation.angle[:, 0].float() + rotation)
         accuracy.append(100 * right / len(labels))
-        angles += [torch.cat(said)] if said else []
+        angles += [torch.cat(predicted)] if predicted else []
     if not angles:
         return accuracy, None
     return accuracy, torch.cat([angular_distance(angle, angles[0]) for angle in angles[1:]]).rad2deg()
 
 
 def furthest(run: list[float]) -> float:
-    """Return the value that is furthest from the mean of the run."""
+    """Return the value that differs most from the mean of the run."""
     middle = mean(run)
     return max(run, key=lambda value: abs(value - middle))
 
 
-def draw(curves: dict[str, list[list[float]]], path: Path) -> None:
-    """Draw the mean over the seeds of each model."""
+def row(name: str, runs: Sequence[list[float]], differences: Sequence[Tensor | None]) -> Row:
+    """Return a model's row of the first table."""
+    return {
+        "model": name,
+        "accuracy over all angles, %": spread([mean(run) for run in runs]),
+        "where it differs most from that, %": ", ".join(f"{furthest(run):.2f}" for run in runs),
+        "follows the rotation, degrees off: median; p95; worst; beyond 90, %": ", ".join(
+            "{:.1f}; {:.1f}; {:.0f}; {:.2f}".format(
+                *np.quantile(off.numpy(), (0.5, 0.95, 1)), 100 * (off > 90).float().mean()
+            )
+            for off in differences
+            if off is not None
+        ),
+    }
+
+
+def draw(means: dict[str, list[float]], step_deg: int, path: Path) -> None:
+    """Draw the mean accuracy over the seeds of each model against the angle."""
     figure = Figure(figsize=(7.2, 3.8), dpi=120, layout="tight")
-    axes = figure.add_subplot(xlabel="the input was turned by (degrees)", ylabel="accuracy, %", xlim=(-180, 180))
-    angles = list(range(-180, 181, STEP_DEG))
-    for name, runs in curves.items():
-        means = [mean(run[degrees // STEP_DEG % len(run)] for run in runs) for degrees in angles]
-        axes.plot(angles, means, "o-", markersize=3, label=name)
+    axes = figure.add_subplot(xlabel="rotation of the input (degrees)", ylabel="accuracy, %", xlim=(-180, 180))
+    angles = list(range(-180, 181, step_deg))
+    for name, mean_run in means.items():
+        axes.plot(angles, [mean_run[a // step_deg % len(mean_run)] for a in angles], "o-", markersize=3, label=name)
     axes.set_xticks(range(-180, 181, 45))
     axes.set_ylim(0, 101)
     axes.grid(alpha=0.3)
@@ -82,47 +103,37 @@ def draw(curves: dict[str, list[list[float]]], path: Path) -> None:
     figure.savefig(path)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, draw and report."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--root", type=Path, default=Path("data"), help="the folder of MNIST")
-    options.add_argument("--folder", type=Path, default=Path("outputs/accuracy"), help="of accuracy.py")
-    options.add_argument("--png", type=Path)
-    options.add_argument("--json", type=Path)
-    args = options.parse_args()
+    options = Options(__file__, __doc__)
+    options.add_root()
+    options.add_argument("--folder", type=absolute, default=absolute("outputs/accuracy"), help="of accuracy.py")
+    options.add_argument("--png", type=Path, metavar="PATH", help="draw the accuracy to this file")
+    args = options.read(arguments)
     digits = mnist(args.root, 0, True).test
     assert isinstance(digits, ImageSet)
-    curves: dict[str, list[list[float]]] = {}
-    rows = []
-    for name in EXPERIMENTS[TABLE][1]:
-        checkpoints = [best(folder) for folder in sorted(place(args.folder, (TABLE, name, 1)).parent.glob("*"))]
-        if not checkpoints:
-            continue
-        runs, follows = zip(*(by_angle(checkpoint, digits) for checkpoint in checkpoints), strict=True)
-        curves[name] = list(runs)
-        rows.append(
-            {
-                "model": name,
-                "accuracy over all angles, %": spread([mean(run) for run in runs]),
-                "where it differs most from that, %": ", ".join(f"{furthest(run):.2f}" for run in runs),
-                "follows the turn, degrees off: median; p95; worst; beyond 90, %": ", ".join(
-                    "{:.1f}; {:.1f}; {:.0f}; {:.2f}".format(
-                        *np.quantile(off.numpy(), (0.5, 0.95, 1)), 100 * (off > 90).float().mean()
-                    )
-                    for off in follows
-                    if off is not None
-                ),
-            }
-        )
+    step_deg = STEP_DEG
+    if args.quick:
+        digits, step_deg = digits.subset(torch.arange(BATCH)), 90
+        runs = Runs(args.folder / "runs.jsonl", all_options())
+        Training(args.folder, args.root, runs, 1, 1, QUICK).run_all({EXPERIMENT: {"rot_stn": [1]}})
+    rows: list[Row] = []
+    means: dict[str, list[float]] = {}
+    for name in EXPERIMENTS[EXPERIMENT][1]:
+        checkpoints = [best(folder) for folder in sorted(place(args.folder, (EXPERIMENT, name, 1)).parent.glob("*"))]
+        if checkpoints:
+            found, differences = zip(*(by_angle(each, digits, step_deg) for each in checkpoints), strict=True)
+            rows.append(row(name, found, differences))
+            means[name] = [mean(each) for each in zip(*found, strict=True)]
     if not rows:
-        train = f"python benchmarks/accuracy.py --only {TABLE} --runs NEW.jsonl"
-        raise SystemExit(f"{args.folder}/{TABLE} holds no run: {train}")
-    facts = environment("cpu")
-    print(", ".join(f"{name}: {value}" for name, value in facts.items()), markdown(rows), sep="\n\n")
+        train = f"python benchmarks/accuracy.py --only {EXPERIMENT} --runs new.jsonl"
+        raise InputError(f"{args.folder / EXPERIMENT}: expected the runs of accuracy.py, found none; run {train}")
+    curves: list[Row] = [
+        {"degrees": k * step_deg} | {name: means[name][k] for name in means} for k in range(360 // step_deg)
+    ]
+    report(args, environment("cpu"), Table("accuracy by model", rows), Table("accuracy by rotation, %", curves))
     if args.png is not None:
-        draw(curves, args.png)
-    if args.json is not None:
-        args.json.write_text(json.dumps({"environment": facts, "rows": rows, "curves": curves}, indent=2) + "\n")
+        draw(means, step_deg, args.png)
 
 
 if __name__ == "__main__":

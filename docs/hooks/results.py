@@ -21,24 +21,24 @@ ACCURACY = "python benchmarks/accuracy.py --root data"
 def accuracy() -> dict[str, Any]:
     """Put the runs of docs/accuracy.jsonl together, as the benchmark itself does."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "benchmarks/accuracy.py", "--report", "--folder", folder]
+        path = Path(folder) / "accuracy.json"
+        command = [sys.executable, "benchmarks/accuracy.py", "--report-only", "--folder", folder, "--json", str(path)]
         subprocess.run(command, cwd=PROJECT, check=True, stdout=subprocess.DEVNULL)
-        found = json.loads((Path(folder) / "accuracy.json").read_text())
+        found = json.loads(path.read_text())
     dates = [json.loads(line)["date"] for line in (PROJECT / "docs" / "accuracy.jsonl").read_text().splitlines()]
-    found.pop("environment")
     return {
         "claim": "Test error and angle error of whole runs, three seeds or more",
         "command": ACCURACY,
         "date": max(dates),
         "environment": {"device": "of each row in its last columns; without a GPU one core of an AMD EPYC"},
-        "notes": ["`python benchmarks/accuracy.py --report` prints these tables with the value of each seed."],
-        "tables": [{"title": name, "rows": [_short(row) for row in rows]} for name, rows in found.items()],
+        "notes": ["`python benchmarks/accuracy.py --report-only` prints these tables with the value of each seed."],
+        "tables": [{"title": each["title"], "rows": [_short(row) for row in each["rows"]]} for each in found["tables"]],
     }
 
 
-def _short(row: Mapping[str, str]) -> dict[str, str]:
+def _short(row: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out the list of the seeds' values."""
-    return {name: re.sub(r" \([\d., ]+\)", "", cell) for name, cell in row.items()}
+    return {name: re.sub(r" \([\d., ]+\)", "", cell) if isinstance(cell, str) else cell for name, cell in row.items()}
 
 
 def current() -> dict[str, dict[str, Any]]:
@@ -63,7 +63,7 @@ def sections() -> Iterator[str]:
         if "source" in each:
             heading = each["source"].partition("heading ")[2]
             yield f"From the archive: [{heading}](archive.md#{slugify(heading, '-')})"
-        picture = {"accuracy": "few_labels", "pose": "descent"}.get(name, name)
+        picture = {"accuracy": "few_labels", "pose_descent": "descent"}.get(name, name)
         for path in (PROJECT / "docs" / "images").glob(f"{picture}.*"):
             yield f"![{each['claim']}](../images/{path.name})"
         yield from each.get("notes", [])

@@ -10,8 +10,8 @@ import kornia
 import numpy as np
 import pytest
 import torch
-from conftest import DEGREES, by_pillow, scene
 from PIL import Image
+from sample_images import DEGREES, by_pillow, scene
 from scipy import ndimage
 from sklearn.datasets import load_sample_image
 from torchvision.transforms import InterpolationMode

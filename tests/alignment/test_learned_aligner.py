@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import by_pillow, scene
+from sample_images import by_pillow, scene
 from scipy import stats
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tv

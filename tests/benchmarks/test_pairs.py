@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tv
 
-from benchmarks import pair_methods, pair_sets
+from harness import pair_methods, pair_sets
 
 METHODS = {
     "scikit-image polar": partial(pair_methods.polar, normalization=None),
@@ -28,7 +29,7 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 @pytest.mark.parametrize(("level", "least"), [("clean", 0.98), ("noisy", 0.5), ("inverted", -0.98)])
 def test_torchvision_turns_the_image_onto_the_reference(level: str, least: float) -> None:
-    images, references, angles = pair_sets.pairs("photographs 64", level, 6, "")
+    images, references, angles = pair_sets.pairs("photographs 64", level, 6, Path())
     for image, reference, angle in zip(images, references, angles, strict=True):
         turned = tv.rotate(torch.from_numpy(image)[None].float(), math.degrees(angle), InterpolationMode.BILINEAR)
         found = correlation(turned[0].numpy(), reference)
@@ -36,7 +37,7 @@ def test_torchvision_turns_the_image_onto_the_reference(level: str, least: float
 
 
 def test_pairs_do_not_depend_on_how_many_there_are() -> None:
-    few, more = (pair_sets.pairs("photographs 64", "hard", count, "") for count in (2, 4))
+    few, more = (pair_sets.pairs("photographs 64", "hard", count, Path()) for count in (2, 4))
     for a, b in zip(few, more, strict=True):
         np.testing.assert_array_equal(a, b[:2])
 
@@ -44,7 +45,7 @@ def test_pairs_do_not_depend_on_how_many_there_are() -> None:
 def test_a_part_is_turned_as_pillow_turns_and_moved_right_and_down() -> None:
     picture = pair_sets.photograph("camera.png")
     place = (picture, (200.0, 180.0))
-    turned = pair_sets._turned(place, math.radians(40), np.array([3.0, 2.0]), 64)
+    turned = pair_sets._rotated(place, math.radians(40), np.array([3.0, 2.0]), 64)
     whole = picture.rotate(40, Image.Resampling.BICUBIC, center=(200, 180))
     expected = np.asarray(whole.crop((200 - 35, 180 - 34, 200 + 29, 180 + 30)), dtype=np.float64) / 255
     np.testing.assert_allclose(turned, expected, atol=2 / 255)
@@ -52,7 +53,7 @@ def test_a_part_is_turned_as_pillow_turns_and_moved_right_and_down() -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_methods_find_quarter_turns_and_others(name: str) -> None:
-    images, references, angles = pair_sets.pairs("photographs 64", "clean", 3, "")
+    images, references, angles = pair_sets.pairs("photographs 64", "clean", 3, Path())
     quarter = np.ascontiguousarray(np.rot90(images[0]))
     cases = [(quarter, images[0], -math.pi / 2), (images[0], quarter, math.pi / 2)]
     cases += zip(images, references, angles, strict=True)

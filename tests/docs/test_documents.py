@@ -1,17 +1,326 @@
-"""The Python in the documents runs as it stands, block after block."""
+"""Every command and every Python block of the documents runs, small and short; nothing in them can go stale unseen."""
 
+import argparse
+import contextlib
 import re
+import runpy
+import shlex
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
-from conftest import ROOT
+import torch
+import trimesh
+import yaml
+from conftest import ENVIRONMENT, ROOT, command, composed, made_once
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep
+from hydra.utils import get_class
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+from stnrot.geometry.euler import euler_to_matrix
+from stnrot.geometry.splat import Camera, render
+from stnrot.pose.point_clouds import torus
+
+HISTORY = ("docs/results/archive.md", "docs/changelog.md")
+PAGES = [
+    *("README.md", "CONTRIBUTING.md", "benchmarks/README.md"),
+    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")),
+]
+BLOCKS = {
+    page: [
+        (language, dedent(block))
+        for _, language, block in re.findall(
+            r"^( *)```(\w*)[^\n]*\n(.*?)^\1```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE
+        )
+    ]
+    for page in PAGES
+    if page not in HISTORY
+}
+SHOWN = {"text", "json", "yaml", "csv"}  # not run
+WITHOUT = ("callbacks.progress=null", "callbacks.alignment_figures=null")  # tests/callbacks and tests/jobs have them
+SMALL = ("debug=one_batch", "trainer.accelerator=cpu", "trainer.precision=32-true", "data.batch_size=16", *WITHOUT)
+NOT_HERE = {  # part of a command: why it is composed and not run
+    "trainer=gpu": "needs a GPU",
+    "trainer=ddp": "needs several devices; tests/jobs trains on two processes",
+    "hydra/launcher=submitit_slurm": "needs SLURM",
+    "storage=postgresql:": "needs a server",
+    "storage=/shared/": "needs a file system that machines share",
+}
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/explanation/pose_by_gradient.md"])
-def test_blocks_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def commands() -> list[str]:
+    """Return the commands of all pages, each once."""
+    found: dict[str, None] = {}
+    for blocks in BLOCKS.values():
+        for language, block in blocks:
+            for line in block.replace("\\\n", " ").splitlines() if language == "sh" else ():
+                for one in line.split(" && "):
+                    if words := shlex.split(one, comments=True):
+                        found[shlex.join(words)] = None
+    return list(found)
+
+
+@pytest.mark.parametrize("page", [page for page in BLOCKS if any(language == "python" for language, _ in BLOCKS[page])])
+def test_python(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The blocks of a page run in an empty folder, one after another in one namespace."""
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / name).read_text(), re.DOTALL | re.MULTILINE)
-    assert len(blocks) > 1
     namespace: dict[str, object] = {}
-    for block in blocks:
-        exec(block, namespace)
+    for language, block in BLOCKS[page]:
+        if language == "python":
+            exec(compile(block, page, "exec"), namespace)
+
+
+def test_every_block_says_what_it_is() -> None:
+    languages = {language for blocks in BLOCKS.values() for language, _ in blocks}
+    assert languages <= SHOWN | {"python", "sh"}
+    assert "sh" in languages
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory, mnist_root: Path) -> Path:
+    """A folder with what the commands name, FOLDER and DATE too: images, tables, finished runs, a study."""
+
+    def make(folder: Path) -> None:
+        photographs = [Image.fromarray(each).resize((96, 64)) for each in load_sample_images().images]
+        photographs[0].save(folder / "image.png")
+        photographs[0].rotate(20).save(folder / "reference.jpg")
+        for k in range(12):
+            path = folder / "FOLDER" / ("temple", "flower")[k % 2] / f"{k}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            photographs[k % 2].rotate(k).save(path)
+            photographs[k % 2].rotate(-30 * k).save(folder / f"reference{k}.png")
+        pairs = [f"FOLDER/{('temple', 'flower')[k % 2]}/{k}.png,reference{k}.png,{-31 * k}" for k in range(12)]
+        (folder / "pairs.csv").write_text("\n".join(["image,reference,angle_deg", *pairs]) + "\n")
+        seen = render(torus(), euler_to_matrix(torch.tensor([0.9, -0.6]), "XZ"), Camera())
+        Image.fromarray((seen * 255).round().byte().numpy()).save(folder / "torus.png")
+        trimesh.PointCloud(torus()[::10].numpy()).export(folder / "part.ply")
+        (folder / "data").symlink_to(mnist_root)
+        runs = folder / "outputs" / "train" / "DATE"
+        for number in range(3):
+            _train(runs / "TIME-multirun" / str(number), f"seed={number + 1}")
+        (folder / "outputs" / "train" / "...").symlink_to(runs / "TIME-multirun" / "0")
+        _train(folder / "pose", "experiment=torus_pose")
+        search = [
+            "-m",
+            "hparams_search=rot_stn",
+            *SMALL,
+            "callbacks.alignment_figures=null",
+            "hydra.sweeper.n_trials=2",
+        ]
+        done = command("train.py", *search, cwd=folder)
+        assert done.returncode == 0, done.stderr
+
+    return made_once(tmp_path_factory, "documents", make)
+
+
+def _train(folder: Path, *overrides: str) -> None:
+    from train import train
+
+    folder.mkdir(parents=True)
+    train(composed("train", *SMALL, f"output_dir={folder}", *overrides))
+
+
+@pytest.fixture
+def place(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of its own for a command, with all of `world` in it."""
+    for path in world.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("line", commands(), ids=lambda line: line.replace("/", "."))
+def test_command(line: str, request: pytest.FixtureRequest) -> None:
+    words = shlex.split(line)
+    while "=" in words[0]:  # variables of the environment
+        words.pop(0)
+    for start, run in RUNS.items():
+        if words[: len(start)] == list(start):
+            run(words[len(start) :], request)
+            return
+    pytest.fail(f"{line}: no way to run it; expected one of {[' '.join(start) for start in RUNS]}")
+
+
+def run_train(overrides: list[str], request: pytest.FixtureRequest) -> None:
+    """Train on one batch, each job of a grid, a search with the first value of every range."""
+    jobs = _jobs(overrides[1:]) if overrides[0] == "-m" else [overrides]
+    if any(part in " ".join(overrides) for part in NOT_HERE):
+        for job in jobs:
+            composed("train", *job)
+        return
+    place = request.getfixturevalue("place")
+    for number, job in enumerate(jobs):
+        _train(place / f"run{number}", *job)
+        assert (place / f"run{number}" / "metrics.json").is_file()
+
+
+def run_evaluate(overrides: list[str], request: pytest.FixtureRequest) -> None:
+    """Test on one batch."""
+    from evaluate import evaluate
+
+    place = request.getfixturevalue("place")
+    out = place / "results"
+    out.mkdir()
+    small = ("trainer.accelerator=cpu", "+trainer.limit_test_batches=1", *WITHOUT)
+    assert evaluate(composed("evaluate", *overrides, *small, f"output_dir={out}"))
+    assert (out / "metrics.json").is_file()
+
+
+def run_stnrot(arguments: list[str], request: pytest.FixtureRequest) -> None:
+    """Call the command on small files."""
+    place, called = request.getfixturevalue("place"), request.getfixturevalue("called")
+    if arguments[0] == "pose":
+        (place / "image.png").unlink()
+        (place / "image.png").symlink_to(place / "torus.png")
+        if "--ckpt" in arguments:
+            (place / "outputs").unlink()
+            (place / "outputs" / "train").mkdir(parents=True)
+            (place / "outputs" / "train" / "...").symlink_to(place / "pose")
+    code, printed = called(*arguments, cwd=place)
+    assert code == 0, code
+    if "--out" in arguments:
+        assert (place / arguments[arguments.index("--out") + 1]).stat().st_size > 0
+    else:
+        assert printed
+
+
+def run_server(program: str) -> Callable[[list[str], pytest.FixtureRequest], None]:
+    """Start a server, read its first page, stop it."""
+
+    def run(arguments: list[str], request: pytest.FixtureRequest) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        binary = Path(sys.executable).with_name(program)
+        line = [str(binary), *arguments, "--port", str(port), "--host", "127.0.0.1"]
+        place = request.getfixturevalue("place")
+        with (place / "printed").open("w") as printed:
+            server = subprocess.Popen(line, cwd=place, stdout=printed, stderr=printed, env=ENVIRONMENT)
+        try:
+            assert "<html" in _fetch(f"http://127.0.0.1:{port}/", server).lower(), (place / "printed").read_text()
+        finally:
+            server.terminate()
+            server.wait(60)
+
+    return run
+
+
+def _fetch(url: str, server: subprocess.Popen[bytes]) -> str:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and server.poll() is None:
+        with contextlib.suppress(urllib.error.URLError, ConnectionError):
+            return opener.open(url, timeout=60).read().decode()
+        time.sleep(0.2)
+    return ""
+
+
+def run_pip(arguments: list[str], request: pytest.FixtureRequest) -> None:
+    """Check that the extras exist; the commands of README.md are typed by .ci/run."""
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    known = {re.split(r"[\[<>=~! ]", each)[0] for group in groups.values() for each in group}
+    for wanted in (each for each in arguments if not each.startswith("-")):
+        name, _, extras = wanted.rstrip("]").partition("[")
+        assert name in known | {".", "stnrot"}
+        assert set(filter(None, extras.split(","))) <= groups.keys()
+
+
+def run_pytest(arguments: list[str], request: pytest.FixtureRequest) -> None:
+    """Check that the marker or the paths exist."""
+    if arguments[:1] == ["-m"]:
+        names = {marker.partition(":")[0] for marker in request.config.getini("markers")}
+        assert set(arguments[1:]) <= names
+    else:
+        assert all((ROOT / argument.partition("::")[0]).exists() for argument in arguments)
+
+
+def run_benchmark(script: str) -> Callable[[list[str], pytest.FixtureRequest], None]:
+    """Check that the benchmark takes such arguments; tests/benchmarks runs it."""
+
+    def run(arguments: list[str], request: pytest.FixtureRequest) -> None:
+        monkeypatch = request.getfixturevalue("monkeypatch")
+        parse = argparse.ArgumentParser.parse_args
+
+        class Parsed(Exception):
+            pass
+
+        def parse_only(parser: argparse.ArgumentParser, *given: object) -> None:
+            parse(parser, *given)  # type: ignore[arg-type]
+            raise Parsed
+
+        monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_only)
+        monkeypatch.setattr(sys, "argv", [script, *arguments])
+        monkeypatch.syspath_prepend(ROOT / "benchmarks")
+        with pytest.raises(Parsed):
+            runpy.run_path(str(ROOT / script), run_name="__main__")
+
+    return run
+
+
+def run_shell_script(arguments: list[str], request: pytest.FixtureRequest) -> None:
+    """Check the script's syntax: it would run these tests."""
+    subprocess.run(["bash", "-n", *arguments], cwd=ROOT, check=True)
+
+
+def run_pre_commit(arguments: list[str], request: pytest.FixtureRequest) -> None:
+    """Check that there are hooks to install."""
+    assert yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+
+
+def run_mkdocs(arguments: list[str], request: pytest.FixtureRequest) -> None:
+    """Check the command; tests/docs/test_site.py builds the site."""
+    assert arguments[0] in ("serve", "build")
+    assert (ROOT / "mkdocs.yml").is_file()
+
+
+RUNS: dict[tuple[str, ...], Callable[[list[str], pytest.FixtureRequest], None]] = {
+    ("python", "train.py"): run_train,
+    ("python", "evaluate.py"): run_evaluate,
+    ("stnrot",): run_stnrot,
+    ("tensorboard",): run_server("tensorboard"),
+    ("optuna-dashboard",): run_server("optuna-dashboard"),
+    ("pip", "install"): run_pip,
+    ("pytest",): run_pytest,
+    ("bash",): run_shell_script,
+    ("pre-commit", "install"): run_pre_commit,
+    ("mkdocs",): run_mkdocs,
+    **{
+        ("python", f"benchmarks/{path.name}"): run_benchmark(f"benchmarks/{path.name}")
+        for path in sorted((ROOT / "benchmarks").glob("*.py"))
+    },
+}
+
+
+def _jobs(overrides: list[str]) -> list[list[str]]:
+    """Return jobs of a multirun that have each option of each sweep, but one seed and one value of each interval."""
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    fixed = [each.input_line or "" for each in parsed if not each.is_sweep_override()]
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        hydra = compose("train", overrides=fixed, return_hydra_config=True).hydra
+    for part in (hydra.sweeper, hydra.launcher):
+        get_class(part._target_)
+    space = [f"{key}={swept}" for key, swept in (hydra.sweeper.get("params") or {}).items()]
+    values = []
+    for sweep in OverridesParser.create().parse_overrides([*overrides, *space]):
+        name, value = sweep.get_key_element(), sweep.value()
+        if isinstance(value, IntervalSweep):
+            values.append([f"{name}={value.start}"])
+        elif sweep.is_sweep_override():
+            values.append([f"{name}={each}" for each in sweep.sweep_string_iterator()][: 1 if name == "seed" else None])
+    own = [each for each in fixed if not each.startswith(("hydra.", "hydra/"))]
+    return [[*own, *(each[k % len(each)] for each in values)] for k in range(max(map(len, values)))]

@@ -26,7 +26,7 @@ def test_without_strength_it_is_the_turn() -> None:
     image, angle, numbers = torch.rand(5, 2, 20, 30), torch.rand(5) * 6, torch.randn(5, NUMBERS)
     torch.testing.assert_close(deform()(image, angle, numbers), rotate(image, angle), atol=1e-5, rtol=0)
     further = deform(turn_deg=30)
-    both = rotate(image, angle + further.turn(numbers))
+    both = rotate(image, angle + further.random_angle(numbers))
     torch.testing.assert_close(further(image, angle, numbers), both, atol=1e-5, rtol=0)
 
 
@@ -105,5 +105,5 @@ def test_the_gradient_in_the_angle() -> None:
 
 
 def test_turns_are_uniform() -> None:
-    turns = deform(turn_deg=90).turn(torch.randn(5000, NUMBERS)).numpy()
+    turns = deform(turn_deg=90).random_angle(torch.randn(5000, NUMBERS)).numpy()
     assert stats.kstest(turns / math.pi + 0.5, "uniform").pvalue > 1e-3

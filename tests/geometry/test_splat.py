@@ -231,5 +231,5 @@ torch.testing.assert_close(exported(torch.ones(6, 2), torus(70)), draw(torch.one
     ],
 )
 def test_what_is_no_camera_is_named(option: str, value: float | str, words: str) -> None:
-    with pytest.raises(InputError, match=rf"camera\.{option}='?{value}'?: expected {words}"):
+    with pytest.raises(InputError, match=rf"{option}='?{value}'?: expected {words}"):
         Camera(**{option: value})

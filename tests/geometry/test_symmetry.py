@@ -20,13 +20,13 @@ def spun(angle: float) -> torch.Tensor:
 
 def test_a_solid_of_revolution_is_known_by_its_axis_up_to_its_sign() -> None:
     symmetry, rotation = symmetry_of([2 * x for x in OWN]), random_rotation(3, 50)
-    seen = symmetry.seen(rotation)
+    seen = symmetry.encode(rotation)
     axis = rotation @ torch.tensor(OWN, dtype=torch.float64)
     torch.testing.assert_close(seen @ axis[..., None], axis[..., None])
     torch.testing.assert_close(seen.diagonal(dim1=1, dim2=2).sum(1), torch.ones(50, dtype=torch.float64))
     over = torch.from_numpy(ScipyRotation.from_rotvec([0, math.pi, 0]).as_matrix())  # about a normal: upside down
     for alike in (rotation @ spun(1.0), rotation @ over, rotation @ over @ spun(-2.0)):
-        torch.testing.assert_close(symmetry.seen(alike), seen)
+        torch.testing.assert_close(symmetry.encode(alike), seen)
         assert symmetry.distance(alike, rotation).max() < 1e-7
 
 
@@ -35,9 +35,9 @@ def test_a_solid_of_revolution_is_known_by_its_axis_up_to_its_sign() -> None:
 def test_a_pose_is_found_again(symmetry: Symmetry, order: str) -> None:
     rotation = random_rotation(3, 50)
     noise = 1e-3 * torch.randn(50, 3, 3, dtype=torch.float64)
-    found = euler_to_matrix(symmetry.euler(symmetry.seen(rotation) + noise + noise.mT, order), order)
+    found = euler_to_matrix(symmetry.euler(symmetry.encode(rotation) + noise + noise.mT, order), order)
     assert symmetry.distance(found, rotation).max() < 0.01
-    exact = euler_to_matrix(symmetry.euler(symmetry.seen(rotation), order), order)
+    exact = euler_to_matrix(symmetry.euler(symmetry.encode(rotation), order), order)
     assert symmetry.distance(exact, rotation).max() < 1e-7
 
 

@@ -1,4 +1,4 @@
-"""What a user can get wrong: one line that names it and the way out, exit status 1, no stack."""
+"""Errors of the user: one line that names the error and the way out, exit status 1, no traceback."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -74,7 +74,7 @@ def test_the_command_prints_it_last_and_exits_with_1(
         ),
         (["data=rotated_mnist", "data.root=none"], ["data.root=", "data=rotated_digits"]),
         (["trainer.precision=16-true"], ["trainer.precision=16-true", "expected 16-mixed or bf16-true"]),
-        (["trial=0"], ["trial=0: a search numbers its jobs by it"]),
+        (["trial=0"], ["trial=0: only a search sets it"]),
         (["data=image_folder"], ["data.root"]),
         (["data=image_folder", "data.root=missing"], ["expected a folder"]),
     ],

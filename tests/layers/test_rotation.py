@@ -230,10 +230,10 @@ def test_shared_work_changes_nothing(method: str, points: int) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_inverse_takes_over_what_forward_left(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inverse_reuses_the_work_of_forward(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     layer = Rotation(8, method)
-    seen, shared = [], layer.map.shared
-    monkeypatch.setattr(layer.map, "shared", lambda kind: (seen.append(kind), shared(kind))[1])
+    seen, prepare = [], layer.map.prepare
+    monkeypatch.setattr(layer.map, "prepare", lambda kind: (seen.append(kind), prepare(kind))[1])
     loss = layer.inverse(layer(torch.randn(3, 8)).tanh()).sum()
     assert len(seen) == 1
     loss.backward()
@@ -543,7 +543,7 @@ def test_a_loss_that_is_kept_does_not_keep_what_led_to_it() -> None:
     loss = layer(torch.randn(3, 8)).square().sum()
     loss.backward()
     node = loss.grad_fn
-    while type(node).__name__ != "_TurnBackward":
+    while type(node).__name__ != "_ApplyBlocksBackward":
         node = node.next_functions[0][0]
     with pytest.raises(RuntimeError, match="already been freed"):
         _ = node.saved_tensors

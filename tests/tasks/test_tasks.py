@@ -116,7 +116,7 @@ def test_photometric_loss_is_numpys_mean_over_the_disc() -> None:
     assert float(photometric_loss(image, reference)) == pytest.approx(expected, rel=1e-5)
 
 
-def test_photometric_loss_finds_the_turn() -> None:
+def test_photometric_loss_is_least_at_the_true_angle() -> None:
     ramp = torch.linspace(0, 1, 24)[None, None, None].expand(1, 1, 24, 24).contiguous()
     angles = torch.linspace(-1, 1, 21)
     losses = [float(photometric_loss(rotate(rotate(ramp, torch.tensor([0.3])), -a[None]), ramp)) for a in angles]

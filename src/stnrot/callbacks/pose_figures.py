@@ -71,7 +71,7 @@ class PoseFigures(PredictionCollector):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         chosen = permutation((data.split_seed, Purpose.SHOWN), data.count[Split[part.upper()]])[: self.samples]
         mine = torch.isin(batch.index, chosen.to(batch.index.device))
-        rendered = data.draw(prediction.rotation[mine], prediction.rotation.new_zeros(int(mine.sum()), 2))
+        rendered = data.render(prediction.rotation[mine], prediction.rotation.new_zeros(int(mine.sum()), 2))
         images = (batch.image[mine].float().cpu().numpy(), rendered.cpu().numpy())
         return [
             PoseSample(index=index, target=target, rendered=estimate)
@@ -81,7 +81,9 @@ class PoseFigures(PredictionCollector):
     def finish(self, trainer: L.Trainer, task: Any, part: str, rows: PoseRows, shown: list[PoseSample]) -> None:
         """Draw the two figures."""
         rotation, symmetry = torch.from_numpy(rows.rotation), task.model.symmetry
-        true = task.model.euler(symmetry.seen(rotation))  # of angles that look the same, those that the model can find
+        true = task.model.euler(
+            symmetry.encode(rotation)
+        )  # of angles that look the same, those that the model can find
         row_of = {int(index): k for k, index in enumerate(rows.index)}
         cells = []
         for sample in shown:

@@ -1,18 +1,25 @@
-"""Geometry as functions of tensors. These conventions hold everywhere in the project.
+"""Geometry as functions of tensors. The following conventions hold everywhere in the project.
 
 Angles
-    are radians; a name that ends in `_deg` holds degrees. A positive angle turns the picture
-    counter-clockwise as it is displayed (y down), as do `torch.rot90`, torchvision and kornia.
-    `angle` always means: rotate `image` by it and it lines up with `reference`.
+    Angles are in radians. A name that ends in `_deg` holds degrees. A positive angle rotates an image
+    counter-clockwise as displayed (y down), as `torch.rot90`, torchvision and kornia do.
+    `angle` always means: rotate `image` by it, and the image is aligned with `reference`.
 
 Pixels
-    Rotation happens in pixel space about the centre of the pixel grid, so that a picture that is not
-    square does not shear. Pictures are sampled with `align_corners=False`. What lies outside is zero.
-    An original is rotated once: compose angles, never resample what was resampled.
+    An image rotates in pixel space, about the centre of the pixel grid. So an image that is not square does
+    not shear. Sampling uses `align_corners=False`. Pixels outside the image are zero.
+    Sample an original image only once: add up the angles, and do not resample a resampled image.
 
 Shapes
-    `B` batch, `C H W` image, `K` hypotheses, `A` angle bins, `R` references (one, or one an image),
+    `B` batch, `C H W` image, `K` hypotheses, `A` angle bins, `R` references (one for all images, or one for each),
     `N` points, `d` dimension.
+
+Modules
+    `angles` arithmetic on the circle; `planar` rotation and sampling of images; `polar` sampling on circles;
+    `correlation` of two images over the angle; `deform` random deformations of images;
+    `rotations` rotation matrices of R^d; `householder` products of reflections; `axes` comparison of rotations up to
+    order and sign of the axes; `euler` angles about the axes of R^3; `symmetry` what an image of a solid shows of
+    its pose; `splat` the image of a point set; `autograd` tools for gradients written by hand.
 """
 
 from stnrot.geometry.angles import angular_distance, circular_mean, circular_peaks, upsample_log_density, wrap

@@ -1,4 +1,4 @@
-"""What gradients written by hand share."""
+"""Tools for functions whose gradients are written by hand: precision, and gradients of gradients."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -9,20 +9,26 @@ from torch import Tensor
 
 
 def full_precision(x: Tensor) -> AbstractContextManager[Any]:
-    """Switch autocast off, if it is on."""
-    device = "cpu" if x.is_cpu else x.device.type  # whose name takes a few microseconds to come
+    """Return a context that switches autocast off on the device of x, if it is on."""
+    device = "cpu" if x.is_cpu else x.device.type  # `is_cpu` first: `device.type` takes a few microseconds
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """Return numbers of 16 bits in 32."""
+    """Convert 16-bit floats to float32; return wider ones unchanged."""
     return x if x.dtype.itemsize >= 4 else x.float()
 
 
 def gradients(formula: Callable[..., Tensor], inputs: Sequence[Tensor], upstream: Tensor) -> list[Tensor | None]:
-    """Return the gradients of a formula as functions of its inputs, for a gradient of them.
+    """Return the gradients of a formula with a graph of their own, so that they can be differentiated again.
 
-    Of views of the inputs, so that they end there: one input may depend on another.
+    The gradients are taken with respect to views of the inputs. So they stop at each input, even if one input depends
+    on another.
+
+    Args:
+        formula: function of the inputs.
+        inputs: tensors; None is returned for an input without a gradient.
+        upstream: gradient of the loss with respect to the result of the formula.
     """
     with torch.enable_grad(), full_precision(upstream):
         inputs = [x.view_as(x) if x.requires_grad else x for x in inputs]

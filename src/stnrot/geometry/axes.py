@@ -1,4 +1,8 @@
-"""Axes up to their order and sign: how far a rotation is from another that a symmetric function cannot tell apart."""
+"""Compare rotations up to a signed permutation of the axes.
+
+A function that is symmetric under signed permutations, such as `stnrot.layers.scaled_tanh`, determines a rotation only
+up to one.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -8,9 +12,12 @@ from torch import Tensor
 
 
 def matched_axes(product: Float[Tensor, "d d"]) -> tuple[Int[Tensor, "d"], Float[Tensor, "d"]]:
-    """Return for each axis the row of a matrix that lies nearest to it or its opposite, each row once, and the signs.
+    """Assign to each coordinate axis the row that is nearest to the axis or to its opposite, each row once.
 
-    It is an assignment problem: H. Kuhn, The Hungarian method for the assignment problem, 1955.
+    Source: H. Kuhn, The Hungarian method for the assignment problem, 1955.
+
+    Returns:
+        The row of each axis, and the sign: -1 if the row is nearer to the opposite of the axis.
     """
     product = F.normalize(product, dim=1)
     rows, columns = linear_sum_assignment(-product.abs().cpu().numpy())
@@ -19,10 +26,14 @@ def matched_axes(product: Float[Tensor, "d d"]) -> tuple[Int[Tensor, "d"], Float
 
 
 def axis_angles(product: Float[Tensor, "d d"]) -> Float[Tensor, "d"]:
-    """Return the angle (radians) between each axis, or its opposite, and the row that is matched with it.
+    """Return the angle (radians) between each axis, or its opposite, and the row that is assigned to it.
 
-    For R S^T it says how far R is from S up to a signed permutation. By the chord, `2 asin(|a - b| / 2)`, which is
-    exact where the cosine rounds to 1.
+    For the product R S^T these are the angles between R and S up to a signed permutation. The angle is computed from
+    the chord, `2 asin(|a - b| / 2)`, which is exact where the cosine rounds to 1.
+
+    >>> swapped = torch.tensor([[0.0, -1.0], [1.0, 0.0]])
+    >>> axis_angles(swapped).tolist()
+    [0.0, 0.0]
     """
     order, sign = matched_axes(product)
     rows = F.normalize(product[order], dim=1) * sign[:, None]

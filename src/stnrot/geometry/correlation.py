@@ -1,4 +1,4 @@
-"""Correlation of two pictures over the angle: a function of any angle, not only of samples."""
+"""Correlation of two images as a function of the angle, defined for every angle and not only for samples."""
 
 import math
 from dataclasses import dataclass
@@ -9,31 +9,34 @@ from jaxtyping import Complex, Float
 from scipy.fft import next_fast_len
 from torch import Tensor
 
-DENSITY = 3.2  # directions for a pixel of the side: the outermost circle is pi sides long
+DENSITY = 3.2  # directions per pixel of the side; the outermost circle is pi sides long
 
 
 @dataclass(frozen=True)
 class AngularCorrelation:
-    r"""Pearson's correlation of the image, turned by an angle, with the reference: a trigonometric polynomial.
+    r"""Pearson's correlation of the reference with the image rotated by an angle, as a trigonometric polynomial.
 
-        s(angle) = Re sum_{k >= 1} coefficient[k - 1] exp(i k angle), in [-1, 1] but for rounding.
+        s(angle) = Re sum_{k >= 1} coefficient[k - 1] exp(i k angle), in [-1, 1] up to rounding.
 
-    The mean of each circle about the centre has been taken off both: it says nothing of the angle, and would let all
-    angles look alike in pictures that are dark towards their rim. With the contrast fitted by least squares, the image
-    leaves the share `1 - s^2` of the reference's variance unexplained: the photometric error of the angle. Where s is
-    below 0, one picture is the negative of the other.
+    The mean of each circle about the centre is subtracted from both images before. It does not depend on the angle, and
+    in images that are dark towards the border it would give all angles a high correlation. If the contrast is fitted by
+    least squares, the rotated image leaves the share `1 - s^2` of the variance of the reference unexplained. This share
+    is the photometric error of the angle. If s is below 0, one image is like a negative of the other.
+
+    Attributes:
+        coefficient: of the frequencies k = 1 ... F.
     """
 
     coefficient: Complex[Tensor, "B F"]
 
     def sampled(self, count: int) -> Float[Tensor, "B {count}"]:
-        """Return s at `count` equal steps of the circle, more than twice as many as there are coefficients."""
+        """Return s at `count` equal steps of the circle; `count` is more than twice the number of coefficients."""
         return torch.fft.irfft(F.pad(self.coefficient, (1, 0)), n=count) * (count / 2)
 
     def value_and_derivatives(
         self, angle: Float[Tensor, "B K"]
     ) -> tuple[Float[Tensor, "B K"], Float[Tensor, "B K"], Float[Tensor, "B K"]]:
-        """Return s and its first and second derivative at angles (radians)."""
+        """Return s, its first and its second derivative at angles (radians)."""
         k = torch.arange(1, self.coefficient.shape[1] + 1, device=angle.device, dtype=angle.dtype)
         phase = angle[..., None] * k
         term = torch.polar(torch.ones_like(phase), phase) * self.coefficient[:, None]
@@ -41,15 +44,21 @@ class AngularCorrelation:
 
 
 def correlate(image: Float[Tensor, "B C H W"], reference: Float[Tensor, "R C h w"]) -> AngularCorrelation:
-    r"""Correlate pictures inside their inscribed discs, which are laid over each other, over all angles.
+    r"""Correlate images with references over all angles, inside their inscribed discs.
 
-    One reference serves all images, or each has its own.
+    The two discs are scaled to the same size. One reference serves all images, or each image has its own.
 
-    Both are read bicubically on circles a pixel of the smaller one apart, a ring counting by its area, where a
-    turn is a shift: the correlation over all of them is one product of Fourier transforms a circle.
+    Both images are sampled bicubically on circles. The distance of the circles is one pixel of the smaller image. Each
+    circle has the weight of the area of its ring. On a circle a rotation is a shift, so the correlation at all angles
+    is one product of Fourier transforms for each circle.
 
     Source of the principle: E. De Castro and C. Morandi, Registration of translated and rotated images using finite
     Fourier transforms, 1987.
+
+    >>> image = torch.rand(1, 1, 32, 32)
+    >>> samples = correlate(image, torch.rot90(image, 1, (2, 3))).sampled(360)
+    >>> samples.argmax().item()
+    90
     """
     side = min(*image.shape[-2:], *reference.shape[-2:])
     radii, angles = max(side // 2, 4), next_fast_len(round(DENSITY * side), real=True)
@@ -57,21 +66,21 @@ def correlate(image: Float[Tensor, "B C H W"], reference: Float[Tensor, "R C h w
     with torch.autocast(image.device.type, enabled=False):
         circle = (torch.arange(radii, device=image.device, dtype=dtype) + 0.5) / radii
         area = (circle / circle.sum())[:, None]
-        alike = image.shape[1:] == reference.shape[1:]
-        stacks = [torch.cat((image, reference))] if alike else [image, reference]  # a stack is read on all cores
+        same_shape = image.shape[1:] == reference.shape[1:]
+        stacks = [torch.cat((image, reference))] if same_shape else [image, reference]  # one stack uses all cores
         spectra = [_spectrum(_contrast(x.to(dtype)), circle * (1 - 1 / side), area.sqrt(), angles) for x in stacks]
         f, g = torch.cat(spectra).split((len(image), len(reference)))
-        # the norm of complex numbers takes many times as long as that of their parts
+        # the norm of complex numbers takes many times as long as the norm of their real and imaginary parts
         f_size, g_size = (torch.linalg.vector_norm(torch.view_as_real(x).flatten(1), dim=1) for x in (f, g))
         size = (f_size * g_size).clamp(min=torch.finfo(dtype).tiny)
         return AngularCorrelation((f.conj() * g).sum((1, 2)) / size[:, None])
 
 
 def _contrast(image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
-    """Take off the mean of each channel and bring the rest into [-1, 1].
+    """Subtract the mean of each channel and scale the rest to [-1, 1].
 
-    Rounding would make two pictures alike whose contrast is far below their brightness, and the squares of what is very
-    large or small are infinite or zero.
+    Without it, two images whose contrast is far below their brightness would be equal after rounding, and the squares
+    of very large or very small values would be infinite or zero.
     """
     tiny = torch.finfo(image.dtype).tiny
     image = image / image.abs().amax((1, 2, 3), keepdim=True).clamp(min=tiny)
@@ -82,12 +91,18 @@ def _contrast(image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
 def _spectrum(
     image: Float[Tensor, "B C H W"], radius: Float[Tensor, "D"], weight: Float[Tensor, "D 1"], angles: int
 ) -> Complex[Tensor, "B C D F"]:
-    """Return the weighted Fourier coefficients, but for the mean, of circles (radius in halves of the shorter side)."""
+    """Return the weighted Fourier coefficients of each circle without the mean.
+
+    Args:
+        radius: of each circle, in units of half the shorter side.
+        weight: of each circle.
+        angles: number of directions on a circle.
+    """
     height, width = image.shape[-2:]
     side = min(height, width)
     direction = torch.arange(angles, device=image.device, dtype=image.dtype) * (2 * math.pi / angles)
     x, y = radius[:, None] * direction.cos() * (side / width), -radius[:, None] * direction.sin() * (side / height)
     grid = torch.stack((x, y), -1).expand(len(image), -1, -1, -1)
     circles = F.grid_sample(image, grid, mode="bicubic", padding_mode="border", align_corners=False)
-    phased = (angles - 1) // 2  # the highest frequency of an even number of directions has no phase
-    return torch.fft.rfft(circles * weight)[..., 1 : phased + 1]
+    highest = (angles - 1) // 2  # for an even number of directions, the frequency above it has no phase
+    return torch.fft.rfft(circles * weight)[..., 1 : highest + 1]

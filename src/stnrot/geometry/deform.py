@@ -1,4 +1,4 @@
-"""Random deformations of pictures, in one sampling with their turn."""
+"""Random deformations of images, in one sampling together with a rotation."""
 
 import math
 from dataclasses import dataclass
@@ -11,24 +11,31 @@ from torch import Tensor
 from stnrot.errors import check_number
 from stnrot.geometry.planar import rotation_theta, sample, sampling_grid
 
-KNOTS = 5  # of the elastic field, a side
-NUMBERS = 6 + 2 * KNOTS**2  # 56 standard normal numbers deform one picture
+KNOTS = 5  # knots of the elastic field along each side
+NUMBERS = 6 + 2 * KNOTS**2  # standard normal numbers that deform one image: 56
 
 
 @dataclass(frozen=True)
 class Deform:
-    """Turn pictures and stretch, shift and bend the turned, at random.
+    """Rotate images, then stretch, shift and bend them at random.
 
-    The stretch is by the exponential of a symmetric normal matrix: scale and shear without any rotation, so that the
-    angle of the picture stays known (its polar decomposition has the rotation 1). The elastic field is the bicubic
-    interpolation of normal displacements at the knots of a square lattice, after P. Simard, D. Steinkraus, J. Platt,
-    Best practices for convolutional neural networks applied to visual document analysis, 2003.
+    The stretch is the exponential of a symmetric matrix of normal numbers: scale and shear without a rotation (the
+    rotation of its polar decomposition is the identity). So the angle of the image stays known. The elastic field is
+    the bicubic interpolation of normal displacements at the knots of a square lattice. Source: P. Simard, D.
+    Steinkraus, J. Platt, Best practices for convolutional neural networks applied to visual document analysis, 2003.
 
     Args:
-        turn_deg: half the range of uniform turns.
-        stretch: standard deviation of the logarithm of the scale along any direction.
-        shift: standard deviation of the displacement along each axis, as a share of half the side.
-        elastic: standard deviation of the displacement of a knot, likewise.
+        turn_deg: the random rotation is uniform from -turn_deg to turn_deg (degrees, 0 to 180).
+        stretch: standard deviation of the logarithm of the scale along any direction (0 to 1).
+        shift: standard deviation of the displacement along each axis, as a share of half the side (0 to 1).
+        elastic: standard deviation of the displacement of a knot along each axis, as a share of half the side (0 to 1).
+
+    Raises:
+        InputError: if an argument is outside its range.
+
+    >>> deform = Deform(turn_deg=8, stretch=0.1, shift=0.04, elastic=0.04)
+    >>> deform(torch.rand(2, 1, 28, 28), torch.zeros(2), torch.randn(2, NUMBERS)).shape
+    torch.Size([2, 1, 28, 28])
     """
 
     turn_deg: float
@@ -37,12 +44,12 @@ class Deform:
     elastic: float
 
     def __post_init__(self) -> None:
-        check_number("augment.turn_deg", self.turn_deg, 0, 180, whole=False)
+        check_number("turn_deg", self.turn_deg, 0, 180, whole=False)
         for name in ("stretch", "shift", "elastic"):
-            check_number(f"augment.{name}", getattr(self, name), 0, 1, whole=False)
+            check_number(name, getattr(self, name), 0, 1, whole=False)
 
-    def turn(self, numbers: Float[Tensor, "B 56"]) -> Float[Tensor, "B"]:
-        """Return the angles (radians) that `numbers` turn by."""
+    def random_angle(self, numbers: Float[Tensor, "B 56"]) -> Float[Tensor, "B"]:
+        """Return the angle (radians) of the random rotation that standard normal `numbers` stand for."""
         return (2 * torch.special.ndtr(numbers[:, 0]) - 1) * math.radians(self.turn_deg)
 
     def __call__(
@@ -52,12 +59,16 @@ class Deform:
         numbers: Float[Tensor, "B 56"],
         mode: str = "bilinear",
     ) -> Float[Tensor, "B C H W"]:
-        """Turn the pictures by `angle + turn(numbers)` (radians), deform the turned by standard normal `numbers`.
+        """Rotate each image by `angle + random_angle(numbers)` (radians), then deform it.
 
-        `sample` says what the modes do.
+        Args:
+            image: images.
+            angle: radians, counter-clockwise.
+            numbers: standard normal numbers; they alone determine the deformation.
+            mode: of the interpolation, see `sample`.
         """
         height, width = image.shape[-2:]
-        dtype = torch.promote_types(angle.dtype, torch.float32)  # bf16 coordinates are whole pixels wrong
+        dtype = torch.promote_types(angle.dtype, torch.float32)  # coordinates in bf16 are wrong by whole pixels
         angle, numbers = angle.to(dtype), numbers.to(dtype)
         with torch.autocast(image.device.type, enabled=False):
             scale, along, across = (self.stretch * math.sqrt(0.5) * numbers[:, 1:4]).unbind(1)
@@ -71,18 +82,18 @@ class Deform:
                 even - uneven * along,
             )
             stretch = torch.stack(rows, -1).view(-1, 2, 2)
-            turn = rotation_theta(angle + self.turn(numbers), height, width)[..., :2]
-            theta = torch.cat((turn @ stretch, turn @ (self.shift * numbers[:, 4:6, None])), -1)
-            knots = turn @ (self.elastic * numbers[:, 6:].view(-1, 2, KNOTS**2))
+            rotation = rotation_theta(angle + self.random_angle(numbers), height, width)[..., :2]
+            theta = torch.cat((rotation @ stretch, rotation @ (self.shift * numbers[:, 4:6, None])), -1)
+            knots = rotation @ (self.elastic * numbers[:, 6:].view(-1, 2, KNOTS**2))
             bend = (knots @ _fields(height, width, knots)).view(-1, 2, height, width)
             grid = sampling_grid(theta, height, width) + bend.permute(0, 2, 3, 1)
         return sample(image, grid, mode)
 
 
 def _fields(height: int, width: int, like: Tensor) -> Float[Tensor, "25 {height}*{width}"]:
-    """Return what each knot adds to the displacement of each pixel, by bicubic interpolation.
+    """Return the weight of each knot in the displacement of each pixel, by bicubic interpolation.
 
-    One product with it is much faster than to interpolate the lattice of every picture.
+    One matrix product with these weights is much faster than the interpolation of the lattice of every image.
     """
     knot = torch.eye(KNOTS, device=like.device, dtype=like.dtype).view(KNOTS, 1, KNOTS, 1)
     # the outermost knots lie on the outermost pixels

@@ -1,4 +1,4 @@
-"""Products of Householder reflections, as a few large products of matrices."""
+"""Products of Householder reflections, computed by a few large matrix products."""
 
 import math
 from typing import Any, NamedTuple
@@ -12,28 +12,34 @@ from torch.autograd import Function
 from stnrot.errors import InputError
 from stnrot.geometry.autograd import full_precision, gradients
 
-SHORTEST = 1e-15  # the square of a shorter vector comes near what float32 can hold
-NEAR = 0.9  # magnitude of a cosine: vectors nearer to parallel have their triangle in float64
-SMALL, LARGE = 64, 128  # reflections in a block, for few points on a CPU and else: measured at d = 64 to 2,048
+SHORTEST = 1e-15  # length; the square of a shorter vector is near the smallest float32
+NEAR = 0.9  # magnitude of a cosine; for vectors nearer to parallel, S is computed in float64
+SMALL, LARGE = 64, 128  # reflections in a block: for few points on a CPU, and otherwise; measured at d = 64 to 2,048
 
 
 def reflect(
     x: Float[Tensor, "*b N d"], vectors: Float[Tensor, "*b m d"], inverse: bool = False
 ) -> Float[Tensor, "*b N d"]:
-    r"""Turn each row z of x to R z, or R^T z, where R = H_1 H_2 ... H_m and H_i = I - 2 v_i v_i^T / |v_i|^2.
+    r"""Map each row z of x to R z, or to R^T z if `inverse`: R = H_1 H_2 ... H_m, H_i = I - 2 v_i v_i^T / |v_i|^2.
 
-    A block of n reflections is one map of rank n, with the rows v_1 ... v_n in V (compact WY),
+    A block of n reflections is one map of rank n. With the rows v_1 ... v_n in V (compact WY form),
 
-        H_1 ... H_n = I - V^T T V,   T = S^-1,   S = triu(V V^T, 1) + diag(V V^T) / 2,
+        H_1 ... H_n = I - V^T T V,   T = S^-1,   S = triu(V V^T, 1) + diag(V V^T) / 2.
 
-    and m / n blocks follow each other: 4 N m d multiplications and additions forward and some 12 N m d in all with the
-    gradients, and 2 n m d each way for the S of all blocks, n = 64 or 128. T is never formed: a triangular system is
-    solved. No vector is ever normalised: the length is in S.
+    The m / n blocks are applied one after another, with n = 64 or 128. The cost is 4 N m d multiplications and
+    additions forward, about 12 N m d together with the gradients, and 2 n m d forward and backward for S of all blocks.
+    T is never formed; a triangular system is solved instead. No vector is normalised: S contains the lengths.
 
-    R is orthogonal to rounding for vectors from 1e-15 to 1e15 long, and a shorter one counts as the axis of its number.
-    Near-parallel vectors multiply the rounding of S and of x V^T T; for a block that has some, and where it cannot be
-    looked at, on a GPU and in a compiled graph, both are computed in float64. Double differentiable; never computed in
-    less than float32, which the result then has.
+    R is orthogonal up to rounding for vectors with a length from 1e-15 to 1e15. A shorter vector number i is replaced
+    by the coordinate axis i. Near-parallel vectors amplify the rounding errors of S and of x V^T T. So a block with
+    such vectors computes both in float64; on a GPU and in a compiled graph, where the vectors cannot be inspected,
+    every block does. The function can be differentiated twice. It computes at least in float32, and a result of 16-bit
+    arguments is in float32.
+
+    Args:
+        x: rows to map.
+        vectors: v_1 ... v_m, the normals of the reflections.
+        inverse: apply R^T instead of R.
 
     Raises:
         InputError: if the leading dimensions or d differ.
@@ -41,6 +47,9 @@ def reflect(
     Source: C. Bischof and C. Van Loan, The WY representation for products of Householder matrices, 1987; R. Schreiber
     and C. Van Loan, A storage-efficient WY representation, 1989; for S, T. Joffrain et al., Accumulating Householder
     transformations, revisited, 2006.
+
+    >>> reflect(torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[1.0, 0.0, 0.0]])).tolist()
+    [[-1.0, 2.0, 3.0]]
     """
     if x.shape[:-2] != vectors.shape[:-2] or x.shape[-1] != vectors.shape[-1]:
         raise InputError(
@@ -52,61 +61,66 @@ def reflect(
     points = x.to(dtype).reshape(groups, *x.shape[-2:])
     flat = vectors.to(dtype).reshape(groups, *vectors.shape[-2:])
     with full_precision(x):
-        return turn(points, blocks_of(flat, block_size(points.shape[1], x.is_cpu)), inverse).view(x.shape)
+        return apply_blocks(points, blocks_of(flat, block_size(points.shape[1], x.is_cpu)), inverse).view(x.shape)
 
 
 def householder_rotation(vectors: Float[Tensor, "*b m d"]) -> Float[Tensor, "*b d d"]:
-    """Return H_1 H_2 ... H_m as a matrix, of det (-1)^m; `reflect` says more."""
+    """Return the matrix H_1 H_2 ... H_m, with determinant (-1)^m. For the formula see `reflect`."""
     identity = torch.eye(vectors.shape[-1], device=vectors.device, dtype=vectors.dtype)
     return reflect(identity.expand(*vectors.shape[:-2], -1, -1), vectors, inverse=True)
 
 
 def householder_vectors(rotation: Float[Tensor, "*b d d"]) -> tuple[Float[Tensor, "*b m d"], Float[Tensor, "*b d"]]:
-    r"""Return unit vectors and signs s with `householder_rotation(vectors) * s` = rotation; m is d, or d - 1 for odd d.
+    r"""Factor a rotation into reflections and signs s: `householder_rotation(vectors) * s` is the rotation.
 
-    The vectors are linearly independent, so the rotation moves in all directions of SO(d) with them: with w_j =
-    H_1 ... H_{j-1} v_j those directions are the sum over j of w_j ^ R^d. (A rotation written as vectors that cancel in
-    pairs has too few.) By QR decomposition: A. Householder, Unitary triangularization of a nonsymmetric matrix, 1958.
+    The vectors have length 1. Their number m is d, or d - 1 for odd d. They are linearly independent. So changes of the
+    vectors move the rotation in all directions of SO(d): with w_j = H_1 ... H_{j-1} v_j, these directions are the sum
+    over j of w_j ^ R^d. (Vectors that cancel in pairs would give too few directions.) The factorisation is a QR
+    decomposition. Source: A. Householder, Unitary triangularization of a nonsymmetric matrix, 1958.
     """
     dim = rotation.shape[-1]
     reflectors, tau = torch.geqrf(rotation)
     identity = torch.eye(dim, device=rotation.device, dtype=rotation.dtype)
     sign = reflectors.diagonal(dim1=-2, dim2=-1).sign()
-    nothing = tau == 0  # to eliminate: reflect the axis, and back by the sign
-    vectors = torch.where(nothing[..., None], identity, reflectors.tril(-1).mT + identity)
+    trivial = tau == 0  # no reflection is needed: take the one along the axis, and negate the sign to undo it
+    vectors = torch.where(trivial[..., None], identity, reflectors.tril(-1).mT + identity)
     count = dim - dim % 2
-    sign[..., :count] = torch.where(nothing, -sign, sign)[..., :count]
+    sign[..., :count] = torch.where(trivial, -sign, sign)[..., :count]
     return F.normalize(vectors[..., :count, :], dim=-1), sign
 
 
 def block_size(points: int, on_cpu: bool) -> int:
-    """Return how many reflections a block has that turns so many points; many small blocks keep a GPU waiting."""
+    """Return the number of reflections in a block for this number of points. Many small blocks are slow on a GPU."""
     return SMALL if points < LARGE and on_cpu else LARGE
 
 
 class Blocks(NamedTuple):
-    """Vectors, and of each block of them V and S, which but for a compiler are without a graph; S may be wider."""
+    """Vectors, and V and S of each block of them. S is in float64 if the block has near-parallel vectors.
+
+    Outside a compiled graph, V and S are detached: `_ApplyBlocks` computes the gradient.
+    """
 
     vectors: Float[Tensor, "*b m d"]
     parts: list[tuple[Float[Tensor, "*b n d"], Float[Tensor, "*b n n"]]]
 
 
 def blocks_of(vectors: Float[Tensor, "*b m d"], size: int, start: Float[Tensor, "m d"] | None = None) -> Blocks:
-    """Return the blocks of the vectors; for one too short to have a direction its start stands in, or else an axis.
+    """Split the vectors into blocks and compute S of each.
 
-    Left out, a reflection would change the sign of the determinant.
+    A vector that is too short to have a direction is replaced by its row of `start`, or by a coordinate axis if there
+    is no `start`. Without a replacement the reflection would be missing, and the sign of the determinant would change.
     """
-    if vectors.is_cpu and not torch.compiler.is_compiling():  # elsewhere a number of a tensor has to be waited for
+    if vectors.is_cpu and not torch.compiler.is_compiling():  # on a GPU, reading a value of a tensor is slow
         parts = []
         for v in _split(vectors.detach(), size):
             s, half = _triangle(v, wide=False)
-            least = min(half.flatten().tolist(), default=1)  # for a few numbers faster than torch's
+            least = min(half.flatten().tolist(), default=1)  # for few numbers this is faster than torch.min
             if least < SHORTEST**2 / 2:
                 break
             parts.append((v, _triangle(v, wide=True)[0] if _near_parallel(s, half, least) else s))
         else:
             return Blocks(vectors, parts)
-    vectors = _with_directions(vectors, start)
+    vectors = _replace_short(vectors, start)
     flat = vectors if torch.compiler.is_compiling() else vectors.detach()
     return Blocks(vectors, [(v, _triangle(v, wide=True)[0]) for v in _split(flat, size)])
 
@@ -116,23 +130,29 @@ def _split(vectors: Tensor, size: int) -> tuple[Tensor, ...]:
 
 
 def _triangle(v: Tensor, wide: bool) -> tuple[Tensor, Tensor]:
-    """Return S, with something below its diagonal that `solve_triangular` does not look at, and the diagonal."""
-    v = v.double() if wide and v.device.type != "mps" else v  # which has no float64
+    """Return S and its diagonal. The values of S below the diagonal are not zero; `solve_triangular` ignores them."""
+    v = v.double() if wide and v.device.type != "mps" else v  # MPS has no float64
     s = v @ v.mT
     return s, s.diagonal(dim1=-2, dim2=-1).mul_(0.5)
 
 
 def _near_parallel(s: Tensor, half: Tensor, least: float) -> bool:
-    """Say whether two vectors are, with S, its diagonal and the least of that."""
-    most = 2 * NEAR  # S has twice the cosines, times lengths
+    """Return whether any two vectors are near parallel.
+
+    Args:
+        s: S of the block.
+        half: the diagonal of S.
+        least: the least value of the diagonal.
+    """
+    most = 2 * NEAR  # after scaling, an entry of S is twice a cosine
     if not s.numel() or torch.linalg.vector_norm(s, math.inf).item() <= most * least:
-        return False  # soon known; the rest takes several times as long
+        return False  # a bound that is enough in most cases; the exact test takes several times as long
     scale = half.rsqrt()
-    return (s * scale[..., None] * scale[..., None, :]).abs().max().item() > most  # ones on the diagonal
+    return (s * scale[..., None] * scale[..., None, :]).abs().max().item() > most  # the diagonal is 1
 
 
-def _with_directions(vectors: Tensor, start: Tensor | None) -> Tensor:
-    """Put the start, or an axis, in the place of what is too short."""
+def _replace_short(vectors: Tensor, start: Tensor | None) -> Tensor:
+    """Replace each vector that is too short by its row of `start`, or by a coordinate axis."""
     count, dim = vectors.shape[-2:]
     if start is None:
         axes = torch.eye(dim, device=vectors.device, dtype=vectors.dtype)
@@ -141,38 +161,39 @@ def _with_directions(vectors: Tensor, start: Tensor | None) -> Tensor:
     return torch.addcmul(vectors, short.to(vectors.dtype), start)
 
 
-def turn(x: Float[Tensor, "*b N d"], blocks: Blocks, inverse: bool) -> Float[Tensor, "*b N d"]:
-    """Turn the rows of x by the blocks, the last of which they meet first, or back."""
+def apply_blocks(x: Float[Tensor, "*b N d"], blocks: Blocks, inverse: bool) -> Float[Tensor, "*b N d"]:
+    """Apply all blocks to the rows of x. The last block acts first, as in R z; with `inverse`, the first."""
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-        return _Turn.apply(x, *blocks, inverse)
-    return _turn(x, blocks.parts, inverse)
+        return _ApplyBlocks.apply(x, *blocks, inverse)
+    return _apply_parts(x, blocks.parts, inverse)
 
 
-def _turn(x: Tensor, parts: list[tuple[Tensor, Tensor]], inverse: bool) -> Tensor:
+def _apply_parts(x: Tensor, parts: list[tuple[Tensor, Tensor]], inverse: bool) -> Tensor:
     for v, s in parts if inverse else reversed(parts):
-        x = _less(x, _solved(x, v, s, inverse), v)
+        x = _subtract_product(x, _solve(x, v, s, inverse), v)
     return x
 
 
-def _solved(x: Tensor, v: Tensor, s: Tensor, inverse: bool) -> Tensor:
-    """Return x V^T T, or x V^T T^T, computed in the type of S."""
+def _solve(x: Tensor, v: Tensor, s: Tensor, inverse: bool) -> Tensor:
+    """Return x V^T T if `inverse`, else x V^T T^T, computed in the type of S."""
     t = s if inverse else s.mT
     if s.dtype == x.dtype:
         return torch.linalg.solve_triangular(t, x @ v.mT, upper=inverse, left=False)
     return torch.linalg.solve_triangular(t, x.to(s.dtype) @ v.to(s.dtype).mT, upper=inverse, left=False).to(x.dtype)
 
 
-def _less(x: Tensor, b: Tensor, v: Tensor) -> Tensor:
+def _subtract_product(x: Tensor, b: Tensor, v: Tensor) -> Tensor:
     """Return x - b v."""
     return torch.addmm(x, b, v, alpha=-1) if x.ndim == 2 else torch.baddbmm(x, b, v, alpha=-1)
 
 
-class _Turn(Function):
-    """`_turn`, with a gradient that takes over what was found on the way forward.
+class _ApplyBlocks(Function):
+    """`_apply_parts`, with a gradient that reuses results of the forward pass.
 
-    For the inverse and one block `b = x V^T T, y = x - b V`. Going back from the gradient g of y, with `p = g V^T T^T`,
-    that of x is `h = g - p V`, and that of V `-b^T h - p^T x`, and through S, whose gradient is `b^T p`,
-    `tril(p^T b - b^T p) V`. For the rotation itself T is transposed, and tril is triu: the diagonal is 0.
+    For the inverse and one block, `b = x V^T T` and `y = x - b V`. Let g be the gradient with respect to y, and
+    `p = g V^T T^T`. The gradient with respect to x is `h = g - p V`. The gradient with respect to V is the sum of
+    `-b^T h - p^T x` and, through S, whose gradient is `b^T p`, of `tril(p^T b - b^T p) V`. For the rotation itself, T
+    is transposed and tril is replaced by triu; the diagonal is 0.
     """
 
     @staticmethod
@@ -180,9 +201,9 @@ class _Turn(Function):
         ctx.parts, ctx.inverse = parts, inverse
         passed = []
         for v, s in parts if inverse else reversed(parts):
-            b = _solved(x, v, s, inverse)
+            b = _solve(x, v, s, inverse)
             passed += [x, b]
-            x = _less(x, b, v)
+            x = _subtract_product(x, b, v)
         ctx.save_for_backward(vectors, *passed)
         return x
 
@@ -194,24 +215,25 @@ class _Turn(Function):
         if torch.is_grad_enabled():
 
             def formula(x: Tensor, vectors: Tensor) -> Tensor:
-                return _turn(x, [(v, _triangle(v, wide=True)[0]) for v in _split(vectors, size)], inverse)
+                return _apply_parts(x, [(v, _triangle(v, wide=True)[0]) for v in _split(vectors, size)], inverse)
 
             return *gradients(formula, (passed[0], vectors), g), None, None
         wanted = ctx.needs_input_grad[1]
-        # one for all blocks: of a large d, gradients to be put together cost as much as the products. By g.new_empty: a
-        # vectorised g has a dimension that vectors lack. If none is wanted, the slices of vectors are not written to
-        to_vectors = g.new_empty(vectors.shape) if wanted else vectors
-        blocks = list(zip(parts, _split(to_vectors, size), strict=True))
+        # One tensor for all blocks: for a large d, joining separate gradients costs as much as the products. It is made
+        # by g.new_empty because a vectorised g has a dimension that vectors lack. If no gradient is wanted, the slices
+        # of `vectors` are only placeholders and are not written to.
+        grad_vectors = g.new_empty(vectors.shape) if wanted else vectors
+        blocks = list(zip(parts, _split(grad_vectors, size), strict=True))
         add = Tensor.addmm_ if g.ndim == 2 else Tensor.baddbmm_
         with full_precision(g):
-            for (v, s), to_v in reversed(blocks) if inverse else blocks:
+            for (v, s), grad_v in reversed(blocks) if inverse else blocks:
                 b, x = passed.pop(), passed.pop()
-                p = _solved(g, v, s, not inverse)
-                h = _less(g, p, v)
+                p = _solve(g, v, s, not inverse)
+                h = _subtract_product(g, p, v)
                 if wanted:
                     w = p.mT @ b
                     w = (w - w.mT).tril_() if inverse else (w - w.mT).triu_()
-                    add(to_v, w, v, beta=0)
-                    add(add(to_v, b.mT, h, alpha=-1), p.mT, x, alpha=-1)
+                    add(grad_v, w, v, beta=0)
+                    add(add(grad_v, b.mT, h, alpha=-1), p.mT, x, alpha=-1)
                 g = h
-        return g, to_vectors if wanted else None, None, None
+        return g, grad_vectors if wanted else None, None, None

@@ -1,4 +1,4 @@
-"""Rotation of pictures: angle -> sampling grid -> sampled picture, and the affine case beside it."""
+"""Rotate images: angle -> sampling grid -> sampled image. The affine case uses the same steps."""
 
 from collections.abc import Sequence
 
@@ -9,10 +9,10 @@ from torch import Tensor
 
 
 def rotation_theta(angle: Float[Tensor, "*n"], height: int, width: int) -> Float[Tensor, "*n 2 3"]:
-    r"""Return the sampling matrix, in normalised coordinates, that turns an H x W picture by `angle`.
+    r"""Return the sampling matrix, in normalised coordinates, that rotates an H x W image by `angle` (radians).
 
-    Normalised coordinates stretch each axis to [-1, 1], so the rotation of pixels is conjugated by that
-    stretch, which is what keeps a picture that is not square from shearing:
+    Normalised coordinates stretch each axis to [-1, 1]. The rotation of the pixels is conjugated by this stretch. So an
+    image that is not square does not shear:
 
         theta = [[cos a, -sin a * H/W, 0],
                  [sin a * W/H, cos a,  0]]
@@ -24,21 +24,25 @@ def rotation_theta(angle: Float[Tensor, "*n"], height: int, width: int) -> Float
 
 
 def nearest_rotation(theta: Float[Tensor, "*n 2 3"], height: int, width: int) -> Float[Tensor, "*n"]:
-    r"""Return the angle of the rotation nearest, in Frobenius norm, to the linear part of `theta`.
+    r"""Return the angle (radians) of the rotation nearest, in Frobenius norm, to the linear part of `theta`.
 
-    For a pixel-space matrix M that is `atan2(M21 - M12, M11 + M22)`, the two-dimensional orthogonal
-    Procrustes solution (P. Schoenemann, 1966). Inverse of `rotation_theta`.
+    For a matrix M in pixel space the angle is `atan2(M21 - M12, M11 + M22)`, the solution of the two-dimensional
+    orthogonal Procrustes problem (P. Schoenemann, 1966). It is the inverse of `rotation_theta`.
+
+    >>> angle = torch.tensor([0.5, -2.0])
+    >>> torch.allclose(nearest_rotation(rotation_theta(angle, 20, 30), 20, 30), angle)
+    True
     """
     m12, m21 = theta[..., 0, 1] * (width / height), theta[..., 1, 0] * (height / width)
     return torch.atan2(m21 - m12, theta[..., 0, 0] + theta[..., 1, 1])
 
 
 def sampling_grid(theta: Float[Tensor, "n 2 3"], height: int, width: int) -> Float[Tensor, "n H W 2"]:
-    r"""Return where each output pixel is sampled: `F.affine_grid(theta, ..., align_corners=False)`.
+    r"""Return the point (x, y) where each output pixel is sampled: `F.affine_grid(theta, ..., align_corners=False)`.
 
-    An affine grid is of rank two in its rows, `grid[i, j] = u_j + y_i v`, with `u_j = x_j theta_x + t` of
-    a column and `v = theta_y`: one multiply-add over contiguous rows, many times cheaper than the matrix
-    product with every pixel's coordinates that `affine_grid` does.
+    The rows of an affine grid have rank two: `grid[i, j] = u_j + y_i v`, with `u_j = x_j theta_x + t` for each column
+    and `v = theta_y`. One multiply-add over contiguous rows computes it. That is many times cheaper than the matrix
+    product with the coordinates of every pixel in `affine_grid`.
     """
     y = (2 * torch.arange(height, device=theta.device, dtype=theta.dtype) + 1 - height) / height
     x = (2 * torch.arange(width, device=theta.device, dtype=theta.dtype) + 1 - width) / width
@@ -51,12 +55,12 @@ def sampling_grid(theta: Float[Tensor, "n 2 3"], height: int, width: int) -> Flo
 def sample(
     image: Float[Tensor, "B C H W"], grid: Float[Tensor, "B h w 2"], mode: str = "bilinear"
 ) -> Float[Tensor, "B C h w"]:
-    """Sample `image` at normalised coordinates, zeros outside; never in less than float32.
+    """Sample images at normalised coordinates, with zeros outside. The computation is at least in float32.
 
-    `bilinear` sampling blurs, more between the pixels than on them, and so leaves a trace of the turn; `bicubic` leaves
-    hardly any, but overshoots the range of the image.
+    `bilinear` sampling blurs more between the pixels than on them, so it leaves a trace of the angle in the image.
+    `bicubic` sampling leaves hardly any trace, but its values can exceed the range of the image.
     """
-    dtype = torch.promote_types(image.dtype, torch.float32)  # bf16 coordinates are whole pixels wrong
+    dtype = torch.promote_types(image.dtype, torch.float32)  # coordinates in bf16 are wrong by whole pixels
     with torch.autocast(image.device.type, enabled=False):
         sampled = F.grid_sample(image.to(dtype), grid.to(dtype), mode=mode, padding_mode="zeros", align_corners=False)
     return sampled.to(image.dtype)
@@ -65,9 +69,9 @@ def sample(
 def warp(
     image: Float[Tensor, "B C H W"], theta: Float[Tensor, "B *K 2 3"], mode: str = "bilinear"
 ) -> Float[Tensor, "B *K C H W"]:
-    """Sample `image` through each affine map of `theta`, zeros outside; `sample` says what the modes do.
+    """Sample each image through each of its affine maps, with zeros outside. For the modes see `sample`.
 
-    With K maps an image, its pixels are not copied K times: the K grids stand above each other.
+    With K maps for each image, the pixels are not copied K times: the K grids are stacked along the height.
     """
     batch, channels, height, width = image.shape
     hypotheses = theta.shape[1:-2]
@@ -83,14 +87,14 @@ def warp(
 def rotate(
     image: Float[Tensor, "B C H W"], angle: Float[Tensor, "B *K"], mode: str = "bilinear"
 ) -> Float[Tensor, "B *K C H W"]:
-    """Turn each image counter-clockwise by its angle (radians), or by each of its K angles.
+    """Rotate each image counter-clockwise by its angle (radians), or by each of its K angles.
 
-    Differentiable in both; `sample` says what the modes do. Source: M. Jaderberg et al., Spatial Transformer Networks,
-    2015, with the transformation restricted to rotations.
+    The result is differentiable in the image and in the angle. For the modes see `sample`.
+    Source: M. Jaderberg et al., Spatial Transformer Networks, 2015, with the transformation restricted to rotations.
 
     >>> import math, torch
-    >>> picture = torch.arange(6.0).reshape(1, 1, 2, 3)
-    >>> rotate(picture, torch.tensor([math.pi])).round().int().tolist()
+    >>> image = torch.arange(6.0).reshape(1, 1, 2, 3)
+    >>> rotate(image, torch.tensor([math.pi])).round().int().tolist()
     [[[[5, 4, 3], [2, 1, 0]]]]
     """
     height, width = image.shape[-2:]
@@ -99,20 +103,28 @@ def rotate(
 
 
 def rotate_bicubic(image: Float[Tensor, "B C H W"], angle: Float[Tensor, "B"]) -> Float[Tensor, "B C H W"]:
-    """Rotate images with values in [0, 1] so that the sampling does not give the angle away.
+    """Rotate images with values in [0, 1], by bicubic sampling. The angle is in radians.
 
-    Bilinear sampling blurs by an amount that depends on the angle, and a network can learn to read it. Bicubic
-    sampling overshoots, so the result is clamped to [0, 1].
+    Bilinear sampling blurs by an amount that depends on the angle, and a network can learn to read the angle from it.
+    Bicubic sampling overshoots, so the result is clamped to [0, 1].
     """
     return rotate(image, angle, "bicubic").clamp(0, 1)
 
 
 def inscribed_disc(size: Sequence[int], device: torch.device | None = None, margin: float = 0.0) -> Bool[Tensor, "H W"]:
-    """Mark the pixels of the largest centred disc that no rotation mixes with what lies outside the picture.
+    """Mark the pixels of the largest centred disc that stays inside the image under every rotation.
 
-    Its radius reaches to the centres of the outermost pixels, `(min(height, width) - 1) / 2`, less a margin in pixels.
+    Its radius reaches to the centres of the outermost pixels, `(min(height, width) - 1) / 2`, less the margin.
+
+    Args:
+        size: height and width.
+        device: of the result.
+        margin: pixels.
+
+    >>> inscribed_disc((3, 3)).int().tolist()
+    [[0, 1, 0], [1, 1, 1], [0, 1, 0]]
     """
     height, width = size
-    y = 2 * torch.arange(height, device=device) - (height - 1)  # of half pixels: whole numbers, exact
+    y = 2 * torch.arange(height, device=device) - (height - 1)  # in half pixels: whole numbers are exact
     x = 2 * torch.arange(width, device=device) - (width - 1)
     return y[:, None] ** 2 + x**2 <= max(min(height, width) - 1 - 2 * margin, 0) ** 2

@@ -1,4 +1,4 @@
-"""Pictures on a polar grid, where a rotation is a circular shift."""
+"""Sample images on a polar grid, where a rotation is a circular shift."""
 
 import math
 
@@ -17,33 +17,40 @@ def to_polar(
     centre: tuple[float, float] = (0.0, 0.0),
     share: float = 1.0,
 ) -> Float[Tensor, "B C {radii} {angles}+2*{halo}"]:
-    r"""Read pictures through a Gaussian at `angles` directions (columns) on `radii` centred circles (rows).
+    r"""Sample images with a Gaussian at `angles` directions (columns) on `radii` centred circles (rows).
 
-    The circles have the radii `(i + 1/2) / radii * (min(height, width) - 1) / 2` pixels, all within the
-    centres of the outermost pixels; the directions `2 pi j / angles` run counter-clockwise as displayed, from
-    the right: turning a picture by `2 pi k / angles` moves column j to column j + k, also in one that is not square.
+    The radius of circle i is `(i + 1/2) / radii * (min(height, width) - 1) / 2` pixels. All circles lie inside the
+    centres of the outermost pixels. Direction j is the angle `2 pi j / angles`, counter-clockwise as displayed, from
+    the right. A rotation of the image by `2 pi k / angles` moves column j to column j + k, even if the image is not
+    square.
 
-    A value is the sum over all pixels, `sum_q image[q] exp(-|p - q|^2 / 2 s^2) / (2 pi s^2)`, black outside. A Gaussian
-    is round and hides where the pixels lie: of their frequency `exp(-2 pi^2 s^2)` is left, 3e-6 of it for s = 0.8
-    pixels. Bilinear sampling leaves a per cent, and differs along the axes and across.
+    A value is a sum over all pixels, `sum_q image[q] exp(-|p - q|^2 / 2 s^2) / (2 pi s^2)`, with zeros outside. A
+    Gaussian is round and hides the pixel grid: the share `exp(-2 pi^2 s^2)` of the frequency of the grid remains, 3e-6
+    for s = 0.8 pixels. Bilinear sampling leaves one per cent, and is not the same along the axes and the diagonals.
 
-    A picture in which the circles would lie more than a pixel apart is first made smaller, with antialiasing.
+    If the circles would be more than one pixel apart, the image is first made smaller, with antialiasing.
 
     Args:
-        image: any size.
-        radii: circles.
-        angles: directions.
-        blur: s, in pixels of the picture or of the smaller one.
-        halo: columns repeated on either side. A stack of `halo` convolutions of width 3 without padding
-            then computes what circular padding would, and no layer has to pad.
-        centre: of the circles, right of and below that of the picture, as shares of the shorter side.
-        share: of the radii above that the circles have: less than 1 to stay inside the picture about another centre.
+        image: images of any size.
+        radii: number of circles.
+        angles: number of directions.
+        blur: standard deviation s of the Gaussian, in pixels of the image, or of the smaller image if it was made
+            smaller.
+        halo: columns that are repeated on both sides. Then a stack of `halo` convolutions of width 3 without padding
+            gives the same result as circular padding in every layer.
+        centre: (right, down) of the circles from the centre of the image, as shares of the shorter side.
+        share: factor of the radii. With another centre, use less than 1 to keep the circles inside the image.
+
+    >>> image = torch.rand(1, 1, 28, 28)
+    >>> quarter = to_polar(torch.rot90(image, 1, (2, 3)), radii=8, angles=16, blur=0.8)
+    >>> torch.allclose(quarter, to_polar(image, radii=8, angles=16, blur=0.8).roll(4, -1), atol=1e-4)
+    True
     """
     height, width = image.shape[-2:]
-    dtype = torch.promote_types(image.dtype, torch.float32)  # bf16 coordinates are whole pixels wrong
+    dtype = torch.promote_types(image.dtype, torch.float32)  # coordinates in bf16 are wrong by whole pixels
     with torch.autocast(image.device.type, enabled=False):
-        given, image = image.dtype, image.to(dtype)
-        pixel = max(1.0, share * min(height, width) / (2 * radii))  # of the smaller picture, in those of the given one
+        dtype_given, image = image.dtype, image.to(dtype)
+        pixel = max(1.0, share * min(height, width) / (2 * radii))  # size of a pixel of the smaller image, in pixels
         if pixel > 1:
             size = (round(height / pixel), round(width / pixel))
             image = F.interpolate(image, size=size, mode="bilinear", align_corners=False, antialias=True)
@@ -54,12 +61,19 @@ def to_polar(
         down = _weights(y - radius * direction.sin(), height, image.shape[-2], blur * pixel)
         right = _weights(x + radius * direction.cos(), width, image.shape[-1], blur * pixel)
         gaussian = (down[:, None] * right).flatten(0, 1)
-        return (image.flatten(2) @ gaussian).unflatten(-1, (radii, angles + 2 * halo)).to(given)
+        return (image.flatten(2) @ gaussian).unflatten(-1, (radii, angles + 2 * halo)).to(dtype_given)
 
 
-def _weights(place: Float[Tensor, "D A"], side: int, pixels: int, blur: float) -> Float[Tensor, "{pixels} D*A"]:
-    """Return what each of the `pixels` along a side weighs at each place, all in units of the given picture."""
+def _weights(position: Float[Tensor, "D A"], side: int, pixels: int, blur: float) -> Float[Tensor, "{pixels} D*A"]:
+    """Return the weight of each pixel along one axis at each position.
+
+    Args:
+        position: coordinates along the axis, from the centre of the image, in pixels of the original image.
+        side: length of the axis, in pixels of the original image.
+        pixels: number of pixels along the axis, less than `side` if the image was made smaller.
+        blur: standard deviation, in pixels of the original image.
+    """
     size = side / pixels
-    centre = (torch.arange(pixels, device=place.device, dtype=place.dtype) - (pixels - 1) / 2) * size
-    off = (centre[:, None] - place.flatten()) / blur
+    centre = (torch.arange(pixels, device=position.device, dtype=position.dtype) - (pixels - 1) / 2) * size
+    off = (centre[:, None] - position.flatten()) / blur
     return (-0.5 * off**2).exp() * (size / (blur * math.sqrt(2 * math.pi)))

@@ -1,7 +1,7 @@
-"""Rotations of R^d as matrices: from parameters, at random, nearest, and how far from one.
+"""Rotation matrices of R^d: from parameters, at random, the nearest to a matrix, and the distance from a rotation.
 
-Angle, Cayley transform, exponential and QR here, products of reflections in `householder.py`. All take batches of
-parameters, `[*b, ...]`, such as a network predicts.
+The module has the angle, the Cayley transform, the exponential and the QR decomposition. Products of reflections are in
+`householder.py`. The functions of parameters take batches, `[*b, ...]`, such as a network predicts.
 """
 
 from typing import Any
@@ -14,28 +14,33 @@ from torch.autograd import Function
 from stnrot.errors import InputError
 from stnrot.geometry.autograd import at_least_float32, full_precision, gradients
 
-CONVERGED = {torch.float32: 1e-3, torch.float64: 1e-7}  # then one more step leaves the square: rounding
-ROUNDING = 32  # times the machine's precision: as good as it gets, and left as it is
-STEPS = 12  # of Newton and Schulz: enough for singular values from 0.02 to 1.7
+CONVERGED = {torch.float32: 1e-3, torch.float64: 1e-7}  # a step squares the gap: below this, one step reaches rounding
+ROUNDING = 32  # times the machine epsilon: a smaller gap is rounding, and the matrix is left unchanged
+STEPS = 12  # Newton-Schulz steps, at most: enough for singular values from 0.02 to 1.7
 
 
 def planar_rotation(angle: Float[Tensor, "*b"]) -> Float[Tensor, "*b 2 2"]:
-    """Return [[cos, -sin], [sin, cos]]."""
+    """Return [[cos, -sin], [sin, cos]] of an angle in radians.
+
+    >>> planar_rotation(torch.tensor(torch.pi / 2)).round().int().tolist()
+    [[0, -1], [1, 0]]
+    """
     angle = at_least_float32(angle)
     c, s = angle.cos(), angle.sin()
     return torch.stack((c, -s, s, c), -1).unflatten(-1, (2, 2))
 
 
 def skew(x: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
-    """Return L - L^T of the part L of x below its diagonal: the generator of a rotation."""
+    """Return the skew matrix L - L^T, where L is the part of x below the diagonal. It generates a rotation."""
     below = x.tril(-1)
     return below - below.mT
 
 
 def cayley(a: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
-    """Return (I - a/2)^-1 (I + a/2) of a skew matrix: all rotations but those by half a turn in some plane.
+    """Return the Cayley transform (I - a/2)^-1 (I + a/2) of a skew matrix.
 
-    To second order it is the exponential of a. Computed as (I/2 - a/4)^-1 - I, which rounds less for large a.
+    It reaches all rotations except those with a rotation by 180 degrees in some plane. To second order it equals the
+    exponential of a. It is computed as (I/2 - a/4)^-1 - I, which has smaller rounding errors for large a.
 
     Source: A. Cayley, Sur quelques proprietes des determinants gauches, 1846.
     """
@@ -45,7 +50,7 @@ def cayley(a: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
 
 
 def cayley_from(start: Float[Tensor, "d d"], weight: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
-    """Return `start @ cayley(skew(weight))`, with an inverse forward and products alone back."""
+    """Return `start @ cayley(skew(weight))`: one matrix inverse forward, and only matrix products backward."""
     if torch.compiler.is_compiling() or not torch.is_grad_enabled():
         return _cayley_from(start, weight)
     return _CayleyFrom.apply(start, weight)
@@ -56,10 +61,10 @@ def _cayley_from(start: Tensor, weight: Tensor) -> Tensor:
 
 
 class _CayleyFrom(Function):
-    """With Q the transform and P = I + Q = (I/2 - A/4)^-1, which is never singular, dQ = P dA P / 4.
+    """The gradient of the Cayley transform Q: dQ = P dA P / 4, with P = I + Q = (I/2 - A/4)^-1, which always exists.
 
-    What the gradient needs is held beside the saved tensors, so that the result may be shared by calls that each have a
-    backward pass of their own.
+    P and the product are attributes of `ctx`, not saved tensors: a backward pass frees saved tensors, but several calls
+    of a layer share one result, and each has its own backward pass.
     """
 
     @staticmethod
@@ -68,28 +73,35 @@ class _CayleyFrom(Function):
         quarter = skew(weight).div_(-4)
         quarter.diagonal().add_(0.5)
         ctx.p = torch.linalg.inv_ex(quarter).inverse
-        ctx.turned = start @ ctx.p
-        return newton_schulz_step(ctx.turned - start)
+        ctx.start_p = start @ ctx.p
+        return newton_schulz_step(ctx.start_p - start)
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> Any:
         if torch.is_grad_enabled():
             return tuple(gradients(_cayley_from, ctx.saved_tensors, upstream))
         with full_precision(upstream):
-            to_a = ctx.turned.mT @ upstream @ ctx.p.mT
-        return None, (to_a - to_a.mT).div_(4).tril_(-1)
+            grad_a = ctx.start_p.mT @ upstream @ ctx.p.mT
+        return None, (grad_a - grad_a.mT).div_(4).tril_(-1)
 
 
 def exponential(a: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
-    """Return exp(a) of a skew matrix: every rotation.
+    """Return exp(a) of a skew matrix. It reaches every rotation.
 
-    Rounding, which grows with the squarings of `torch.linalg.matrix_exp`, is taken off.
+    The rounding error of `torch.linalg.matrix_exp` grows with the number of squarings. A Newton-Schulz step removes it.
+
+    >>> a = skew(torch.randn(4, 4))
+    >>> bool(rotation_defect(exponential(a)) < 1e-5)
+    True
     """
     return newton_schulz_step(torch.linalg.matrix_exp(at_least_float32(a)))
 
 
 def newton_schulz_step(r: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
-    """Take a step of Newton and Schulz towards the nearest rotation, which for the gradient is a constant."""
+    """Do one Newton-Schulz step towards the nearest rotation, r - r (r^T r - I) / 2.
+
+    The correction is a constant for the gradient: the gradient of the result passes to r unchanged.
+    """
     with torch.no_grad(), full_precision(r):
         gap = r.mT @ r
         gap.diagonal(dim1=-2, dim2=-1).sub_(1)
@@ -98,9 +110,12 @@ def newton_schulz_step(r: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
 
 
 def qr_rotation(w: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
-    """Return the Q of w = Q R with a positive diagonal of R, its last column turned round where det w < 0.
+    """Return Q of the decomposition w = Q R with a positive diagonal of R. If det w < 0, the last column is negated.
 
-    Smooth where w is regular. Source: the Gram-Schmidt process.
+    The result is smooth in w where w is regular. Source: the Gram-Schmidt process.
+
+    Raises:
+        InputError: if the matrices are not square.
     """
     if w.shape[-2] != w.shape[-1]:
         raise InputError(f"qr_rotation: expected square matrices, got shape {tuple(w.shape)}")
@@ -112,7 +127,7 @@ def qr_rotation(w: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
 
 
 def random_rotation(dim: int, *batch: int) -> Float[Tensor, "*batch dim dim"]:
-    """Draw from the Haar measure on SO(d), in float64.
+    """Draw rotations from the Haar measure on SO(d), the uniform distribution, in float64.
 
     Source: F. Mezzadri, How to generate random matrices from the classical compact groups, 2007.
     """
@@ -121,9 +136,12 @@ def random_rotation(dim: int, *batch: int) -> Float[Tensor, "*batch dim dim"]:
 
 @torch.no_grad()
 def project_rotation(matrix: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
-    """Return the rotation nearest in Frobenius norm, without a gradient.
+    """Return the rotation nearest to a matrix in Frobenius norm, without a gradient.
 
     Source: S. Umeyama, Least-squares estimation of transformation parameters between two point patterns, 1991.
+
+    >>> project_rotation(3 * torch.eye(2)).round().int().tolist()
+    [[1, 0], [0, 1]]
     """
     u, _, vh = torch.linalg.svd(at_least_float32(matrix))
     sign = torch.ones_like(u[..., 0])
@@ -134,10 +152,12 @@ def project_rotation(matrix: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]
 
 @torch.no_grad()
 def newton_schulz(matrix: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
-    r"""Return the rotation nearest to a matrix that is one already but for an update, without a gradient.
+    r"""Return the rotation nearest to a matrix, fast if the matrix is near a rotation. The result has no gradient.
 
-    `W <- W + W (I - W^T W) / 2` until it is one: products of matrices alone, 4 d^3 multiplications and additions a
-    step, two or three steps after one of an optimizer. What no longer is near a rotation goes to `project_rotation`.
+    It repeats `W <- W + W (I - W^T W) / 2` until W is a rotation. A step costs two matrix products, 4 d^3
+    multiplications and additions. After one step of an optimizer, two or three such steps are enough. If the matrix is
+    far from a rotation, `project_rotation` computes the result. A matrix with an infinite or NaN entry is returned
+    unchanged.
 
     Source: Z. Kovarik, Some iterative methods for improving orthonormality, 1970; A. Bjoerck and C. Bowie, 1971.
     """
@@ -151,7 +171,7 @@ def newton_schulz(matrix: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
             if step == 0:
                 if gap.abs().amax() <= ROUNDING * torch.finfo(w.dtype).eps:
                     return w if det_sign(w) > 0 else project_rotation(w)
-                if _largest(gap) > 1.5:  # at 2 a singular value is the root of 3, from which the steps lead astray
+                if _largest(gap) > 1.5:  # at 2 a singular value is sqrt(3), and the steps do not converge
                     return project_rotation(w)
             w = torch.addmm(w, w, gap, alpha=0.5)
             if torch.linalg.matrix_norm(gap) < CONVERGED[w.dtype]:
@@ -162,7 +182,7 @@ def newton_schulz(matrix: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
 
 
 def _largest(symmetric: Float[Tensor, "d d"]) -> Float[Tensor, ""]:
-    """Return about the largest magnitude of an eigenvalue, by the power method from the largest row."""
+    """Estimate the largest magnitude of an eigenvalue, by the power method. It starts at the largest row."""
     v = symmetric[symmetric.square().sum(1).argmax()]
     for _ in range(6):
         v = symmetric @ (v / torch.linalg.vector_norm(v))
@@ -171,12 +191,19 @@ def _largest(symmetric: Float[Tensor, "d d"]) -> Float[Tensor, ""]:
 
 @torch.no_grad()
 def rotation_defect(matrix: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b"]:
-    """Return max |R^T R - I|, computed in float64; it says nothing of the determinant."""
+    """Return max |R^T R - I|, computed in float64. It does not check the sign of the determinant.
+
+    >>> rotation_defect(2 * torch.eye(2)).item()
+    3.0
+    """
     wide = matrix.double()
     gap = wide.mT @ wide - torch.eye(matrix.shape[-1], device=matrix.device, dtype=torch.float64)
     return gap.abs().amax((-2, -1))
 
 
 def det_sign(matrix: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b"]:
-    """Return the sign of the determinant, which itself comes out as 0 of a large orthogonal matrix in float32."""
+    """Return the sign of the determinant.
+
+    The determinant itself can be computed as 0 for a large orthogonal matrix in float32.
+    """
     return torch.linalg.slogdet(matrix).sign

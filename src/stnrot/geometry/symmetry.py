@@ -1,8 +1,8 @@
-"""What a picture can tell of the rotation of a solid: all of it, or of a solid of revolution no more than its axis.
+"""Represent the pose of a solid by what an image shows: the rotation, or only the axis of a solid of revolution.
 
-Both kinds write a pose as a 3 x 3 matrix that is the same for poses that look the same and that moves without a jump
-where the picture does, so that a network can learn it. Angles do not: no continuous function gives three or four
-numbers for every rotation from which it can be told. Source: Y. Zhou et al., On the continuity of rotation
+Both classes represent a pose as a 3 x 3 matrix. The matrix is the same for poses that look the same, and it changes
+continuously with the image. So a network can learn it. Angles do not have this property: no continuous function maps
+every rotation to three or four numbers that determine it. Source: Y. Zhou et al., On the continuity of rotation
 representations in neural networks, 2019.
 """
 
@@ -15,44 +15,57 @@ from torch import Tensor
 from stnrot.geometry.euler import axis_to_euler, geodesic_distance, nearest_euler
 from stnrot.geometry.rotations import project_rotation
 
-SYMMETRIC = (0, 1, 2, 1, 3, 4, 2, 4, 5)  # the number, of six, that stands in each place of a symmetric matrix
+SYMMETRIC = (0, 1, 2, 1, 3, 4, 2, 4, 5)  # index, among six numbers, of each entry of a symmetric 3 x 3 matrix
 
 
 class Asymmetric:
-    """A solid that looks different in every pose: the matrix is the rotation itself.
+    """A solid that looks different in every pose. The matrix is the rotation itself.
 
     Source: J. Levinson et al., An analysis of SVD for deep rotation estimation, 2020.
+
+    Attributes:
+        numbers: how many numbers a network predicts.
+        opposites: whether opposite directions are the same pose.
     """
 
     numbers = 9
     opposites = False
 
     def matrix(self, numbers: Float[Tensor, "*b 9"]) -> Float[Tensor, "*b 3 3"]:
-        """Arrange what a network predicts."""
+        """Arrange the numbers that a network predicts as a matrix."""
         return numbers.unflatten(-1, (3, 3))
 
-    def seen(self, rotation: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3 3"]:
-        """Return what a picture tells of a rotation."""
+    def encode(self, rotation: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3 3"]:
+        """Return the matrix that represents the pose."""
         return rotation
 
     def euler(self, matrix: Float[Tensor, "*b 3 3"], order: str) -> Float[Tensor, "*b A"]:
-        """Return angles about the axes of `order` (radians) whose rotation is the nearest to a matrix."""
+        """Return angles (radians) about the axes of `order` whose rotation is the nearest to a matrix."""
         return nearest_euler(project_rotation(matrix), order)
 
     def distance(self, a: Float[Tensor, "*b 3 3"], b: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b"]:
-        """Return the angle (radians) between two rotations, so far as it can be seen."""
+        """Return the angle (radians) between two rotations."""
         return geodesic_distance(a, b)
 
     def direction(self, rotation: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3"]:
-        """Return the unit vector that a rotation is shown as: where, in the solid's frame, the camera looks from."""
+        """Return the unit vector from the solid to the camera, in the frame of the solid."""
         return -rotation[..., 2, :]
 
 
 class Revolution:
-    """A solid of revolution that looks the same when it is turned round: the matrix is n n^T, n being its axis.
+    """A solid of revolution that looks the same when its axis is reversed. The matrix is n n^T, where n is the axis.
 
     Args:
-        own_axis: the solid's axis before it is turned.
+        own_axis: the axis of the solid before it is rotated, of any length.
+
+    Attributes:
+        numbers: how many numbers a network predicts.
+        opposites: whether opposite directions are the same pose.
+
+    >>> solid = Revolution(torch.tensor([0.0, 1.0, 0.0]))
+    >>> half_turn = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
+    >>> solid.distance(half_turn, torch.eye(3)).item()
+    0.0
     """
 
     numbers = 6
@@ -62,18 +75,19 @@ class Revolution:
         self.own_axis = own_axis / torch.linalg.vector_norm(own_axis)
 
     def matrix(self, numbers: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b 3 3"]:
-        """Arrange what a network predicts."""
+        """Arrange the numbers that a network predicts as a symmetric matrix."""
         return numbers[..., SYMMETRIC].unflatten(-1, (3, 3))
 
-    def seen(self, rotation: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3 3"]:
-        """Return what a picture tells of a rotation."""
+    def encode(self, rotation: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3 3"]:
+        """Return the matrix that represents the pose."""
         axis = self.direction(rotation)
         return axis[..., :, None] * axis[..., None, :]
 
     def euler(self, matrix: Float[Tensor, "*b 3 3"], order: str) -> Float[Tensor, "*b A"]:
-        """Return angles about the axes of `order` (radians) that bring the solid's axis onto that of a matrix.
+        """Return angles (radians) about the axes of `order` that rotate the axis of the solid onto that of the matrix.
 
-        The axis is the eigenvector of the largest eigenvalue, n and not -n if n is the nearer to where it was.
+        The axis of a matrix is the eigenvector n of the largest eigenvalue. Of n and -n, the one nearer to the axis
+        before the rotation is taken.
         """
         axis = torch.linalg.eigh(matrix).eigenvectors[..., -1]
         own = self.own_axis.to(axis)
@@ -83,14 +97,15 @@ class Revolution:
     def distance(self, a: Float[Tensor, "*b 3 3"], b: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b"]:
         """Return the angle (radians, at most pi/2) between the axes of two rotations.
 
-        By sine and cosine, `atan2(|m x n|, |m . n|)`, which is exact near 0, where the cosine rounds to 1.
+        It is computed from sine and cosine, `atan2(|m x n|, |m . n|)`, which is exact near 0, where the cosine rounds
+        to 1.
         """
         m, n = self.direction(a), self.direction(b)
         cross = torch.linalg.vector_norm(torch.linalg.cross(m, n), dim=-1)
         return torch.atan2(cross, (m * n).sum(-1).abs())
 
     def direction(self, rotation: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3"]:
-        """Return the unit vector that a rotation is shown as: where it brings the axis."""
+        """Return the axis after the rotation, a unit vector."""
         return rotation @ self.own_axis.to(rotation)
 
 
@@ -98,5 +113,5 @@ Symmetry = Asymmetric | Revolution
 
 
 def symmetry_of(own_axis: Sequence[float] | None) -> Symmetry:
-    """Return the kind of a solid by its axis of revolution, None for one that has none."""
+    """Return `Revolution` for a solid with an axis of revolution, and `Asymmetric` for None."""
     return Asymmetric() if own_axis is None else Revolution(torch.tensor(list(own_axis)))

@@ -1,4 +1,4 @@
-"""A function seen in rotated coordinates."""
+"""A function in rotated coordinates."""
 
 from collections.abc import Callable
 
@@ -9,11 +9,17 @@ from stnrot.layers.rotation import Rotation
 
 
 class Conjugate(nn.Module):
-    """Look at a function from another side: `R^T f(R z)`, about the rotation's centre.
+    """Apply a function in rotated coordinates, `z -> R^T f(R z)`, about the centre of the rotation.
 
     Args:
-        f: keeps the last dimension; parameters of its own are learned along.
-        rotation: whose work `forward` and `inverse` share.
+        f: a function that keeps the last dimension. If it is a module, its parameters are learned too.
+        rotation: the rotation R. `forward` and `inverse` share their work.
+
+    >>> import torch
+    >>> layer = Conjugate(torch.tanh, Rotation(3))
+    >>> z = torch.randn(4, 3)
+    >>> torch.allclose(layer(z), z.tanh())  # R is the identity at the start
+    True
     """
 
     def __init__(self, f: Callable[[Tensor], Tensor], rotation: Rotation) -> None:

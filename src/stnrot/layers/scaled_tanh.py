@@ -1,4 +1,4 @@
-"""A function of R^d that looks at each coordinate alone."""
+"""A function of R^d that acts on each coordinate alone."""
 
 import torch
 from jaxtyping import Float
@@ -6,10 +6,15 @@ from torch import Tensor, nn
 
 
 class ScaledTanh(nn.Module):
-    """f(u)_i = h_i tanh(u_i) with a learned height h_i > 0: it keeps its form under signed permutations of the axes.
+    """Apply f(u)_i = h_i tanh(u_i), with a learned height h_i > 0 of each coordinate.
+
+    A signed permutation of the axes only permutes the heights.
 
     Args:
         dim: d.
+
+    >>> ScaledTanh(2)(torch.tensor([0.0, 1.0])).shape
+    torch.Size([2])
     """
 
     def __init__(self, dim: int) -> None:

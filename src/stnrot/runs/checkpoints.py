@@ -1,4 +1,4 @@
-"""Checkpoints: written so that no crash destroys one, read without running code from them."""
+"""Write checkpoints atomically, read them without running code from them, and rebuild a task from one."""
 
 import os
 import pickle
@@ -19,10 +19,10 @@ from stnrot.runs.moved_targets import with_new_names
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Write beside the target, flush to the disk, then rename.
+    """Write to a new file in the same folder, flush it to the disk, then rename it.
 
-    A kill or a full disk leaves the old file whole. Lightning's own goes through the temporary directory,
-    and a move between file systems is a copy, which is not atomic.
+    After a kill or with a full disk, the old file is still whole. Lightning's own class writes to the temporary folder
+    and moves the file: between two file systems this is a copy, which is not atomic, and nothing is flushed.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
@@ -37,7 +37,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 os.fsync(file.fileno())
             beside.replace(target)
         except RuntimeError as error:
-            # torch closes its archive after whatever stopped it, which fails in its turn and hides a Ctrl-C
+            # after an interrupt torch closes its archive, which raises an error of its own
             if isinstance(error.__context__, KeyboardInterrupt | OSError):
                 raise error.__context__ from None
             raise
@@ -50,8 +50,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             os.close(folder)
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Load a checkpoint of this project as plain data, onto the CPU."""
+def read_checkpoint(path: Path | str) -> dict[str, Any]:
+    """Load a checkpoint of `train.py` as plain data, onto the CPU.
+
+    Raises:
+        InputError: if there is no such file, or it is no checkpoint of this project.
+    """
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -69,8 +73,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint | {"config": config}
 
 
-def check_fits(checkpoint: dict[str, Any], task: L.LightningModule, path: Path) -> None:
-    """Raise InputError, naming the first difference, if the weights are those of another model."""
+def weights_of(checkpoint: dict[str, Any], task: L.LightningModule, path: Path | str) -> dict[str, Any]:
+    """Return the weights of a checkpoint.
+
+    Raises:
+        InputError: names the first weight whose name or shape is not that of the task's model.
+    """
     have = {name: tuple(value.shape) for name, value in checkpoint["state_dict"].items()}
     want = {name: tuple(value.shape) for name, value in task.state_dict().items()}
     for name in sorted(have.keys() | want.keys()):
@@ -81,13 +89,14 @@ def check_fits(checkpoint: dict[str, Any], task: L.LightningModule, path: Path) 
                 f"{path} is a checkpoint of another model ({saved}, here {built}): {name} has shape "
                 f"{have.get(name, 'none')} there and {want.get(name, 'none')} here; give the model options of that run"
             )
+    return checkpoint["state_dict"]
 
 
 def check_targets(config: Any) -> None:
-    """Refuse a configuration that would build anything that is not defined in this project.
+    """Raise InputError if a configuration would build anything that is not defined in this project.
 
-    A dotted path can reach any function that one of our modules imports, so what it leads to must itself
-    say that it was defined under that path.
+    A dotted path such as `stnrot.some.module.os.system` reaches what a module imports. So `__module__` and
+    `__qualname__` of the object must equal the path.
     """
     if isinstance(config, (DictConfig, ListConfig)):
         config = OmegaConf.to_container(config)
@@ -95,7 +104,7 @@ def check_targets(config: Any) -> None:
         for item in config:
             check_targets(item)
     elif isinstance(config, str) and "${" in config:
-        raise InputError(f"the checkpoint's configuration holds {config!r}: expected plain values")
+        raise InputError(f"the configuration of the checkpoint has {config!r}: expected plain values")
     elif isinstance(config, dict):
         target = config.get("_target_")
         if target is not None:
@@ -106,15 +115,19 @@ def check_targets(config: Any) -> None:
                 found = None
             if getattr(found, "__module__", None) != module or getattr(found, "__qualname__", None) != name:
                 raise InputError(
-                    f"the checkpoint's configuration wants to build {target}, "
-                    f"which is not part of stnrot {version('stnrot')}"
+                    f"the configuration of the checkpoint builds {target}, which is not part of stnrot "
+                    f"{version('stnrot')}: expected a checkpoint of train.py without classes of your own"
                 )
         for item in config.values():
             check_targets(item)
 
 
-def rebuild(checkpoint: dict[str, Any], path: Path) -> Any:
-    """Build the task of a run from its checkpoint, with its weights, ready to predict but not to train."""
+def rebuild(checkpoint: dict[str, Any], path: Path | str) -> Any:
+    """Build the task of a run with its weights from a checkpoint, in evaluation mode and without an optimizer.
+
+    Raises:
+        InputError: if this version of the package cannot build it, or the configuration names other code.
+    """
     task = checkpoint["config"]["task"] | {"optimizer": None, "scheduler": None}
     plain = {"model": checkpoint["config"]["model"], "task": task}
     check_targets(plain)
@@ -125,6 +138,5 @@ def rebuild(checkpoint: dict[str, Any], path: Path) -> Any:
         reason = input_error(error) or str(error.__cause__ or error).splitlines()[0]
         here = f"stnrot {version('stnrot')}"
         raise InputError(f"{here} cannot rebuild {path}: {reason}; use the version that wrote it") from error
-    check_fits(checkpoint, built, path)
-    built.load_state_dict(checkpoint["state_dict"])
+    built.load_state_dict(weights_of(checkpoint, built, path))
     return built.eval()

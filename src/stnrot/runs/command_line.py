@@ -1,4 +1,4 @@
-"""How the commands end: what the user can put right is one line, what only we can is a stack."""
+"""What a command prints about errors: one line for an error of the user, a traceback for a bug."""
 
 import ast
 import errno
@@ -10,31 +10,29 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from hydra.errors import HydraException
 from hydra.utils import get_object
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from stnrot.errors import InputError
 
-# asked of the user's own process, and handed down to those that it starts
-KEEP_STACKS = os.environ.setdefault("STNROT_STACKS", os.environ.get("HYDRA_FULL_ERROR", "0")) not in ("", "0")
+# HYDRA_FULL_ERROR as the user has set it. Processes that this one starts inherit the value as STNROT_STACKS.
+KEEP_TRACEBACKS = os.environ.setdefault("STNROT_STACKS", os.environ.get("HYDRA_FULL_ERROR", "0")) not in ("", "0")
 
-# How Hydra reports an InputError of a constructor. Its text, unlike `__cause__`, survives the way between processes.
+# Hydra's report of an InputError of a constructor. The text reaches other processes, `__cause__` does not.
 REFUSED = re.compile(
     r"Error in call to target '(?P<target>\S+)':\nInputError\((?P<text>.*)\)\nfull_key: (?P<path>\S+)", re.DOTALL
 )
 ARGUMENT = re.compile(r"\w+(?=[.=:])")  # at the start of a message: `width=1: ...`, `camera.width=1: ...`
 
-# what Hydra and OmegaConf append for their own developers
+# what Hydra and OmegaConf append to a message for developers
 NOISE = re.compile(r"\n\s*(?:full_key:|Config search path:|Set the environment variable)")
 
 
 def quiet_libraries() -> None:
-    """Silence notices that a user of this project can do nothing about."""
+    """Silence notices of Lightning that the user cannot act on."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     for notice in ("treespec", "many workers", "multiple `ModelCheckpoint`", "supported by the model summary"):
         warnings.filterwarnings("ignore", f".*{notice}")
@@ -42,10 +40,10 @@ def quiet_libraries() -> None:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn errors of input into one line on stderr and exit status 1.
+    """Print an error of the user as one line on stderr, and exit with status 1.
 
-    Hydra is told to raise instead of printing its own; with HYDRA_FULL_ERROR=1 set by the user, every
-    error keeps its stack.
+    If the user has set HYDRA_FULL_ERROR=1, every error keeps its traceback. The context sets this variable itself, so
+    that Hydra raises its errors instead of printing them.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
@@ -54,7 +52,7 @@ def one_line_errors() -> Iterator[None]:
         sys.exit(130)
     except Exception as error:
         line = one_line(error)
-        if line is None or KEEP_STACKS:
+        if line is None or KEEP_TRACEBACKS:
             raise
         sys.exit(f"error: {line}")
 
@@ -68,20 +66,20 @@ def one_line(error: BaseException) -> str | None:
         if message := input_error(link):
             return message
     if isinstance(error, (HydraException, OmegaConfBaseException)):
-        said = _flat(NOISE.split(str(error))[0])
-        if unknown := re.match(r"Could not override '(.+?)'", said):
-            said = f"unknown key {unknown[1]}"
+        message = _flat(NOISE.split(str(error))[0])
+        if unknown := re.match(r"Could not override '(.+?)'", message):
+            message = f"unknown key {unknown[1]}"
         elif len(chain) > 1 and (key := re.search(r"full_key: (\S+)", str(error))):
-            said = f"{key[1]}: {_flat(str(chain[-1]))}"
-        if "'hydra/launcher/" in said:
-            return f"{said} pip install -e '.[parallel]' brings joblib, '.[slurm]' submitit_local and submitit_slurm"
-        if "gpu backend" in said:
+            message = f"{key[1]}: {_flat(str(chain[-1]))}"
+        if "'hydra/launcher/" in message:
+            return f"{message} pip install -e '.[parallel]' brings joblib, '.[slurm]' submitit_local and submitit_slurm"
+        if "gpu backend" in message:
             return "no GPU was found: choose trainer=auto or trainer=cpu"
-        return f"{said}; --help lists the choices, --cfg job prints all keys"
+        return f"{message}; --help lists the choices, --cfg job prints all keys"
     if isinstance(error, MisconfigurationException):
         return _flat(str(error))
     if isinstance(error, ValueError) and "Config group override" in str(error):
-        return "a group of options is left out by ~, such as '~model/augment', and cannot be null"
+        return "a group cannot be null: leave it out with ~, such as '~model/augment'"
     if isinstance(error, OSError) and (error.filename is not None or error.errno == errno.ENOSPC):
         return f"{_flat(str(error))}; if it is the run's own folder, choose another with hydra.run.dir=FOLDER"
     return None
@@ -103,30 +101,6 @@ def input_error(error: BaseException) -> str | None:
     argument = ARGUMENT.match(message)
     known = argument is not None and argument[0] in inspect.signature(get_object(refused["target"])).parameters
     return f"{refused['path']}.{message}" if known else message
-
-
-def check_groups(cfg: DictConfig) -> None:
-    """Refuse an option that was chosen with a dot where a slash was meant."""
-    for section in ("model", "data"):
-        for group in ("encoder", "classifier", "augment", "degrade", "source"):
-            chosen = cfg.get(section, {}).get(group)
-            if isinstance(chosen, str):
-                raise InputError(f"{section}.{group}={chosen}: choose with a slash, {section}/{group}={chosen}")
-
-
-def check_processes(processes: int, launcher: Any) -> None:
-    """End a multirun whose jobs have several processes, unless they come with the job: each would run the sweep again.
-
-    Args:
-        launcher: its configuration. SLURM starts as many tasks as a job has processes; others start one, and that
-            starts the rest by the command line of the multirun.
-    """
-    if processes > 1 and not launcher["_target_"].endswith(".SlurmLauncher"):
-        sys.exit(  # of the whole sweep, not only of this job
-            f"error: a multirun (-m) job asks for {processes} processes, and each would run the sweep again: set "
-            "trainer.devices=1, run the jobs one by one without -m, or give each to SLURM with "
-            "hydra/launcher=submitit_slurm hydra.launcher.tasks_per_node=DEVICES"
-        )
 
 
 def _flat(text: str) -> str:

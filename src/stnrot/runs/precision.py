@@ -1,13 +1,13 @@
-"""What the machine can do."""
+"""Choose the precision that the device computes fastest."""
 
 import torch
 
 
 def auto_precision(accelerator: str) -> str:
-    """Return `bf16-mixed` where the device multiplies bf16 in hardware, else `32-true`.
+    """Return `bf16-mixed` if the device computes bf16 in hardware, else `32-true`.
 
     Args:
-        accelerator: as in `lightning.Trainer`; `auto` takes a CUDA device before the CPU.
+        accelerator: as in `lightning.Trainer`; `auto` prefers a GPU to the CPU.
     """
     if accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available():
         fast = torch.cuda.is_bf16_supported(including_emulation=False)

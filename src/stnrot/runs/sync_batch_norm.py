@@ -9,14 +9,14 @@ from torch.distributed.nn.functional import all_reduce
 
 
 class SyncedBatchNorm2d(nn.BatchNorm2d):
-    """Normalise by the statistics of the global batch while training in several processes.
+    """Normalise by the statistics of the batch of all processes in training.
 
-    `torch.nn.SyncBatchNorm` does so on accelerators only; this one also runs on the CPU, where it makes
-    a job of two processes the job of one, up to the rounding of sums.
+    `torch.nn.SyncBatchNorm` works on accelerators only. This class works on the CPU too: a job of two processes then
+    equals the job of one process, up to the rounding of sums.
     """
 
     def forward(self, input: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
-        """Normalise; a gradient flows through the statistics to every process."""
+        """Normalise; the gradient flows through the statistics to every process."""
         if not (self.training and dist.is_available() and dist.is_initialized()):
             return super().forward(input)
         x = input.to(torch.promote_types(input.dtype, torch.float32))
@@ -40,17 +40,17 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
 
 
 class BatchNormSync(LayerSync):
-    """Trainer plugin: exchange the class of every `BatchNorm2d` while fitting. No weight is touched."""
+    """Trainer plugin that changes the class of every `BatchNorm2d` during training; the weights stay the same."""
 
     def apply(self, model: nn.Module) -> nn.Module:
-        """Synchronise."""
-        return self._exchange(model, nn.BatchNorm2d, SyncedBatchNorm2d)
+        """Change to the synchronised class."""
+        return self._change_class(model, nn.BatchNorm2d, SyncedBatchNorm2d)
 
     def revert(self, model: nn.Module) -> nn.Module:
-        """Undo it."""
-        return self._exchange(model, SyncedBatchNorm2d, nn.BatchNorm2d)
+        """Change back to the class of torch."""
+        return self._change_class(model, SyncedBatchNorm2d, nn.BatchNorm2d)
 
-    def _exchange(self, model: nn.Module, old: type[nn.Module], new: type[nn.Module]) -> nn.Module:
+    def _change_class(self, model: nn.Module, old: type[nn.Module], new: type[nn.Module]) -> nn.Module:
         for module in model.modules():
             if type(module) is old:
                 module.__class__ = new

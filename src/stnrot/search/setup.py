@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from stnrot.errors import InputError
-from stnrot.runs.command_line import check_processes
+from stnrot.runs.config_checks import check_processes
 from stnrot.search.config import SearchConfig
 from stnrot.search.space import Space
 from stnrot.search.storage import file_of, without_password

@@ -67,6 +67,8 @@ class EstimatePose(Task):
         """Return the loss, which is logged, and the predicted matrices."""
         matrix = self(views.image)
         with full_precision(views.rotation):
-            loss = torch.linalg.matrix_norm(at_least_float32(matrix) - self.model.symmetry.seen(views.rotation)).mean()
+            loss = torch.linalg.matrix_norm(
+                at_least_float32(matrix) - self.model.symmetry.encode(views.rotation)
+            ).mean()
         self.log_means({f"{part}/loss": loss}, len(matrix))
         return loss, matrix

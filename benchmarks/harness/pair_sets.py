@@ -1,4 +1,4 @@
-"""Pairs of pictures with a known angle: MNIST digits and parts of photographs, turned by Pillow, clean to hard."""
+"""Pairs of images with a known angle: MNIST digits and parts of photographs, rotated by Pillow, clean to hard."""
 
 import io
 import math
@@ -33,8 +33,8 @@ TRAINED = {
     "val": ("ihc.png",),
     "test": ("gravel.png",),
 }
-PLAIN = 0.08  # deviation of grey levels below which a part shows too little (a sky)
-Place = tuple[Image.Image, tuple[float, ...]]  # a picture, and the point of it that is looked at
+PLAIN = 0.08  # a part with a smaller deviation of grey levels shows too little (a sky)
+Place = tuple[Image.Image, tuple[float, ...]]  # an image, and the point of it that becomes the centre
 Pairs = tuple[np.ndarray, np.ndarray, np.ndarray]  # images and references, uint8 [N, H, W]; angles, radians
 
 
@@ -48,18 +48,21 @@ def photograph(name: str) -> Image.Image:
     return Image.open(Path(skimage.__file__).parent / "data" / name).convert("L")
 
 
-def pairs(what: str, level: str, count: int, root: str, seed: int = 1) -> Pairs:
-    """Return `count` pairs: the k-th is a function of (what, level, k, seed) and of nothing else.
+def pairs(what: str, level: str, count: int, root: Path, seed: int = 1) -> Pairs:
+    """Return `count` pairs. The k-th depends on (what, level, k, seed) and on nothing else.
 
-    Those of seed 0 were looked at while the methods were made; those of 1, which are reported, were not, but show other
-    turns and parts of the same photographs, and some of the same digits.
+    The pairs of seed 0 were used while the methods were developed. Those of seed 1, which are reported, were not. They
+    show other rotations and parts of the same photographs, and some of the same digits.
+
+    Args:
+        root: folder of MNIST.
     """
     made = _digits(level, count, root, seed) if what == "mnist" else _parts(SIZES[what], level, count, seed)
     images, references, angles = zip(*made, strict=True)
     return np.stack(images), np.stack(references), np.array(angles)
 
 
-def _digits(level: str, count: int, root: str, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
+def _digits(level: str, count: int, root: Path, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
     test = MNIST(root, train=False)
     labels = test.targets.numpy()
     order = np.random.default_rng(seed).permutation(len(test))
@@ -84,25 +87,25 @@ def _parts(size: int, level: str, count: int, seed: int) -> Iterator[tuple[np.nd
         yield _pair(first, second, size, level, rng)
 
 
-def _place(picture: Image.Image, size: int, rng: np.random.Generator) -> Place:
-    """Choose a part of a photograph that shows something, at a scale at which any turn of it lies inside."""
+def _place(image: Image.Image, size: int, rng: np.random.Generator) -> Place:
+    """Choose a part of a photograph that is not plain, at a scale at which each rotation of it lies inside."""
     margin = size * (math.sqrt(0.5) + 0.1) + 1
     while True:
-        factor = min(1.0, size * rng.uniform(2, 3) / min(picture.size))  # made smaller, where it is large enough,
-        factor = max(factor, (2 * margin + 8) / min(picture.size))  # or larger, where no part would fit
-        small = picture.resize([round(side * factor) for side in picture.size], Image.Resampling.LANCZOS)
+        factor = min(1.0, size * rng.uniform(2, 3) / min(image.size))  # reduced where the photograph is large,
+        factor = max(factor, (2 * margin + 8) / min(image.size))  # enlarged where no part would fit
+        small = image.resize([round(side * factor) for side in image.size], Image.Resampling.LANCZOS)
         for _ in range(20):
             centre = tuple(rng.uniform(margin, side - margin) for side in small.size)
-            if _turned((small, centre), 0.0, np.zeros(2), size).std() > PLAIN:
+            if _rotated((small, centre), 0.0, np.zeros(2), size).std() > PLAIN:
                 return small, centre
 
 
 def _pair(
     first: Place, second: Place, size: int, level: str, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    turns = rng.uniform(-math.pi, math.pi, 2)
+    angles = rng.uniform(-math.pi, math.pi, 2)
     moved = rng.uniform(-0.07, 0.07, 2) * size if level == "hard" else np.zeros(2)
-    image, reference = _turned(first, turns[0], moved, size), _turned(second, turns[1], np.zeros(2), size)
+    image, reference = _rotated(first, angles[0], moved, size), _rotated(second, angles[1], np.zeros(2), size)
     if level == "inverted":
         image = 1 - image
     if level in ("noisy", "hard"):
@@ -115,29 +118,29 @@ def _pair(
     noise = {"noisy": 0.1, "hard": 0.3}.get(level, 0.0)
     image, reference = (x + noise * rng.standard_normal(x.shape) for x in (image, reference))
     saved = [_saved(x, "JPEG" if level == "hard" else "PNG") for x in (image, reference)]
-    return saved[0], saved[1], float(turns[1] - turns[0])
+    return saved[0], saved[1], float(angles[1] - angles[0])
 
 
-def _turned(place: Place, turn: float, moved: np.ndarray, size: int) -> np.ndarray:
-    """Turn counter-clockwise about the centre, then move right and down, in one bicubic sampling."""
-    picture, centre = place
-    c, s = math.cos(turn), math.sin(turn)
+def _rotated(place: Place, angle: float, moved: np.ndarray, size: int) -> np.ndarray:
+    """Rotate counter-clockwise about the centre, then move right and down, in one bicubic resampling."""
+    image, centre = place
+    c, s = math.cos(angle), math.sin(angle)
     x, y = size / 2 + moved
     matrix = (c, -s, centre[0] - c * x + s * y, s, c, centre[1] - s * x - c * y)
-    turned = picture.transform((size, size), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
-    return np.asarray(turned, dtype=np.float64) / 255
+    rotated = image.transform((size, size), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
+    return np.asarray(rotated, dtype=np.float64) / 255
 
 
-def _saved(picture: np.ndarray, kind: str) -> np.ndarray:
-    """Return what is left of a picture that was saved to a file."""
+def _saved(pixels: np.ndarray, kind: str) -> np.ndarray:
+    """Return the bytes of an image after it was saved to a file and read again."""
     file = io.BytesIO()
-    Image.fromarray((picture.clip(0, 1) * 255).round().astype(np.uint8)).save(file, kind, quality=50)
+    Image.fromarray((pixels.clip(0, 1) * 255).round().astype(np.uint8)).save(file, kind, quality=50)
     file.seek(0)
     return np.asarray(Image.open(file))
 
 
 def write_parts(folder: Path, side: int, train: int) -> None:
-    """Write upright parts of photographs to train on, `train` and a twentieth to validate and to test, to files."""
+    """Write upright parts of photographs to files: `train` to train on, a twentieth each to validate and to test."""
     rng = np.random.default_rng(1)
     making = folder.with_name(f"{folder.name}.making")
     for split, names in TRAINED.items():
@@ -149,11 +152,11 @@ def write_parts(folder: Path, side: int, train: int) -> None:
             while np.asarray(small).std() < 255 * PLAIN:
                 small = _part(whole[rng.integers(len(whole))], side, rng)
             small.save(place / f"{k}.png")
-    making.rename(folder)  # whole, or not at all
+    making.rename(folder)  # so that a folder of this name is always complete
 
 
-def _part(picture: Image.Image, side: int, rng: np.random.Generator) -> Image.Image:
-    part = round(min(picture.size) * rng.uniform(0.4, 0.9))
-    left, top = (int(rng.integers(0, length - part + 1)) for length in picture.size)
+def _part(image: Image.Image, side: int, rng: np.random.Generator) -> Image.Image:
+    part = round(min(image.size) * rng.uniform(0.4, 0.9))
+    left, top = (int(rng.integers(0, length - part + 1)) for length in image.size)
     kind = Image.Resampling.LANCZOS if part > side else Image.Resampling.BICUBIC
-    return picture.crop((left, top, left + part, top + part)).resize((side, side), kind)
+    return image.crop((left, top, left + part, top + part)).resize((side, side), kind)

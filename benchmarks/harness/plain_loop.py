@@ -1,4 +1,4 @@
-"""What the benchmarks that train share: a task and its pictures as train.py would have them, in a loop of their own."""
+"""A task and its data as train.py builds them, and a training loop without Lightning."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -11,32 +11,36 @@ from omegaconf import DictConfig
 from torch import nn
 from torch.optim import Optimizer
 
+from harness.jobs import PROJECT
 from stnrot.data.batch import Batch
 from stnrot.data.batch_samplers import TrainingBatches
 from stnrot.data.image_data import ImageData
 from stnrot.data.rng import Split
 from stnrot.tasks.register import Register
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-
 
 def composed(*overrides: str) -> tuple[ImageData, DictConfig]:
-    """Return the data and the configuration of a model for it; the learning rate is the loop's."""
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+    """Return the data and the configuration of a model for it; the loop sets the learning rate."""
+    with initialize_config_dir(str(PROJECT / "configs"), version_base="1.3"):
         cfg = compose("train", [*overrides, "task.scheduler=null"])
     data: ImageData = instantiate(cfg.data, _convert_="all")
     cfg.data_spec = data.spec()
     return data, cfg
 
 
+def rotated_mnist(root: Path, batch: int) -> list[str]:
+    """Return the overrides that choose rotated MNIST."""
+    return ["data=rotated_mnist", f"data.root={root}", f"data.batch_size={batch}"]
+
+
 def built(cfg: DictConfig, device: str) -> Register:
-    """Return the task, as train.py would have it."""
+    """Return the task, as train.py builds it."""
     task: Register = instantiate(cfg.task, model=instantiate(cfg.model)).to(device)
     return task.to(memory_format=torch.channels_last)
 
 
 def training_batches(data: ImageData, device: str) -> Iterator[Batch]:
-    """Yield batches without end as a `Trainer` would get them."""
+    """Yield endlessly the batches that a `Trainer` gets."""
     train = data.splits.train
     epoch = itertools.count().__next__
     order = TrainingBatches(len(train), data.batch_size, data.repeats, data.seed, epoch, (0, 1))
@@ -47,7 +51,7 @@ def training_batches(data: ImageData, device: str) -> Iterator[Batch]:
 
 
 def stepper(task: Register, optimizer: Optimizer, device: str, bf16: bool, clip: float) -> Callable[[Batch], None]:
-    """Return the function that takes one training step on a batch, with the gradient's norm at most `clip`."""
+    """Return a function that takes one training step on a batch and clips the norm of the gradient to `clip`."""
 
     def step(batch: Batch) -> None:
         with torch.autocast(device, torch.bfloat16, enabled=bf16):
@@ -59,3 +63,8 @@ def stepper(task: Register, optimizer: Optimizer, device: str, bf16: bool, clip:
         optimizer.step()
 
     return step
+
+
+def fed(step: Callable[[Batch], None], batches: Iterator[Batch]) -> Callable[[], None]:
+    """Return a function that takes one step on the next batch."""
+    return lambda: step(next(batches))

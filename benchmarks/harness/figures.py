@@ -1,4 +1,4 @@
-"""Axes for test errors against what was spent to reach them, shared by the benchmarks that draw such curves."""
+"""Axes for errors against what was spent to reach them."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from matplotlib.ticker import LogLocator
 
 
 def error_curve(spent: str, marks: Sequence[float]) -> tuple[Figure, Axes]:
-    """Return a figure and its axes, both logarithmic: errors in percent against what was `spent`, marked at `marks`."""
+    """Return a figure and its axes, both logarithmic: test error in percent against `spent`, with ticks at `marks`."""
     figure = Figure(figsize=(5.2, 3.8), dpi=120, layout="tight")
     axes = figure.add_subplot(xlabel=spent, ylabel="test error, %", xscale="log", yscale="log")
     axes.set_xticks(marks, [f"{mark:,g}" for mark in marks])

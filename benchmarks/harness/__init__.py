@@ -1,0 +1,1 @@
+"""What the benchmarks share: options, timing, environment, report, data sets, methods to compare with."""

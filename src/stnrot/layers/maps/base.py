@@ -1,0 +1,57 @@
+"""What all maps have in common, and what maps with a start rotation have in common."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class RotationMap(nn.Module, ABC):
+    """A map from the weight to a rotation.
+
+    A call has two steps. `prepare` computes from the weight alone what calls with the same weight share. `rotate`
+    applies it to points.
+
+    Attributes:
+        is_rotation: whether the matrix is a rotation for every weight.
+    """
+
+    is_rotation = True
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight.to(torch.get_default_dtype()))
+
+    def kind(self, points: int) -> str | int:
+        """Return which form of the rotation is the fastest for this number of points, here always the matrix."""
+        return "matrix"
+
+    @abstractmethod
+    def prepare(self, kind: str | int) -> Any:
+        """Compute the form `kind` of the rotation from the weight."""
+
+    def rotate(self, x: Tensor, prepared: Any, inverse: bool) -> Tensor:
+        """Return the rows R x, or R^T x if `inverse`."""
+        return x @ (prepared if inverse else prepared.mT)
+
+
+class FromStart(RotationMap):
+    """A map whose weight is zero at the rotation that it starts with.
+
+    Args:
+        start: the start, in float64: a rotation, or parameters of it; the weight has the same shape.
+    """
+
+    def __init__(self, start: Tensor) -> None:
+        super().__init__(torch.zeros_like(start))
+        self.register_buffer("start", start.to(torch.promote_types(self.weight.dtype, torch.float32)))
+        self.start: Tensor
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
+        start = self.start
+        super()._apply(fn, recurse)
+        if self.start.dtype.itemsize < 4:  # in 16 bits the start would no longer be a rotation
+            self.start = start.to(self.start.device)
+        return self

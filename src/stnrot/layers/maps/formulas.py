@@ -1,0 +1,53 @@
+"""Maps whose matrix is a formula of the weight: angle, Cayley transform, exponential and QR decomposition."""
+
+import torch
+from torch import Tensor
+
+from stnrot.geometry.autograd import at_least_float32
+from stnrot.geometry.rotations import cayley_from, exponential, planar_rotation, qr_rotation, skew
+from stnrot.layers.maps.base import FromStart
+from stnrot.layers.maps.reusable_graph import reusable_graph
+
+
+class Angle(FromStart):
+    """A learned angle, for d = 2 only.
+
+    Source: in networks, M. Jaderberg et al., Spatial transformer networks, 2015.
+
+    Args:
+        start: the rotation to start with, in float64.
+    """
+
+    def __init__(self, start: Tensor) -> None:
+        super().__init__(torch.atan2(start[1, 0], start[0, 0]))
+
+    def prepare(self, kind: str | int) -> Tensor:
+        """Return the matrix."""
+        return reusable_graph(lambda weight: planar_rotation(self.start + weight), at_least_float32(self.weight))
+
+
+class Cayley(FromStart):
+    """The Cayley transform of a skew matrix. Source: K. Helfrich et al., Orthogonal recurrent networks, 2018."""
+
+    def prepare(self, kind: str | int) -> Tensor:
+        """Return the matrix."""
+        return cayley_from(self.start, at_least_float32(self.weight))
+
+
+class Exponential(FromStart):
+    """The exponential of a skew matrix.
+
+    Source: M. Lezcano-Casado and D. Martinez-Rubio, Cheap orthogonal constraints, 2019.
+    """
+
+    def prepare(self, kind: str | int) -> Tensor:
+        """Return the matrix."""
+        return reusable_graph(lambda weight: self.start @ exponential(skew(weight)), at_least_float32(self.weight))
+
+
+class QR(FromStart):
+    """The Q of the QR decomposition of a free matrix, by the Gram-Schmidt process, see `qr_rotation`."""
+
+    def prepare(self, kind: str | int) -> Tensor:
+        """Return the matrix."""
+        return reusable_graph(lambda weight: qr_rotation(self.start + weight), at_least_float32(self.weight))

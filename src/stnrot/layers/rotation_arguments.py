@@ -1,0 +1,88 @@
+"""Check the arguments of `Rotation`, and build the rotation that it starts with."""
+
+import operator
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from stnrot.errors import InputError
+from stnrot.geometry.rotations import det_sign, project_rotation, random_rotation, rotation_defect
+
+TOLERANCE = 1e-4  # largest entry of R^T R - I in a matrix that is accepted as a rotation to start with
+
+
+def checked_dim(dim: Any) -> int:
+    """Return the dimension, a whole number of at least 2."""
+    expected = "a whole number of at least 2"
+    dim = _whole("dim", dim, expected)
+    if dim < 2:
+        raise InputError(f"dim={dim}: expected {expected}")
+    return dim
+
+
+def checked_reflections(reflections: Any, dim: int, init: str | Tensor) -> int:
+    """Return the number of reflections; for None, the number that reaches every rotation."""
+    most = dim - dim % 2
+    if reflections is None:
+        return most
+    expected = f"an even number from 2 to {most}, for det +1 at dim={dim}"
+    reflections = _whole("reflections", reflections, expected)
+    if reflections % 2 or not 2 <= reflections <= most:
+        raise InputError(f"reflections={reflections}: expected {expected}")
+    if reflections < most and init != "identity":
+        raise InputError(
+            f"reflections={reflections}, but this init needs {most}: expected init='identity'; set it, or leave "
+            "reflections out"
+        )
+    return reflections
+
+
+def check_center(center: Tensor | None, dim: int) -> None:
+    """Raise InputError unless the centre is None or a point of R^d."""
+    if center is not None and not (_is_real(center, dim) and center.isfinite().all()):
+        raise InputError(f"center: expected a tensor of {dim} finite real numbers, got {described(center)}")
+
+
+def start_rotation(init: str | Tensor, dim: int) -> Float[Tensor, "d d"]:
+    """Return the rotation to start with, in float64."""
+    if isinstance(init, str):
+        if init not in ("identity", "haar"):
+            raise InputError(f"init={init!r}: expected identity, haar, or a rotation as a tensor")
+        return torch.eye(dim, dtype=torch.float64) if init == "identity" else random_rotation(dim).contiguous()
+    if not _is_real(init, dim, dim):
+        raise InputError(f"init: expected identity, haar or a real matrix of {dim} x {dim}, got {described(init)}")
+    start = init.detach().double().cpu()
+    defect = rotation_defect(start).item()
+    if not defect <= TOLERANCE:
+        raise InputError(
+            f"init: expected a rotation, got max |R^T R - I| = {defect:.3g}; "
+            "stnrot.geometry.project_rotation gives the nearest rotation"
+        )
+    if det_sign(start) < 0:
+        raise InputError("init: expected a rotation, got a reflection, det = -1; change the sign of one row")
+    return project_rotation(start).contiguous()
+
+
+def described(value: Any) -> str:
+    """Describe a value in an error message: type, layout and shape."""
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    layout = "" if value.layout == torch.strided else f"{value.layout} "
+    return f"{layout}{value.dtype} of shape {tuple(value.shape)}" + (" without values" if value.is_meta else "")
+
+
+def _whole(name: str, value: Any, expected: str) -> int:
+    """Return a whole number; NumPy integers are accepted."""
+    try:
+        if not isinstance(value, bool):
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise InputError(f"{name}={value!r}: expected {expected}")
+
+
+def _is_real(value: Any, *shape: int) -> bool:
+    dense = isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
+    return dense and value.is_floating_point() and value.shape == shape

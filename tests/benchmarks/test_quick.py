@@ -1,0 +1,77 @@
+"""Each benchmark runs with --quick, prints its tables and writes them in the one format."""
+
+import importlib
+import json
+import re
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+BENCHMARKS = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py"))
+NEEDS = {"rotate": "kornia", "rotations": "geotorch", "pairs": "cv2", "pairs_confidence": "skimage"}
+NEEDS |= {"pairs_speed": "cv2"}
+WITH_MNIST = {"accuracy", "by_angle", "escnn_curve", "pairs", "pairs_confidence", "pairs_speed", "throughput"}
+WITH_MNIST |= {"training_step"}
+TRAINED_BY = {"by_angle": "accuracy", "pairs_confidence": "pairs"}  # takes the runs that the other leaves
+TOGETHER = [[other, name] for name, other in TRAINED_BY.items()]
+ALONE = [[name] for name in BENCHMARKS if not any(name in names for names in TOGETHER)]
+
+
+@pytest.mark.parametrize("names", TOGETHER + ALONE, ids="-".join)
+def test_a_benchmark_writes_its_tables(names: list[str], mnist_root: Path, tmp_path: Path) -> None:
+    for name in names:
+        if name in NEEDS:
+            pytest.importorskip(NEEDS[name])
+        options = ["--quick", "--json", str(tmp_path / f"{name}.json")]
+        options += ["--root", str(mnist_root)] if name in WITH_MNIST else []
+        options += ["--folder", str(tmp_path / "runs")] if len(names) > 1 else []
+        importlib.import_module(name).main(options)
+        found = json.loads((tmp_path / f"{name}.json").read_text())
+        assert list(found) == ["claim", "command", "date", "environment", "tables"]
+        assert found["claim"].endswith(".")
+        assert found["command"].startswith(f"python benchmarks/{name}.py --quick")
+        assert {"torch", "threads", "cpu"} <= found["environment"].keys()
+        assert found["tables"]
+        for table in found["tables"]:
+            assert table["title"]
+            assert table["rows"]
+            assert all(row.keys() == table["rows"][0].keys() for row in table["rows"])
+
+
+def test_the_known_accuracy_is_reported_without_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("harness.accuracy_training.run_job", None)
+    path, folder = tmp_path / "accuracy.json", tmp_path / "folder"
+    importlib.import_module("accuracy").main(["--report-only", "--json", str(path), "--folder", str(folder)])
+    tables = {table["title"]: table["rows"] for table in json.loads(path.read_text())["tables"]}
+    (row,) = (row for row in tables["mnist_rot"] if row["model"] == "rot_stn, ensemble of 3")
+    assert row["test error, %"] == "0.64 +- 0.01 (0.63, 0.65, 0.64)"
+    assert (row["runs"], row["device"], row["date"]) == (3, "NVIDIA H200", "2026-11-26")
+    assert (folder / "few_labels.png").exists()
+    assert "| rot_stn, ensemble of 3 | 3 | 0.64 +- 0.01" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("accuracy", ["--models", "none"], "--models.*expected some of"),
+        ("accuracy", ["--report-only", "--runs", "none.jsonl"], "expected the file of the results"),
+        ("conjugate", ["--samples", "20"], "expected a multiple of 250"),
+        ("correlation", ["--rounds", "0"], "expected a whole number of at least 1, got 0"),
+        ("escnn_curve", ["--minutes", "0"], "expected more than 0"),
+    ],
+)
+def test_bad_input_is_one_line(
+    name: str, options: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        importlib.import_module(name).main(options)
+    assert re.search(message, capsys.readouterr().err.splitlines()[-1])
+
+
+def test_each_benchmark_has_a_row_in_the_list() -> None:
+    rows = (ROOT / "benchmarks" / "README.md").read_text()
+    for name in BENCHMARKS:
+        assert f"`python benchmarks/{name}.py" in rows

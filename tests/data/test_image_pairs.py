@@ -121,7 +121,7 @@ def test_other_instance_is_of_the_class_and_another_and_any() -> None:
     data = pairs("data.other_instance=true")
     part = data.splits.val
     raw = part.__getitems__(torch.arange(len(part)))
-    pixels = {bytes(p): k for k, p in enumerate(part.pictures.image.flatten(1).numpy())}
+    pixels = {bytes(p): k for k, p in enumerate(part.images.image.flatten(1).numpy())}
     partner = torch.tensor([pixels[bytes(p)] for p in raw.reference.flatten(1).numpy()])
     assert torch.equal(part.label[partner], part.label)
     assert (partner != torch.arange(len(part))).all()
@@ -150,7 +150,7 @@ def test_a_share_of_the_training_pairs_is_unrelated(other_instance: bool) -> Non
     else:
         assert kept.reference is None
     # between two pictures that are not the same any angle is right, not the one between their uprights
-    mixed = partner != (raw.draw % len(train)) if not other_instance else raw.angle != 0
+    mixed = partner != (raw.counter % len(train)) if not other_instance else raw.angle != 0
     assert not raw.angle[~mixed].any()
     assert stats.kstest(raw.angle[mixed].numpy(), stats.uniform(0, 2 * math.pi).cdf).pvalue > 0.01
     calm = pairs("data.unrelated=0", f"data.other_instance={other_instance}")
@@ -175,7 +175,7 @@ def test_unrelated_pairs_where_files_cannot_be_read(tmp_path: Path) -> None:
     )
     train = data.splits.train
     raw = train.__getitems__(torch.arange(10 * len(train)))
-    names = np.array([int(Path(name).stem) for name in train.names])[raw.draw % len(train)]
+    names = np.array([int(Path(name).stem) for name in train.names])[raw.counter % len(train)]
     assert (names % 2 == 1).all()
     np.testing.assert_array_equal(raw.image[:, 0, 0, 0], 5 * names + 1)
     partner = (raw.reference[:, 0, 0, 0].numpy().astype(int) - 1) // 5

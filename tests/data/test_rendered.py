@@ -34,7 +34,7 @@ def test_a_picture_is_a_sum_of_gaussians_about_projected_points() -> None:
         np.testing.assert_allclose(image, np.exp(-squares / (2 * 1.5**2)).sum(-1).clip(0, 1), atol=2e-5)
 
 
-def test_a_sample_depends_on_its_draw_alone() -> None:
+def test_a_sample_depends_on_its_counter_alone() -> None:
     data = poses("data.degrade.noise=0.1", "data.degrade.occlude=0.3", "data.degrade.gain=0.2")
     whole, part = data.view(torch.arange(100), Split.TRAIN), data.view(torch.tensor([70, 3]), Split.TRAIN)
     torch.testing.assert_close(part.image, whole.image[[70, 3]], rtol=0, atol=1e-5)
@@ -52,7 +52,7 @@ def test_a_moved_picture_is_the_picture_elsewhere() -> None:
     data = poses()
     rotation = data.view(torch.arange(3), Split.VAL).rotation
     shift = torch.tensor([[2 / 32, -3 / 24]]).expand(3, 2)  # two pixels to the right, three up
-    still, moved = data.draw(rotation, 0 * shift), data.draw(rotation, shift)
+    still, moved = data.render(rotation, 0 * shift), data.render(rotation, shift)
     torch.testing.assert_close(moved[..., :-3, 2:], still[..., 3:, :-2], rtol=0, atol=1e-5)
 
 
@@ -75,7 +75,10 @@ def test_what_was_asked_for_becomes_of_the_pictures() -> None:
         ("data.axes=XX", "axes 'XX': expected one to three of X, Y and Z"),
         ("data.own_axis=[0,0,0]", "data.own_axis=[0, 0, 0]: expected three numbers, not all 0, or null"),
         ("data.own_axis=[0,1]", "data.own_axis=[0, 1]: expected three numbers, not all 0, or null"),
-        ("data.own_axis=[1,0,0]", "data.points=torus is no solid of revolution about data.own_axis=[1.0, 0.0, 0.0]"),
+        (
+            "data.own_axis=[1,0,0]",
+            "data.own_axis=[1, 0, 0]: expected an axis about which points=torus is a solid",
+        ),
         ("data.points=knot.ply", "points=knot.ply: there is no such file"),
         ("data.camera.near=3", "all points are behind the camera: expected a distance of more than"),
         ("data.camera.fov_deg=180", "camera.fov_deg=180: expected a number from 1 to 170"),

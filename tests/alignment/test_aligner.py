@@ -10,8 +10,8 @@ import kornia
 import numpy as np
 import pytest
 import torch
-from conftest import DEGREES, by_pillow, scene
 from PIL import Image
+from sample_images import DEGREES, by_pillow, scene
 from scipy import ndimage
 from sklearn.datasets import load_sample_image
 from torchvision.transforms import InterpolationMode
@@ -21,36 +21,36 @@ from stnrot import align
 from stnrot.errors import InputError
 
 
-def by_torch(picture: torch.Tensor) -> tuple[torch.Tensor, float]:
-    return torch.rot90(picture, 1, (-2, -1)), 90.0
+def by_torch(image: torch.Tensor) -> tuple[torch.Tensor, float]:
+    return torch.rot90(image, 1, (-2, -1)), 90.0
 
 
-def by_torchvision(picture: torch.Tensor) -> tuple[torch.Tensor, float]:
-    return tv.rotate(picture, DEGREES, InterpolationMode.BILINEAR), DEGREES
+def by_torchvision(image: torch.Tensor) -> tuple[torch.Tensor, float]:
+    return tv.rotate(image, DEGREES, InterpolationMode.BILINEAR), DEGREES
 
 
-def by_kornia(picture: torch.Tensor) -> tuple[torch.Tensor, float]:
-    return kornia.geometry.rotate(picture[None], torch.tensor([DEGREES]))[0], DEGREES
+def by_kornia(image: torch.Tensor) -> tuple[torch.Tensor, float]:
+    return kornia.geometry.rotate(image[None], torch.tensor([DEGREES]))[0], DEGREES
 
 
-def by_opencv(picture: torch.Tensor) -> tuple[torch.Tensor, float]:
-    _, height, width = picture.shape
+def by_opencv(image: torch.Tensor) -> tuple[torch.Tensor, float]:
+    _, height, width = image.shape
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), DEGREES, 1.0)
-    return torch.from_numpy(np.stack([cv2.warpAffine(c.numpy(), matrix, (width, height)) for c in picture])), DEGREES
+    return torch.from_numpy(np.stack([cv2.warpAffine(c.numpy(), matrix, (width, height)) for c in image])), DEGREES
 
 
 @pytest.mark.parametrize("turn", [by_torch, by_torchvision, by_kornia, by_pillow, by_opencv])
 @pytest.mark.parametrize("size", [(64, 64), (65, 65), (120, 80), (71, 110)])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_signed_angle_of_every_library(turn, size: tuple[int, int], channels: int) -> None:
-    picture = scene(*size, channels)
-    turned, degrees = turn(picture)
-    found = align(picture, turned)
+    image = scene(*size, channels)
+    turned, degrees = turn(image)
+    found = align(image, turned)
     assert math.degrees(found.angle.item()) == pytest.approx(degrees, abs=0.3)
     assert found.confidence.item() > 0.95
-    back = align(turned, picture)
+    back = align(turned, image)
     assert math.degrees(back.angle.item()) == pytest.approx(-degrees, abs=0.3)
-    if turned.shape == picture.shape:
+    if turned.shape == image.shape:
         inside = (..., slice(size[1] // 4, -size[1] // 4), slice(size[0] // 4, -size[0] // 4))
         assert (found.aligned[0] - turned)[inside].abs().mean() < 0.03
 
@@ -58,11 +58,11 @@ def test_the_signed_angle_of_every_library(turn, size: tuple[int, int], channels
 @pytest.mark.parametrize("side", [16, 17, 40, 300, 700, 2048])
 def test_every_size(side: int) -> None:
     whole = Image.fromarray(load_sample_image("flower.jpg")).convert("L").crop((120, 20, 520, 420))
-    pictures = [
+    images = [
         whole.rotate(turn, Image.Resampling.BICUBIC).resize((side, side), Image.Resampling.LANCZOS, (80, 80, 320, 320))
         for turn in (0, 123)
     ]
-    image, reference = (torch.from_numpy(np.array(p)) for p in pictures)
+    image, reference = (torch.from_numpy(np.array(p)) for p in images)
     found = align(image, reference)
     assert math.degrees(found.angle.item()) == pytest.approx(123, abs=2 if side < 20 else 0.3)
 
@@ -81,22 +81,22 @@ def test_images_of_different_sizes_and_shapes() -> None:
 
 
 def test_a_batch_is_its_pairs_and_one_reference_serves_all() -> None:
-    picture = scene(60, 60)
+    image = scene(60, 60)
     turns = [10.0, -75.0, 160.0]
-    batch = torch.stack([tv.rotate(picture, turn, InterpolationMode.BILINEAR) for turn in turns])
-    together = align(batch, picture)
+    batch = torch.stack([tv.rotate(image, turn, InterpolationMode.BILINEAR) for turn in turns])
+    together = align(batch, image)
     np.testing.assert_allclose(np.degrees(together.angle), [-t for t in turns], atol=0.3)
     for k in range(3):
-        alone = align(batch[k], picture)
+        alone = align(batch[k], image)
         torch.testing.assert_close(together.angle[k], alone.angle[0], atol=1e-4, rtol=0)
         torch.testing.assert_close(together.confidence[k], alone.confidence[0], atol=1e-3, rtol=0)
 
 
 def test_brightness_contrast_and_negatives_do_not_matter() -> None:
-    picture = scene(64, 64)
-    turned, degrees = by_pillow(picture)
+    image = scene(64, 64)
+    turned, degrees = by_pillow(image)
     for changed in (0.2 + 0.5 * turned, 1 - turned, 1000 * turned.double(), 1e36 * turned, 1e-36 * turned):
-        found = align(picture, changed.float())
+        found = align(image, changed.float())
         assert math.degrees(found.angle.item()) == pytest.approx(degrees, abs=0.3)
         assert found.confidence.item() > 0.95
 
@@ -118,9 +118,9 @@ def test_a_symmetric_image_has_all_its_angles() -> None:
     bar = ((abs(x) < 24) & (abs(y) < 5)).astype(np.float32)
     corners = [(20 * math.cos(a), 20 * math.sin(a)) for a in np.arange(6) * math.pi / 3]
     hexagon = np.sum([np.exp(-((x - a) ** 2 + (y - b) ** 2) / 50) for a, b in corners], 0).astype(np.float32)
-    for picture, every in ((square, 90), (bar, 180), (hexagon, 60)):
-        turned = ndimage.rotate(picture, 20, reshape=False, order=1)
-        found = align(torch.from_numpy(picture), torch.from_numpy(turned))
+    for image, every in ((square, 90), (bar, 180), (hexagon, 60)):
+        turned = ndimage.rotate(image, 20, reshape=False, order=1)
+        found = align(torch.from_numpy(image), torch.from_numpy(turned))
         several = found.orientation.log_weight[0].exp() > min(0.2, 0.5 * every / 360)
         angles = np.sort(np.degrees(found.orientation.angle[0, several].numpy()) % 360)
         np.testing.assert_allclose(angles, np.arange(20, 360, every), atol=0.5)
@@ -154,9 +154,9 @@ def test_a_ring_and_rounding_have_a_low_confidence() -> None:
 
 
 def test_a_faint_image_on_bright_ground() -> None:
-    picture = scene(64, 64)
-    turned, degrees = by_pillow(picture)
-    found = align(1e5 + picture, 1e5 + turned)
+    image = scene(64, 64)
+    turned, degrees = by_pillow(image)
+    found = align(1e5 + image, 1e5 + turned)
     assert math.degrees(found.angle.item()) == pytest.approx(degrees, abs=0.5)
 
 
@@ -173,8 +173,8 @@ def test_of_two_equal_peaks_the_one_that_is_no_negative_comes_first() -> None:
 @pytest.mark.parametrize("kind", ["png", "tif"])
 def test_deep_files_keep_their_depth(tmp_path: Path, kind: str) -> None:
     """A contrast of 64 of 65,536 greys would vanish in 8 bits; in a float file greys may be negative."""
-    picture = scene(64, 64)
-    for name, values in (("image", picture), ("reference", by_pillow(picture)[0])):
+    image = scene(64, 64)
+    for name, values in (("image", image), ("reference", by_pillow(image)[0])):
         pixels = values[0].numpy()
         deep = (3000 + 64 * pixels).astype(np.uint16) if kind == "png" else -2 - 0.001 * pixels
         Image.fromarray(deep).save(tmp_path / f"{name}.{kind}")
@@ -183,9 +183,9 @@ def test_deep_files_keep_their_depth(tmp_path: Path, kind: str) -> None:
 
 
 def test_files_with_exif_and_grey_beside_colour(tmp_path: Path) -> None:
-    picture = Image.fromarray((scene(90, 90, 3).permute(1, 2, 0).numpy() * 255).astype(np.uint8))
-    picture.save(tmp_path / "image.png")
-    turned = picture.rotate(DEGREES, Image.Resampling.BICUBIC).convert("L")
+    image = Image.fromarray((scene(90, 90, 3).permute(1, 2, 0).numpy() * 255).astype(np.uint8))
+    image.save(tmp_path / "image.png")
+    turned = image.rotate(DEGREES, Image.Resampling.BICUBIC).convert("L")
     exif = Image.Exif()
     exif[0x0112] = 6  # viewers rotate it clockwise by 90 degrees
     turned.rotate(90).save(tmp_path / "reference.jpg", exif=exif, quality=95)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import by_pillow, scene
+from sample_images import by_pillow, scene
 from scipy import stats
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tv
@@ -29,24 +29,24 @@ def test_a_trained_run_aligns(job) -> None:
     )
     checkpoint = folder / "checkpoints" / "best.ckpt"
     aligner = Aligner(checkpoint)
-    picture, turns = scene(64, 64), range(10, 370, 30)
-    batch = torch.stack([tv.rotate(picture, turn, InterpolationMode.BILINEAR) for turn in turns])
-    found = aligner(batch, picture)
+    image, turns = scene(64, 64), range(10, 370, 30)
+    batch = torch.stack([tv.rotate(image, turn, InterpolationMode.BILINEAR) for turn in turns])
+    found = aligner(batch, image)
     error = off(found.angle, -np.array(turns))
     assert error.max() < 0.3
-    alone = Aligner(checkpoint, refine=False)(batch, picture)
+    alone = Aligner(checkpoint, refine=False)(batch, image)
     assert error.max() < off(alone.angle, -np.array(turns)).max() < 5
     assert found.confidence.dtype is found.angle.dtype is torch.float32, "also where the encoder runs in bf16"
-    for double in (aligner(batch.double(), picture), aligner(batch, picture.double())):
+    for double in (aligner(batch.double(), image), aligner(batch, image.double())):
         np.testing.assert_allclose(double.angle.numpy(), found.angle.numpy(), atol=1e-3)
-    wide = torch.nn.functional.pad(picture, (20, 20, 0, 0))
+    wide = torch.nn.functional.pad(image, (20, 20, 0, 0))
     np.testing.assert_allclose(aligner(batch, wide).angle.numpy(), found.angle.numpy(), atol=1e-3)
-    once = align(batch, picture, model=checkpoint)
+    once = align(batch, image, model=checkpoint)
     assert torch.equal(once.angle, found.angle)
     with pytest.raises(InputError, match="the image has 3 channels: expected 1"):
         aligner(torch.rand(3, 30, 30), torch.rand(3, 30, 30))
     with pytest.raises(InputError, match=r"the reference has values from .* expected 0 to 1"):
-        aligner(picture, 2 * picture)
+        aligner(image, 2 * image)
 
 
 def test_a_run_with_a_learned_reference_aligns(job) -> None:
@@ -106,10 +106,10 @@ def posterior(degrees: float, concentration: float) -> Orientation:
 
 
 def test_matching_pixels_correct_the_encoder() -> None:
-    picture = scene(64, 64)[None]
-    turned, degrees = by_pillow(picture[0])
+    image = scene(64, 64)[None]
+    turned, degrees = by_pillow(image[0])
     for wrong in (3, 100):
-        found = fuse_posteriors(posterior(degrees + wrong, 5), correlate(picture, turned[None]), 2)
+        found = fuse_posteriors(posterior(degrees + wrong, 5), correlate(image, turned[None]), 2)
         assert math.degrees(found.angle[0, 0].item()) == pytest.approx(degrees, abs=0.2)
         assert confidence(found)[0, 0].item() > 0.95
 
@@ -119,11 +119,11 @@ def test_fusion_never_raises_the_photometric_error() -> None:
     rng = np.random.default_rng(0)
     changed = 0
     for _ in range(30):
-        picture = scene(64, 64)
-        turned, degrees = by_pillow(picture)
+        image = scene(64, 64)
+        turned, degrees = by_pillow(image)
         noisy = (turned + 0.4 * torch.from_numpy(rng.normal(size=turned.shape)).float())[None]
         given = posterior(degrees + rng.normal(0, 6), 30)
-        correlation = correlate(picture[None], noisy)
+        correlation = correlate(image[None], noisy)
         found = fuse_posteriors(given, correlation, 1)
         before, after = (correlation.value_and_derivatives(each.angle)[0].abs().item() for each in (given, found))
         assert after >= before
@@ -132,10 +132,10 @@ def test_fusion_never_raises_the_photometric_error() -> None:
 
 
 def test_fusion_keeps_the_encoder_where_the_pixels_do_not_match() -> None:
-    picture = scene(64, 64)[None]
-    turned, degrees = by_pillow(picture[0])
+    image = scene(64, 64)[None]
+    turned, degrees = by_pillow(image[0])
     noisy = turned[None] + 2 * torch.randn(1, 1, 64, 64)
     given = posterior(degrees + 100, 20)
-    found = fuse_posteriors(given, correlate(picture, noisy), 2)
+    found = fuse_posteriors(given, correlate(image, noisy), 2)
     assert math.degrees(found.angle[0, 0].item()) == pytest.approx(degrees + 100, abs=5)
     assert confidence(found)[0, 0].item() == pytest.approx(confidence(given)[0, 0].item(), abs=0.1)

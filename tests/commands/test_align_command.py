@@ -56,7 +56,7 @@ def test_json_has_the_angles_of_a_symmetric_image(called: Called, tmp_path: Path
 
 def test_bad_rows_of_a_manifest_do_not_stop_it(called: Called, pair: Path) -> None:
     Image.new("L", (50, 50), 9).save(pair / "plain.png")
-    (pair / "broken.png").write_bytes(b"not a picture")
+    (pair / "broken.png").write_bytes(b"not an image")
     Image.open(pair / "image.png").rotate(-50, Image.Resampling.BICUBIC).crop((40, 20, 160, 140)).save(
         pair / "part.png"
     )
@@ -95,6 +95,21 @@ def test_bad_rows_of_a_manifest_do_not_stop_it(called: Called, pair: Path) -> No
     assert len(again) == 11
     assert abs(float(again["7"]["angle_deg"])) < 0.1
     assert again["2"] == found[0]
+
+
+def test_a_manifest_opens_each_file_twice(called: Called, pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once for the header, once for the pixels."""
+    (pair / "pairs.csv").write_text("image,reference\nimage.png,reference.jpg\n")
+    opened: list[str] = []
+    original = Image.open
+
+    def recorded(path: Path) -> Image.Image:
+        opened.append(path.name)
+        return original(path)
+
+    monkeypatch.setattr(Image, "open", recorded)
+    assert called("align", "--manifest", "pairs.csv", "--out", "results.csv", cwd=pair)[0] == 0
+    assert sorted(opened) == ["image.png", "image.png", "reference.jpg", "reference.jpg"]
 
 
 def test_an_interrupted_table_is_resumed(called: Called, pair: Path) -> None:

@@ -139,3 +139,47 @@ def test_the_shell_completes_commands_and_options(tmp_path: Path) -> None:
             env=ENVIRONMENT | {"_STNROT_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(place)},
         )
         assert done.stdout.split() == [expected], done.stderr
+
+
+def test_a_light_install_aligns_and_names_the_extra_that_is_missing(tmp_path: Path) -> None:
+    code = """
+import sys
+missing = "hydra lightning matplotlib omegaconf optuna sklearn torchmetrics torchvision trimesh"
+sys.modules |= dict.fromkeys(missing.split())  # importing them raises ModuleNotFoundError
+import torch
+from PIL import Image
+from stnrot import Rotation, align, rotate
+from stnrot.cli import main
+image = torch.rand(64, 64)
+assert abs(align(image, torch.rot90(image)).angle.item() - torch.pi / 2) < 0.01
+for name, pixels in (("image", image), ("reference", torch.rot90(image))):
+    Image.fromarray((pixels * 255).byte().numpy()).save(f"{name}.png")
+Image.new("L", (32, 32)).save("black.png")
+open("solid.obj", "w").write("v 0 0 0")
+open("pairs.csv", "w").write("image,reference\\nimage.png,reference.png\\n")
+for line in (
+    "align image.png reference.png --out aligned.png",
+    "align --manifest pairs.csv --out results.csv",
+    "align image.png reference.png --ckpt best.ckpt",
+    "pose black.png --points torus --ckpt best.ckpt",
+    "pose black.png --points solid.obj",
+    "study sqlite:///study.db",
+):
+    sys.argv = ["stnrot", *line.split()]
+    try:
+        main()
+    except SystemExit as stopped:
+        print(stopped.code)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT, cwd=tmp_path)
+    angle, _, zero, *table, checkpoint, start, mesh, study = done.stdout.splitlines()
+    assert angle == "angle      90.00 degrees counter-clockwise"
+    assert (zero, table) == ("0", ["1 pairs in results.csv", "0"]), done.stderr
+    for line, what in (
+        (checkpoint, "a checkpoint"),
+        (start, "a checkpoint"),
+        (mesh, "a mesh"),
+        (study, "stnrot study"),
+    ):
+        assert line.startswith(f"error: {what}")
+        assert line.endswith('which is not installed: pip install "stnrot[train]"')

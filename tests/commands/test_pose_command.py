@@ -21,8 +21,8 @@ TRUE = (40.0, -25.0)
 @pytest.fixture
 def shot(tmp_path: Path) -> Path:
     """torus.png, 128 x 128 in 8 bits, and wide.png of a cloud of points in 16, seen from another camera."""
-    picture = render(torus(), euler_to_matrix(torch.tensor(TRUE).deg2rad(), "XZ"), Camera())
-    Image.fromarray((picture * 255).round().byte().numpy()).save(tmp_path / "torus.png")
+    image = render(torus(), euler_to_matrix(torch.tensor(TRUE).deg2rad(), "XZ"), Camera())
+    Image.fromarray((image * 255).round().byte().numpy()).save(tmp_path / "torus.png")
     cloud = torch.randn(200, 3, generator=torch.Generator().manual_seed(1)) * torch.tensor([0.6, 0.4, 0.2])
     trimesh.PointCloud(cloud.numpy()).export(tmp_path / "cloud.ply")
     turn = Rotation.from_euler("zyx", [10, 20, 30], degrees=True).as_matrix()
@@ -39,9 +39,9 @@ def test_a_torus(shot: Path) -> None:
     assert [float(line[1]) for line in said[:2]] == pytest.approx(TRUE, abs=0.02)
     assert said[3] == ["converged", "yes"]
     assert sum(line[0] == "or" for line in said) == 3
-    overlay, picture = (np.asarray(Image.open(shot / name), float) for name in ("overlay.png", "torus.png"))
-    assert (overlay[..., 0] == picture).all()
-    assert np.abs(overlay[..., 1] - picture).max() <= 1
+    overlay, image = (np.asarray(Image.open(shot / name), float) for name in ("overlay.png", "torus.png"))
+    assert (overlay[..., 0] == image).all()
+    assert np.abs(overlay[..., 1] - image).max() <= 1
     assert (overlay[..., 1] == overlay[..., 2]).all()
 
 

@@ -1,4 +1,4 @@
-"""What a user can get wrong: one line that names it and the way out, exit status 1, no stack."""
+"""Errors of the user: one line that names the error and the way out, exit status 1, no traceback."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,12 +1,11 @@
 """Every configuration composes, and the command in the header of every experiment runs."""
 
-import json
 import math
 import os
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, SMALL, composed
+from conftest import ROOT, SMALL, composed, metrics_of
 from PIL import Image
 
 from train import train
@@ -17,7 +16,7 @@ HEADERS = [
     for line in file.read_text().splitlines()
     if line.startswith("# python train.py ")
 ]
-DRAWN = {"conjugate": "rotation", "torus_pose": "poses"}  # of numbers, not of a set of pictures; and what they show
+FIGURE = {"conjugate": "rotation", "torus_pose": "poses"}  # experiments without a data set of images
 
 
 def test_options_compose() -> None:
@@ -57,11 +56,11 @@ def test_the_commands_in_the_headers_of_the_experiments_run(
 ) -> None:
     options = options.replace("data.root=data", f"data.root={os.environ['STNROT_MNIST']}")
     options = options.replace("data.root=FOLDER", f"data.root={mine} data.n_train=null")
-    small = [each for each in SMALL if name not in DRAWN or not each.startswith("data.")]
+    small = [each for each in SMALL if name not in FIGURE or not each.startswith("data.")]
     folder = tmp_path / "run"
     folder.mkdir()
     train(composed("train", *small, f"output_dir={folder}", *options.split(), "debug=one_batch"))
-    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics = metrics_of(folder)
     assert all(math.isfinite(value) for value in metrics.values())
     if name.startswith("pairs_"):
         assert 0 <= metrics["test/loss"] < 10
@@ -72,5 +71,5 @@ def test_the_commands_in_the_headers_of_the_experiments_run(
     else:
         assert 0 <= metrics["test/accuracy"] <= 1
     assert (folder / "checkpoints" / "best.ckpt").is_file()
-    (picture,) = (folder / "pictures" / "test").glob(f"{DRAWN.get(name, 'alignment')}.png")
-    assert Image.open(picture).size[0] > 100
+    (figure,) = (folder / "pictures" / "test").glob(f"{FIGURE.get(name, 'alignment')}.png")
+    assert Image.open(figure).size[0] > 100

@@ -1,4 +1,4 @@
-"""On a GPU: whole jobs, and the functions that users call, find what they find on the CPU."""
+"""On a GPU, whole jobs and the public functions give the results that they give on the CPU."""
 
 import json
 from pathlib import Path
@@ -18,16 +18,16 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a G
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("quarters", [1, 2, 3])
-def test_rotate_turns_as_rot90(interpolation: str, quarters: int) -> None:
+def test_rotate_equals_rot90(interpolation: str, quarters: int) -> None:
     image = torch.rand(3, 2, 33, 33, device="cuda")
     angle = torch.full((3,), quarters * torch.pi / 2, device="cuda")
     found = rotate(image, angle, interpolation)
     torch.testing.assert_close(found, torch.rot90(image, quarters, (2, 3)), rtol=0, atol=1e-4)
 
 
-def test_align_finds_quarter_turns() -> None:
-    picture = torch.rand(5, 1, 64, 64, device="cuda")
-    found = align(picture, torch.rot90(picture, 1, (2, 3)))
+def test_align_finds_quarter_rotations() -> None:
+    image = torch.rand(5, 1, 64, 64, device="cuda")
+    found = align(image, torch.rot90(image, 1, (2, 3)))
     assert found.aligned.is_cuda
     torch.testing.assert_close(found.angle.cpu(), torch.full((5,), torch.pi / 2), rtol=0, atol=2e-3)
 
@@ -53,4 +53,4 @@ def test_a_job_trains_tests_and_draws(options: tuple[str, ...], tmp_path: Path) 
     assert values["test/loss"] < 3
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert events.Tags()["images"]
-    assert values.get("test/accuracy", 1) > 0.3  # of those that classify
+    assert values.get("test/accuracy", 1) > 0.3  # register and conjugate have no accuracy

@@ -1,11 +1,10 @@
-"""Whole jobs on a user's own pictures: a folder of them, a list of pairs."""
+"""Whole jobs on images of a user: a folder of images, a manifest of pairs."""
 
-import json
 import math
 from pathlib import Path
 
 import pytest
-from conftest import composed, epochs, rows
+from conftest import NO_FIGURES, composed, epochs, metrics_of, rows
 
 FOLDER = ("data=image_folder", "data.source.image_size=[24,32]", "data.n_train=null", "data.batch_size=10")
 STREAMED = ("data.source.memory_gb=1e-6", "data.num_workers=1")
@@ -19,13 +18,13 @@ def test_a_users_folder(job, mine: Path, streamed: bool) -> None:
     assert all(row["class"] in row["file"] for row in table)
 
 
-def test_with_workers_too_a_resumed_run_is_the_run(job, mine: Path, tmp_path: Path) -> None:
-    options = (*FOLDER, f"data.root={mine}", *STREAMED, "task.scheduler=null", "callbacks.alignment_figures=null")
+def test_a_resumed_run_with_workers_is_the_whole_run(job, mine: Path, tmp_path: Path) -> None:
+    options = (*FOLDER, f"data.root={mine}", *STREAMED, "task.scheduler=null", NO_FIGURES)
     _, whole = job(*options, "trainer.max_epochs=3", folder=tmp_path / "whole")
     _, part = job(*options, "trainer.max_epochs=1", folder=tmp_path / "part")
     last = part / "checkpoints" / "last.ckpt"
     _, rest = job(*options, "trainer.max_epochs=3", f"ckpt_path={last}", folder=tmp_path / "rest")
-    assert json.loads((rest / "metrics.json").read_text()) == json.loads((whole / "metrics.json").read_text())
+    assert metrics_of(rest) == metrics_of(whole)
     assert epochs(rest) == {1, 2}
 
 
@@ -50,7 +49,7 @@ def test_register_reads_a_manifest(job, pair_manifest) -> None:
 
 
 def test_evaluation_without_ground_truth(job, pair_manifest, tmp_path: Path) -> None:
-    """Trained with known angles, tested on pairs of which nothing is known."""
+    """Trained with known angles, tested on pairs without."""
     from evaluate import evaluate
 
     _, run = job("task=register", "data=image_pairs")

@@ -28,7 +28,7 @@ def poses(count: int, axes: str) -> Tensor:
     return math.pi * (2 * torch.rand(count, len(axes)) - 1)
 
 
-def pictures(angles: Tensor, points: Tensor = RING, axes: str = "XZ", camera: Camera = SMALL) -> Tensor:
+def images(angles: Tensor, points: Tensor = RING, axes: str = "XZ", camera: Camera = SMALL) -> Tensor:
     return render(points, euler_to_matrix(angles, axes), camera)[:, None]
 
 
@@ -42,28 +42,28 @@ def turn_error(found: Tensor, true: Tensor, axes: str) -> Tensor:
     return torch.rad2deg(geodesic_distance(found.double(), euler_to_matrix(true.double(), axes)))
 
 
-def reversed_in_depth(angles: Tensor) -> Tensor:
+def mirrored_in_depth(angles: Tensor) -> Tensor:
     """Return the X and Z angles of the torus that an orthographic camera shows as the mirror image."""
     return angles * torch.tensor([-1.0, 1.0])
 
 
 def test_random_poses_of_a_torus() -> None:
     true = poses(8, "XZ")
-    found = fit_pose(pictures(true), RING, camera=SMALL)
+    found = fit_pose(images(true), RING, camera=SMALL)
     assert axis_error(found.matrix, true).max() < 0.1
     assert found.converged.all()
     assert found.loss.max() < 1e-6
     view = View(RING, SMALL, "XZ", 1, 1)
-    trapped, loss, _ = descend(view, reversed_in_depth(true), view.reduced(pictures(true)[:, 0]), 60)
-    reversed_ = axis_error(euler_to_matrix(trapped, "XZ"), true) > 2
-    assert reversed_.sum() >= 2  # the loss has a minimum at the mirror image, and the fits did not end there
-    assert (loss[reversed_] > 1).all()
+    trapped, loss, _ = descend(view, mirrored_in_depth(true), view.reduced(images(true)[:, 0]), 60)
+    mirrored = axis_error(euler_to_matrix(trapped, "XZ"), true) > 2
+    assert mirrored.sum() >= 2  # the loss has a minimum at the mirror image, and the fits did not end there
+    assert (loss[mirrored] > 1).all()
 
 
 def test_the_default_camera_and_a_single_image() -> None:
     true = torch.tensor([0.3, -0.8])
-    picture = render(torus(), euler_to_matrix(true, "XZ"), Camera())
-    found = fit_pose(picture, torus())
+    image = render(torus(), euler_to_matrix(true, "XZ"), Camera())
+    found = fit_pose(image, torus())
     assert axis_error(found.matrix[0], true) < 0.02
     assert turn_error(found.matrix[0], true, "XZ") < 0.02  # of the four, the one whose points these are
     assert found.angles.shape == (1, 2)
@@ -72,7 +72,7 @@ def test_the_default_camera_and_a_single_image() -> None:
 def test_noise_and_an_occluded_quadrant() -> None:
     camera = Camera(height=64, width=64, sigma=1.25)
     true = poses(4, "XZ")
-    seen = pictures(true, torus(500), camera=camera)
+    seen = images(true, torus(500), camera=camera)
     seen[:2, :, :32, :32] = 0
     seen[2:, :, 32:, :32] = 0.7
     found = fit_pose((seen + 0.1 * torch.randn(seen.shape)).clamp(0, 1), torus(500), camera=camera)
@@ -92,7 +92,7 @@ def distinct(matrix: Tensor) -> Tensor:
 
 def test_what_a_pose_holds() -> None:
     true = poses(3, "XZ")
-    image = (pictures(true) + 0.05 * torch.randn(3, 1, 48, 48)).clamp(0, 1)
+    image = (images(true) + 0.05 * torch.randn(3, 1, 48, 48)).clamp(0, 1)
     found = fit_pose(image, RING, camera=SMALL)
     torch.testing.assert_close(found.matrix, euler_to_matrix(found.angles, "XZ"))
     torch.testing.assert_close(found.hypotheses[:, 0], found.angles)
@@ -122,7 +122,7 @@ def test_the_four_of_a_symmetric_solid_are_one() -> None:
     quarter = RING[:75].abs()
     solid = torch.cat([quarter @ half for half in HALF_TURNS])
     true = torch.tensor([[0.4, 0.9]])
-    found = fit_pose(pictures(true, solid), solid, camera=SMALL)
+    found = fit_pose(images(true, solid), solid, camera=SMALL)
     assert found.alike.sum() == 4
     assert found.hypotheses_loss[found.alike].max() < 1e-10
     assert (found.hypotheses_loss[~found.alike] > 1e-5).all()
@@ -134,7 +134,7 @@ def test_a_solid_without_symmetry(axes: str) -> None:
     camera = replace(SMALL, height=32, width=32)
     solid = BLOB[:60] + torch.tensor([0.2, -0.1, 0.1])  # and not about its own origin
     true = poses(2, axes)
-    found = fit_pose(pictures(true, solid, axes, camera), solid, axes, camera=camera)
+    found = fit_pose(images(true, solid, axes, camera), solid, axes, camera=camera)
     assert turn_error(found.matrix, true, axes).max() < 0.05
     assert found.converged.all()
     assert found.hypotheses.shape[2] == len(axes)
@@ -155,14 +155,14 @@ def test_a_solid_without_symmetry(axes: str) -> None:
 def test_other_cameras(change: dict) -> None:
     camera = replace(SMALL, **change)
     true = torch.tensor([[0.7, -1.1]])
-    found = fit_pose(pictures(true, BLOB, camera=camera), BLOB, camera=camera)
+    found = fit_pose(images(true, BLOB, camera=camera), BLOB, camera=camera)
     assert turn_error(found.matrix, true, "XZ") < 0.02
     assert found.converged.all()
 
 
 def test_more_points_than_a_reduced_view_has_and_float64() -> None:
     solid, true = torus(2501), torch.tensor([[0.7, -1.1]], dtype=torch.float64)
-    found = fit_pose(pictures(true, solid.double()), solid, camera=SMALL)
+    found = fit_pose(images(true, solid.double()), solid, camera=SMALL)
     assert found.matrix.dtype == torch.float64
     assert turn_error(found.matrix, true, "XZ") < 1e-6
     assert found.loss < 1e-14
@@ -171,14 +171,14 @@ def test_more_points_than_a_reduced_view_has_and_float64() -> None:
 def test_one_point() -> None:
     """All angles fit that bring it to the same pixel."""
     point = torch.tensor([[0.3, 0.4, 0.1]])
-    image = pictures(torch.tensor([[0.7, -1.1]]), point)
+    image = images(torch.tensor([[0.7, -1.1]]), point)
     found = fit_pose(image, point, camera=SMALL)
     torch.testing.assert_close(render(point, found.matrix[0], SMALL), image[0, 0], rtol=0, atol=1e-3)
 
 
 def test_a_batch_gives_what_its_images_give() -> None:
     true = poses(2, "XZ")
-    image = (pictures(true) + 0.05 * torch.randn(2, 1, 48, 48)).clamp(0, 1)
+    image = (images(true) + 0.05 * torch.randn(2, 1, 48, 48)).clamp(0, 1)
     together = fit_pose(image, RING, camera=SMALL)
     for k in range(2):
         alone = fit_pose(image[k, 0], RING, camera=SMALL)
@@ -189,11 +189,11 @@ def test_a_batch_gives_what_its_images_give() -> None:
 def test_a_start_or_its_mirror_image_in_depth_is_enough() -> None:
     true = poses(4, "XZ")
     near = true + math.radians(5) * (2 * torch.rand(4, 2) - 1)
-    for start in (near, reversed_in_depth(near)):
-        found = fit_pose(pictures(true), RING, camera=SMALL, start=start)
+    for start in (near, mirrored_in_depth(near)):
+        found = fit_pose(images(true), RING, camera=SMALL, start=start)
         assert axis_error(found.matrix, true).max() < 0.1
         assert found.converged.all()
-    far = fit_pose(pictures(true), RING, camera=SMALL, start=true + math.pi / 3)
+    far = fit_pose(images(true), RING, camera=SMALL, start=true + math.pi / 3)
     assert (axis_error(far.matrix, true) > 2).any()  # the start decided the result
 
 
@@ -227,10 +227,10 @@ def test_another_solid_or_camera_has_not_converged() -> None:
     round_ = 2 * math.pi * round_
     cone = torch.stack((0.35 + 0.4 * up, 0.2 * (1 - up) * round_.cos(), 0.2 * (1 - up) * round_.sin()), 1)
     part, solid = torch.cat((box, cone)), torus()
-    there = pictures(poses(5, "XYZ"), part, "XYZ", Camera())
+    there = images(poses(5, "XYZ"), part, "XYZ", Camera())
     assert not fit_pose(there, solid).converged.any()
     assert fit_pose(there, part, "XYZ").converged.all()
-    nearer = pictures(poses(5, "XZ"), solid, "XZ", Camera(fov_deg=80))
+    nearer = images(poses(5, "XZ"), solid, "XZ", Camera(fov_deg=80))
     assert not fit_pose(nearer, solid).converged.any()
 
 
@@ -238,13 +238,13 @@ def test_half_turns_of_a_solid_without_symmetry_are_not_alike() -> None:
     """Three legs of unlike lengths."""
     along = torch.linspace(0, 1, 40)[:, None]
     legs = torch.cat([length * along * axis for length, axis in zip((0.8, 0.5, 0.3), torch.eye(3), strict=True)])
-    found = fit_pose(pictures(poses(6, "XYZ"), legs, "XYZ", Camera()), legs, "XYZ")
+    found = fit_pose(images(poses(6, "XYZ"), legs, "XYZ", Camera()), legs, "XYZ")
     assert (found.alike.sum(1) == 1).all()
 
 
 def test_angles_stay_within_a_half_turn() -> None:
     true = torch.tensor([[math.pi - 1e-3, 0.6], [1e-3 - math.pi, -0.6]])
-    found = fit_pose(pictures(true), RING, camera=SMALL)
+    found = fit_pose(images(true), RING, camera=SMALL)
     assert (found.hypotheses.abs() <= math.pi).all()
     assert (found.angles.abs() <= math.pi).all()
 
@@ -252,13 +252,13 @@ def test_angles_stay_within_a_half_turn() -> None:
 def test_a_descent_cut_short_has_not_converged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(STEPS, 1, 1)
     true = poses(2, "XZ")
-    found = fit_pose(pictures(true), RING, camera=SMALL)
+    found = fit_pose(images(true), RING, camera=SMALL)
     assert axis_error(found.matrix, true).max() < 1
     assert not found.converged.any()
 
 
 def test_no_graph_and_no_autocast() -> None:
-    image = pictures(torch.tensor([[0.7, -1.1]])).requires_grad_()
+    image = images(torch.tensor([[0.7, -1.1]])).requires_grad_()
     expected = fit_pose(image, RING, camera=SMALL)
     assert not expected.matrix.requires_grad
     with torch.autocast("cpu", torch.bfloat16):
@@ -279,8 +279,8 @@ VIEWS = [
 @pytest.mark.parametrize("view", VIEWS, ids=lambda view: f"{view.order}{view.factor}")
 def test_slopes_are_finite_differences_of_the_drawing(view: View) -> None:
     angles = poses(3, view.order).double()
-    picture, slopes = view._slopes(angles)
-    torch.testing.assert_close(picture, view.draw(angles), rtol=0, atol=1e-12)
+    image, slopes = view._slopes(angles)
+    torch.testing.assert_close(image, view.draw(angles), rtol=0, atol=1e-12)
     step = 1e-6
     for k in range(angles.shape[1]):
         off = step * torch.eye(angles.shape[1], dtype=torch.float64)[k]
@@ -422,7 +422,7 @@ def test_a_wrong_argument_is_named(change: dict, words: str) -> None:
 def test_rotations_that_bring_a_point_in_front_of_the_camera(axes: str, seen: bool) -> None:
     """A point near the axis y, behind the near plane: neither a rotation about y nor one about z after it helps."""
     camera, point = replace(SMALL, near=2.5), torch.tensor([[0.1, 3.0, 0.0]])
-    assert (pictures(poses(500, axes), point, axes, camera).max() > 0) == seen
+    assert (images(poses(500, axes), point, axes, camera).max() > 0) == seen
     if seen:
         assert fit_pose(torch.zeros(48, 48), point, axes, camera=camera).angles.isfinite().all()
     else:

@@ -19,7 +19,7 @@ from train import train
 
 SMALL = ("experiment=conjugate", "data.dim=6", "data.samples=2000", "data.batch_size=50", "trainer.accelerator=cpu")
 QUIET = ("callbacks.progress=null",)
-BLIND = ("callbacks.rotation_figures=null",)  # without pictures, which take half the time
+NO_FIGURES = ("callbacks.rotation_figures=null",)
 
 
 def job(folder: Path, *overrides: str) -> float:
@@ -29,7 +29,7 @@ def job(folder: Path, *overrides: str) -> float:
 
 @pytest.mark.parametrize("method", ["householder", "cayley", "newton_schulz", "penalty"])
 def test_finds_the_hidden_rotation(tmp_path: Path, method: str) -> None:
-    job(tmp_path, f"model.rotation.method={method}", "task.optimizer.lr=0.03", *BLIND)
+    job(tmp_path, f"model.rotation.method={method}", "task.optimizer.lr=0.03", *NO_FIGURES)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["test/axes_max_deg"] < 3
     assert metrics["test/defect"] < (0.05 if method == "penalty" else 1e-5)
@@ -56,15 +56,15 @@ def test_is_on_tensorboard_and_in_files(tmp_path: Path) -> None:
         assert Image.open(tmp_path / "pictures" / folder / "rotation.png").size[0] > 400
 
 
-def test_a_continued_run_is_the_run(tmp_path: Path) -> None:
-    options = ("task.scheduler=null", *BLIND)
+def test_a_resumed_run_is_the_whole_run(tmp_path: Path) -> None:
+    options = ("task.scheduler=null", *NO_FIGURES)
     whole = job(tmp_path / "whole", "trainer.max_epochs=2", *options)
     job(tmp_path / "half", "trainer.max_epochs=1", *options)
     last = tmp_path / "half" / "checkpoints" / "last.ckpt"
     rest = job(tmp_path / "rest", "trainer.max_epochs=2", *options, f"ckpt_path={last}")
     assert rest == pytest.approx(whole, rel=1e-4)
     assert epochs(tmp_path / "rest") == {1}
-    job(tmp_path / "planned", "trainer.max_epochs=1", *BLIND)
+    job(tmp_path / "planned", "trainer.max_epochs=1", *NO_FIGURES)
     last = tmp_path / "planned" / "checkpoints" / "last.ckpt"
     with pytest.raises(InputError, match="planned for 40 steps"):
         job(tmp_path / "longer", "trainer.max_epochs=2", f"ckpt_path={last}")

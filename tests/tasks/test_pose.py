@@ -54,7 +54,7 @@ def test_learns_where_the_axis_points(tmp_path: Path) -> None:
     net = rebuild(checkpoint, path).model
     data = instantiate(checkpoint["config"]["data"], _convert_="all")
     views = data.view(torch.arange(300), Split.TEST)
-    found, true = (turn[..., 1] for turn in (euler_to_matrix(net.angles(views.image), "XZ"), views.rotation))
+    found, true = (rotation[..., 1] for rotation in (euler_to_matrix(net.angles(views.image), "XZ"), views.rotation))
     error = (found * true).sum(1).abs().clamp(max=1).acos().rad2deg()
     assert error.median() == pytest.approx(median, abs=0.05)
 
@@ -74,7 +74,7 @@ def test_a_solid_without_symmetry(tmp_path: Path) -> None:
     assert Image.open(tmp_path / "pictures" / "test" / "sphere.png").size[0] > 700  # two halves
 
 
-def test_a_continued_run_is_the_run(tmp_path: Path) -> None:
+def test_a_resumed_run_is_the_whole_run(tmp_path: Path) -> None:
     options = ("task.scheduler=null", "data.degrade.noise=0.1", "data.degrade.occlude=0.2")
     whole = job(tmp_path / "whole", *options)
     job(tmp_path / "half", *options, "trainer.max_epochs=1")

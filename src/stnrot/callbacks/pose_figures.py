@@ -71,7 +71,7 @@ class PoseFigures(PredictionCollector):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         chosen = permutation((data.split_seed, Purpose.SHOWN), data.count[Split[part.upper()]])[: self.samples]
         mine = torch.isin(batch.index, chosen.to(batch.index.device))
-        rendered = data.draw(prediction.rotation[mine], prediction.rotation.new_zeros(int(mine.sum()), 2))
+        rendered = data.render(prediction.rotation[mine], prediction.rotation.new_zeros(int(mine.sum()), 2))
         images = (batch.image[mine].float().cpu().numpy(), rendered.cpu().numpy())
         return [
             PoseSample(index=index, target=target, rendered=estimate)

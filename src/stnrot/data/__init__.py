@@ -1,1 +1,4 @@
-"""Where a sample comes from; everything here ends in a `Batch`."""
+"""Data sets and datamodules.
+
+Datamodules of images make a `Batch`, rendered poses make `Views`, samples of a function make a pair of tensors.
+"""

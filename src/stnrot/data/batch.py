@@ -1,4 +1,4 @@
-"""The two records of data: `RawBatch` as it leaves a data set, `Batch` as a model sees it."""
+"""The two records of image data: `RawBatch` as a data set returns it, `Batch` as a model sees it."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -8,13 +8,13 @@ from torch import Tensor
 
 
 class RawBatch(NamedTuple):
-    """Bytes of a batch before rotation, on any device.
+    """A batch of bytes before rotation, on any device. What is unknown is None.
 
-    `draw` numbers the samples of a whole training run, `draw = epoch * length + index`, so that every
-    random choice about a sample is a function of (seed, draw). What is unknown is None.
+    `counter` numbers the samples of a whole training run: `counter = epoch * length + index`. So every random choice
+    about a sample is a function of (seed, counter).
     """
 
-    draw: Tensor  # int64 [B]
+    counter: Tensor  # int64 [B]
     image: Tensor  # uint8 [B, C, H, W]
     reference: Tensor | None  # uint8 [B, C, H, W]
     angle: Tensor | None  # float32 [B], rotates image onto reference
@@ -23,10 +23,10 @@ class RawBatch(NamedTuple):
 
 @dataclass(frozen=True)
 class Batch:
-    """What a task is given. `index` is the sample's place in its set; what is unknown is None.
+    """What a task sees of a batch of images. What is unknown is None.
 
-    Rotating `image` by `angle` (radians) lines it up with `reference` or, where there is no reference
-    image, with the upright picture.
+    `index` is the place of a sample in its set. If `image` is rotated by `angle` (radians), it is aligned with
+    `reference` or, without a reference image, upright.
     """
 
     index: Int[Tensor, "B"]

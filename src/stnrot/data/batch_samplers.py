@@ -1,4 +1,4 @@
-"""Which draws make a batch: functions of (seed, epoch), the same for any number of processes."""
+"""Which samples make a batch: a function of (seed, epoch) that is the same for any number of processes."""
 
 from collections.abc import Callable, Iterator
 
@@ -9,10 +9,17 @@ from stnrot.data.rng import Purpose, permutation
 
 
 class TrainingBatches:
-    """Shuffled global batches of exactly `batch_size`, of which each process yields its share.
+    """Shuffle the set and yield the counters (see `RawBatch`) of each batch: the share of one process.
 
-    An epoch passes `repeats` times over the set; what does not fill a batch is left out of that epoch.
-    The epoch is asked for when iteration starts, so a resumed run continues the order of the whole run.
+    The last batch of an epoch is left out if it is not full.
+
+    Args:
+        count: samples in the set.
+        batch_size: samples in one step, over all processes together.
+        repeats: passes over the set in one epoch.
+        seed: of the order, with the epoch.
+        epoch: returns the current epoch. It is called when iteration starts, so a resumed run continues the order.
+        process: (rank, number of processes).
     """
 
     def __init__(
@@ -41,7 +48,13 @@ class TrainingBatches:
 
 
 class EvaluationBatches:
-    """The whole set in order, in batches of nearly equal size, each process its share of every batch."""
+    """Yield the whole set in order, in batches of nearly equal size: the share of one process of every batch.
+
+    Args:
+        count: samples in the set.
+        batch_size: largest number of samples in one step, over all processes together.
+        process: (rank, number of processes).
+    """
 
     def __init__(self, count: int, batch_size: int, process: tuple[int, int]) -> None:
         rank, processes = process

@@ -1,4 +1,4 @@
-"""Samples of a function behind a hidden rotation: points z and R^T f(R z)."""
+"""Samples of a function of rotated points: z and R^T f(R z), with R and f to be found."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from stnrot.layers.conjugate import Conjugate
 from stnrot.layers.rotation import Rotation
 from stnrot.layers.scaled_tanh import ScaledTanh
 
-SHARES = {"test": 0.1, "val": 0.1, "train": 1.0}
+SHARES = {"test": 0.1, "val": 0.1, "train": 1.0}  # of `samples`, in the order in which the sets are drawn
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Points and what becomes of them."""
+    """Points z and their values y."""
 
     z: Float[Tensor, "N d"]
     y: Float[Tensor, "N d"]
@@ -29,24 +29,24 @@ class Samples:
     def __len__(self) -> int:
         return len(self.z)
 
-    def __getitems__(self, draws: Int[Tensor, "B"]) -> tuple[Float[Tensor, "B d"], Float[Tensor, "B d"]]:
-        """Return a batch, by draws of a whole run or places in the set."""
-        index = draws % len(self)
+    def __getitems__(self, counters: Int[Tensor, "B"]) -> tuple[Float[Tensor, "B d"], Float[Tensor, "B d"]]:
+        """Return a batch, by counters (see `RawBatch`)."""
+        index = counters % len(self)
         return self.z[index], self.y[index]
 
 
 class ConjugateData(DataModule):
-    r"""Draw z and `y = R^T f(R z) + noise`, with R from the Haar measure and f a curve for each coordinate.
+    r"""Draw points z and `y = R^T f(R z) + noise`: R follows the Haar measure, f is a curve for each coordinate.
 
-    The noise is in the training set alone.
+    Only the training set has noise.
 
     Args:
-        dim: d.
-        samples: to train on; a tenth as many to validate, and to test.
-        scale: standard deviation of z; the curves bend at 1.
-        noise: standard deviation of what is added to each coordinate of y.
-        batch_size: samples a step over all processes.
-        seed: of the order of the samples.
+        dim: d, the dimension of the points.
+        samples: size of the training set. The validation set and the test set have a tenth of it each.
+        scale: standard deviation of z. The curves bend at 1.
+        noise: standard deviation of the Gaussian noise on each coordinate of y.
+        batch_size: samples in one step, over all processes together.
+        seed: of the order of the training samples.
         split_seed: of R, f and the samples.
     """
 
@@ -57,14 +57,14 @@ class ConjugateData(DataModule):
         self, *, dim: int, samples: int, scale: float, noise: float, batch_size: int, seed: int, split_seed: int
     ) -> None:
         super().__init__(batch_size=batch_size, repeats=1, seed=seed, split_seed=split_seed)
-        check_number("data.dim", dim, 2)
-        check_number("data.samples", samples, 10)
-        check_number("data.scale", scale, 1e-3, whole=False)
-        check_number("data.noise", noise, 0, whole=False)
+        check_number("dim", dim, 2)
+        check_number("samples", samples, 10)
+        check_number("scale", scale, 1e-3, whole=False)
+        check_number("noise", noise, 0, whole=False)
         self.dim, self.samples, self.scale, self.noise = dim, samples, scale, noise
 
     def setup(self, stage: str | None = None) -> None:
-        """Draw everything, once."""
+        """Draw R, f and the samples, once."""
         if hasattr(self, "parts"):
             return
         with torch.random.fork_rng(devices=[]), torch.no_grad():

@@ -43,8 +43,8 @@ class DataModule(L.LightningDataModule, ABC):
 
     def __init__(self, *, batch_size: int, repeats: int, seed: int, split_seed: int) -> None:
         super().__init__()
-        check_number("data.batch_size", batch_size, 1)
-        check_number("data.repeats", repeats, 1)
+        check_number("batch_size", batch_size, 1)
+        check_number("repeats", repeats, 1)
         self.batch_size, self.repeats = batch_size, repeats
         self.seed, self.split_seed = seed, split_seed
 

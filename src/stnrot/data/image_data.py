@@ -50,9 +50,10 @@ class ImageData(DataModule):
         split_seed: int,
     ) -> None:
         super().__init__(batch_size=batch_size, repeats=repeats, seed=seed, split_seed=split_seed)
-        for name, number, least in (("n_train", n_train, 1), ("num_workers", num_workers, 0)):
-            if number is not None:
-                check_number(f"data.{name}", number, least)
+        if n_train is not None:
+            check_number("n_train", n_train, 1)
+        if num_workers is not None:
+            check_number("num_workers", num_workers, 0)
         self.source, self.root, self.n_train, self.num_workers = source, root, n_train, num_workers
 
     def setup(self, stage: str | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Sets of pictures in memory, and the three splits that a source returns."""
+"""Sets of images, and the three splits that a source returns."""
 
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -13,7 +13,7 @@ from stnrot.data.rng import Key, Split, permutation
 
 @runtime_checkable
 class ImageDataset(Protocol):
-    """Pictures of one size, fetched a whole batch at a time by draw number."""
+    """Images of one size. A whole batch is fetched at once, by counters: see `RawBatch`."""
 
     @property
     def label(self) -> Int[Tensor, "N"] | None: ...
@@ -29,14 +29,14 @@ class ImageDataset(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitems__(self, draws: Int[Tensor, "B"]) -> RawBatch: ...
+    def __getitems__(self, counters: Int[Tensor, "B"]) -> RawBatch: ...
 
     def subset(self, index: Int[Tensor, "M"]) -> "ImageDataset": ...
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Pictures kept in memory as bytes; a manifest of pairs also has references and angles."""
+    """Images in memory, as bytes. Pairs of a manifest also have references and angles."""
 
     image: UInt8[Tensor, "N C H W"]
     label: Int[Tensor, "N"] | None = None
@@ -52,21 +52,21 @@ class ImageSet:
 
     @property
     def paired(self) -> bool:
-        """Whether each has a reference."""
+        """Whether every image has a reference."""
         return self.reference is not None
 
     def __len__(self) -> int:
         return len(self.image)
 
-    def __getitems__(self, draws: Int[Tensor, "B"]) -> RawBatch:
-        index = draws % len(self)
+    def __getitems__(self, counters: Int[Tensor, "B"]) -> RawBatch:
+        index = counters % len(self)
         reference, angle, label = (
             None if column is None else column[index] for column in (self.reference, self.angle, self.label)
         )
-        return RawBatch(draws, self.image[index], reference, angle, label)
+        return RawBatch(counters, self.image[index], reference, angle, label)
 
     def subset(self, index: Int[Tensor, "M"]) -> "ImageSet":
-        """Return the pictures at `index`, in that order."""
+        """Return the images at `index`, in that order."""
         label, reference, angle = (
             None if column is None else column[index] for column in (self.label, self.reference, self.angle)
         )
@@ -76,7 +76,7 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Splits:
-    """Train, validation and test sets with the names of their classes (none where there are no labels)."""
+    """Training, validation and test set, and the names of the classes: none if there are no labels."""
 
     train: ImageDataset
     val: ImageDataset
@@ -84,12 +84,12 @@ class Splits:
     classes: tuple[str, ...]
 
     def part(self, split: Split) -> ImageDataset:
-        """Return one of the three."""
+        """Return one of the three sets."""
         return (self.train, self.val, self.test)[split]
 
 
 def balanced_order(label: Int[Tensor, "N"], key: Key) -> Int[Tensor, "N"]:
-    """Return a random order in which every prefix holds the classes as evenly as can be."""
+    """Return a random order in which every prefix holds the classes as evenly as possible."""
     order = permutation(key, len(label))
     rank = torch.zeros(len(label), dtype=torch.int64)
     for c in label.unique():

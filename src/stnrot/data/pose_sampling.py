@@ -1,4 +1,4 @@
-"""Uniform numbers as Euler angles whose poses are as uniform as the axes allow."""
+"""Turn uniform numbers into Euler angles whose rotations are as uniform as their axes allow."""
 
 import math
 
@@ -15,10 +15,19 @@ def uniform_angles(
 ) -> Float[Tensor, "B axes"]:
     r"""Return angles in [-pi, pi] (radians) about the axes of `order` for numbers uniform in (0, 1).
 
-    About three axes they make a rotation of the Haar measure, whose second angle has a uniform sine or, if the first
-    axis is also the third, cosine. About two, R = Ri(a) Rj(b), those that can bring the axis of a solid of revolution
-    anywhere, its component along j being 0, bring it uniformly onto the sphere: its component along i is then uniform
-    (Archimedes), and both angles that give it are equally likely. All other angles are uniform.
+    Three axes: the rotation follows the Haar measure. The sine of the second angle is uniform or, if the first axis is
+    also the third, its cosine.
+
+    Two axes, R = Ri(a) Rj(b), and a solid of revolution whose axis has no component along j: the axis can reach every
+    direction, and its direction is uniform on the sphere. The component along i is then uniform (Archimedes), and the
+    two angles b that give it are equally likely.
+
+    In all other cases the angles are uniform.
+
+    Args:
+        numbers: uniform in (0, 1), one for each axis.
+        order: axes of rotation, as in `euler_to_matrix`.
+        own_axis: axis of a solid of revolution; None for any other solid.
     """
     axes = axis_numbers(order)
     if order.islower():
@@ -29,7 +38,7 @@ def uniform_angles(
         angles[1] = height.acos() if axes[0] == axes[2] else height.asin()
     elif len(axes) == 2 and own_axis is not None and own_axis[axes[1]] == 0:
         i, j = axes
-        onto = angle_about(own_axis, torch.eye(3).to(own_axis)[i], j)  # from there on the cosine is that component
+        onto = angle_about(own_axis, torch.eye(3).to(own_axis)[i], j)  # the component along i goes with cos(b - onto)
         side = 2 * numbers[:, 1] - 1
         angles[1] = wrap(onto + side.sign() * (2 * side.abs() - 1).acos())
     return torch.stack(angles, -1)

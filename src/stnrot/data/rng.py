@@ -1,8 +1,8 @@
-"""Random numbers that are functions of what they are for, not of how many were drawn before.
+"""A counter-based random number generator: a number depends on its key and counter, not on what was drawn before.
 
-A key of integers (seed, split, purpose) and a draw number give the same values in every batch composition,
-number of workers and processes; integers and uniform numbers also on every device and release of torch. The
-generator is splitmix64: G. Steele, D. Lea, C. Flood, Fast splittable pseudorandom number generators, 2014.
+A key of integers (seed, split, purpose) and a counter give the same values for any composition of the batch and any
+number of workers and processes. Integers and uniform numbers are also the same on every device and release of torch.
+The generator is splitmix64: G. Steele, D. Lea, C. Flood, Fast splittable pseudorandom number generators, 2014.
 """
 
 from enum import IntEnum
@@ -20,7 +20,7 @@ Key = tuple[int, ...]
 
 
 class Split(IntEnum):
-    """The part of the data that a batch comes from; its number is part of every random key."""
+    """The part of the data that a batch comes from. Its number is part of every random key."""
 
     TRAIN = 0
     VAL = 1
@@ -28,11 +28,11 @@ class Split(IntEnum):
 
 
 class Purpose(IntEnum):
-    """What a random number is for; part of every random key."""
+    """What a random number is for. Its number is part of every random key."""
 
     SUBSET = 0
-    TURN = 1
-    REFERENCE_TURN = 2
+    ROTATION = 1
+    REFERENCE_ROTATION = 2
     PARTNER = 3
     DEGRADE = 4
     NOISE = 5
@@ -46,7 +46,7 @@ class Purpose(IntEnum):
 
 
 def _shift_right(z: Tensor, bits: int) -> Tensor:
-    """Shift int64 right, filling with zeros."""
+    """Shift int64 right and fill with zeros."""
     return (z >> bits) & ((1 << (64 - bits)) - 1)
 
 
@@ -57,28 +57,28 @@ def _mix(z: Tensor) -> Tensor:
 
 
 @lru_cache
-def _state(key: Key) -> int:  # kept, as torch takes as long for one number as for a thousand
+def _state(key: Key) -> int:  # cached: torch takes as long for one number as for a thousand
     state = torch.zeros((), dtype=torch.int64)
     for part in key:
         state = _mix(state * GOLDEN + part + 1)
     return int(state)
 
 
-def bits(key: Key, draw: Int[Tensor, "B"], count: int) -> Int[Tensor, "B {count}"]:
-    """Return `count` random 64-bit integers for each draw number."""
-    start = _mix(draw * GOLDEN + _state(key))
-    step = torch.arange(1, count + 1, device=draw.device) * GOLDEN
+def bits(key: Key, counter: Int[Tensor, "B"], count: int) -> Int[Tensor, "B {count}"]:
+    """Return `count` random 64-bit integers for each counter."""
+    start = _mix(counter * GOLDEN + _state(key))
+    step = torch.arange(1, count + 1, device=counter.device) * GOLDEN
     return _mix(start[:, None] + step)
 
 
-def uniform(key: Key, draw: Int[Tensor, "B"], count: int) -> Float[Tensor, "B {count}"]:
-    """Return `count` numbers in (0, 1) for each draw number, from 23 bits each."""
-    return (_shift_right(bits(key, draw, count), 41).float() + 0.5) * 2.0**-23
+def uniform(key: Key, counter: Int[Tensor, "B"], count: int) -> Float[Tensor, "B {count}"]:
+    """Return `count` numbers in (0, 1) for each counter, from 23 bits each."""
+    return (_shift_right(bits(key, counter, count), 41).float() + 0.5) * 2.0**-23
 
 
-def normal(key: Key, draw: Int[Tensor, "B"], count: int) -> Float[Tensor, "B {count}"]:
-    """Return `count` standard normal numbers for each draw number, by the inverse distribution."""
-    return torch.special.ndtri(uniform(key, draw, count))
+def normal(key: Key, counter: Int[Tensor, "B"], count: int) -> Float[Tensor, "B {count}"]:
+    """Return `count` standard normal numbers for each counter, by the inverse of the distribution function."""
+    return torch.special.ndtri(uniform(key, counter, count))
 
 
 def permutation(key: Key, count: int) -> Int[Tensor, "{count}"]:

@@ -1,12 +1,11 @@
-"""Labelled pictures, each turned by a random angle: the angle that undoes the turn is known."""
+"""Labelled images, each rotated by a random angle. The angle that rotates an image back is known."""
 
 import math
-from typing import Any
 
 import torch
 
 from stnrot.data.batch import Batch, RawBatch
-from stnrot.data.image_data import ImageData, as_float
+from stnrot.data.image_data import ImageData, Source, as_float
 from stnrot.data.rng import Purpose, Split, normal, uniform
 from stnrot.errors import InputError, check_number
 from stnrot.geometry import Deform, inscribed_disc, rotate_bicubic, wrap
@@ -14,49 +13,71 @@ from stnrot.geometry.deform import NUMBERS
 
 
 class RotatedImages(ImageData):
-    """Turn upright pictures by angles drawn uniformly from +-max_angle_deg.
+    """Rotate upright images by angles that are uniform in [-max_angle_deg, max_angle_deg].
 
     Args:
-        max_angle_deg: half the range of the turns; 180 is the full circle.
-        train_turns: `every_epoch` draws a new turn each time that a training picture is shown, `once`
-            gives each one turn for good, as if the set had been stored turned, `never` leaves them upright.
-        border: what becomes of the corners that a turn blackens, and that would give the angle away: `disc` blacks out
-            all that lies outside the inscribed disc, `keep` leaves them: for pictures on black.
-        augment: deforms the training pictures; in one sampling with their turn where that is fresh, as
-            a second one where they are as if stored turned.
-        options: those of `ImageData`.
+        source: see `ImageData`, as for the other arguments that are not listed here.
+        max_angle_deg: largest angle; 180 is the full circle.
+        train_turns: `every_epoch` rotates a training image by a new angle each time that it is shown; `once` gives each
+            image one angle for the whole run, as if the images had been stored rotated; `never` leaves them upright.
+        border: what to do with the corners that a rotation blackens, as they give the angle away. `disc` blackens
+            everything outside the inscribed disc; `keep` changes nothing, for images on black.
+        augment: deforms the training images. With `train_turns=once` it resamples the rotated image, else rotation and
+            deformation are one resampling.
     """
 
     def __init__(
-        self, *, max_angle_deg: float, train_turns: str, border: str, augment: Deform | None, **options: Any
+        self,
+        *,
+        source: Source,
+        root: str | None,
+        max_angle_deg: float,
+        train_turns: str,
+        border: str,
+        augment: Deform | None,
+        n_train: int | None,
+        batch_size: int,
+        repeats: int,
+        num_workers: int | None,
+        seed: int,
+        split_seed: int,
     ) -> None:
-        super().__init__(**options)
+        super().__init__(
+            source=source,
+            root=root,
+            n_train=n_train,
+            batch_size=batch_size,
+            repeats=repeats,
+            num_workers=num_workers,
+            seed=seed,
+            split_seed=split_seed,
+        )
         if train_turns not in ("every_epoch", "once", "never"):
-            raise InputError(f"data.train_turns: expected every_epoch, once or never, got {train_turns!r}")
+            raise InputError(f"train_turns={train_turns}: expected every_epoch, once or never")
         if border not in ("disc", "keep"):
-            raise InputError(f"data.border: expected disc or keep, got {border!r}")
-        check_number("data.max_angle_deg", max_angle_deg, 0, 180, whole=False)
+            raise InputError(f"border={border}: expected disc or keep")
+        check_number("max_angle_deg", max_angle_deg, 0, 180, whole=False)
         self.max_angle = math.radians(max_angle_deg)
         self.train_turns, self.border, self.augment = train_turns, border, augment
 
     def view(self, raw: RawBatch, split: Split) -> Batch:
-        """Turn each picture; the reference is for the model to hold."""
-        index = raw.draw % len(self.splits.part(split))
+        """Rotate each image. The batch has no reference: a model holds its own."""
+        index = raw.counter % len(self.splits.part(split))
         training = split is Split.TRAIN
         fresh = training and self.train_turns == "every_epoch"
-        key = (self.seed if fresh else self.split_seed, split, Purpose.TURN)
-        turn = (2 * uniform(key, raw.draw if fresh else index, 1)[:, 0] - 1) * self.max_angle
+        key = (self.seed if fresh else self.split_seed, split, Purpose.ROTATION)
+        rotation = (2 * uniform(key, raw.counter if fresh else index, 1)[:, 0] - 1) * self.max_angle
         if training and self.train_turns == "never":
-            turn = torch.zeros_like(turn)
+            rotation = torch.zeros_like(rotation)
         image = as_float(raw.image)
         if training and self.augment is not None:
-            numbers = normal((self.seed, split, Purpose.DEFORM), raw.draw, NUMBERS)
+            numbers = normal((self.seed, split, Purpose.DEFORM), raw.counter, NUMBERS)
             stored = self.train_turns == "once"
-            image = rotate_bicubic(image, turn) if stored else image
-            image = self.augment(image, 0 * turn if stored else turn, numbers, "bicubic").clamp(0, 1)
-            turn = turn + self.augment.random_angle(numbers)
+            image = rotate_bicubic(image, rotation) if stored else image
+            image = self.augment(image, 0 * rotation if stored else rotation, numbers, "bicubic").clamp(0, 1)
+            rotation = rotation + self.augment.random_angle(numbers)
         else:
-            image = rotate_bicubic(image, turn)
+            image = rotate_bicubic(image, rotation)
         if self.border == "disc":
             image *= inscribed_disc(image.shape[-2:], image.device)
-        return Batch(index=index, image=image, reference=None, angle=wrap(-turn), label=raw.label)
+        return Batch(index=index, image=image, reference=None, angle=wrap(-rotation), label=raw.label)

@@ -2,11 +2,12 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from stnrot.errors import InputError
 from stnrot.geometry.angles import wrap
@@ -60,7 +61,7 @@ def fit_pose(
     axes: str = "XZ",
     *,
     camera: Camera | None = None,
-    start: Start | None = None,
+    start: Float[Tensor, "B A"] | nn.Module | str | Path | None = None,
 ) -> Pose:
     r"""Find the angles about `axes` by which points were rotated to give an image.
 

@@ -13,7 +13,7 @@ from stnrot.models.pose_net import PoseNet
 from stnrot.pose.levenberg_marquardt import View
 from stnrot.pose.point_clouds import fingerprint
 
-Start = Float[Tensor, "B A"] | nn.Module | str | Path
+Start = Tensor | nn.Module | str | Path
 
 
 def start_angles(start: Start, images: Float[Tensor, "B H W"], view: View) -> Float[Tensor, "B A"]:

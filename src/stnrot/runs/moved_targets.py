@@ -4,8 +4,8 @@ from typing import Any
 
 MOVED = {
     "stnrot.data.digits.digits": "stnrot.data.sources.digits.digits",
-    "stnrot.data.image_folder.image_folder": "stnrot.data.sources.image_folder.image_folder",
-    "stnrot.data.manifest.manifest": "stnrot.data.sources.manifest.manifest",
+    "stnrot.data.image_folder.image_folder": "stnrot.data.sources.image_folder.ImageFolder",
+    "stnrot.data.manifest.manifest": "stnrot.data.sources.manifest.Manifest",
     "stnrot.data.mnist.mnist": "stnrot.data.sources.mnist.mnist",
     "stnrot.data.mnist.mnist_pooled": "stnrot.data.sources.mnist.mnist_pooled",
     "stnrot.data.pairs.ImagePairs": "stnrot.data.image_pairs.ImagePairs",
@@ -24,7 +24,11 @@ def with_new_names(config: dict[str, Any]) -> dict[str, Any]:
 
 def _moved(node: Any) -> Any:
     if isinstance(node, dict):
-        return {
-            key: MOVED.get(str(value), value) if key == "_target_" else _moved(value) for key, value in node.items()
-        }
+        target = MOVED.get(str(node.get("_target_")))
+        moved = {key: _moved(value) for key, value in node.items()}
+        if target is None:
+            return moved
+        if target.rpartition(".")[2][0].isupper():  # a function that became a class is built at once
+            moved.pop("_partial_", None)
+        return moved | {"_target_": target}
     return [_moved(item) for item in node] if isinstance(node, list) else node

@@ -1,1 +1,1 @@
-"""Where images come from; each source returns the three splits."""
+"""Where images come from. Each source is called with (root, split_seed) and returns the three `Splits`."""

@@ -1,4 +1,4 @@
-"""The handwritten digits that scikit-learn ships: real images, no download."""
+"""The handwritten digits in scikit-learn: real images without a download."""
 
 from pathlib import Path
 
@@ -15,9 +15,10 @@ TRAIN, VAL, TEST = 1000, 297, 500
 def digits(root: Path | None, split_seed: int) -> Splits:
     """Return 1,797 digits at 28 x 28: 1,000 to train, 297 to validate, 500 to test, drawn by `split_seed`.
 
-    The 8 x 8 originals (values 0 to 16) are enlarged bicubically to 20 x 20 and centred on black, the
-    layout of MNIST, so that no turn cuts a digit's corners. They are the test part of E. Alpaydin and
-    C. Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998. `root` is not used.
+    The 8 x 8 originals (values 0 to 16) are enlarged bicubically to 20 x 20 and centred on black, as in MNIST. So no
+    rotation cuts the corners of a digit off. `root` is not used.
+
+    Source: the test part of E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998.
     """
     bunch = load_digits()
     small = torch.from_numpy(bunch.images).float()[:, None] * (255 / 16)

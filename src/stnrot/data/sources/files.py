@@ -1,4 +1,4 @@
-"""Pictures in files: decoded, stood upright, fitted into one size; in memory or streamed."""
+"""Images in files, decoded once into memory or each time they are needed (streamed), and their split by a seed."""
 
 import logging
 import math
@@ -11,89 +11,22 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from stnrot.data.batch import RawBatch
-from stnrot.data.image_file import read_header, read_upright
 from stnrot.data.image_set import ImageDataset, ImageSet
-from stnrot.errors import InputError, check_number
+from stnrot.data.rng import permutation
+from stnrot.data.sources.decoding import Decoding
+from stnrot.errors import InputError
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Decoding:
-    """How a file becomes an array.
-
-    Args:
-        image_size: height and width that every picture is brought to, its aspect ratio kept.
-        fit: `crop` fills the frame and loses what sticks out; `pad` shows the whole picture on black. In turned
-            pictures the black bars turn along and give the angle away, so pad those that have black around them.
-        channels: 1 for grey, 3 for colour; None takes grey if every file is grey.
-        max_pixels: a larger picture counts as bad.
-        on_bad_image: `error` stops at an unreadable, truncated or oversized file, `skip` leaves it out
-            with a warning. Both name the file.
-        memory_gb: keep a set in memory up to this size, else stream it; None is a quarter of the machine's.
-    """
-
-    image_size: Sequence[int]
-    fit: str
-    channels: int | None
-    max_pixels: int
-    on_bad_image: str
-    memory_gb: float | None
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.image_size, Sequence) or len(self.image_size) != 2:
-            raise InputError(f"data.source.image_size={self.image_size}: expected height and width, such as [64,64]")
-        for side in self.image_size:
-            check_number("a side of data.source.image_size", side, 4)
-        if self.fit not in ("crop", "pad"):
-            raise InputError(f"data.source.fit: expected crop or pad, got {self.fit!r}")
-        if self.on_bad_image not in ("error", "skip"):
-            raise InputError(f"data.source.on_bad_image: expected error or skip, got {self.on_bad_image!r}")
-        if self.channels not in (None, 1, 3):
-            raise InputError(f"data.source.channels: expected 1, 3 or null, got {self.channels!r}")
-
-    def read(self, path: Path) -> UInt8[np.ndarray, "C H W"]:
-        """Decode one file, honouring its EXIF orientation."""
-        height, width = self.image_size
-        upright = read_upright(path, self.channels, self.max_pixels, (width, height))
-        fitting = ImageOps.fit if self.fit == "crop" else ImageOps.pad
-        fitted = fitting(upright, (width, height), Image.Resampling.BICUBIC)
-        return np.atleast_3d(np.asarray(fitted)).transpose(2, 0, 1)
-
-    def readable(self, pairs: Sequence[tuple[Path, ...]]) -> tuple[list[int], "Decoding"]:
-        """Return which rows have good headers in all their files, and this decoding with its channels set."""
-
-        def grey(files: tuple[Path, ...]) -> bool | InputError:
-            try:
-                return all(read_header(file, self.max_pixels).is_grey for file in files)
-            except InputError as error:
-                return error
-
-        with ThreadPoolExecutor() as pool:
-            found = list(pool.map(grey, pairs))
-        good = [i for i, answer in enumerate(found) if not self.is_bad(answer)]
-        channels = self.channels or (1 if all(found[i] for i in good) else 3)
-        return good, replace(self, channels=channels)
-
-    def is_bad(self, answer: object) -> bool:
-        """Apply the policy to what came of a file: raise, or warn and say True."""
-        if not isinstance(answer, InputError):
-            return False
-        if self.on_bad_image == "error":
-            raise InputError(f"{answer}; data.source.on_bad_image=skip leaves it out") from answer
-        log.warning("skipped: %s", answer)
-        return True
-
-
-@dataclass(frozen=True)
 class FileSet:
-    """Pictures, or pairs of them, that are decoded when they are asked for.
+    """Images, or pairs of images, that are decoded each time they are fetched.
 
-    `files` has one tuple a sample: the image and, for pairs, the reference.
+    `files` has one tuple for each sample: the image and, for pairs, the reference.
     """
 
     files: tuple[tuple[Path, ...], ...]
@@ -109,7 +42,7 @@ class FileSet:
 
     @property
     def paired(self) -> bool:
-        """Whether each has a reference."""
+        """Whether every image has a reference."""
         return any(len(files) == 2 for files in self.files)
 
     @property
@@ -126,18 +59,17 @@ class FileSet:
         except InputError as error:
             return error
 
-    def __getitems__(self, draws: Int[Tensor, "B"]) -> RawBatch:
-        found = [self._read(index) for index in (draws % len(self)).tolist()]
+    def __getitems__(self, counters: Int[Tensor, "B"]) -> RawBatch:
+        found = [self._read(index) for index in (counters % len(self)).tolist()]
         good = torch.tensor([not self.decoding.is_bad(answer) for answer in found])
         if not good.any():
-            raise InputError(
-                f"a whole batch of unreadable images, the first is {self.names[int(draws[0]) % len(self)]}"
-            )
+            first = self.names[int(counters[0]) % len(self)]
+            raise InputError(f"no image of a whole batch can be read: replace the files, the first is {first}")
         pixels = torch.stack([answer for answer in found if isinstance(answer, Tensor)])
-        draws = draws[good]
-        index = draws % len(self)
+        counters = counters[good]
+        index = counters % len(self)
         return RawBatch(
-            draws,
+            counters,
             pixels[:, 0],
             pixels[:, 1] if pixels.shape[1] == 2 else None,
             None if self.angle is None else self.angle[index],
@@ -154,12 +86,12 @@ class FileSet:
         )
 
     def in_memory(self) -> ImageSet:
-        """Decode everything now, on all cores."""
+        """Decode all files now, on all cores."""
         with ThreadPoolExecutor() as pool:
             found = list(pool.map(self._read, range(len(self))))
         good = torch.tensor([i for i, answer in enumerate(found) if not self.decoding.is_bad(answer)])
         if not len(good):
-            raise InputError(f"no readable image among {len(self)}, the first is {self.names[0]}")
+            raise InputError(f"none of {len(self)} images can be read: replace the files, the first is {self.names[0]}")
         pixels = torch.stack([answer for answer in found if isinstance(answer, Tensor)])
         kept = self.subset(good)
         reference = pixels[:, 1] if pixels.shape[1] == 2 else None
@@ -167,32 +99,33 @@ class FileSet:
 
 
 def memory_or_stream(parts: Sequence[FileSet]) -> list[ImageDataset]:
-    """Decode all the parts of a data set now if together they fit in memory; else stream them."""
-    decoding = parts[0].decoding
-    limit = decoding.memory_gb
+    """Decode all parts of a data set into memory if together they fit; else return them as they are, to be streamed."""
+    limit = parts[0].decoding.memory_gb
     if limit is None:
         limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 4e9
-    pictures = sum(len(files) for part in parts for files in part.files)
-    if pictures * math.prod(parts[0].shape) > limit * 1e9:
-        log.info("%d pictures take more than %.3g GB: they are streamed, see data.num_workers", pictures, limit)
+    images = sum(len(files) for part in parts for files in part.files)
+    if images * math.prod(parts[0].shape) > limit * 1e9:
+        log.info("%d images take more than %.3g GB: they are streamed, see data.num_workers", images, limit)
         return list(parts)
     return [part.in_memory() if part.files else part for part in parts]
 
 
 def split_by_seed(
-    label: Int[Tensor, "N"], order: Int[Tensor, "N"], val_fraction: float, test_fraction: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return indices of train, validation and test, with the same shares of every class."""
+    samples: FileSet, split_seed: int, val_fraction: float, test_fraction: float
+) -> tuple[FileSet, FileSet, FileSet]:
+    """Return a training, a validation and a test set with the same fractions of every class, drawn by `split_seed`."""
     if not (val_fraction >= 0 and test_fraction >= 0 and val_fraction + test_fraction <= 1):
         raise InputError(
             "data.source: expected val_fraction and test_fraction that sum to at most 1, "
             f"got {val_fraction} and {test_fraction}"
         )
-    place = torch.empty(len(label))
+    label = torch.zeros(len(samples), dtype=torch.int64) if samples.label is None else samples.label
+    order = permutation((split_seed,), len(samples))
+    place = torch.empty(len(label))  # of a sample in its class, in (0, 1)
     for c in label.unique():
         members = order[label[order] == c]
         place[members] = (torch.arange(len(members)) + 0.5) / len(members)
-    test = place < test_fraction
-    val = ~test & (place < test_fraction + val_fraction)
-    train, val, test = (mask.nonzero()[:, 0] for mask in (~test & ~val, val, test))
+    in_test = place < test_fraction
+    in_val = ~in_test & (place < test_fraction + val_fraction)
+    train, val, test = (samples.subset(mask.nonzero()[:, 0]) for mask in (~in_test & ~in_val, in_val, in_test))
     return train, val, test

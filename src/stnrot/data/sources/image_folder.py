@@ -1,50 +1,67 @@
-"""A user's own folder: `root/class/picture`, or the same below `train`, `val` and `test`."""
+"""Images in a folder of the user: `root/class/image`, or the same below `train`, `val` and `test`."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from stnrot.data.image_set import Splits
-from stnrot.data.rng import permutation
-from stnrot.data.sources.files import Decoding, FileSet, memory_or_stream, split_by_seed
+from stnrot.data.sources.decoding import Decoding
+from stnrot.data.sources.files import FileSet, memory_or_stream, split_by_seed
 from stnrot.errors import InputError
 
 
-def image_folder(
-    root: Path | None,
-    split_seed: int,
-    *,
-    val_fraction: float,
-    test_fraction: float,
-    **decoding: Any,
-) -> Splits:
-    """Return the pictures below `root`, labelled by the folder they lie in.
+@dataclass(frozen=True, kw_only=True)
+class ImageFolder(Decoding):
+    """Read the images below a folder, each labelled by the class folder that holds it.
 
-    Missing `val` or `test` folders are cut from the rest by `split_seed`, class by class. Pictures that
-    lie in no class folder make a set without labels, for pairs.
+    If there is no folder `val` or `test`, that set is split off from the rest by `split_seed`, class by class. Images
+    without class folders make a set without labels, for pairs.
 
     Args:
-        val_fraction: the share to cut where there is no `val` folder.
-        test_fraction: the share to cut where there is no `test` folder.
-        decoding: the fields of `Decoding`.
+        val_fraction: share of the images for validation, if there is no folder `val`.
+        test_fraction: share of the images for the test, if there is no folder `test`.
     """
-    if root is None or not root.is_dir():
-        raise InputError(f"data.root={root}: expected a folder of pictures in class folders, set data.root=FOLDER")
-    decode = Decoding(**decoding)
-    found = {part: _pictures(root / part) for part in ("train", "val", "test") if (root / part).is_dir()}
-    if "train" not in found:
-        found = {"train": _pictures(root)}
-    for part, pictures in found.items():
-        if not pictures:
-            raise InputError(
-                f"{root if len(found) == 1 else root / part} holds no pictures: expected class folders with "
-                f"files that end in {', '.join(IMG_EXTENSIONS)}"
-            )
-    rows = [(path, name, part) for part, pictures in found.items() for path, name in pictures]
-    good, decode = decode.readable([(path,) for path, _, _ in rows])
-    rows = [rows[i] for i in good]
+
+    val_fraction: float
+    test_fraction: float
+
+    def __call__(self, root: Path | None, split_seed: int) -> Splits:
+        """Return the training, validation and test images below `root`."""
+        if root is None or not root.is_dir():
+            raise InputError(f"data.root={root}: expected a folder of images in class folders, set data.root=FOLDER")
+        found = {part: _images(root / part) for part in ("train", "val", "test") if (root / part).is_dir()}
+        if "train" not in found:
+            found = {"train": _images(root)}
+        for part, images in found.items():
+            if not images:
+                raise InputError(
+                    f"{root if len(found) == 1 else root / part} holds no images: expected class folders with "
+                    f"files that end in {', '.join(IMG_EXTENSIONS)}"
+                )
+        rows = [(path, name, part) for part, images in found.items() for path, name in images]
+        good, decoding = self.readable([(path,) for path, _, _ in rows])
+        rows = [rows[i] for i in good]
+        classes = _classes(rows)
+
+        def file_set(part: str) -> FileSet:
+            mine = [(path, name) for path, name, where in rows if where == part]
+            label = torch.tensor([classes.index(name) for _, name in mine if name is not None]) if classes else None
+            return FileSet(tuple((path,) for path, _ in mine), decoding, label)
+
+        val_fraction = 0.0 if "val" in found else self.val_fraction
+        test_fraction = 0.0 if "test" in found else self.test_fraction
+        parts = split_by_seed(file_set("train"), split_seed, val_fraction, test_fraction)
+        given = zip(("train", "val", "test"), parts, strict=True)
+        train, val, test = memory_or_stream(
+            [file_set(name) if name != "train" and name in found else part for name, part in given]
+        )
+        return Splits(train, val, test, classes)
+
+
+def _classes(rows: list[tuple[Path, str | None, str]]) -> tuple[str, ...]:
+    """Return the names of the classes in rows of (path, class, part). Each class must have a training image."""
     known = {name for _, name, part in rows if part == "train"}
     for path, name, part in rows:
         if name not in known:
@@ -52,27 +69,12 @@ def image_folder(
     classes = tuple(sorted(name for name in known if name is not None))
     if classes and None in known:
         stray = next(path for path, name, _ in rows if name is None)
-        raise InputError(f"{stray} lies beside class folders: expected every picture inside one")
-
-    def picture_set(part: str) -> FileSet:
-        mine = [(path, name) for path, name, where in rows if where == part]
-        label = torch.tensor([classes.index(name) for _, name in mine]) if classes else None
-        return FileSet(tuple((path,) for path, _ in mine), decode, label)
-
-    train = picture_set("train")
-    val_fraction, test_fraction = (
-        0.0 if part in found else share for part, share in (("val", val_fraction), ("test", test_fraction))
-    )
-    label = torch.zeros(len(train), dtype=torch.int64) if train.label is None else train.label
-    order = permutation((split_seed,), len(train))
-    cut = dict(zip(("train", "val", "test"), split_by_seed(label, order, val_fraction, test_fraction), strict=True))
-    parts = [picture_set(part) if part != "train" and part in found else train.subset(cut[part]) for part in cut]
-    train_set, val_set, test_set = memory_or_stream(parts)
-    return Splits(train_set, val_set, test_set, classes)
+        raise InputError(f"{stray} lies beside class folders: expected every image inside one, move it or remove it")
+    return classes
 
 
-def _pictures(folder: Path) -> list[tuple[Path, str | None]]:
-    """List the pictures below a folder with the names of their class folders, in a fixed order."""
+def _images(folder: Path) -> list[tuple[Path, str | None]]:
+    """Return the images below a folder with the names of their class folders, in a fixed order."""
     files = sorted(
         path
         for path in folder.rglob("*")

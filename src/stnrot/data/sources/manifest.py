@@ -1,8 +1,9 @@
-"""Pairs of pictures listed in a CSV file: `image,reference[,angle_deg][,label]`."""
+"""Pairs of images that a CSV file lists: `image,reference[,angle_deg][,label]`."""
 
 import csv
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -10,51 +11,54 @@ from typing import Any
 import torch
 
 from stnrot.data.image_set import Splits
-from stnrot.data.rng import permutation
-from stnrot.data.sources.files import Decoding, FileSet, memory_or_stream, split_by_seed
+from stnrot.data.sources.decoding import Decoding
+from stnrot.data.sources.files import FileSet, memory_or_stream, split_by_seed
 from stnrot.errors import InputError
 
 
-def manifest(
-    root: Path | None,
-    split_seed: int,
-    *,
-    val_fraction: float,
-    test_fraction: float,
-    **decoding: Any,
-) -> Splits:
-    """Return the pairs that the CSV file `root` lists, with paths relative to it.
+@dataclass(frozen=True, kw_only=True)
+class Manifest(Decoding):
+    """Read the pairs that a CSV file lists, with paths relative to the file.
 
-    `angle_deg` turns the image, counter-clockwise, onto the reference. Arguments as in `image_folder`.
+    `angle_deg` is the angle (degrees, counter-clockwise) that rotates the image onto the reference.
+
+    Args:
+        val_fraction: share of the pairs for validation.
+        test_fraction: share of the pairs for the test.
     """
-    if root is None or not root.is_file():
-        raise InputError(f"data.root={root}: expected a CSV file with the columns image,reference[,angle_deg][,label]")
-    decode = Decoding(**decoding)
-    rows, columns = read_manifest(root)
-    files = [pair_files(root, line, row) for line, row in rows]
-    angles = [_angle(root, line, row["angle_deg"]) for line, row in rows] if "angle_deg" in columns else None
-    labels = [_label(root, line, row["label"]) for line, row in rows] if "label" in columns else None
-    good, decode = decode.readable(files)
-    if not good:
-        raise InputError(f"{root}: no pair has two readable pictures")
-    classes = tuple(sorted({labels[i] for i in good})) if labels else ()
-    pairs = FileSet(
-        tuple(files[i] for i in good),
-        decode,
-        torch.tensor([classes.index(labels[i]) for i in good]) if labels else None,
-        torch.tensor([math.radians(angles[i]) for i in good]) if angles else None,
-    )
-    label = torch.zeros(len(pairs), dtype=torch.int64) if pairs.label is None else pairs.label
-    order = permutation((split_seed,), len(pairs))
-    parts = [pairs.subset(part) for part in split_by_seed(label, order, val_fraction, test_fraction)]
-    train_set, val_set, test_set = memory_or_stream(parts)
-    return Splits(train_set, val_set, test_set, classes)
+
+    val_fraction: float
+    test_fraction: float
+
+    def __call__(self, root: Path | None, split_seed: int) -> Splits:
+        """Return the training, validation and test pairs of the CSV file `root`, split by `split_seed`."""
+        if root is None or not root.is_file():
+            raise InputError(
+                f"data.root={root}: expected a CSV file with the columns image,reference[,angle_deg][,label]"
+            )
+        rows, columns = read_manifest(root)
+        files = [pair_files(root, line, row) for line, row in rows]
+        angles = [_angle(root, line, row["angle_deg"]) for line, row in rows] if "angle_deg" in columns else None
+        labels = [_label(root, line, row["label"]) for line, row in rows] if "label" in columns else None
+        good, decoding = self.readable(files)
+        if not good:
+            raise InputError(f"{root}: expected at least one pair of two readable images, found none")
+        classes = tuple(sorted({labels[i] for i in good})) if labels else ()
+        pairs = FileSet(
+            tuple(files[i] for i in good),
+            decoding,
+            torch.tensor([classes.index(labels[i]) for i in good]) if labels else None,
+            torch.tensor([math.radians(angles[i]) for i in good]) if angles else None,
+        )
+        parts = split_by_seed(pairs, split_seed, self.val_fraction, self.test_fraction)
+        train, val, test = memory_or_stream(parts)
+        return Splits(train, val, test, classes)
 
 
 def read_manifest(path: Path) -> tuple[list[tuple[int, dict[str, str | None]]], Sequence[str]]:
-    """Return the rows, each with its line number, and the columns of a CSV file of pairs.
+    """Return the rows of a CSV file of pairs, each with its line number, and the names of the columns.
 
-    An empty line between two rows is a row that lacks everything, as it may stand for a pair that got lost.
+    An empty line between two rows counts as a row of empty fields: it may be a pair that was lost.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -75,19 +79,21 @@ def read_manifest(path: Path) -> tuple[list[tuple[int, dict[str, str | None]]], 
 
 
 def pair_files(path: Path, line: int, row: Mapping[str, Any]) -> tuple[Path, Path]:
-    """Return the two files that a row of a manifest names, relative to it."""
+    """Return the two files that a row of a manifest names; raise InputError if one is missing."""
     first, second = (path.parent / (row[column] or "") for column in ("image", "reference"))
     for column, file in (("image", first), ("reference", second)):
         if not row[column]:
-            raise InputError(f"{path}, line {line}: the {column} is empty: expected the path of a picture")
+            raise InputError(f"{path}, line {line}: the {column} is empty: expected the path of an image")
         if not file.is_file():
-            raise InputError(f"{path}, line {line}: the file {file} does not exist")
+            raise InputError(
+                f"{path}, line {line}: the file {file} does not exist: expected a path relative to {path.parent}"
+            )
     return first, second
 
 
 def _label(root: Path, line: int, text: str | None) -> str:
     if not text:
-        raise InputError(f"{root}, line {line}: the label is empty; fill the column or leave it out")
+        raise InputError(f"{root}, line {line}: the label is empty: expected one in every row, or no column `label`")
     return text
 
 
@@ -97,5 +103,5 @@ def _angle(root: Path, line: int, text: str | None) -> float:
     except ValueError:
         angle = math.nan
     if not math.isfinite(angle):
-        raise InputError(f"{root}, line {line}: angle_deg must be a number of degrees, got {text!r}")
+        raise InputError(f"{root}, line {line}: angle_deg={text!r}: expected a number of degrees")
     return angle

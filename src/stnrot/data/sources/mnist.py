@@ -1,4 +1,4 @@
-"""MNIST by torchvision: with its official test set, or pooled for the mnist-rot protocol."""
+"""MNIST by torchvision: with its official test set, or pooled as in the mnist-rot protocol."""
 
 from pathlib import Path
 
@@ -14,10 +14,10 @@ CLASSES = tuple("0123456789")
 
 
 def mnist(root: Path | None, split_seed: int, fit_validation: bool) -> Splits:
-    """Return MNIST: 55,000 to train and 5,000 to validate by `split_seed`; the official 10,000 to test.
+    """Return MNIST: 55,000 images to train and 5,000 to validate, split by `split_seed`; the official 10,000 to test.
 
-    With `fit_validation` all 60,000 are trained on, as in published figures: once all is chosen, and for a run of a
-    fixed length, since the metrics of validation then say nothing.
+    With `fit_validation` the training set has all 60,000, as in published figures. Use it when all options are chosen,
+    and for a fixed number of epochs: the validation images are trained on, so their metrics mean nothing.
 
     Source: Y. LeCun, C. Cortes, C. Burges, The MNIST database of handwritten digits, 1998.
     """
@@ -28,12 +28,13 @@ def mnist(root: Path | None, split_seed: int, fit_validation: bool) -> Splits:
 
 
 def mnist_pooled(root: Path | None, split_seed: int, fit_validation: bool) -> Splits:
-    """Return 10,000 to train, 2,000 to validate and 50,000 to test, drawn from all 70,000 by `split_seed`.
+    """Return 10,000 images to train, 2,000 to validate and 50,000 to test, drawn from all 70,000 by `split_seed`.
 
-    With `fit_validation` all 12,000 are trained on, as by `mnist`.
+    With `fit_validation` the training set has all 12,000: see `mnist`.
 
-    The protocol of H. Larochelle et al., An empirical evaluation of deep architectures on problems with
-    many factors of variation, 2007. Their own draw and turns are not reproduced, only their counts.
+    Source: H. Larochelle et al., An empirical evaluation of deep architectures on problems with many factors of
+    variation, 2007. The numbers of images are theirs; which images they drew and how they rotated them is not
+    reproduced.
     """
     train, test = _load(root)
     assert train.label is not None
@@ -48,7 +49,7 @@ def mnist_pooled(root: Path | None, split_seed: int, fit_validation: bool) -> Sp
 
 def _load(root: Path | None) -> tuple[ImageSet, ImageSet]:
     if root is None:
-        raise InputError("data.root is not set: expected the folder that holds MNIST or will hold it")
+        raise InputError("data.root is not set: expected the folder that holds MNIST, or where it is downloaded to")
     try:
         MNIST(str(root), train=True)
     except RuntimeError:
@@ -61,7 +62,7 @@ def _load(root: Path | None) -> tuple[ImageSet, ImageSet]:
 def _download(root: Path) -> None:
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / ".download.lock"):  # several processes of one job may come here at once
+        with FileLock(root / ".download.lock"):  # several processes of one job may download at once
             MNIST(str(root), train=True, download=True)
     except (OSError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__

@@ -1,0 +1,71 @@
+"""Checkpoints are plain data, are written atomically, and build only what this project defines."""
+
+import resource
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import NO_FIGURES
+
+from stnrot.errors import InputError
+from stnrot.runs.checkpoints import AtomicCheckpointIO, check_targets, read_checkpoint, rebuild
+
+Job = Callable[..., tuple[float, Path]]
+
+
+def test_checkpoints_are_plain_data_and_rebuild(job: Job) -> None:
+    _, folder = job(NO_FIGURES)
+    path = folder / "checkpoints" / "best.ckpt"
+    checkpoint = read_checkpoint(path)
+    assert checkpoint["config"]["model"]["_target_"] == "stnrot.models.rot_stn.RotSTN"
+    task = rebuild(checkpoint, path)
+    assert not task.training
+    image = torch.rand(3, 1, 28, 28)
+    torch.testing.assert_close(task.model(image, None).log_probability.exp().sum(1), torch.ones(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(task.state_dict(), checkpoint["state_dict"], atol=0, rtol=0)
+
+
+def test_a_checkpoint_cannot_build_what_is_not_ours() -> None:
+    check_targets(
+        {
+            "_target_": "stnrot.models.cnn.CNN",
+            "classifier": {"_target_": "stnrot.models.classifiers.conv.ConvClassifier"},
+        }
+    )
+    for target in (
+        "os.system",
+        "stnrot.data.sources.files.os.system",
+        "stnrot.runs.checkpoints.torch.load",
+        "builtins.eval",
+    ):
+        with pytest.raises(InputError, match="not part of stnrot"):
+            check_targets({"a": [{"_target_": target}]})
+    with pytest.raises(InputError, match="expected plain values"):
+        check_targets({"classifier": "${oc.create:{_target_: builtins.print, _args_: [x]}}"})
+
+
+def test_a_failed_save_keeps_the_old_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"epoch": 1}, path)
+    with pytest.raises(Exception, match="pickle"):
+        AtomicCheckpointIO().save_checkpoint({"epoch": 2, "half": torch.zeros(10**6), "bad": lambda: None}, path)
+    many = {"epoch": 3} | {str(k): torch.zeros(50_000) for k in range(300)}
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, before[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):  # torch's own error says `unexpected pos`
+            AtomicCheckpointIO().save_checkpoint(many, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    handler = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.005)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            AtomicCheckpointIO().save_checkpoint(many, path)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+    assert torch.load(path) == {"epoch": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]

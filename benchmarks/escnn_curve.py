@@ -34,7 +34,7 @@ from harness.accuracy_tables import ONLY_TURNED
 from harness.environment import environment
 from harness.figures import error_curve
 from harness.plain_loop import built, composed, stepper, training_batches
-from harness.report import Options, Table, report
+from harness.report import Options, Table, new_file, report
 from stnrot.data.image_data import ImageData
 from stnrot.data.rng import Split
 from stnrot.models.cnn import CNN
@@ -163,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     networks = ["stnrot", "escnn C8"] if steerable else ["stnrot"]
     options.add_argument("--networks", nargs="+", choices=networks, default=networks)
     options.add_argument("--validate", action="store_true", help="hold 2,000 training images out and test on them")
-    options.add_argument("--png", type=Path, metavar="PATH", help="draw the errors to this file")
+    options.add_argument("--png", type=new_file, metavar="PATH", help="draw the errors to this file")
     args = options.read(arguments)
     if min(args.minutes) <= 0:
         options.error(f"--minutes {args.minutes}: expected more than 0")

@@ -123,7 +123,8 @@ def reference() -> str:
             blocks.append(f"Builds on {', '.join(f'`{each}`' for each in option.defaults)}.")
         if option.keys:
             rows = [f"| `{key.path}` | {_code(key.value)} | {_escaped(key.comment)} |" for key in option.keys]
-            blocks.append("\n".join(["| Key | Default | Meaning |", "| --- | --- | --- |", *rows]))
+            table = "\n".join(["| Key | Default | Meaning |", "| --- | --- | --- |", *rows])
+            blocks.append(f'<div class="keys" markdown>\n\n{table}\n\n</div>')
     return "\n\n".join(blocks)
 
 
@@ -138,11 +139,12 @@ def _link(target: str) -> str:
 
 
 def _code(value: str) -> str:
-    return f"`{' '.join(value.split())}`".replace("|", "&#124;") if value else ""
+    return f"`{' '.join(value.split())}`" if value else ""
 
 
 def _escaped(text: str) -> str:
-    return re.sub(r"([*<|])", lambda found: f"&#{ord(found[0])};", text)
+    """Keep what Markdown would read as its own, but for code."""
+    return re.sub(r"`[^`]*`|[*<|\[\]]", lambda found: found[0] if found[0][1:] else f"&#{ord(found[0])};", text)
 
 
 def on_page_markdown(markdown: str, *, page: Page, **_: object) -> str | None:

@@ -61,6 +61,11 @@ def test_the_known_accuracy_is_reported_without_training(
         ("conjugate", ["--samples", "20"], "expected a multiple of 250"),
         ("correlation", ["--rounds", "0"], "expected a whole number of at least 1, got 0"),
         ("escnn_curve", ["--minutes", "0"], "expected more than 0"),
+        (
+            "render",
+            ["--json", "nowhere/render.json"],
+            "expected a file in a folder that exists, got nowhere",
+        ),
     ],
 )
 def test_bad_input_is_one_line(

@@ -25,7 +25,7 @@ def test_rotate_equals_rot90(interpolation: str, quarters: int) -> None:
     torch.testing.assert_close(found, torch.rot90(image, quarters, (2, 3)), rtol=0, atol=1e-4)
 
 
-def test_align_finds_quarter_turns() -> None:
+def test_align_finds_quarter_rotations() -> None:
     image = torch.rand(5, 1, 64, 64, device="cuda")
     found = align(image, torch.rot90(image, 1, (2, 3)))
     assert found.aligned.is_cuda

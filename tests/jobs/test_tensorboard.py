@@ -34,8 +34,8 @@ def test_tensorboard_serves_images_scalars_and_hparams(finished: Path) -> None:
                 "val/angle_posterior", "test/alignment"} <= tags[run].keys()  # fmt: skip
         shown = json.loads(get("plugin/images/images", tag="val/alignment", run=run, sample="0"))
         assert len(shown) == 2  # one an epoch
-        picture = get("plugin/images/individualImage", **dict(urllib.parse.parse_qsl(shown[0]["query"])))
-        assert picture.startswith(b"\x89PNG")
+        image = get("plugin/images/individualImage", **dict(urllib.parse.parse_qsl(shown[0]["query"])))
+        assert image.startswith(b"\x89PNG")
         scalars = json.loads(get("plugin/scalars/tags"))[run]
         assert {
             "train/loss",

@@ -73,8 +73,8 @@ def test_the_spread_is_taught_in_training_and_not_tested() -> None:
 
 
 def test_the_consistency_loss_is_small_where_the_prediction_follows() -> None:
-    """For the search it holds by construction: the turned picture's posterior has, where it ought to, the peak that the
-    picture's own had. A regressor that always says 0 is told so.
+    """An encoder that searches is consistent by construction: the posterior of a rotated image has the same peak,
+    displaced by the rotation. A regressor that always predicts 0 has the loss of the rotation itself.
     """
     image = torch.stack([torch.from_numpy(p).float() for p in load_digits().images[:8]])[:, None] / 16
     image = F.pad(F.interpolate(image, size=(20, 20), mode="bicubic", align_corners=False), (4, 4, 4, 4))
@@ -92,8 +92,8 @@ def test_the_consistency_loss_is_small_where_the_prediction_follows() -> None:
             prediction = task(batch)
             losses[name] = float(task.losses(prediction, batch)["consistency_loss"][1])
         posteriors[name] = prediction.orientation.log_posterior
-    turns = uniform((Purpose.CONSISTENCY,), batch.index, 1)[:, 0].numpy() * 2 * np.pi - np.pi
-    assert losses["cnn"] == pytest.approx(CONCENTRATION * np.mean(1 - np.cos(turns)), rel=1e-4)
+    rotations = uniform((Purpose.CONSISTENCY,), batch.index, 1)[:, 0].numpy() * 2 * np.pi - np.pi
+    assert losses["cnn"] == pytest.approx(CONCENTRATION * np.mean(1 - np.cos(rotations)), rel=1e-4)
     peak = -float(posteriors["polar"].max(1).values.mean())
     assert peak < 0.97 * math.log(64), "that of a flat posterior"
     assert losses["polar"] == pytest.approx(peak, abs=0.03)

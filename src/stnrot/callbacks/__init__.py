@@ -1,1 +1,1 @@
-"""What is shown, kept and guarded while a task runs; nothing here is computed again."""
+"""Callbacks of a job: figures, tables, checkpoints and checks. They use the predictions of the task."""

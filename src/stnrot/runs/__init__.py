@@ -1,1 +1,1 @@
-"""What a job needs around its model: checkpoints, precision, error lines, tables."""
+"""Parts of a job that are neither model nor data: checkpoints, checks of options, precision, error lines, tables."""

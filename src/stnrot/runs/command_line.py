@@ -58,7 +58,7 @@ def one_line_errors() -> Iterator[None]:
 
 
 def one_line(error: BaseException) -> str | None:
-    """Return in one line what the user can put right, or None if the error is a bug."""
+    """Return the message of an error that the user can correct, in one line, or None if the error is a bug."""
     chain = [error]
     while (link := chain[-1].__cause__) is not None and link not in chain:
         chain.append(link)

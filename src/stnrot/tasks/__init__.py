@@ -1,1 +1,1 @@
-"""LightningModules: what is minimised and what is measured."""
+"""LightningModules: the loss and the metrics of each job."""

@@ -47,6 +47,6 @@ def test_a_batch_is_its_pictures_and_every_weight_learns() -> None:
 
 @pytest.mark.parametrize(("name", "value"), [("side", 40), ("side", 0), ("width", 6), ("width", 0)])
 def test_bad_sizes(name: str, value: int) -> None:
-    with pytest.raises(Exception, match=f"model.{name}={value}: expected") as raised:
+    with pytest.raises(Exception, match=f"{name}={value}: expected") as raised:
         net(None, "XZ", f"model.{name}={value}")
     assert isinstance(raised.value.__cause__, InputError)

@@ -3,12 +3,12 @@
     pip install escnn "numpy<2"        # compiles py3nj, for which it needs gfortran
     python benchmarks/escnn_curve.py --root data [--minutes 2 8 30] [--png PATH] [--json PATH]
 
-One hour on two cores: the sum of --minutes, and the tests. Needs MNIST and escnn; without escnn its rows are left out.
-Trains each network for so many minutes on the 12,000 images of `experiment=mnist_rot` in a plain loop with AdamW. The
-one cycle of the learning rate is a function of time, not of steps: a slower network takes fewer steps. Then tests it,
-once, on all 50,000 test images. The networks are trained at the same time, each on an equal share of the cores, so that
-other load affects both alike. Nothing else should run meanwhile. Prints the test error, the rate of training and the
-number of parameters.
+45 minutes on two cores: the sum of --minutes, and the tests. Needs MNIST and escnn; without escnn its rows are left
+out. Trains each network for so many minutes on the 12,000 images of `experiment=mnist_rot` in a plain loop with AdamW.
+The one cycle of the learning rate is a function of time, not of steps: a slower network takes fewer steps. Then tests
+it, once, on all 50,000 test images. The networks are trained at the same time, each on an equal share of the cores, so
+that other load affects both alike. Nothing else should run meanwhile. Prints the test error, the rate of training and
+the number of parameters.
 
 The steerable network (M. Weiler and G. Cesa, General E(2)-Equivariant Steerable CNNs, 2019) commutes with rotations by
 multiples of 45 degrees. Its training images are rotated further, by any angle. `--widths` sets its size for each time,
@@ -30,11 +30,11 @@ import torch
 from hydra.utils import instantiate
 from torch import Tensor, nn
 
-from harness.accuracy_tables import ONLY_TURNED
+from harness.accuracy_tables import ONLY_ROTATED
 from harness.environment import environment
 from harness.figures import error_curve
 from harness.plain_loop import built, composed, stepper, training_batches
-from harness.report import Options, Table, report
+from harness.report import Options, Table, new_file, report
 from stnrot.data.image_data import ImageData
 from stnrot.data.rng import Split
 from stnrot.models.cnn import CNN
@@ -133,7 +133,7 @@ def curve(name: str, threads: int, args: argparse.Namespace) -> list[dict[str, A
     torch.set_num_threads(threads)
     bf16 = auto_precision("cpu") == "bf16-mixed"
     ours = name == "stnrot"
-    overrides = [] if ours else ["model=cnn", *ONLY_TURNED]
+    overrides = [] if ours else ["model=cnn", *ONLY_ROTATED]
     overrides += ["experiment=mnist_rot", f"data.root={args.root}", f"data.source.fit_validation={not args.validate}"]
     rows = []
     for minutes, width in zip(args.minutes, args.widths, strict=True):
@@ -163,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     networks = ["stnrot", "escnn C8"] if steerable else ["stnrot"]
     options.add_argument("--networks", nargs="+", choices=networks, default=networks)
     options.add_argument("--validate", action="store_true", help="hold 2,000 training images out and test on them")
-    options.add_argument("--png", type=Path, metavar="PATH", help="draw the errors to this file")
+    options.add_argument("--png", type=new_file, metavar="PATH", help="draw the errors to this file")
     args = options.read(arguments)
     if min(args.minutes) <= 0:
         options.error(f"--minutes {args.minutes}: expected more than 0")

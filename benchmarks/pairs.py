@@ -13,6 +13,7 @@ true angle.
 """
 
 import json
+import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -105,6 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if level != "unrelated" and (level != "other instance" or what == "mnist"):
                 made = pairs(what, level, args.pairs, args.root)
                 found += align_all(what, level, made, args) + classically(what, level, made, 1 if args.quick else 500)
+                print(f"{what}, {level}: done", file=sys.stderr, flush=True)
         tables.append(Table(f"pairs of {what}", [row(each) for each in found]))
         draw_errors(what, found, args.folder / f"{what.replace(' ', '_')}.png")
         written += [{name: getattr(each, name) for name in ("pairs_of", "level", "method", "ms")} for each in found]

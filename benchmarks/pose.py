@@ -36,9 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = Options(__file__, __doc__, poses=1)
     options.add_argument("--poses", type=at_least_one, default=100)
     options.add_argument("--ckpt", type=Path, help="of a run of experiment=torus_pose")
-    options.add_argument("--folder", type=absolute, default=absolute("outputs/torus_pose"), help="of that run")
+    options.add_argument("--folder", type=absolute, default=absolute("outputs/pose"), help="of that run")
     args = options.read(arguments)
-    ckpt = args.ckpt or trained(args.folder, ["experiment=torus_pose", *(QUICK if args.quick else ())])
+    ckpt = args.ckpt or trained(args.folder / "torus_pose", ["experiment=torus_pose", *(QUICK if args.quick else ())])
     network: Any = rebuild(read_checkpoint(ckpt), ckpt).model
     points, true = torus(), random_poses(args.poses, seed=1)
     methods: dict[str, Callable[[Tensor], Tensor]] = {

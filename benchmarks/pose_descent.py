@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from harness.environment import environment
-from harness.report import Options, Row, Table, at_least_one, report
+from harness.report import Options, Row, Table, at_least_one, new_file, report
 from harness.torus import AXES, CAMERA, angles_to, axis_of, clean_and_hard, pose_error, random_poses, rendered, row
 from stnrot import fit_pose
 from stnrot.geometry.euler import euler_to_matrix
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = Options(__file__, __doc__, poses=2, steps=2)
     options.add_argument("--poses", type=at_least_one, default=100)
     options.add_argument("--steps", type=at_least_one, default=STEPS, help="of gradient descent")
-    options.add_argument("--gif", type=Path, metavar="PATH", help="write one descent to this file")
+    options.add_argument("--gif", type=new_file, metavar="PATH", help="write one descent to this file")
     args = options.read(arguments)
     points, true = torus(), random_poses(args.poses, seed=1)
     levels = clean_and_hard(points, true)

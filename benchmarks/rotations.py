@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import orthogonal
 
 from harness.environment import environment
-from harness.report import Options, Row, Table, report
+from harness.report import Options, Row, Table, new_file, report
 from harness.timing import Times, alternate, speedup
 from stnrot import Rotation
 from stnrot.runs.command_line import one_line_errors
@@ -131,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_device()
     options.add_rounds(None)
     options.add_argument("--dims", type=int, nargs="+", default=list(EFFORT), choices=EFFORT)
-    options.add_argument("--png", type=Path, metavar="PATH", help="draw the times to this file")
+    options.add_argument("--png", type=new_file, metavar="PATH", help="draw the times to this file")
     args = options.read(arguments)
     torch.manual_seed(0)
     rows: list[dict[str, str | float]] = []

@@ -159,7 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "tutorial, network": fed(tutorial_step, itertools.repeat(batch)),
     }
     lead_in = 1 + 2 * args.workers  # uses up the batches that workers fetched while other methods were timed
-    times = alternate(methods, args.rounds, lead_in, calls=10, device=device)
+    times = alternate(methods, args.rounds, lead_in, calls=2 if args.quick else 10, device=device)
     pairs = {
         "images and network, tutorial with 0 workers": ("stnrot", "0 workers"),
         f"images and network, tutorial with {many}": ("stnrot", many),

@@ -28,6 +28,6 @@ def processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     sources += [cpuinfo.read_text()] if cpuinfo.exists() else []
     for text in sources:
-        if name := re.search(r"^model name\s*:\s*(\S.*)$", text, re.IGNORECASE | re.MULTILINE):
+        if name := re.search(r"^model name[ \t]*:[ \t]*(\S.*)$", text, re.IGNORECASE | re.MULTILINE):
             return name[1].strip()
     return platform.processor() or platform.machine()

@@ -15,6 +15,8 @@ QUICK = (
     "+trainer.limit_train_batches=2",
     "+trainer.limit_val_batches=1",
     "+trainer.limit_test_batches=1",
+    "data.batch_size=8",
+    "callbacks.alignment_figures.samples=2",
 )
 
 

@@ -41,9 +41,10 @@ class Options(argparse.ArgumentParser):
     def __init__(self, file: str, doc: str | None, **quick: Any) -> None:
         assert doc is not None
         prog = f"python benchmarks/{Path(file).name}"
-        super().__init__(prog, description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+        formatter = argparse.RawDescriptionHelpFormatter
+        super().__init__(prog, description=doc, formatter_class=formatter, allow_abbrev=False)
         self.claim, self.quick = " ".join(doc.partition("\n\n")[0].split()), quick
-        self.add_argument("--json", type=Path, metavar="PATH", help="also write the tables to this file")
+        self.add_argument("--json", type=new_file, metavar="PATH", help="also write the tables to this file")
         self.add_argument("--quick", action="store_true", help="tiny sizes, seconds: tries the code, measures nothing")
 
     def add_device(self) -> None:
@@ -105,6 +106,14 @@ def at_least_one(text: str) -> int:
 def absolute(text: str) -> Path:
     """Read a path, which stays valid in another working folder."""
     return Path(text).absolute()
+
+
+def new_file(text: str) -> Path:
+    """Read the path of a file to write, whose folder must exist: a long measurement is not to be lost."""
+    path = absolute(text)
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"expected a file in a folder that exists, got {text}")
+    return path
 
 
 def _cell(value: str | int | float | None) -> str:

@@ -123,7 +123,8 @@ def reference() -> str:
             blocks.append(f"Builds on {', '.join(f'`{each}`' for each in option.defaults)}.")
         if option.keys:
             rows = [f"| `{key.path}` | {_code(key.value)} | {_escaped(key.comment)} |" for key in option.keys]
-            blocks.append("\n".join(["| Key | Default | Meaning |", "| --- | --- | --- |", *rows]))
+            table = "\n".join(["| Key | Default | Meaning |", "| --- | --- | --- |", *rows])
+            blocks.append(f'<div class="keys" markdown>\n\n{table}\n\n</div>')
     return "\n\n".join(blocks)
 
 

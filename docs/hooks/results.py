@@ -94,7 +94,8 @@ def _cell(value: str | float | None) -> str:
     """Write a cell: three digits for a number with a fraction."""
     if isinstance(value, float):
         return f"{value:#.3g}" if value < 100 else f"{value:.0f}"
-    return "" if value is None else str(value).replace("+-", "±")
+    text = "" if value is None else str(value).replace("+-", "±")
+    return text.replace("-", "\u2011") if re.fullmatch(r"\d{4}-\d\d-\d\d", text) else text  # a date stays on its line
 
 
 def on_page_markdown(markdown: str, *, page: Page, **_: object) -> str | None:

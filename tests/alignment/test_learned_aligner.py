@@ -12,7 +12,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tv
 
 from stnrot import Aligner, align
-from stnrot.alignment.aligner import confidence, fuse_posteriors
+from stnrot.alignment.posterior import confidence, fuse_posteriors
 from stnrot.data.sources.digits import digits
 from stnrot.errors import InputError
 from stnrot.geometry import correlate

@@ -1,5 +1,6 @@
 """Each benchmark runs with --quick, prints its tables and writes them in the one format."""
 
+import ast
 import importlib
 import json
 import re
@@ -61,6 +62,11 @@ def test_the_known_accuracy_is_reported_without_training(
         ("conjugate", ["--samples", "20"], "expected a multiple of 250"),
         ("correlation", ["--rounds", "0"], "expected a whole number of at least 1, got 0"),
         ("escnn_curve", ["--minutes", "0"], "expected more than 0"),
+        (
+            "render",
+            ["--json", "nowhere/render.json"],
+            "expected a file in a folder that exists, got nowhere",
+        ),
     ],
 )
 def test_bad_input_is_one_line(
@@ -71,7 +77,10 @@ def test_bad_input_is_one_line(
     assert re.search(message, capsys.readouterr().err.splitlines()[-1])
 
 
-def test_each_benchmark_has_a_row_in_the_list() -> None:
-    rows = (ROOT / "benchmarks" / "README.md").read_text()
-    for name in BENCHMARKS:
-        assert f"`python benchmarks/{name}.py" in rows
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_the_list_of_benchmarks_has_the_claim_and_the_command(name: str) -> None:
+    text = ast.get_docstring(ast.parse((ROOT / "benchmarks" / f"{name}.py").read_text()))
+    assert text is not None
+    claim, usage = text.split("\n\n")[:2]
+    assert f"| {claim} | `python benchmarks/{name}.py" in (ROOT / "benchmarks" / "README.md").read_text()
+    assert f"python benchmarks/{name}.py" in usage

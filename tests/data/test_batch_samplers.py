@@ -5,11 +5,11 @@ from stnrot.data.batch_samplers import EvaluationBatches, TrainingBatches
 
 def test_every_epoch_shows_every_image_repeats_times() -> None:
     batches = TrainingBatches(50, 20, 4, seed=0, epoch=lambda: 3, process=(0, 1))
-    draws = torch.cat(list(batches))
-    assert len(draws) == 200
-    assert draws.unique().numel() == 200
-    assert (draws // 200 == 3).all()
-    assert ((draws % 50).bincount() == 4).all()
+    counters = torch.cat(list(batches))
+    assert len(counters) == 200
+    assert counters.unique().numel() == 200
+    assert (counters // 200 == 3).all()
+    assert ((counters % 50).bincount() == 4).all()
 
 
 def test_order_is_a_function_of_seed_and_epoch() -> None:

@@ -24,15 +24,15 @@ def test_nothing_changes_nothing() -> None:
     assert torch.equal(found[1], reference)
 
 
-def test_what_is_hidden_is_one_rectangle_of_the_area_drawn() -> None:
-    image, reference = pair(500, value=2.0)  # which clamps to 1: grey is below it
-    hidden, whole = Degrade(**NOTHING | {"occlude": 0.36})(image, reference, drawn(500), None)
+def test_one_rectangle_of_the_area_drawn_is_occluded() -> None:
+    image, reference = pair(500, value=2.0)  # clamped to 1, while grey is below 1
+    occluded, whole = Degrade(**NOTHING | {"occlude": 0.36})(image, reference, drawn(500), None)
     assert (whole == 1).all()
-    mask = (hidden < 1).numpy()
+    mask = (occluded < 1).numpy()
     assert (mask == mask[:, :1]).all()  # in all channels
     area = mask[:, 0].mean((1, 2))
     assert stats.kstest(area / 0.36, "uniform").pvalue > 1e-3
-    for each, shown in zip(mask[:, 0], hidden[:, 0].numpy(), strict=True):
+    for each, shown in zip(mask[:, 0], occluded[:, 0].numpy(), strict=True):
         if each.any():
             (box,) = ndimage.find_objects(each.astype(int))
             assert each[box].all()
@@ -67,13 +67,13 @@ def test_displacements_are_shares_of_the_side() -> None:
     assert stats.kstest((moved.flatten().numpy() + 0.1) / 0.2, "uniform").pvalue > 1e-3
 
 
-def test_amounts_that_cannot_be() -> None:
+def test_bad_amounts_are_refused() -> None:
     for name, amount in (("gain", 1.5), ("noise", -1), ("occlude", 1), ("invert", 2), ("shift", float("nan"))):
         with pytest.raises(InputError, match=rf"^{name}={amount}: expected a number (from|of at least)"):
             Degrade(**NOTHING | {name: amount})
 
 
-def test_a_picture_alone_becomes_what_the_image_of_a_pair_does() -> None:
+def test_a_single_image_is_degraded_like_the_image_of_a_pair() -> None:
     image, reference = torch.rand(2, 50, 1, 9, 11).unbind()
     degrade, noise = Degrade(gain=0.3, noise=0.2, occlude=0.4, invert=0.5, shift=0.1), torch.randn(50, 2, 9, 11)
     alone = degrade.image(image, drawn(50), noise[:, :1])

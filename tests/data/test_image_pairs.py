@@ -23,12 +23,12 @@ def pairs(*overrides: str) -> ImageData:
     return data
 
 
-def view(data: ImageData, draws: torch.Tensor, split: Split = Split.VAL):
+def view(data: ImageData, counters: torch.Tensor, split: Split = Split.VAL):
     part = data.splits.part(split)
-    return data.view(part.__getitems__(draws), split)
+    return data.view(part.__getitems__(counters), split)
 
 
-def test_the_angle_turns_the_image_onto_the_reference() -> None:
+def test_the_angle_rotates_the_image_onto_the_reference() -> None:
     batch = view(pairs("data.degrade.gain=0", "data.degrade.noise=0"), torch.arange(100))
     inner = (..., slice(8, 20), slice(8, 20))
     right = ((rotate(batch.image, batch.angle) - batch.reference)[inner] ** 2).mean()
@@ -36,22 +36,22 @@ def test_the_angle_turns_the_image_onto_the_reference() -> None:
     assert right < 0.01 < 0.05 < left
 
 
-def test_both_pictures_are_turned_independently(tmp_path: Path) -> None:
-    """A ramp shows its turn by the direction of its gradient: uniform, and neither turn tells of the other."""
+def test_both_images_are_rotated_independently(tmp_path: Path) -> None:
+    """The gradient of a ramp shows its rotation: each angle is uniform, and the two are independent."""
     ramp = np.tile(np.linspace(40, 215, 64), (64, 1)).astype(np.uint8)
     for k in range(12):
         Image.fromarray(ramp).save(tmp_path / f"{k}.png")
     source = ("data/source=image_folder", f"data.root={tmp_path}", "data.source.image_size=[40,40]")
     data = pairs(*source, "data.degrade.gain=0", "data.degrade.noise=0", "data.border=cut")
     batch = view(data, torch.arange(2000), Split.TRAIN)
-    turns = []
-    for picture in (batch.image, batch.reference):
-        down, right = (np.gradient(picture[:, 0].numpy(), axis=axis).mean((1, 2)) for axis in (1, 2))
-        turns.append(np.arctan2(-down, right))  # counter-clockwise from the right
-    assert stats.kstest(turns[0], stats.uniform(-math.pi, 2 * math.pi).cdf).pvalue > 1e-3
-    for other in (turns[1], -turns[1]):
-        assert abs(np.exp(1j * (turns[0] + other)).mean()) < 0.08
-    np.testing.assert_allclose(np.exp(1j * (turns[1] - turns[0])), np.exp(1j * batch.angle.numpy()), atol=0.02)
+    angles = []
+    for image in (batch.image, batch.reference):
+        down, right = (np.gradient(image[:, 0].numpy(), axis=axis).mean((1, 2)) for axis in (1, 2))
+        angles.append(np.arctan2(-down, right))  # counter-clockwise from the right
+    assert stats.kstest(angles[0], stats.uniform(-math.pi, 2 * math.pi).cdf).pvalue > 1e-3
+    for other in (angles[1], -angles[1]):
+        assert abs(np.exp(1j * (angles[0] + other)).mean()) < 0.08
+    np.testing.assert_allclose(np.exp(1j * (angles[1] - angles[0])), np.exp(1j * batch.angle.numpy()), atol=0.02)
 
 
 def test_the_reference_may_stay_upright() -> None:
@@ -74,8 +74,8 @@ def test_gain_and_noise_have_their_size() -> None:
     assert 1.0 < float(ratio.max()) < 1.5  # bright pixels saturate
 
 
-def test_the_image_moves_after_it_turned() -> None:
-    """To where scipy moves the picture that does not move, in one sampling."""
+def test_the_image_moves_after_its_rotation() -> None:
+    """The centre of mass (by scipy) moves by the displacement that was drawn; the rotation is the same."""
     options = ("data.degrade.gain=0", "data.degrade.noise=0", "data.border=keep")
     still, moved = (view(pairs(*options, f"data.degrade.shift={s}"), torch.arange(50)) for s in (0, 0.1))
     assert torch.equal(still.reference, moved.reference)
@@ -87,7 +87,7 @@ def test_the_image_moves_after_it_turned() -> None:
 
 
 def white(tmp_path: Path, size: tuple[int, int], border: str) -> tuple[ImageData, Batch]:
-    """White pictures, turned and moved."""
+    """White images, rotated and moved."""
     for k in range(12):
         Image.new("L", (70, 70), 255).save(tmp_path / f"{k}.png")
     source = ("data/source=image_folder", f"data.root={tmp_path}", f"data.source.image_size=[{size[0]},{size[1]}]")
@@ -97,7 +97,7 @@ def white(tmp_path: Path, size: tuple[int, int], border: str) -> tuple[ImageData
 
 
 @pytest.mark.parametrize("size", [(40, 40), (41, 60)])
-def test_no_turn_blackens_what_is_cut_out(tmp_path: Path, size: tuple[int, int]) -> None:
+def test_no_rotation_blackens_what_is_cut_out(tmp_path: Path, size: tuple[int, int]) -> None:
     data, batch = white(tmp_path, size, "cut")
     assert batch.image.min() > 0.999
     assert batch.reference.min() > 0.999
@@ -108,13 +108,13 @@ def test_no_turn_blackens_what_is_cut_out(tmp_path: Path, size: tuple[int, int])
 
 
 @pytest.mark.parametrize("size", [(40, 40), (41, 60)])
-def test_no_turn_blackens_what_lies_inside_the_disc(tmp_path: Path, size: tuple[int, int]) -> None:
+def test_no_rotation_blackens_what_lies_inside_the_disc(tmp_path: Path, size: tuple[int, int]) -> None:
     _, batch = white(tmp_path, size, "disc")
     seen = batch.reference[0] > 0
     assert seen.float().mean() > 0.25
-    for picture in (batch.image, batch.reference):
-        assert (picture[:, seen] > 0.999).all()
-        assert not picture[:, ~seen].any()
+    for image in (batch.image, batch.reference):
+        assert (image[:, seen] > 0.999).all()
+        assert not image[:, ~seen].any()
 
 
 def test_other_instance_is_of_the_class_and_another_and_any() -> None:
@@ -135,11 +135,11 @@ def test_other_instance_is_of_the_class_and_another_and_any() -> None:
 def test_a_share_of_the_training_pairs_is_unrelated(other_instance: bool) -> None:
     data = pairs("data.unrelated=0.3", f"data.other_instance={other_instance}")
     train, val = data.splits.train, data.splits.val
-    draws = torch.arange(4 * len(train))
-    raw = train.__getitems__(draws)
+    counters = torch.arange(4 * len(train))
+    raw = train.__getitems__(counters)
     pixels = {bytes(p): k for k, p in enumerate(raw.image[: len(train)].flatten(1).numpy())}
     partner = torch.tensor([pixels[bytes(p)] for p in raw.reference.flatten(1).numpy()])
-    alike = train.label[partner] == raw.label if other_instance else partner == draws % len(train)
+    alike = train.label[partner] == raw.label if other_instance else partner == counters % len(train)
     expected = 0.3 * (0.9 if other_instance else 1)  # any other digit is of the same class in a tenth
     assert (~alike).float().mean() == pytest.approx(expected, abs=0.03)
     some = torch.tensor([7, 2000, 11])
@@ -149,17 +149,17 @@ def test_a_share_of_the_training_pairs_is_unrelated(other_instance: bool) -> Non
         assert kept.reference.shape == kept.image.shape
     else:
         assert kept.reference is None
-    # between two pictures that are not the same any angle is right, not the one between their uprights
+    # the angle of an unrelated pair is random, not the one between the upright images
     mixed = partner != (raw.counter % len(train)) if not other_instance else raw.angle != 0
     assert not raw.angle[~mixed].any()
     assert stats.kstest(raw.angle[mixed].numpy(), stats.uniform(0, 2 * math.pi).cdf).pvalue > 0.01
     calm = pairs("data.unrelated=0", f"data.other_instance={other_instance}")
-    moved = wrap(view(data, draws[:1000], Split.TRAIN).angle - view(calm, draws[:1000], Split.TRAIN).angle)
+    moved = wrap(view(data, counters[:1000], Split.TRAIN).angle - view(calm, counters[:1000], Split.TRAIN).angle)
     torch.testing.assert_close(moved, wrap(raw.angle[:1000]), atol=1e-5, rtol=0)
 
 
 def test_unrelated_pairs_where_files_cannot_be_read(tmp_path: Path) -> None:
-    """Every other file is broken: the readable half of a batch is there, and no partner is missing."""
+    """Every other file is broken: the readable half of a batch is complete, and every image has its reference."""
     for k in range(40):
         Image.new("L", (30, 30), 5 * k + 1).save(tmp_path / f"{k:02}.png")
         if k % 2 == 0:
@@ -184,7 +184,7 @@ def test_unrelated_pairs_where_files_cannot_be_read(tmp_path: Path) -> None:
     assert 0.15 < np.mean(partner != names) < 0.35  # half of half
 
 
-def test_pairs_of_a_manifest_cannot_be_mixed(pair_manifest) -> None:
+def test_pairs_of_a_manifest_cannot_be_unrelated(pair_manifest) -> None:
     path, _ = pair_manifest
     with pytest.raises(InputError, match=r"data\.unrelated=0\.1: expected 0 for the pairs of a manifest"):
         pairs("data/source=manifest", f"data.root={path}", "data.unrelated=0.1")
@@ -208,7 +208,7 @@ def test_manifest_pairs_are_evaluated_as_they_are(pair_manifest) -> None:
     assert ((rotate(batch.image, batch.angle) - batch.reference)[inner] ** 2).mean() < 0.002
 
 
-def test_manifest_pairs_turn_further_in_training(pair_manifest) -> None:
+def test_manifest_pairs_are_rotated_further_in_training(pair_manifest) -> None:
     path, _ = pair_manifest
     data = pairs(
         "data/source=manifest",

@@ -1,4 +1,4 @@
-"""Rendered poses: functions of what they are for, by the plain formula; what the degradation does to them."""
+"""Rendered poses: functions of their counters, equal to the plain formula, degraded as configured."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def test_the_camera_is_the_one_of_fit_pose() -> None:
     assert instantiate(composed("train", "data=rendered").data.camera) == Camera()
 
 
-def test_a_picture_is_a_sum_of_gaussians_about_projected_points() -> None:
+def test_an_image_is_a_sum_of_gaussians_about_projected_points() -> None:
     views = poses().view(torch.arange(40), Split.TEST)
     for image, rotation in zip(views.image[[0, 39], 0], views.rotation[[0, 39]], strict=True):
         x, y, z = (torus() @ rotation.T).numpy().T
@@ -48,7 +48,7 @@ def test_a_sample_depends_on_its_counter_alone() -> None:
     assert not torch.equal(tests[1], tests[2])
 
 
-def test_a_moved_picture_is_the_picture_elsewhere() -> None:
+def test_a_moved_image_is_the_image_elsewhere() -> None:
     data = poses()
     rotation = data.view(torch.arange(3), Split.VAL).rotation
     shift = torch.tensor([[2 / 32, -3 / 24]]).expand(3, 2)  # two pixels to the right, three up
@@ -56,10 +56,10 @@ def test_a_moved_picture_is_the_picture_elsewhere() -> None:
     torch.testing.assert_close(moved[..., :-3, 2:], still[..., 3:, :-2], rtol=0, atol=1e-5)
 
 
-def test_what_was_asked_for_becomes_of_the_pictures() -> None:
-    draws = torch.arange(100)
-    clean = poses().view(draws, Split.TRAIN)
-    noisy = poses("data.degrade.noise=0.2", "data.degrade.occlude=0.25").view(draws, Split.TRAIN)
+def test_images_are_degraded_as_configured() -> None:
+    counters = torch.arange(100)
+    clean = poses().view(counters, Split.TRAIN)
+    noisy = poses("data.degrade.noise=0.2", "data.degrade.occlude=0.25").view(counters, Split.TRAIN)
     assert torch.equal(clean.rotation, noisy.rotation)
     corner = noisy.image[:, 0, :3, :3].flatten(1)
     assert (clean.image[:, 0, :3, :3] < 1e-6).all()

@@ -6,10 +6,10 @@ from stnrot.data.rng import bits, normal, permutation, uniform
 
 
 def test_values_do_not_depend_on_the_batch() -> None:
-    draws = torch.arange(1000)
-    whole = uniform((3, 1, 4), draws, 5)
+    counters = torch.arange(1000)
+    whole = uniform((3, 1, 4), counters, 5)
     shuffled = torch.randperm(1000)
-    torch.testing.assert_close(uniform((3, 1, 4), draws[shuffled], 5), whole[shuffled], rtol=0, atol=0)
+    torch.testing.assert_close(uniform((3, 1, 4), counters[shuffled], 5), whole[shuffled], rtol=0, atol=0)
 
 
 def test_published_splitmix64_sequence() -> None:
@@ -44,17 +44,17 @@ def test_a_key_is_mixed_in_word_by_word() -> None:
 
 
 def test_distributions_by_kolmogorov_smirnov() -> None:
-    draws = torch.arange(200_000)
-    assert stats.kstest(uniform((0,), draws, 1)[:, 0].numpy(), "uniform").pvalue > 1e-3
-    assert stats.kstest(normal((0,), draws, 1)[:, 0].numpy(), "norm").pvalue > 1e-3
+    counters = torch.arange(200_000)
+    assert stats.kstest(uniform((0,), counters, 1)[:, 0].numpy(), "uniform").pvalue > 1e-3
+    assert stats.kstest(normal((0,), counters, 1)[:, 0].numpy(), "norm").pvalue > 1e-3
 
 
-def test_keys_draws_and_columns_are_independent() -> None:
-    draws = torch.arange(50_000)
-    columns = torch.cat([uniform(key, draws, 3) for key in ((0, 0), (0, 1), (1, 0))], 1).numpy()
+def test_keys_counters_and_columns_are_independent() -> None:
+    counters = torch.arange(50_000)
+    columns = torch.cat([uniform(key, counters, 3) for key in ((0, 0), (0, 1), (1, 0))], 1).numpy()
     correlation = np.corrcoef(columns.T) - np.eye(9)
     assert np.abs(correlation).max() < 0.02
-    neighbours = uniform((0, 0), draws, 1)[:, 0]
+    neighbours = uniform((0, 0), counters, 1)[:, 0]
     assert abs(np.corrcoef(neighbours[1:], neighbours[:-1])[0, 1]) < 0.02
 
 

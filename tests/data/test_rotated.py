@@ -22,12 +22,12 @@ def test_split_is_fixed_and_disjoint() -> None:
     assert [len(s) for s in (splits.train, splits.val, splits.test)] == [1000, 297, 500]
     pixels = [set(map(bytes, s.image.flatten(1).numpy())) for s in (splits.train, splits.val, splits.test)]
     assert sum(map(len, pixels)) == len(set.union(*pixels)) == 1797
-    # written down once: everybody tests on these pictures
+    # written down once: everybody tests on these images
     assert splits.test.label[:12].tolist() == [6, 1, 8, 1, 3, 8, 9, 8, 6, 7, 0, 5]
     assert splits.train.image.shape[1:] == (1, 28, 28)
 
 
-def test_the_angle_undoes_the_turn() -> None:
+def test_the_angle_undoes_the_rotation() -> None:
     data = digits("data.max_angle_deg=180")
     raw = data.splits.val.__getitems__(torch.arange(100))
     batch = data.view(raw, Split.VAL)
@@ -38,34 +38,34 @@ def test_the_angle_undoes_the_turn() -> None:
         assert error > 0.02 if wrong else error < limit
 
 
-def test_turns_span_the_range_and_are_functions_of_the_draw() -> None:
+def test_angles_span_the_range_and_are_functions_of_the_counter() -> None:
     data = digits("data.max_angle_deg=90", "seed=5")
     size = len(data.splits.train)
 
-    def turns(draws: torch.Tensor, split: Split) -> torch.Tensor:
+    def angles(counters: torch.Tensor, split: Split) -> torch.Tensor:
         part = data.splits.train if split is Split.TRAIN else data.splits.val
-        return data.view(part.__getitems__(draws), split).angle
+        return data.view(part.__getitems__(counters), split).angle
 
     first, again = (
-        turns(torch.arange(200), Split.TRAIN),
-        turns(torch.arange(199, -1, -1), Split.TRAIN).flip(0),
+        angles(torch.arange(200), Split.TRAIN),
+        angles(torch.arange(199, -1, -1), Split.TRAIN).flip(0),
     )
     assert torch.equal(first, again)
     assert first.abs().max() <= math.pi / 2
     assert first.max() > 1.4
     assert first.min() < -1.4
-    assert not torch.equal(first, turns(torch.arange(200) + size, Split.TRAIN))
+    assert not torch.equal(first, angles(torch.arange(200) + size, Split.TRAIN))
     other_seed = digits("data.max_angle_deg=90", "seed=6")
     assert torch.equal(
-        turns(torch.arange(50), Split.VAL),
+        angles(torch.arange(50), Split.VAL),
         other_seed.view(other_seed.splits.val.__getitems__(torch.arange(50)), Split.VAL).angle,
     )
 
 
-def test_train_turns_once_stores_one_turn_an_image() -> None:
+def test_train_turns_once_gives_each_image_one_angle() -> None:
     data = digits("data.train_turns=once")
-    draws = torch.arange(50)
-    epochs = [data.view(data.splits.train.__getitems__(draws + e * 1000), Split.TRAIN) for e in range(2)]
+    counters = torch.arange(50)
+    epochs = [data.view(data.splits.train.__getitems__(counters + e * 1000), Split.TRAIN) for e in range(2)]
     torch.testing.assert_close(epochs[0].image, epochs[1].image)
 
 
@@ -89,7 +89,7 @@ def test_disc_blacks_out_the_corners() -> None:
     torch.testing.assert_close(image[..., 14, 1], torch.ones(20, 1))
 
 
-def test_pictures_never_turned_are_the_originals() -> None:
+def test_images_never_rotated_are_the_originals() -> None:
     data = digits("data.train_turns=never")
     raw = data.splits.train.__getitems__(torch.arange(50))
     batch = data.view(raw, Split.TRAIN)
@@ -99,8 +99,8 @@ def test_pictures_never_turned_are_the_originals() -> None:
 
 
 @pytest.mark.parametrize("train_turns", ["every_epoch", "once"])
-def test_augmented_pictures_still_know_their_angle(train_turns: str) -> None:
-    """A wide bar, off the middle, deformed and turned: its moments say the angle, by numpy."""
+def test_the_angle_of_an_augmented_image_is_right(train_turns: str) -> None:
+    """The moments of a wide bar beside the centre, deformed and rotated, give the angle by numpy."""
     data = digits("data/augment=deform", f"data.train_turns={train_turns}", "data.augment.turn_deg=40")
     bar = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
     bar[..., 12:16, 9:24] = 255
@@ -109,7 +109,7 @@ def test_augmented_pictures_still_know_their_angle(train_turns: str) -> None:
     y, x = np.mgrid[:28, :28] - 13.5
     mass = batch.image[:, 0].double().numpy()
     right, up = ((mass * axis).sum((1, 2)) / mass.sum((1, 2)) for axis in (x, -y))
-    seen = np.arctan2(up, right)  # the bar's middle lies to the right of the picture's, as long as it is upright
+    seen = np.arctan2(up, right)  # the bar lies to the right of the centre in the upright image
     error = np.angle(np.exp(1j * (seen + batch.angle.numpy())))
     assert abs(np.median(error)) < 0.05
     assert np.quantile(np.abs(error), 0.9) < 0.7

@@ -41,16 +41,9 @@ PAGES = [
     *("README.md", "CONTRIBUTING.md", "benchmarks/README.md"),
     *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")),
 ]
-BLOCKS = {
-    page: [
-        (language, dedent(block))
-        for _, language, block in re.findall(
-            r"^( *)```(\w*)[^\n]*\n(.*?)^\1```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE
-        )
-    ]
-    for page in PAGES
-    if page not in HISTORY
-}
+TEXT = {page: (ROOT / page).read_text() for page in PAGES if page not in HISTORY}
+BLOCK = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
+BLOCKS = {page: [(found[2], dedent(found[3])) for found in BLOCK.finditer(text)] for page, text in TEXT.items()}
 SHOWN = {"text", "json", "yaml", "csv"}  # not run
 WITHOUT = ("callbacks.progress=null", "callbacks.alignment_figures=null")  # tests/callbacks and tests/jobs have them
 SMALL = ("debug=one_batch", "trainer.accelerator=cpu", "trainer.precision=32-true", "data.batch_size=16", *WITHOUT)
@@ -61,18 +54,22 @@ NOT_HERE = {  # part of a command: why it is composed and not run
     "storage=postgresql:": "needs a server",
     "storage=/shared/": "needs a file system that machines share",
 }
+PARTS = {  # in sentences: a pattern, and a part of a command
+    "python benchmarks/NAME.py --json docs/results/NAME.json",
+    "stnrot align --manifest",
+}
 
 
 def commands() -> list[str]:
-    """Return the commands of all pages, each once."""
-    found: dict[str, None] = {}
-    for blocks in BLOCKS.values():
-        for language, block in blocks:
-            for line in block.replace("\\\n", " ").splitlines() if language == "sh" else ():
-                for one in line.split(" && "):
-                    if words := shlex.split(one, comments=True):
-                        found[shlex.join(words)] = None
-    return list(found)
+    """Return the commands of all pages, in blocks and in sentences, each once."""
+    lines = []
+    for page, text in TEXT.items():
+        for language, block in BLOCKS[page]:
+            lines += block.replace("\\\n", " ").splitlines() if language == "sh" else []
+        inline = re.findall(r"`((?:[A-Z_]+=\S+ )?(?:python|stnrot|pip|pytest|tensorboard|mkdocs|bash) [^`]+)`", text)
+        lines += [line for line in inline if line not in PARTS]
+    words = [shlex.split(one, comments=True) for line in lines for one in line.split(" && ")]
+    return list(dict.fromkeys(shlex.join(each) for each in words if each))
 
 
 @pytest.mark.parametrize("page", [page for page in BLOCKS if any(language == "python" for language, _ in BLOCKS[page])])
@@ -158,6 +155,9 @@ def test_command(line: str, request: pytest.FixtureRequest) -> None:
 
 def run_train(overrides: list[str], request: pytest.FixtureRequest) -> None:
     """Train on one batch, each job of a grid, a search with the first value of every range."""
+    if overrides == ["--help"]:
+        assert request.getfixturevalue("ends")("train.py", "--help") in (None, 0)
+        return
     jobs = _jobs(overrides[1:]) if overrides[0] == "-m" else [overrides]
     if any(part in " ".join(overrides) for part in NOT_HERE):
         for job in jobs:

@@ -86,6 +86,12 @@ def test_every_option_file_is_on_the_page_of_the_configuration(site: Path) -> No
     assert "model.encoder.dropout_circles" in text
 
 
+def test_every_key_of_the_configuration_has_a_comment() -> None:
+    keys = [(option.group, option.name, key) for option in hook("configuration").options() for key in option.keys]
+    assert len(keys) > 100
+    assert not [(group, name, key.path) for group, name, key in keys if not key.comment]
+
+
 def test_keys_are_read_with_their_comments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     configuration = hook("configuration")
     monkeypatch.setattr(configuration, "CONFIGS", tmp_path)

@@ -70,7 +70,7 @@ def test_the_command_prints_it_last_and_exits_with_1(
         ([*SMALL, "monitor.metric=val/nonsense", "debug=one_batch"], ["val/nonsense", "val/nll"]),
         (
             [*SMALL, "model.reference=learned", "model.image_shape=[1,20,20]", "debug=one_batch"],
-            ["model.image_shape=[1, 20, 20]: expected that of the pictures, [1, 28, 28]"],
+            ["model.image_shape=[1, 20, 20]: expected the shape of the images, [1, 28, 28]"],
         ),
         (["data=rotated_mnist", "data.root=none"], ["data.root=", "data=rotated_digits"]),
         (["trainer.precision=16-true"], ["trainer.precision=16-true", "expected 16-mixed or bf16-true"]),

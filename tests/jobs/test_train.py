@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import NO_FIGURES, metrics_of, rows
+from omegaconf import OmegaConf
 from PIL import Image
 from sklearn.metrics import accuracy_score
 

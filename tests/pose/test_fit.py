@@ -15,8 +15,9 @@ from stnrot.errors import InputError
 from stnrot.geometry.euler import euler_to_matrix, geodesic_distance
 from stnrot.geometry.splat import Camera, render
 from stnrot.pose.fit import STEPS, fit_pose
-from stnrot.pose.levenberg_marquardt import ROBUST, View, descend, robust_loss
+from stnrot.pose.levenberg_marquardt import ROBUST, descend, normal_equations, robust_loss
 from stnrot.pose.point_clouds import torus
+from stnrot.pose.view import View
 
 SMALL = Camera(height=48, width=48, sigma=1.0)
 RING = torus(300)
@@ -279,7 +280,7 @@ VIEWS = [
 @pytest.mark.parametrize("view", VIEWS, ids=lambda view: f"{view.order}{view.factor}")
 def test_slopes_are_finite_differences_of_the_drawing(view: View) -> None:
     angles = poses(3, view.order).double()
-    image, slopes = view._slopes(angles)
+    image, slopes = view.draw_with_slopes(angles)
     torch.testing.assert_close(image, view.draw(angles), rtol=0, atol=1e-12)
     step = 1e-6
     for k in range(angles.shape[1]):
@@ -318,7 +319,7 @@ def test_a_view_is_the_image_cropped_and_joined() -> None:
 def test_normal_equations_are_those_of_autograd() -> None:
     view = VIEWS[2]
     angles, target = poses(2, view.order).double(), torch.rand(2, math.prod(view.size), dtype=torch.float64)
-    found = view.equations(angles, target)
+    found = normal_equations(view, angles, target)
     for k in range(2):
         leaf = angles[k : k + 1].clone().requires_grad_()
         loss = robust_loss(view.draw(leaf) - target[k : k + 1])

@@ -119,11 +119,13 @@ def test_a_descent_starts_from_a_checkpoint_of_the_same_solid_and_camera(tmp_pat
     for points, axes, other, line in (
         (0.9 * torus(), "XZ", camera, "was trained on other points: expected those of data.points=torus"),
         (torus(), "XZ", replace(camera, fov_deg=80), r"was trained with the camera .* expected the same one here"),
-        (torus(), "XY", camera, "axes=XY: the start is a network for XZ"),
+        (torus(), "XY", camera, "axes=XY: the network of the start estimates angles about XZ"),
     ):
         with pytest.raises(InputError, match=line):
             fit_pose(image, points, axes, camera=other, start=checkpoint)
-    with pytest.raises(InputError, match=r"start: expected a network that says poses, of task=pose, got Linear"):
+    with pytest.raises(
+        InputError, match=r"start: expected angles, a PoseNet or the checkpoint of a run of task=pose, got Linear"
+    ):
         fit_pose(image, torus(), camera=camera, start=torch.nn.Linear(2, 2))
 
 

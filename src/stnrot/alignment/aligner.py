@@ -1,6 +1,5 @@
 """Align images with references: the angles, a confidence, and the aligned images."""
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import repeat
@@ -14,15 +13,13 @@ from torch import Tensor
 
 from stnrot.alignment.difference import DifferenceEncoder
 from stnrot.alignment.inputs import Images, read_pair
-from stnrot.alignment.posterior import BINS, log_posterior, refine_peaks
+from stnrot.alignment.posterior import confidence, fuse_posteriors, log_posterior, refine_peaks
 from stnrot.errors import InputError, needs_extra
-from stnrot.geometry.angles import upsample_log_density
-from stnrot.geometry.correlation import AngularCorrelation, correlate
+from stnrot.geometry.correlation import correlate
 from stnrot.geometry.planar import inscribed_disc, rotate
 from stnrot.models.outputs import Orientation
 from stnrot.runs.precision import auto_precision
 
-TOLERANCE = math.radians(5)  # an angle that is off by less counts as right
 MAX_SIDE = 128  # pixels of the shorter side; twice as many improve the angle by a thousandth of a degree
 HYPOTHESES = 8  # angles that are reported for a pair, at most
 CHUNK = 2**17  # values of the images that are aligned at once: on a CPU, what fits into the cache is fastest
@@ -155,39 +152,6 @@ class Aligner:
             inputs = [each * inscribed_disc(each.shape[-2:], each.device) for each in inputs]
         orientation: Orientation = self.encoder(*inputs, HYPOTHESES)
         return fuse_posteriors(orientation, correlate(*small), HYPOTHESES) if self.refine else orientation
-
-
-def fuse_posteriors(orientation: Orientation, correlation: AngularCorrelation, hypotheses: int) -> Orientation:
-    r"""Fuse the posteriors of the encoder and of the pixels, and refine the peaks (`refine_peaks`).
-
-        log p(angle) = log p_encoder(angle) + share * log p_pixels(angle) + constant
-
-    `share` is the share of the reference's variance that the best angle explains (`log_posterior`). It is near 1 if
-    image and reference differ only in rotation, contrast and a little noise. It is near 0 if something stands in front
-    of the object, or if it is shifted or very noisy: `log_posterior` does not model these cases and would be biased.
-    This is a heuristic, since both posteriors come from the same pixels.
-
-    The result replaces the encoder's only where it lowers the photometric error inside the inscribed disc.
-    """
-    log_pixels, share = log_posterior(correlation)
-    assert orientation.log_posterior is not None
-    log_encoder = upsample_log_density(orientation.log_posterior, log_pixels.shape[1])
-    encoder = Orientation(orientation.angle, orientation.log_weight, log_encoder)
-    fused = refine_peaks(correlation, (log_encoder + share * log_pixels).log_softmax(1), hypotheses)
-    before, after = (correlation.value_and_derivatives(each.angle[:, :1])[0].square() for each in (encoder, fused))
-    return Orientation.where((after > before)[:, 0], fused, encoder)
-
-
-def confidence(orientation: Orientation) -> Float[Tensor, "B K"]:
-    """Return the posterior probability that each angle is right within 5 degrees."""
-    assert orientation.log_posterior is not None
-    posterior = upsample_log_density(orientation.log_posterior, max(BINS, orientation.log_posterior.shape[1])).exp()
-    bins = posterior.shape[1]
-    width, angle = 2 * math.pi / bins, orientation.angle[..., None]
-    reach = math.ceil(TOLERANCE / width)
-    place = (angle / width).round().long() + torch.arange(-reach, reach + 1, device=posterior.device)
-    mass = posterior.gather(1, (place % bins).flatten(1)).view_as(place)
-    return (mass * ((place * width - angle).abs() <= TOLERANCE)).sum(-1).clamp(max=1)
 
 
 def _shrink(image: Float[Tensor, "B C H W"], side: int) -> Float[Tensor, "B C h w"]:

@@ -1,13 +1,9 @@
 """Align the pairs of a CSV table. The results are written row by row, so an interrupted run can be resumed."""
 
-import csv
-import io
 import math
-import os
 import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import groupby
@@ -15,22 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from stnrot.alignment.aligner import Aligner
 from stnrot.alignment.inputs import MAX_PIXELS, common_channels, read_image
+from stnrot.alignment.result_table import Row, csv_line, finished_lines, locked
 from stnrot.data.image_file import read_header
 from stnrot.data.sources.manifest import pair_files, read_manifest
 from stnrot.errors import InputError
 
-COLUMNS = ("line", "image", "reference", "angle_deg", "confidence", "model", "error")
 MAX_PAIRS = 64  # that are read together
 MAX_VALUES = 2**24  # of their images
 
-Row = dict[str, Any]
 Images = tuple[Tensor, Tensor]
 
 
@@ -60,12 +54,12 @@ def align_manifest(manifest: Path, out: Path, ckpt: Path | None) -> int:
     model = "correlation" if ckpt is None else f"{ckpt.name} {sha256(ckpt.read_bytes()).hexdigest()[:12]}"
     failed = 0
     try:
-        with _locked(out):
-            done = _finished_lines(out, rows, model)
+        with locked(out):
+            done = finished_lines(out, rows, model)
             open_rows = [row for row in rows if row["line"] not in done]
             with out.open("a", newline="", encoding="utf-8") as file, _progress(len(rows), len(done)) as progress:
                 for row in _aligned(aligner, manifest, open_rows):
-                    file.write(_csv_line(row | {"model": model}))
+                    file.write(csv_line(row | {"model": model}))
                     file.flush()
                     failed += bool(row["error"])
                     progress.advance(progress.task_ids[0])
@@ -73,69 +67,6 @@ def align_manifest(manifest: Path, out: Path, ckpt: Path | None) -> int:
         raise InputError(f"cannot write {out}: {error}") from error
     print(f"{len(rows)} pairs in {out}" + (f", {failed} with an error: see that column" if failed else ""))
     return int(failed > 0)
-
-
-@contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Lock the table. A second process would write the same rows again."""
-    if out.is_dir() or not out.parent.is_dir():
-        raise InputError(f"cannot write {out}: expected a file, such as results.csv, in a folder that exists")
-    target = out.resolve()  # a table may have several names, by links
-    lock = FileLock(target.with_name(f".{target.name}.lock"))
-    try:
-        with lock.acquire(timeout=0):
-            try:
-                yield
-            finally:
-                Path(lock.lock_file).unlink(missing_ok=True)
-    except Timeout as error:
-        raise InputError(
-            f"{out} is being written by another process: wait until it ends, or choose another --out"
-        ) from error
-
-
-def _finished_lines(out: Path, rows: list[Row], model: str) -> set[int]:
-    """Return the lines that the table has. Remove its rows without an angle, and a last row that is incomplete."""
-    try:
-        written = out.read_bytes() if out.exists() else b""
-        complete = written[: written.rfind(b"\n") + 1].decode()
-        reader = csv.DictReader(io.StringIO(complete, newline=""), strict=True)
-        found = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot read {out}: {error}; choose another --out") from error
-    header = _csv_line(dict(zip(COLUMNS, COLUMNS, strict=True)))
-    if tuple(reader.fieldnames or ()) != COLUMNS and not header.encode().startswith(written):
-        raise InputError(f"{out} is not a table of this command: choose another --out")
-    wanted = {str(row["line"]): row for row in rows}
-    finished = {row["line"]: row for row in found if row["angle_deg"] and not row["error"]}
-    for row in finished.values():
-        want = wanted.get(row["line"])
-        if want is None or (row["image"], row["reference"]) != (want["image"], want["reference"]):
-            raise InputError(f"{out} has the results of another manifest (line {row['line']}): choose another --out")
-        if row["model"] != model:
-            raise InputError(
-                f"{out} has results of the model {row['model']}, expected those of {model}: choose another --out"
-            )
-    table = header + "".join(map(_csv_line, finished.values()))
-    if table.encode() != written:
-        _replace(out.resolve(), table)
-    return set(map(int, finished))
-
-
-def _replace(target: Path, text: str) -> None:
-    """Replace the text of a file atomically."""
-    new = target.with_name(f".{target.name}.{os.getpid()}")  # own code: the library for it, atomicwrites, is retired
-    try:
-        new.write_text(text, encoding="utf-8", newline="")
-        new.replace(target)
-    finally:
-        new.unlink(missing_ok=True)
-
-
-def _csv_line(row: Row) -> str:
-    text = io.StringIO(newline="")
-    csv.DictWriter(text, COLUMNS).writerow(row)
-    return text.getvalue()
 
 
 def _progress(total: int, completed: int) -> Progress:

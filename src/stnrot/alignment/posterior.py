@@ -1,4 +1,4 @@
-"""The posterior over the angle between two images, from their correlation, and its refined peaks."""
+"""The posterior over the angle between two images: from their correlation, fused with an encoder, and its peaks."""
 
 import math
 
@@ -6,10 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from stnrot.geometry.angles import circular_peaks, wrap
+from stnrot.geometry.angles import circular_peaks, upsample_log_density, wrap
 from stnrot.geometry.correlation import AngularCorrelation
 from stnrot.models.outputs import Orientation
 
+TOLERANCE = math.radians(5)  # an angle that is off by less counts as right
 BINS = 512  # of the posterior, at least; a bin is then less than a degree
 PEAK_WIDTH = math.radians(12)  # within it of the highest peak, s^2 belongs to the peak, not to chance
 NEWTON_STEPS = 2  # from the vertex of a parabola through bins of this size, a third step would only move by rounding
@@ -79,3 +80,36 @@ def refine_peaks(correlation: AngularCorrelation, log_density: Float[Tensor, "B 
         s, slope, bend = correlation.value_and_derivatives(start + shift)
     better = (s.square() > before) & (s.square() > MIN_EXPLAINED)
     return Orientation(wrap(torch.where(better, start + shift, start)), log_weight, log_density)
+
+
+def fuse_posteriors(orientation: Orientation, correlation: AngularCorrelation, hypotheses: int) -> Orientation:
+    r"""Fuse the posteriors of the encoder and of the pixels, and refine the peaks (`refine_peaks`).
+
+        log p(angle) = log p_encoder(angle) + share * log p_pixels(angle) + constant
+
+    `share` is the share of the reference's variance that the best angle explains (`log_posterior`). It is near 1 if
+    image and reference differ only in rotation, contrast and a little noise. It is near 0 if something stands in front
+    of the object, or if it is shifted or very noisy: `log_posterior` does not model these cases and would be biased.
+    This is a heuristic, since both posteriors come from the same pixels.
+
+    The result replaces the encoder's only where it lowers the photometric error inside the inscribed disc.
+    """
+    log_pixels, share = log_posterior(correlation)
+    assert orientation.log_posterior is not None
+    log_encoder = upsample_log_density(orientation.log_posterior, log_pixels.shape[1])
+    encoder = Orientation(orientation.angle, orientation.log_weight, log_encoder)
+    fused = refine_peaks(correlation, (log_encoder + share * log_pixels).log_softmax(1), hypotheses)
+    before, after = (correlation.value_and_derivatives(each.angle[:, :1])[0].square() for each in (encoder, fused))
+    return Orientation.where((after > before)[:, 0], fused, encoder)
+
+
+def confidence(orientation: Orientation) -> Float[Tensor, "B K"]:
+    """Return the posterior probability that each angle is right within 5 degrees."""
+    assert orientation.log_posterior is not None
+    posterior = upsample_log_density(orientation.log_posterior, max(BINS, orientation.log_posterior.shape[1])).exp()
+    bins = posterior.shape[1]
+    width, angle = 2 * math.pi / bins, orientation.angle[..., None]
+    reach = math.ceil(TOLERANCE / width)
+    place = (angle / width).round().long() + torch.arange(-reach, reach + 1, device=posterior.device)
+    mass = posterior.gather(1, (place % bins).flatten(1)).view_as(place)
+    return (mass * ((place * width - angle).abs() <= TOLERANCE)).sum(-1).clamp(max=1)

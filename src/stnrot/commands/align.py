@@ -91,7 +91,7 @@ def align(
 
 
 def _print(image: Path, reference: Path, alignment: "Alignment", as_json: bool) -> None:
-    from stnrot.alignment.aligner import confidence
+    from stnrot.alignment.posterior import confidence
 
     orientation = alignment.orientation
     angles, confidences = orientation.angle[0].rad2deg().tolist(), confidence(orientation)[0].tolist()

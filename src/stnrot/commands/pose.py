@@ -47,7 +47,7 @@ def pose(
         typer.Option(rich_help_panel="Camera", help="From the camera to the origin of the solid, in the solid's unit."),
     ] = 2.0,
     fov_deg: Annotated[
-        float, typer.Option(rich_help_panel="Camera", help="Field of view along the shorter side of the image.")
+        float, typer.Option(rich_help_panel="Camera", help="Field of view along the shorter side, in degrees.")
     ] = 90.0,
     sigma: Annotated[
         float, typer.Option(rich_help_panel="Camera", help="Standard deviation of the Gaussian of a point, in pixels.")
@@ -78,7 +78,7 @@ def pose(
 
     The solid is a set of points. IMAGE shows it bright on black, each point as a round Gaussian. The command finds the
     angles about coordinate axes by which the solid is rotated. The camera looks along +z, with x to the right and y
-    downward. The solid's origin lies before it, at --distance.
+    downward. The origin of the solid lies in front of the camera, at --distance.
     """
     import torch
 

@@ -53,7 +53,7 @@ class RenderedPoses(DataModule):
 
     Args:
         points: torus, or a file of points: see `read_points`.
-        own_axis: axis of a solid of revolution that looks the same upside down; None for any other solid.
+        own_axis: axis of a solid of revolution that looks the same when the axis is reversed; None for any other solid.
         axes: axes that the solid is rotated about, an order of `euler_to_matrix`.
         camera: how points become an image.
         degrade: degradation of the images of all three sets.

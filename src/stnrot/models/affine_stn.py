@@ -1,4 +1,4 @@
-"""The general spatial transformer: six free parameters."""
+"""The general spatial transformer network, with six free parameters."""
 
 import torch
 from jaxtyping import Float
@@ -10,11 +10,17 @@ from stnrot.models.outputs import Orientation, Prediction
 
 
 class AffineSTN(Model):
-    """Localisation net, grid generator and sampler before a classifier.
+    """Warp the image by an affine map that a localisation network predicts, then classify it.
 
-    Source: M. Jaderberg et al., Spatial Transformer Networks, 2015. Its orientation, that of the
-    rotation nearest to the affine map, is there to be measured and carries no gradient: trained on it, the map
-    keeps the angle and loses its scale (12 % test error on the digits instead of 2).
+    Source: M. Jaderberg et al., Spatial Transformer Networks, 2015.
+
+    The orientation in the prediction is the rotation nearest to the affine map. It is for measurement only and has no
+    gradient: if the network is trained on it, the map keeps the angle and loses its scale (12 % test error on the
+    digits instead of 2 %).
+
+    Args:
+        localisation: maps images to the six numbers of the affine map.
+        classifier: reads the warped images.
     """
 
     def __init__(self, localisation: nn.Module, classifier: nn.Module) -> None:
@@ -23,11 +29,11 @@ class AffineSTN(Model):
 
     @property
     def localiser(self) -> nn.Module:
-        """Return the localisation net."""
+        """Return the localisation network."""
         return self.localisation
 
     def forward(self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "B C H W"] | None) -> Prediction:
-        """Warp the picture, then classify it; the reference is not looked at."""
+        """Warp and classify the image. The reference is not used."""
         theta = self.localisation(image).unflatten(-1, (2, 3))
         aligned = warp(image, theta)
         angle = nearest_rotation(theta.detach(), *image.shape[-2:])[:, None]

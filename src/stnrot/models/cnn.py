@@ -1,4 +1,4 @@
-"""The baseline without a transformer."""
+"""The baseline without a spatial transformer."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -8,12 +8,16 @@ from stnrot.models.outputs import Prediction
 
 
 class CNN(Model):
-    """Classify the picture as it comes."""
+    """Classify the image without alignment.
+
+    Args:
+        classifier: maps images to logits.
+    """
 
     def __init__(self, classifier: nn.Module) -> None:
         super().__init__()
         self.classifier = classifier
 
     def forward(self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "B C H W"] | None) -> Prediction:
-        """Predict the class; the reference is not looked at."""
+        """Predict the class. The reference is not used."""
         return Prediction(None, None, None, self.classifier(image).log_softmax(-1))

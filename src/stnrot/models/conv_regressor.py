@@ -1,4 +1,4 @@
-"""The small convolutional regressor under the CNN encoder and the general STN's localisation net."""
+"""A small convolutional regressor, a part of the CNN encoder and of the general spatial transformer."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -10,29 +10,36 @@ from torch import Tensor, nn
 
 
 class PooledConv2d(nn.Conv2d):
-    """A 3 x 3 convolution and the average over 2 x 2 of its output, as one 4 x 4 convolution of stride 2.
+    """A 3 x 3 convolution followed by 2 x 2 average pooling, computed as one 4 x 4 convolution of stride 2.
 
-    Both are linear, so the average moves into the kernel, `w4 = mean of w3 at the four shifts`: the same
-    function as `Conv2d(3, padding=1)` before `AvgPool2d(2)` at 16/36 of its products and no large map.
+    Both are linear. So the average moves into the kernel: `w4 = mean of w3 at the four shifts`. The result equals
+    `Conv2d(3, padding=1)` followed by `AvgPool2d(2)`, with 16/36 of the products and without the large map.
+
+    >>> PooledConv2d(1, 4)(torch.rand(2, 1, 28, 28)).shape
+    torch.Size([2, 4, 14, 14])
     """
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__(channels_in, channels_out, 3, bias=False)
 
     def forward(self, input: Float[Tensor, "B C H W"]) -> Float[Tensor, "B features H//2 W//2"]:
-        """Convolve and average."""
+        """Convolve and pool."""
         shifts = [F.pad(self.weight, (x, 1 - x, y, 1 - y)) for x in (0, 1) for y in (0, 1)]
         kernel = torch.stack(shifts).mean(0).contiguous(memory_format=torch.channels_last)
         return F.conv2d(input, kernel, stride=2, padding=1)
 
 
 class ConvRegressor(nn.Module):
-    """Regress a few numbers from a picture of any size, starting at given ones.
+    """Regress a few numbers from an image of any size.
 
-    Convolutions to 64, 128, 128 and 1 channels, batch norm and ELU between them, average pooling after
-    the first two. The last map, averaged to 7 x 7, goes through a small fully connected head, whose last
-    layer starts at zero weights: every picture gets `start` at first. (Batch norm and ELU on the
-    one-channel map as well made the angle half as precise.)
+    Convolutions to 64, 128, 128 and 1 channels, with batch norm and ELU between them, and average pooling after the
+    first two. The last map is averaged to 7 x 7 and read by a small fully connected head. The weights of the last layer
+    are zero at the start, so at first the result is `start` for every image. (With batch norm and ELU on the
+    one-channel map as well, the angle was half as precise.)
+
+    Args:
+        channels: of an image.
+        start: the numbers that are predicted before training.
     """
 
     def __init__(self, channels: int, start: Sequence[float]) -> None:
@@ -52,7 +59,9 @@ class ConvRegressor(nn.Module):
         self.head = nn.Sequential(nn.Linear(49, 64), nn.ELU(), last)
 
     def forward(self, image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B outputs"]:
-        """Return the numbers; under autocast the head still computes in the precision of its weights."""
+        """Return the numbers. Under autocast, the head still computes in the precision of its weights."""
         features = self.stack(image)
-        with torch.autocast(image.device.type, enabled=False):  # bf16 would round angles near pi to 0.9 degrees
+        with torch.autocast(
+            image.device.type, enabled=False
+        ):  # bf16 would round angles near pi to steps of 0.9 degrees
             return self.head(features.to(self.head[0].weight.dtype))

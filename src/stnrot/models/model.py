@@ -1,15 +1,17 @@
-"""What `Register` and `Classify` train."""
+"""The base class of the models that the tasks `Register` and `Classify` train."""
 
 from torch import nn
 
 
 class Model(nn.Module):
-    """Called with (image, reference), returns a `Prediction`.
+    """A module that maps (image, reference) to a `Prediction`.
 
     Attributes:
-        learns_angle: there is an encoder, whose angle carries a gradient; `orient` returns its hypotheses alone.
-        aligns_to_batch: the angle is that to the reference of each pair. To a reference of the model's own it has no
-            meaning but by what it was trained on: without known angles only its dispersion can be measured.
+        learns_angle: whether the model has an encoder whose angle has a gradient. Then `orient` returns the hypotheses
+            without a classification.
+        aligns_to_batch: whether the angle aligns each image with the reference of its pair. If False, the model aligns
+            images with a learned reference, and training determines which angle is upright. If it was trained without
+            known angles, only the dispersion of its angles can be measured.
     """
 
     learns_angle = False

@@ -14,35 +14,46 @@ from stnrot.geometry.deform import NUMBERS
 from stnrot.models.model import Model
 from stnrot.models.outputs import Orientation, Prediction
 
-NEGLIGIBLE = math.log(1e-2)  # a hypothesis of less weight is not looked at
-# For each new batch size convolutions are planned anew, which costs more than to read a few pictures twice: the number
-# read beyond the batch is rounded up to a multiple of ROUND or, if that is more, of a PARTS-th of the batch.
+NEGLIGIBLE = math.log(1e-2)  # hypotheses of less weight are not classified
+# Convolutions are planned anew for each new batch size, which costs more than classifying a few images twice. So the
+# number of rotated images beyond the batch is rounded up, to a multiple of ROUND or of batch / PARTS if that is more.
 ROUND, PARTS = 8, 32
 
 
 class RotSTN(Model):
-    r"""Encoder -> angles -> rotation sampler -> classifier: the transform is a rotation by construction.
+    r"""Predict angles, rotate the image by each of them, and classify it. The transform is always a rotation.
 
-    The class probability is a mixture over the encoder's K hypotheses, in which the classifier has a say in
-    which of them is upright. With the encoder's weights v_k and the classifier's logits l_kc of the picture
-    turned by angle_k,
+    The encoder returns K hypotheses of the angle. The class probability is a mixture over them. The classifier also
+    influences the weight of each hypothesis: an upright image gives it larger logits. Let v_k be the weights of the
+    encoder, and l_kc the logits of the classifier for the image rotated by angle_k. Then
 
         p(class c, hypothesis k | image) = v_k exp(l_kc) / sum_{k', c'} v_k' exp(l_k'c'),
 
-    and `p(c) = sum_k p(c, k) = sum_k w_k softmax(l_k)_c` with the weights `w_k = sum_c p(c, k)`, which are those of
-    the orientation returned. With K = 1 it is the plain rotation STN of M. Jaderberg et al., Spatial Transformer
-    Networks, 2015, whose probability is the softmax of the logits.
+    and `p(c) = sum_k p(c, k) = sum_k w_k softmax(l_k)_c` with the weights `w_k = sum_c p(c, k)`. The orientation in the
+    prediction has the weights w_k. With K = 1 this is the plain rotation STN, whose probability is the softmax of the
+    logits (M. Jaderberg et al., Spatial Transformer Networks, 2015).
 
     Args:
-        encoder: takes image, reference and K, returns an `Orientation`.
-        classifier: reads the aligned pictures; None aligns only.
-        hypotheses: K, how many angles the encoder is to offer.
-        augment: deforms what the classifier sees in training, in one sampling with the alignment: the encoder
-            needs no deformed pictures, and a picture sampled once more would be another kind of picture.
-        reference: `features` holds what the encoder would make of one canonical picture as a parameter, the same for
-            every image, so it can carry neither label nor pose; `learned` holds the picture itself; `batch` takes
-            the reference of each pair.
-        image_shape: channels, height and width of the learned reference.
+        encoder: maps image, reference and K to an `Orientation`.
+        classifier: reads the aligned images; None aligns without a classification.
+        hypotheses: K, the number of angles that the encoder returns.
+        augment: deforms the images of the classifier in training, in the same sampling as the alignment. The encoder
+            does not need deformed images, and sampling an image a second time would blur it once more. None for no
+            deformation.
+        reference: `features` learns the features of a canonical image, as the encoder computes them, as a parameter.
+            It is the same for every image, so it contains neither label nor pose. `learned` learns the canonical image
+            itself. `batch` uses the reference of each pair.
+        image_shape: channels, height and width of the learned image.
+
+    Raises:
+        InputError: if an argument is not valid, or later if the data do not match `reference`.
+
+    >>> from stnrot.models.classifiers.conv import ConvClassifier
+    >>> from stnrot.models.encoders.cnn import CNNEncoder
+    >>> model = RotSTN(CNNEncoder(1, "vector"), ConvClassifier(1, 10, 8), 1, None, "learned", (1, 28, 28))
+    >>> prediction = model(torch.rand(2, 1, 28, 28), None)
+    >>> prediction.orientation.angle.shape, prediction.log_probability.shape
+    (torch.Size([2, 1]), torch.Size([2, 10]))
     """
 
     learns_angle = True
@@ -57,11 +68,11 @@ class RotSTN(Model):
         image_shape: Sequence[int],
     ) -> None:
         super().__init__()
-        check_number("model.hypotheses", hypotheses, 1)
+        check_number("hypotheses", hypotheses, 1)
         if reference not in ("features", "learned", "batch"):
-            raise InputError(f"model.reference: expected features, learned or batch, got {reference!r}")
+            raise InputError(f"reference: expected features, learned or batch, got {reference!r}")
         if reference == "features" and not hasattr(encoder, "feature_shape"):
-            raise InputError("model.reference=features: this encoder takes pictures, set model.reference=learned")
+            raise InputError("reference=features: this encoder needs an image as the reference, set reference=learned")
         self.encoder, self.classifier = encoder, classifier
         self.hypotheses, self.augment = hypotheses, augment
         shape: Any = encoder.feature_shape if reference == "features" else image_shape
@@ -76,36 +87,36 @@ class RotSTN(Model):
     def orient(
         self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "B C H W"] | None
     ) -> tuple[Orientation, Float[Tensor, "B C H W"] | None]:
-        """Return the encoder's hypotheses and the picture, if it is one, that they line the image up with."""
+        """Return the hypotheses of the encoder, and the reference. It is None if the reference is not an image."""
         if self.reference is not None:
             if reference is not None:
-                raise InputError("the data gives a reference with each image: set model.reference=batch")
-            held: Tensor = self.reference
-            if held.ndim == 4 and held.shape[1:] != image.shape[1:]:
-                had, came = list(held.shape[1:]), list(image.shape[1:])
-                raise InputError(f"model.image_shape={had}: expected that of the pictures, {came}")
-            orientation = self.encoder(image, held, self.hypotheses)
-            return orientation, held.expand_as(image) if held.ndim == 4 else None
+                raise InputError("the data have a reference for each image: set model.reference=batch")
+            learned: Tensor = self.reference
+            if learned.ndim == 4 and learned.shape[1:] != image.shape[1:]:
+                shape, expected = list(learned.shape[1:]), list(image.shape[1:])
+                raise InputError(f"model.image_shape={shape}: expected the shape of the images, {expected}")
+            orientation = self.encoder(image, learned, self.hypotheses)
+            return orientation, learned.expand_as(image) if learned.ndim == 4 else None
         if reference is None:
             raise InputError(
-                "model.reference=batch, but the data gives no reference: set model.reference=learned, "
+                "model.reference=batch, but the data have no references: set model.reference=learned, "
                 "or train on pairs with data=image_pairs"
             )
         return self.encoder(image, reference, self.hypotheses), reference
 
     def forward(self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "B C H W"] | None) -> Prediction:
-        """Line the image up with the reference; classify the mixture over the encoder's hypotheses."""
+        """Align the image with the reference, and classify it by the mixture over the hypotheses."""
         orientation, shown = self.orient(image, reference)
         if self.classifier is None:
             return Prediction(orientation, rotate(image, orientation.angle[:, 0]), shown, None)
 
-        kept = orientation.log_weight > NEGLIGIBLE
-        kept[:, 0] = True
-        row, hypothesis = kept.nonzero(as_tuple=True)
+        classified = orientation.log_weight > NEGLIGIBLE
+        classified[:, 0] = True
+        row, hypothesis = classified.nonzero(as_tuple=True)
         multiple = max(ROUND, len(image) // PARTS)
-        spare = -(len(row) - len(image)) % multiple  # pictures that batch norm, in training, counts twice
-        read, angle = (torch.cat((x, x[:spare])) for x in (row, orientation.angle[row, hypothesis]))
-        logits = self.classifier(self._turn(image[read], angle))[: len(row)]
+        spare = -(len(row) - len(image)) % multiple  # images that batch norm counts twice, in training
+        padded_row, angle = (torch.cat((x, x[:spare])) for x in (row, orientation.angle[row, hypothesis]))
+        logits = self.classifier(self._rotate(image[padded_row], angle))[: len(row)]
 
         joint = _joint_log_probability(orientation.log_weight, logits, (row, hypothesis))
         log_weight, order = joint.logsumexp(2).sort(descending=True, stable=True)
@@ -113,7 +124,8 @@ class RotSTN(Model):
         orientation = Orientation(angle, log_weight, orientation.log_posterior)
         return Prediction(orientation, rotate(image, angle[:, 0]), shown, joint.logsumexp(1))
 
-    def _turn(self, image: Float[Tensor, "N C H W"], angle: Float[Tensor, "N"]) -> Float[Tensor, "N C H W"]:
+    def _rotate(self, image: Float[Tensor, "N C H W"], angle: Float[Tensor, "N"]) -> Float[Tensor, "N C H W"]:
+        """Rotate the images; in training, also deform them."""
         if not self.training or self.augment is None:
             return rotate(image, angle)
         numbers = torch.randn(len(image), NUMBERS, device=image.device, dtype=torch.float32)
@@ -123,10 +135,10 @@ class RotSTN(Model):
 def _joint_log_probability(
     log_weight: Float[Tensor, "B K"],
     logits: Float[Tensor, "N classes"],
-    kept: tuple[Int[Tensor, "N"], Int[Tensor, "N"]],
+    classified: tuple[Int[Tensor, "N"], Int[Tensor, "N"]],
 ) -> Float[Tensor, "B K classes"]:
-    """Return log p(hypothesis, class | image), of zero for all hypotheses but the N kept (image, hypothesis)."""
-    nothing = torch.finfo(log_weight.dtype).min
-    joint = log_weight.new_full((*log_weight.shape, logits.shape[1]), nothing)
-    joint = joint.index_put(kept, log_weight[kept][:, None] + logits)
+    """Return log p(hypothesis, class | image). The probability is 0 unless (image, hypothesis) was classified."""
+    log_zero = torch.finfo(log_weight.dtype).min
+    joint = log_weight.new_full((*log_weight.shape, logits.shape[1]), log_zero)
+    joint = joint.index_put(classified, log_weight[classified][:, None] + logits)
     return joint.flatten(1).log_softmax(-1).view_as(joint)

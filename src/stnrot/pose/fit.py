@@ -15,9 +15,10 @@ from stnrot.geometry.autograd import full_precision
 from stnrot.geometry.euler import axis_numbers, euler_to_matrix
 from stnrot.geometry.splat import Camera
 from stnrot.pose.half_turns import half_turn_matrices, is_repeated, is_same, with_half_turns
-from stnrot.pose.levenberg_marquardt import CHUNK, GAIN, JOINED, View, descend, robust_loss
+from stnrot.pose.levenberg_marquardt import GAIN, descend, robust_loss
 from stnrot.pose.point_clouds import check_in_front
 from stnrot.pose.start import Start, start_angles, with_mirror
+from stnrot.pose.view import CHUNK, JOINED, View
 
 GRID_DEG = {1: 5, 2: 10, 3: 15}  # step of the search, by the number of axes
 QUARTER, HALF, FULL = 16, 6, 2  # poses that descend at a quarter of the pixels a side, at half, and at full size

@@ -18,16 +18,16 @@ def half_turn_matrices(like: Tensor) -> Float[Tensor, "4 3 3"]:
 
 
 def is_same(
-    a: Float[Tensor, "B J 3 3"], b: Float[Tensor, "B K 3 3"], turns: Float[Tensor, "S 3 3"], tolerance: float
+    a: Float[Tensor, "B J 3 3"], b: Float[Tensor, "B K 3 3"], rotations: Float[Tensor, "S 3 3"], tolerance: float
 ) -> Bool[Tensor, "B J K"]:
-    """Return whether b is within an angle of a, or of a after one of the turns about the solid's own axes."""
-    trace = torch.einsum("bjsxy,bkxy->bjks", a[:, :, None] @ turns, b).amax(-1)
+    """Return whether b is within an angle of a, or of a after one of the rotations about the solid's own axes."""
+    trace = torch.einsum("bjsxy,bkxy->bjks", a[:, :, None] @ rotations, b).amax(-1)
     return trace > 1 + 2 * math.cos(tolerance)
 
 
-def is_repeated(matrix: Float[Tensor, "B K 3 3"], turns: Float[Tensor, "S 3 3"]) -> Bool[Tensor, "B K"]:
-    """Return whether an earlier pose is the same, or the same after one of the turns."""
-    return is_same(matrix, matrix, turns, SAME_POSE).triu(1).any(1)
+def is_repeated(matrix: Float[Tensor, "B K 3 3"], rotations: Float[Tensor, "S 3 3"]) -> Bool[Tensor, "B K"]:
+    """Return whether an earlier pose is the same, or the same after one of the rotations."""
+    return is_same(matrix, matrix, rotations, SAME_POSE).triu(1).any(1)
 
 
 def with_half_turns(angles: Float[Tensor, "B K A"], axes: str, count: int) -> Float[Tensor, "B 4*{count} A"]:

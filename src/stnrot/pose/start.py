@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from stnrot.errors import InputError, needs_extra
 from stnrot.models.pose_net import PoseNet
-from stnrot.pose.levenberg_marquardt import View
 from stnrot.pose.point_clouds import fingerprint
+from stnrot.pose.view import View
 
 Start = Tensor | nn.Module | str | Path
 

@@ -50,10 +50,10 @@ def photograph() -> Image.Image:
 def folder(tmp_path: Path, photograph: Image.Image) -> Path:
     """Two classes of ten crops, of several sizes, formats and modes."""
     for k in range(20):
-        name = tmp_path / "pictures" / ("sky", "roof")[k % 2] / f"{k:02d}.{('png', 'jpg', 'tif')[k % 3]}"
+        name = tmp_path / "images" / ("sky", "roof")[k % 2] / f"{k:02d}.{('png', 'jpg', 'tif')[k % 3]}"
         name.parent.mkdir(parents=True, exist_ok=True)
         photograph.crop((20 * k, 10 * k, 20 * k + 60 + 5 * k, 10 * k + 90)).save(name)
-    return tmp_path / "pictures"
+    return tmp_path / "images"
 
 
 def test_classes_splits_and_shape(folder: Path) -> None:
@@ -135,8 +135,8 @@ def test_streamed_is_what_is_kept(folder: Path) -> None:
     streamed = image_folder(folder, 0, memory_gb=1e-6).train
     assert isinstance(kept, ImageSet)
     assert isinstance(streamed, FileSet)
-    draws = torch.tensor([3, 1, 15])
-    for one, two in zip(kept.__getitems__(draws), streamed.__getitems__(draws), strict=True):
+    counters = torch.tensor([3, 1, 15])
+    for one, two in zip(kept.__getitems__(counters), streamed.__getitems__(counters), strict=True):
         assert (one is None and two is None) or torch.equal(one, two)
 
 
@@ -145,7 +145,7 @@ def spoil(folder: Path, how: str) -> Path:
     if how == "truncated":
         victim.write_bytes(victim.read_bytes()[: victim.stat().st_size // 2])
     elif how == "text":
-        victim.write_text("no picture")
+        victim.write_text("no image")
     elif how == "empty":
         victim.write_bytes(b"")
     else:

@@ -35,7 +35,7 @@ def test_protocols_on_the_real_set() -> None:
     parts = (pooled.train, pooled.val, pooled.test)
     assert [len(p) for p in parts] == [10_000, 2_000, 50_000]
     seen = [bytes(p) for part in parts for p in part.image.flatten(1).numpy()]
-    assert len(set(seen)) > 61_990  # the 70,000 hold a few identical pictures
+    assert len(set(seen)) > 61_990  # the 70,000 hold a few identical images
 
     whole = mnist_pooled(root, 0, fit_validation=True)
     assert torch.equal(whole.train.image, torch.cat((pooled.train.image, pooled.val.image)))

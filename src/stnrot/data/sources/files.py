@@ -3,7 +3,6 @@
 import logging
 import math
 import os
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from stnrot.data.batch import RawBatch
-from stnrot.data.image_set import ImageDataset, ImageSet
+from stnrot.data.image_set import ImageSet, Splits
 from stnrot.data.rng import permutation
 from stnrot.data.sources.decoding import Decoding
 from stnrot.errors import InputError
@@ -98,16 +97,18 @@ class FileSet:
         return ImageSet(pixels[:, 0], kept.label, reference, kept.angle, kept.names)
 
 
-def memory_or_stream(parts: Sequence[FileSet]) -> list[ImageDataset]:
-    """Decode all parts of a data set into memory if together they fit; else return them as they are, to be streamed."""
-    limit = parts[0].decoding.memory_gb
+def memory_or_stream(train: FileSet, val: FileSet, test: FileSet, classes: tuple[str, ...]) -> Splits:
+    """Return the splits, decoded into memory if all three together fit; else as they are, to be streamed."""
+    parts = (train, val, test)
+    limit = train.decoding.memory_gb
     if limit is None:
         limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 4e9
     images = sum(len(files) for part in parts for files in part.files)
-    if images * math.prod(parts[0].shape) > limit * 1e9:
+    if images * math.prod(train.shape) > limit * 1e9:
         log.info("%d images take more than %.3g GB: they are streamed, see data.num_workers", images, limit)
-        return list(parts)
-    return [part.in_memory() if part.files else part for part in parts]
+        return Splits(train, val, test, classes)
+    kept = [part.in_memory() if part.files else part for part in parts]
+    return Splits(kept[0], kept[1], kept[2], classes)
 
 
 def split_by_seed(

@@ -52,12 +52,10 @@ class ImageFolder(Decoding):
 
         val_fraction = 0.0 if "val" in found else self.val_fraction
         test_fraction = 0.0 if "test" in found else self.test_fraction
-        parts = split_by_seed(file_set("train"), split_seed, val_fraction, test_fraction)
-        given = zip(("train", "val", "test"), parts, strict=True)
-        train, val, test = memory_or_stream(
-            [file_set(name) if name != "train" and name in found else part for name, part in given]
-        )
-        return Splits(train, val, test, classes)
+        train, val, test = split_by_seed(file_set("train"), split_seed, val_fraction, test_fraction)
+        val = file_set("val") if "val" in found else val
+        test = file_set("test") if "test" in found else test
+        return memory_or_stream(train, val, test, classes)
 
 
 def _classes(rows: list[tuple[Path, str | None, str]]) -> tuple[str, ...]:

@@ -50,9 +50,7 @@ class Manifest(Decoding):
             torch.tensor([classes.index(labels[i]) for i in good]) if labels else None,
             torch.tensor([math.radians(angles[i]) for i in good]) if angles else None,
         )
-        parts = split_by_seed(pairs, split_seed, self.val_fraction, self.test_fraction)
-        train, val, test = memory_or_stream(parts)
-        return Splits(train, val, test, classes)
+        return memory_or_stream(*split_by_seed(pairs, split_seed, self.val_fraction, self.test_fraction), classes)
 
 
 def read_manifest(path: Path) -> tuple[list[tuple[int, dict[str, str | None]]], Sequence[str]]:

@@ -1,1 +1,1 @@
-"""Classifiers; each takes images and returns logits."""
+"""Classifiers: networks that take images and return logits."""

@@ -1,4 +1,4 @@
-"""The classifier that stands alone or behind a transformer, the same in every model."""
+"""The convolutional classifier, the same in every model: alone, or after a spatial transformer."""
 
 import torch
 import torch.nn.functional as F
@@ -9,21 +9,27 @@ from stnrot.errors import check_number
 
 
 class ConvClassifier(nn.Module):
-    """Four 3 x 3 convolutions with batch norm and ReLU at half and quarter resolution, one linear layer.
+    """Classify images by four 3 x 3 convolutions with batch norm and ReLU, at half and quarter resolution.
 
-    The pixels of each 2 x 2 square come in as channels, so the first layer is a 6 x 6 convolution of stride 2 whose
-    gradient to the picture is cheap. Any input size: the last pooling is global. About 240 thousand parameters at
-    width 32.
+    A global pooling and one linear layer follow, so images can have any size. The pixels of each 2 x 2 square are the
+    input channels, so the first layer is a 6 x 6 convolution of stride 2 whose gradient to the image is cheap. With
+    width 32 there are about 240 thousand parameters.
 
     Args:
-        channels: of a picture.
-        classes: how many logits.
-        width: channels of the first layer; 2 and 4 times as many later.
+        channels: of an image.
+        classes: number of logits.
+        width: channels of the first layer; later layers have 2 and 4 times as many.
+
+    Raises:
+        InputError: if width is less than 1.
+
+    >>> ConvClassifier(channels=1, classes=10, width=8)(torch.rand(2, 1, 28, 28)).shape
+    torch.Size([2, 10])
     """
 
     def __init__(self, channels: int, classes: int, width: int) -> None:
         super().__init__()
-        check_number("model.classifier.width", width, 1)
+        check_number("width", width, 1)
 
         def layer(wide_in: int, wide_out: int) -> list[nn.Module]:
             conv = nn.Conv2d(wide_in, wide_out, 3, padding=1, bias=False)
@@ -41,7 +47,7 @@ class ConvClassifier(nn.Module):
         self.linear = nn.Linear(4 * width, classes)
 
     def forward(self, image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B classes"]:
-        """Return logits; under autocast the last layer still computes in the precision of its weights."""
+        """Return logits. Under autocast, the last layer still computes in the precision of its weights."""
         height, width = image.shape[-2:]
         even = F.pad(image, (0, width % 2, 0, height % 2))
         features = self.stack(F.pixel_unshuffle(even, 2).contiguous(memory_format=torch.channels_last))

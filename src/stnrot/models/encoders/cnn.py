@@ -1,4 +1,4 @@
-"""The two-input CNN that regresses one angle."""
+"""The encoder that regresses one angle: a CNN with two inputs."""
 
 import torch
 from jaxtyping import Float
@@ -10,26 +10,33 @@ from stnrot.models.outputs import Orientation
 
 
 class CNNEncoder(nn.Module):
-    """Look at image and reference, stacked as channels, and predict one angle; identity at the start.
+    """Predict one angle from image and reference, stacked as channels. Before training the angle is 0.
 
     Args:
-        channels: of one picture.
-        head: `scalar` regresses the angle, which cannot be continuous on the circle; `vector` regresses
-            (cos, sin) and takes its direction (Y. Zhou et al., On the continuity of rotation
+        channels: of one image.
+        head: `scalar` regresses the angle itself, which cannot be continuous on the circle; `vector` regresses
+            (cos, sin) and returns the direction of this vector (Y. Zhou et al., On the continuity of rotation
             representations in neural networks, 2019).
+
+    Raises:
+        InputError: if head is neither of the two.
+
+    >>> encoder = CNNEncoder(channels=1, head="vector")
+    >>> encoder(torch.rand(2, 1, 28, 28), torch.rand(1, 1, 28, 28), hypotheses=1).angle.tolist()
+    [[0.0], [0.0]]
     """
 
     def __init__(self, channels: int, head: str) -> None:
         super().__init__()
         starts = {"scalar": (0.0,), "vector": (1.0, 0.0)}
         if head not in starts:
-            raise InputError(f"model.encoder.head: expected scalar or vector, got {head!r}")
+            raise InputError(f"head: expected scalar or vector, got {head!r}")
         self.regressor = ConvRegressor(2 * channels, starts[head])
 
     def forward(
         self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "R C H W"], hypotheses: int
     ) -> Orientation:
-        """Return one hypothesis an image; one reference serves all images, or each has its own."""
+        """Return one hypothesis for each image. One reference serves all images, or each image has its own."""
         if hypotheses != 1:
             raise InputError(f"model.hypotheses={hypotheses}: this encoder regresses one angle, expected 1")
         out = self.regressor(torch.cat((image, reference.expand_as(image)), 1))

@@ -1,4 +1,4 @@
-"""The two-input CNN that searches the angle: correlation on the circle."""
+"""The encoder that searches the angle: a correlation of CNN features over the circle."""
 
 import math
 from typing import Any
@@ -11,49 +11,59 @@ from stnrot.errors import InputError, check_number
 from stnrot.geometry import circular_peaks, to_polar
 from stnrot.models.outputs import Orientation
 
-HALO = 4  # as many as there are convolutions
-SEARCHED, TRAINED = 5, 3  # points a side of the square in which the centre is searched, after training and in it
-WRONG = 2  # points that a training step reads beside the right one, for all that are wrong
-REACH = 3  # bins of a score's maximum on either side, about the width of one that the net makes
-SHARPEST = 0.2  # pixels; a narrower Gaussian falls between them
-MOST = 512  # directions, of which all pairs are multiplied, or circles
-SCALE = 64.0  # at the start; with 1 all angles would be nearly as likely
+HALO = 4  # the number of convolutions
+SEARCHED, TRAINED = 5, 3  # points along each side of the square of the centre search: in evaluation, in training
+WRONG = 2  # wrong centres that a training step samples; they stand for all wrong centres
+REACH = 3  # bins on both sides that belong to a maximum of the score, about the width of a peak
+SHARPEST = 0.2  # pixels; a narrower Gaussian would miss pixels
+MOST = 512  # limit of directions (all pairs of which are multiplied) and of circles
+SCALE = 64.0  # at the start; with 1 all angles would have nearly the same probability
 
 
 class PolarEncoder(nn.Module):
-    r"""Correlate image and reference over the angle, as features on a polar grid.
+    r"""Correlate the features of image and reference over all angles, on a polar grid.
 
-    Both pictures are sampled where a rotation is a circular shift and go through the same small CNN, which
-    commutes with that shift. With their features f and g, of unit norm over the D radii and channels and A directions,
+    Both images are sampled on circles, where a rotation is a circular shift. The same small CNN reads both; it commutes
+    with the shift. Let f and g be their features, of unit norm over the D radii and channels and the A directions. Then
 
         score(s) = scale * sum_{d, a} f(d, a) g(d, a + s),   posterior = softmax(score),
 
-    for all A shifts at once: the shift that lines the features up is the angle that lines the pictures up. Turning the
-    image by t moves the posterior by -t, exactly but for resampling. The hypotheses are the posterior's highest maxima,
-    between the bins by a parabola (`circular_peaks`).
+    for all A shifts s at once. The shift that aligns the features is the angle that aligns the images. A rotation of
+    the image by t shifts the posterior by -t, exactly up to resampling. The hypotheses are the highest maxima of the
+    posterior, located between the bins by a parabola (`circular_peaks`).
 
-    The pictures are read through a Gaussian that hides the pixels (`to_polar`): a net that sees them learns how a
-    picture is turned against its pixels, which is worth nothing on the next picture. One that is trained on pictures
-    that are never turned finds even the traces that 0.8 pixels leave, but hardly those of 1.6.
+    The images are sampled with a Gaussian that hides the pixel grid (`to_polar`). Without it, the network learns to
+    detect how an image is rotated against its pixel grid, which does not carry over to other images. A network that is
+    trained on images that are never rotated detects even the traces that a Gaussian of 0.8 pixels leaves, but hardly
+    those of 1.6 pixels.
 
     Args:
-        channels: of one picture.
-        width: channels of the features.
-        radii: circles of the polar grid. The features keep them all: averaged over four circles, with twice the
-            channels, they told the upright of a digit half as precisely.
-        angles: A, its directions.
-        blur: standard deviation of the Gaussian, in pixels.
-        dropout: probability of leaving out a whole channel of the features, in training.
-        dropout_circles: probability of leaving out a whole circle, in training: the same ones of an image and of its
-            reference, so that the angle does not hang on a few.
-        shift: how far off its centre an image may be along each axis, as a share of the shorter side; of those to train
-            with, a third of that. If not 0, the likelihood is summed over circles about 25 points of that square, each
-            the middle of a 25th of it: the nearer a point is to the true centre, the better it tells the angle. The
-            circles are so much smaller that they stay inside the picture about every point: black beyond its border
-            would tell the middle from the others.
+        channels: of one image.
+        width: channels of the features, at least 2.
+        radii: number of circles of the polar grid, 4 to 512. The features keep all circles. With averages over four
+            circles and twice the channels, the upright angle of a digit was half as precise.
+        angles: A, the number of directions, 7 to 512.
+        blur: standard deviation of the Gaussian in pixels, from 0.2 to the number of circles.
+        dropout: probability of leaving out a whole channel of the features in training, 0 to 0.99.
+        dropout_circles: probability of leaving out a whole circle of the features in training, 0 to 0.99. The same
+            circles are left out of an image and of its reference, so that the angle does not depend on a few circles.
+        shift: largest offset of the object from the image centre along each axis, as a share of the shorter side, 0 to
+            0.25; the images for training should have a third of it. If not 0, the likelihood is summed over 25 centres
+            of the circles, the middles of 25 equal parts of the square of possible centres. The nearer a centre is to
+            the true one, the better it determines the angle. The circles are made smaller, so that they stay inside
+            the image about every centre: zeros beyond the border would distinguish the middle from the other centres.
 
-    Source of the principle: E. De Castro and C. Morandi, Registration of translated and rotated images
-    using finite Fourier transforms, 1987; here the features are learned.
+    Raises:
+        InputError: if an argument is outside its range.
+
+    Source of the principle: E. De Castro and C. Morandi, Registration of translated and rotated images using finite
+    Fourier transforms, 1987; here the features are learned.
+
+    >>> encoder = PolarEncoder(1, width=8, radii=8, angles=32, blur=0.8, dropout=0.2, dropout_circles=0.0, shift=0.0)
+    >>> image = torch.rand(1, 1, 28, 28)
+    >>> found = encoder.eval()(image, torch.rot90(image, 1, (2, 3)), hypotheses=1)
+    >>> round(math.degrees(found.angle.item()))
+    90
     """
 
     def __init__(
@@ -68,13 +78,13 @@ class PolarEncoder(nn.Module):
         shift: float,
     ) -> None:
         super().__init__()
-        check_number("model.encoder.width", width, 2)
-        check_number("model.encoder.radii", radii, 4, MOST)
-        check_number("model.encoder.angles", angles, 2 * REACH + 1, MOST)
-        check_number("model.encoder.blur", blur, SHARPEST, radii, whole=False)
-        check_number("model.encoder.dropout", dropout, 0, 0.99, whole=False)
-        check_number("model.encoder.dropout_circles", dropout_circles, 0, 0.99, whole=False)
-        check_number("model.encoder.shift", shift, 0, 0.25, whole=False)
+        check_number("width", width, 2)
+        check_number("radii", radii, 4, MOST)
+        check_number("angles", angles, 2 * REACH + 1, MOST)
+        check_number("blur", blur, SHARPEST, radii, whole=False)
+        check_number("dropout", dropout, 0, 0.99, whole=False)
+        check_number("dropout_circles", dropout_circles, 0, 0.99, whole=False)
+        check_number("shift", shift, 0, 0.25, whole=False)
         self.radii, self.angles, self.blur, self.share = radii, angles, blur, 1 - 2 * shift
         self.width, self.dropout_circles = width, dropout_circles
         self.centres, self.coarse = (_middles(count, shift) if shift else [(0.0, 0.0)] for count in (SEARCHED, TRAINED))
@@ -95,55 +105,55 @@ class PolarEncoder(nn.Module):
         reference: Float[Tensor, "R C h w"] | Float[Tensor, "R D A"],
         hypotheses: int,
     ) -> Orientation:
-        """Return the hypotheses and the posterior; one reference serves all images, or each has its own.
+        """Return the hypotheses and the posterior. One reference serves all images, or each image has its own.
 
-        The reference is a picture or, with three dimensions, features as the CNN would make them of one. In training
-        the middle point is known to be the right one, and the posterior is that of it and the angle together: each of
-        two others, drawn at random, stands for half of the eight that are wrong.
+        The reference is an image, or, with three dimensions, the features of an image as the CNN computes them. In
+        training, the middle centre is the true one, and the posterior is the joint probability of this centre and the
+        angle. Two of the eight wrong centres are drawn at random, and each stands for half of the eight.
         """
         if not 1 <= hypotheses <= self.angles:
             raise InputError(f"model.hypotheses={hypotheses}: expected 1 to model.encoder.angles={self.angles}")
         centres = self.centres
         if self.training:
-            right, *wrong = self.coarse
-            centres = [right, *(wrong[k] for k in torch.randperm(len(wrong))[:WRONG].tolist())]
-        pictures = [(image, centre) for centre in centres]
+            true, *wrong = self.coarse
+            centres = [true, *(wrong[k] for k in torch.randperm(len(wrong))[:WRONG].tolist())]
+        sampled = [(image, centre) for centre in centres]
         if reference.ndim == 4:
-            pictures.append((reference, (0.0, 0.0)))
+            sampled.append((reference, (0.0, 0.0)))
         grid = (self.radii, self.angles, self.blur, HALO)
-        polar = torch.cat([to_polar(x, *grid, centre, self.share) for x, centre in pictures])
+        polar = torch.cat([to_polar(x, *grid, centre, self.share) for x, centre in sampled])
         features = self.features(polar.contiguous(memory_format=torch.channels_last))
-        features = features.permute(0, 3, 2, 1).flatten(2)  # channels last in memory, too: copied in long runs
+        features = features.permute(0, 3, 2, 1).flatten(2)  # channels last, as in memory: a copy of long runs
         count = len(centres) * len(image)
-        turned = features[:count].unflatten(0, (len(centres), -1))
+        source = features[:count].unflatten(0, (len(centres), -1))
         target = features[count:] if reference.ndim == 4 else reference.transpose(1, 2)
         if self.training and self.dropout_circles:
-            kept = torch.rand(len(image), 1, self.radii, device=image.device) >= self.dropout_circles
-            kept = kept.repeat_interleave(self.width, dim=2)
-            turned, target = turned * kept, target * kept
+            mask = torch.rand(len(image), 1, self.radii, device=image.device) >= self.dropout_circles
+            mask = mask.repeat_interleave(self.width, dim=2)
+            source, target = source * mask, target * mask
         with torch.autocast(image.device.type, enabled=False):
-            scores = cosines(turned, target.to(turned.dtype)) * self.log_scale.exp()
+            scores = cosines(source, target.to(source.dtype)) * self.log_scale.exp()
             score = scores[0] if self.training else scores.logsumexp(0)
             angle, log_weight = circular_peaks(score, hypotheses, REACH)
-            if self.training and len(centres) > 1:  # each of the wrong stands for several
+            if self.training and len(centres) > 1:  # each wrong centre stands for several
                 scores = torch.cat((scores[:1], scores[1:] + math.log((len(self.coarse) - 1) / WRONG)))
-            everything = scores.logsumexp((0, 2))
-        return Orientation(angle, log_weight, score - everything[:, None])
+            total = scores.logsumexp((0, 2))
+        return Orientation(angle, log_weight, score - total[:, None])
 
 
 def _middles(count: int, half: float) -> list[tuple[float, float]]:
-    """Return the middles of `count` by `count` equal parts of the square from -half to half, that of all first."""
+    """Split the square from -half to half into `count` x `count` equal parts; return their middles, (0, 0) first."""
     steps = [(2 * k + 1 - count) / count * half for k in range(count)]
     return sorted(((x, y) for x in steps for y in steps), key=lambda point: math.hypot(*point))
 
 
 def cosines(f: Float[Tensor, "*n A F"], g: Float[Tensor, "R A F"]) -> Float[Tensor, "*n A"]:
-    """Return the cosine between f and g turned by each of the A shifts: the sums over the diagonals of `f g^T`.
+    """Return the cosine between f and g for each of the A circular shifts: the sums over the diagonals of `f g^T`.
 
-    An FFT has less to compute, but takes longer up to 256 shifts at least (benchmarks/correlation.py): products of
-    matrices are what processors are made for, in 16 bits too.
+    An FFT needs fewer operations, but it is slower up to 256 shifts at least (benchmarks/correlation.py): processors
+    are fast at matrix products, also in 16 bits.
     """
-    if f.dtype == torch.float16:  # in which sums of products would be infinite
+    if f.dtype == torch.float16:  # sums of products would overflow
         f, g = f.float(), g.float()
     wide = torch.promote_types(f.dtype, torch.float32)
     f_size, g_size = (_Norm.apply(x) for x in (f, g))
@@ -152,15 +162,15 @@ def cosines(f: Float[Tensor, "*n A F"], g: Float[Tensor, "R A F"]) -> Float[Tens
     diagonal = (direction[:, None] + direction) % len(direction)
     total = product.gather(-1, diagonal.expand_as(product)).sum(-2, dtype=wide)
     size = (f_size * g_size)[..., None]
-    return total / size.masked_fill(size == 0, math.inf)  # nothing has a cosine of zero, and no gradient
+    return total / size.masked_fill(size == 0, math.inf)  # features of zero: the cosine and its gradient are zero
 
 
 class _Norm(torch.autograd.Function):
-    """The norm over the last two axes, with a gradient in the type of x: torch takes that of 16 bits in 32."""
+    """The norm over the last two axes. The gradient has the dtype of x; torch computes it in float32 for 16 bits."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        rows = torch.linalg.vector_norm(x, dim=-1)  # first, for no copy of all in 32 bits
+        rows = torch.linalg.vector_norm(x, dim=-1)  # first over the rows: it avoids a copy of x in float32
         size = torch.linalg.vector_norm(rows.to(torch.promote_types(x.dtype, torch.float32)), dim=-1)
         ctx.save_for_backward(x, size)
         return size

@@ -1,4 +1,4 @@
-"""The pairs of benchmarks/pairs.py have the angle that they say, and its classical methods find it."""
+"""The pairs of benchmarks/pairs.py have the stated angle, and its classical methods find it."""
 
 import math
 from functools import partial
@@ -28,27 +28,27 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize(("level", "least"), [("clean", 0.98), ("noisy", 0.5), ("inverted", -0.98)])
-def test_torchvision_turns_the_image_onto_the_reference(level: str, least: float) -> None:
+def test_torchvision_rotates_the_image_onto_the_reference(level: str, least: float) -> None:
     images, references, angles = pair_sets.pairs("photographs 64", level, 6, Path())
     for image, reference, angle in zip(images, references, angles, strict=True):
-        turned = tv.rotate(torch.from_numpy(image)[None].float(), math.degrees(angle), InterpolationMode.BILINEAR)
-        found = correlation(turned[0].numpy(), reference)
+        rotated = tv.rotate(torch.from_numpy(image)[None].float(), math.degrees(angle), InterpolationMode.BILINEAR)
+        found = correlation(rotated[0].numpy(), reference)
         assert found > least if least > 0 else found < least
 
 
-def test_pairs_do_not_depend_on_how_many_there_are() -> None:
+def test_pairs_do_not_depend_on_their_number() -> None:
     few, more = (pair_sets.pairs("photographs 64", "hard", count, Path()) for count in (2, 4))
     for a, b in zip(few, more, strict=True):
         np.testing.assert_array_equal(a, b[:2])
 
 
-def test_a_part_is_turned_as_pillow_turns_and_moved_right_and_down() -> None:
-    picture = pair_sets.photograph("camera.png")
-    place = (picture, (200.0, 180.0))
-    turned = pair_sets._rotated(place, math.radians(40), np.array([3.0, 2.0]), 64)
-    whole = picture.rotate(40, Image.Resampling.BICUBIC, center=(200, 180))
+def test_a_part_is_rotated_as_by_pillow_and_moved_right_and_down() -> None:
+    image = pair_sets.photograph("camera.png")
+    place = (image, (200.0, 180.0))
+    rotated = pair_sets._rotated(place, math.radians(40), np.array([3.0, 2.0]), 64)
+    whole = image.rotate(40, Image.Resampling.BICUBIC, center=(200, 180))
     expected = np.asarray(whole.crop((200 - 35, 180 - 34, 200 + 29, 180 + 30)), dtype=np.float64) / 255
-    np.testing.assert_allclose(turned, expected, atol=2 / 255)
+    np.testing.assert_allclose(rotated, expected, atol=2 / 255)
 
 
 @pytest.mark.parametrize("name", METHODS)

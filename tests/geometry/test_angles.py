@@ -32,7 +32,7 @@ def test_circular_mean_is_scipys(centre: float) -> None:
 
 
 def smooth_scores(batch: int, bins: int) -> torch.Tensor:
-    """Random functions on the circle with a few harmonics, at equal bins."""
+    """Return random functions on the circle with a few harmonics, sampled at equal bins."""
     harmonics = torch.zeros(batch, bins // 2 + 1, dtype=torch.complex128)
     harmonics[:, 1:6] = torch.randn(batch, 5, dtype=torch.complex128)
     return torch.fft.irfft(harmonics, n=bins) * bins
@@ -50,24 +50,24 @@ def test_peaks_are_scipys() -> None:
         by_mass = sorted(highest, key=lambda p: -mass[p])
         expected = np.array([p * 2 * np.pi / 64 for p in by_mass])
         off = np.abs(np.angle(np.exp(1j * (angles[: len(expected)] - expected))))
-        assert (off <= np.pi / 64 + 1e-9).all()  # within half a bin of the bin
+        assert (off <= np.pi / 64 + 1e-9).all()  # at most half a bin from the centre of the bin
         total = sum(mass.values())
         np.testing.assert_allclose(masses[: len(expected)], [mass[p] / total for p in by_mass], rtol=1e-6)
         np.testing.assert_allclose(masses[len(expected) :], 0)
 
 
 def test_peaks_lie_between_the_bins() -> None:
-    """The highest maximum against a search over ten thousand angles of the same harmonics."""
+    """Compare the highest maximum with a search over ten thousand angles of the same function."""
     score = smooth_scores(100, 64)
     angle, _ = circular_peaks(score, 8, 2)
     fine = torch.fft.irfft(torch.fft.rfft(score), n=10240).argmax(1) * (2 * math.pi / 10240)
     error = angular_distance(angle, fine[:, None].expand_as(angle)).amin(1)
-    assert error.max() < math.radians(0.5)  # of a bin of 5.6 degrees
+    assert error.max() < math.radians(0.5)  # a bin has 5.6 degrees
     assert error.median() < math.radians(0.1)
 
 
 def test_one_peak_within_reach() -> None:
-    """Of white noise: those that scipy's maximum filter leaves."""
+    """Compare the maxima of white noise with scipy's maximum filter."""
     score = torch.randn(30, 64, dtype=torch.float64)
     angle, _ = circular_peaks(score, 3, 5)
     for s, angles in zip(score.numpy(), angle.numpy(), strict=True):
@@ -79,14 +79,14 @@ def test_one_peak_within_reach() -> None:
 
 @pytest.mark.parametrize("few", [15, 16])
 @pytest.mark.parametrize("many", [16, 40, 41])
-def test_finer_is_scipys_resampling(few: int, many: int) -> None:
+def test_upsampling_is_scipys_resampling(few: int, many: int) -> None:
     density = torch.randn(5, few, dtype=torch.float64).log_softmax(1)
     expected = signal.resample(density.numpy(), many, axis=1)
     expected -= logsumexp(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(upsample_log_density(density, many).numpy(), expected, atol=1e-9)
 
 
-def test_fewer_peaks_than_asked_for() -> None:
+def test_fewer_peaks_than_requested() -> None:
     bins = torch.arange(16) * (2 * math.pi / 16)
     angle, log_mass = circular_peaks((bins - 1.1).cos()[None] * 9, 3, 1)
     assert (angular_distance(angle, torch.full_like(angle, 1.1)) < 0.02).all()

@@ -11,32 +11,34 @@ from stnrot.geometry import correlate
 
 
 def photograph(side: int, turn_deg: float = 0.0, x: int = 300, y: int = 213) -> np.ndarray:
-    """A part of a photograph, turned counter-clockwise by Pillow at full size, then cut out and made small."""
+    """Return a part of a photograph: Pillow rotates it counter-clockwise at full size, then crops and shrinks it."""
     whole = Image.fromarray(load_sample_image("china.jpg")).convert("L").crop((x - 200, y - 200, x + 200, y + 200))
-    turned = whole.rotate(turn_deg, Image.Resampling.BICUBIC)
-    return np.asarray(turned.resize((side, side), Image.Resampling.LANCZOS, box=(80, 80, 320, 320))) / 255
+    rotated = whole.rotate(turn_deg, Image.Resampling.BICUBIC)
+    return np.asarray(rotated.resize((side, side), Image.Resampling.LANCZOS, box=(80, 80, 320, 320))) / 255
 
 
-def tensor(*pictures: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.stack(pictures))[:, None]
+def tensor(*images: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.stack(images))[:, None]
 
 
-def less_rings(picture: np.ndarray, radius: np.ndarray) -> np.ndarray:
+def subtract_ring_means(image: np.ndarray, radius: np.ndarray) -> np.ndarray:
     ring = radius.round().astype(int)
-    return picture - (np.bincount(ring.ravel(), picture.ravel()) / np.bincount(ring.ravel()))[ring]
+    return image - (np.bincount(ring.ravel(), image.ravel()) / np.bincount(ring.ravel()))[ring]
 
 
 @pytest.mark.parametrize("side", [23, 32, 45, 64])
 def test_it_is_pearsons_over_the_disc(side: int) -> None:
-    """Against scipy's turned pictures and NumPy's corrcoef of the disc's pixels, less the mean at their distance."""
+    """Compare with NumPy's corrcoef of the pixels in the disc, after scipy's rotation and without the ring means."""
     image, reference = photograph(side), photograph(side, 40, x=320)
     correlation = correlate(tensor(image), tensor(reference))
     y, x = np.mgrid[:side, :side] - (side - 1) / 2
     radius = np.hypot(y, x)
     disc = radius <= (side - 1) / 2
     for degrees in (0, 33, 90, 200):
-        turned = ndimage.rotate(image, degrees, reshape=False, order=3, mode="nearest")
-        expected = np.corrcoef(less_rings(turned, radius)[disc], less_rings(reference, radius)[disc])[0, 1]
+        rotated = ndimage.rotate(image, degrees, reshape=False, order=3, mode="nearest")
+        expected = np.corrcoef(
+            subtract_ring_means(rotated, radius)[disc], subtract_ring_means(reference, radius)[disc]
+        )[0, 1]
         found = correlation.value_and_derivatives(torch.tensor([[math.radians(degrees)]]))[0]
         assert found.item() == pytest.approx(expected, abs=0.02)
 
@@ -49,7 +51,7 @@ def test_itself_is_one_and_its_negative_minus_one() -> None:
 
 
 def test_samples_and_derivatives_are_those_of_one_function() -> None:
-    """Against finite differences in float64."""
+    """Compare with finite differences in float64."""
     correlation = correlate(tensor(photograph(30)), tensor(photograph(30, 70)))
     count = 2 * correlation.coefficient.shape[1] + 6
     angle = torch.arange(count, dtype=torch.float64)[None] * (2 * math.pi / count)
@@ -62,7 +64,7 @@ def test_samples_and_derivatives_are_those_of_one_function() -> None:
 
 
 def test_colour_counts_every_channel() -> None:
-    """A turn that only the blue channel shows."""
+    """Only the blue channel shows the rotation."""
     plain = np.tile(np.linspace(0, 1, 40), (40, 1))
     image = np.stack([0 * plain, 0 * plain, photograph(40)])
     reference = np.stack([0 * plain, 0 * plain, photograph(40, 25)])
@@ -70,12 +72,12 @@ def test_colour_counts_every_channel() -> None:
     assert samples.argmax().item() == pytest.approx(50, abs=1)
 
 
-def test_a_plain_picture_correlates_with_nothing() -> None:
+def test_a_uniform_image_has_zero_correlation() -> None:
     found = correlate(torch.full((1, 1, 30, 30), 0.7), torch.rand(1, 1, 30, 30)).sampled(200)
     assert found.abs().max() == 0
 
 
 def test_every_frequency_that_has_a_phase_is_there() -> None:
-    """Of 75 directions (23 pixels) the real transform has 37 of them besides the mean, of 96 (30 pixels) 47."""
+    """Without the mean, the real transform of 75 directions (23 pixels) has 37 of them; of 96 (30 pixels), 47."""
     counts = {side: correlate(*torch.rand(2, 1, 1, side, side)).coefficient.shape[1] for side in (23, 30)}
     assert counts == {23: 37, 30: 47}

@@ -16,22 +16,22 @@ def deform(**strength: float) -> Deform:
 
 
 def ramp(height: int, width: int) -> torch.Tensor:
-    """Pixel coordinates (x, y) from the centre as a picture: sampling it says where was sampled."""
+    """Return an image whose values are the pixel coordinates (x, y): a sampled value is the sampling position."""
     y = torch.arange(height, dtype=torch.float32) - (height - 1) / 2
     x = torch.arange(width, dtype=torch.float32) - (width - 1) / 2
     return torch.stack((x.expand(height, -1), y[:, None].expand(-1, width)))[None]
 
 
-def test_without_strength_it_is_the_turn() -> None:
+def test_without_strength_it_is_the_rotation() -> None:
     image, angle, numbers = torch.rand(5, 2, 20, 30), torch.rand(5) * 6, torch.randn(5, NUMBERS)
     torch.testing.assert_close(deform()(image, angle, numbers), rotate(image, angle), atol=1e-5, rtol=0)
-    further = deform(turn_deg=30)
-    both = rotate(image, angle + further.random_angle(numbers))
-    torch.testing.assert_close(further(image, angle, numbers), both, atol=1e-5, rtol=0)
+    random = deform(turn_deg=30)
+    both = rotate(image, angle + random.random_angle(numbers))
+    torch.testing.assert_close(random(image, angle, numbers), both, atol=1e-5, rtol=0)
 
 
 def test_the_stretch_is_scipys_and_has_no_rotation() -> None:
-    """On 40 x 60 pixels: where the middle was sampled is a linear map of pixels, the turn times expm of a symmetric."""
+    """In the middle of 40 x 60 pixels, the sampling map is the rotation times expm of a symmetric matrix."""
     drawn = torch.randn(30, NUMBERS)
     numbers = drawn[:, 1:4].double().numpy() * 0.2 / math.sqrt(2)
     angle = torch.linspace(-3, 3, 30)
@@ -46,7 +46,7 @@ def test_the_stretch_is_scipys_and_has_no_rotation() -> None:
         np.testing.assert_allclose(polar(found)[0], [[c, -s], [s, c]], atol=1e-3)
 
 
-def test_along_any_direction_the_log_scale_has_the_deviation_asked_for() -> None:
+def test_along_any_direction_the_log_scale_has_the_requested_deviation() -> None:
     sampled = deform(stretch=0.1)(ramp(20, 20).expand(3000, -1, -1, -1), torch.zeros(3000), torch.randn(3000, NUMBERS))
     right = sampled[..., 9:11, 10].mean(-1) - sampled[..., 9:11, 9].mean(-1)
     down = sampled[..., 10, 9:11].mean(-1) - sampled[..., 9, 9:11].mean(-1)
@@ -74,8 +74,8 @@ def test_a_shift_is_a_share_of_half_the_side() -> None:
     np.testing.assert_allclose(moved.std(0), [0.05 * 20, 0.05 * 10], rtol=0.1)
 
 
-def test_what_was_turned_is_what_is_deformed() -> None:
-    """A turn by torch.rot90 first: shift, stretch and bend act along the axes of the output."""
+def test_the_rotation_comes_before_the_deformation() -> None:
+    """Rotate by torch.rot90 first: shift, stretch and bend act along the axes of the output."""
     numbers = torch.randn(4, NUMBERS)
     strong = deform(stretch=0.2, shift=0.1, elastic=0.1)
     for quarters, size in ((1, (24, 24)), (2, (20, 30))):
@@ -93,7 +93,7 @@ def test_coordinates_are_never_in_16_bits() -> None:
 
 
 def test_the_gradient_in_the_angle() -> None:
-    """By torch.autograd.gradcheck, on a picture without the kinks of bilinear sampling."""
+    """Use torch.autograd.gradcheck, on an image where bilinear sampling has no kinks."""
     strong = deform(turn_deg=20, stretch=0.1, shift=0.1, elastic=0.02)
     numbers, angle = torch.randn(3, NUMBERS, dtype=torch.float64), torch.rand(3, dtype=torch.float64) * 6
     image = ramp(12, 12).double().expand(3, -1, -1, -1)
@@ -104,6 +104,6 @@ def test_the_gradient_in_the_angle() -> None:
     assert torch.autograd.gradcheck(middle, (angle.requires_grad_(),))
 
 
-def test_turns_are_uniform() -> None:
-    turns = deform(turn_deg=90).random_angle(torch.randn(5000, NUMBERS)).numpy()
-    assert stats.kstest(turns / math.pi + 0.5, "uniform").pvalue > 1e-3
+def test_random_angles_are_uniform() -> None:
+    angles = deform(turn_deg=90).random_angle(torch.randn(5000, NUMBERS)).numpy()
+    assert stats.kstest(angles / math.pi + 0.5, "uniform").pvalue > 1e-3

@@ -1,4 +1,4 @@
-"""Euler angles against SciPy, whose letters mean the same, and the matrices that a person writes by hand."""
+"""Euler angles: compared with SciPy, which has the same convention, and with matrices written by hand."""
 
 import math
 from itertools import pairwise, product
@@ -78,7 +78,7 @@ def test_gimbal_lock_keeps_the_rotation(order: str, dtype: torch.dtype) -> None:
 
 
 def test_gradients_go_back_through_gimbal_lock() -> None:
-    """The derivatives of the angles do not exist there; those of the matrix that they make do."""
+    """In gimbal lock the derivatives of the angles do not exist, but those of their matrix do."""
     for order, end in (("XYZ", math.pi / 2), ("ZXZ", 0.0), ("zyx", -math.pi / 2)):
         angles = torch.tensor([0.4, end, 0.7], dtype=torch.float64, requires_grad=True)
         found = matrix_to_euler(euler_to_matrix(angles, order), order)
@@ -96,7 +96,7 @@ def test_jacobian_is_that_of_autograd(order: str) -> None:
 
 
 @pytest.mark.parametrize("order", ["X", "ZY", "XYZ", "yxy"])
-def test_there_and_back_has_the_gradient_one(order: str) -> None:
+def test_a_round_trip_has_the_gradient_one(order: str) -> None:
     angles = torch.full((3, len(order)), 0.7, dtype=torch.float64) + 0.1 * draw(3, order)
     for each in angles:
         jacobian = torch.autograd.functional.jacobian(lambda x: matrix_to_euler(euler_to_matrix(x, order), order), each)
@@ -106,12 +106,12 @@ def test_there_and_back_has_the_gradient_one(order: str) -> None:
 def test_distance_is_scipys_magnitude_near_zero_and_pi_too() -> None:
     for angle in (0.0, 1e-12, 1e-5, 0.5, 3.0, math.pi - 1e-9, math.pi):
         axis = torch.nn.functional.normalize(torch.randn(20, 3, dtype=torch.float64), dim=1)
-        turn = Rotation.from_rotvec(angle * axis.numpy())
+        between = Rotation.from_rotvec(angle * axis.numpy())
         start = Rotation.random(20, random_state=0)
-        a, b = (torch.from_numpy(each.as_matrix()) for each in (start, start * turn))
+        a, b = (torch.from_numpy(each.as_matrix()) for each in (start, start * between))
         found = geodesic_distance(a, b)
         np.testing.assert_allclose(found.numpy(), angle, rtol=0, atol=2e-15)
-        np.testing.assert_allclose(found.numpy(), (start.inv() * start * turn).magnitude(), rtol=0, atol=1e-14)
+        np.testing.assert_allclose(found.numpy(), (start.inv() * start * between).magnitude(), rtol=0, atol=1e-14)
         torch.testing.assert_close(geodesic_distance(b, a), found, rtol=0, atol=1e-15)
 
 
@@ -141,7 +141,7 @@ def test_angles_of_sixteen_bits_give_rotations(order: str) -> None:
 
 
 @pytest.mark.parametrize("order", ["", "XX", "XYY", "XYZX", "Xy", "AB", "X Z"])
-def test_what_is_no_order_is_named(order: str) -> None:
+def test_an_invalid_order_is_refused(order: str) -> None:
     for function in (euler_to_matrix, euler_jacobian):
         with pytest.raises(InputError, match=f"axes '{order}': expected one to three of X, Y and Z, no axis"):
             function(torch.zeros(len(order)), order)
@@ -149,7 +149,7 @@ def test_what_is_no_order_is_named(order: str) -> None:
         matrix_to_euler(torch.eye(3), order)
 
 
-def test_another_number_of_angles_is_named() -> None:
+def test_a_wrong_number_of_angles_is_refused() -> None:
     for function in (euler_to_matrix, euler_jacobian):
         with pytest.raises(InputError, match=r"order='XZ': expected 2 angles, got shape \(4, 3\)"):
             function(torch.zeros(4, 3), "XZ")

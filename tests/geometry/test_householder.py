@@ -1,4 +1,4 @@
-"""Products of reflections against one after the other, LAPACK and finite differences."""
+"""Products of reflections: compared with single reflections, LAPACK and finite differences."""
 
 import pytest
 import scipy.linalg
@@ -43,7 +43,7 @@ def test_gradients_are_those_of_finite_differences(shape: tuple[int, ...], point
 
 @pytest.mark.parametrize("inverse", [False, True])
 def test_gradients_with_a_graph_are_those_without(inverse: bool) -> None:
-    """Of two blocks, the one's points made by the other."""
+    """There are two blocks, and the points of the second are the result of the first."""
     vectors, x = torch.randn(SMALL + 2, 9, requires_grad=True), torch.randn(4, 9, requires_grad=True)
     plain = torch.autograd.grad(reflect(x, vectors, inverse).pow(3).sum(), (x, vectors))
     graph = torch.autograd.grad(reflect(x, vectors, inverse).pow(3).sum(), (x, vectors), create_graph=True)
@@ -64,7 +64,7 @@ def test_matrix_is_lapacks() -> None:
 def test_every_rotation_is_reached(dim: int) -> None:
     generator = torch.Generator().manual_seed(dim)
     plane = torch.eye(dim, dtype=torch.float64)
-    plane[:2, :2] = torch.tensor([[-1, 0], [0, -1]])  # half a turn
+    plane[:2, :2] = torch.tensor([[-1, 0], [0, -1]])  # a rotation by 180 degrees
     cycle = torch.eye(dim, dtype=torch.float64).roll(1, 0)
     cycle[0] *= torch.linalg.det(cycle)
     haar = torch.from_numpy(scipy.stats.special_ortho_group.rvs(dim, random_state=dim))
@@ -104,7 +104,7 @@ def test_near_parallel_vectors_do_no_harm(dim: int, spread: float) -> None:
 @pytest.mark.parametrize("length", [1e-13, 1.0, 1e12])
 @pytest.mark.parametrize("parallel", [3, 8, 31, 128])
 def test_parallels_of_an_axis_do_no_harm(parallel: int, length: float) -> None:
-    """In a few of the directions the errors of a whole block meet in one entry."""
+    """In a few of the directions, the errors of a whole block add up in one entry."""
     torch.manual_seed(0)
     vectors = torch.randn(256, 256) / 16
     for block in vectors.split(128):
@@ -115,6 +115,6 @@ def test_parallels_of_an_axis_do_no_harm(parallel: int, length: float) -> None:
     torch.testing.assert_close(rotation.mT @ rotation, torch.eye(256).double(), rtol=0, atol=1e-5)
 
 
-def test_none_are_turned_by_none() -> None:
+def test_no_points_and_no_reflections() -> None:
     assert householder_rotation(torch.zeros(0, 4, 4)).shape == (0, 4, 4)
     assert reflect(torch.zeros(0, 3, 4), torch.zeros(0, 4, 4)).shape == (0, 3, 4)

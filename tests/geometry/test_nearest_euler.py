@@ -1,4 +1,4 @@
-"""Angles that bring an axis, or come near a rotation, as few axes can: against SciPy, all over a grid."""
+"""Angles about one or two axes that move an axis, or approximate a rotation: compared with SciPy on a grid."""
 
 from itertools import pairwise, product
 
@@ -22,32 +22,32 @@ def scipys(angles: torch.Tensor, order: str) -> ScipyRotation:
 
 
 def everywhere(order: str, steps: int = 121) -> np.ndarray:
-    """Return the rotations by one or two angles on a grid of three degrees."""
-    turns = np.linspace(-np.pi, np.pi, steps)
-    grid = np.stack(np.meshgrid(*[turns] * len(order)), -1).reshape(-1, len(order))
+    """Return the rotations by one or two angles, on a grid of three degrees."""
+    angles = np.linspace(-np.pi, np.pi, steps)
+    grid = np.stack(np.meshgrid(*[angles] * len(order)), -1).reshape(-1, len(order))
     return ScipyRotation.from_euler(order, grid).as_matrix()
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_brings_an_axis_where_it_is_to_be_or_as_near_as_can_be(order: str) -> None:
+def test_brings_an_axis_onto_another_or_as_near_as_possible(order: str) -> None:
     own, reached = unit(), ScipyRotation.from_euler(order, np.random.default_rng(0).uniform(-3, 3, (20, len(order))))
     axis = torch.from_numpy(reached.apply(own.numpy()))
     angles = axis_to_euler(axis, own, order)
     np.testing.assert_allclose(scipys(angles, order).apply(own.numpy()), axis.numpy(), atol=1e-12)
     if len(order) == 3:
         return
-    axis, turned = unit(5), everywhere(order) @ own.numpy()
+    axis, rotated = unit(5), everywhere(order) @ own.numpy()
     found = scipys(axis_to_euler(axis, own, order), order).apply(own.numpy())
-    best = (turned @ axis.numpy().T).max(0)
+    best = (rotated @ axis.numpy().T).max(0)
     assert ((found * axis.numpy()).sum(1) > best - 1e-9).all()
 
 
-def test_of_two_answers_it_takes_the_smaller_second_angle_and_of_three_axes_the_shortest_turn() -> None:
+def test_it_returns_the_smaller_second_angle_and_for_three_axes_the_shortest_rotation() -> None:
     axis, own = unit(200), torch.tensor([0.0, 1, 0], dtype=torch.float64)
     assert axis_to_euler(axis, own, "XZ")[:, 1].abs().max() <= np.pi / 2
     for order in ("XYZ", "zxz"):
-        turns = scipys(axis_to_euler(axis, own, order), order).magnitude()
-        np.testing.assert_allclose(turns, np.arccos(axis[:, 1].numpy()), atol=1e-7)
+        angles = scipys(axis_to_euler(axis, own, order), order).magnitude()
+        np.testing.assert_allclose(angles, np.arccos(axis[:, 1].numpy()), atol=1e-7)
 
 
 @pytest.mark.parametrize("order", ["XYZ", "XZX", "XZ", "YZ", "X", "xyz", "zx"])
@@ -59,14 +59,16 @@ def test_axes_of_the_frame_and_their_opposites(order: str) -> None:
             torch.ones(6) if len(order) == 3 else torch.from_numpy(everywhere(order) @ own.numpy() @ axes.numpy().T)
         )
         assert (found > reached.amax(0) - 1e-3).all()
-    assert axis_to_euler(axes, axes[2], "XZ")[:, 1].abs().max() == 0  # which turns it about itself
+    assert axis_to_euler(axes, axes[2], "XZ")[:, 1].abs().max() == 0  # b rotates the axis about itself
 
 
 def test_is_exact_in_single_precision_near_the_poles() -> None:
     angles = torch.tensor([[0.5, -torch.pi / 2 + 1e-4], [0.5, torch.pi / 2 - 1e-5], [0.5, 1e-6]])
     own = torch.tensor([0.0, 1, 0])
     axis = euler_to_matrix(angles, "XZ") @ own
-    torch.testing.assert_close(axis_to_euler(axis, own, "XZ"), angles, rtol=0, atol=1e-2)  # a is weak there
+    torch.testing.assert_close(
+        axis_to_euler(axis, own, "XZ"), angles, rtol=0, atol=1e-2
+    )  # the axis hardly depends on a there
     assert (euler_to_matrix(axis_to_euler(axis, own, "XZ"), "XZ") @ own - axis).abs().max() < 3e-7
 
 
@@ -82,7 +84,7 @@ def test_the_nearest_angles_are_those_that_a_search_finds(order: str) -> None:
         assert (trace > best - 1e-6).all()
 
 
-def test_products_come_back_from_near_them() -> None:
+def test_a_product_is_recovered_from_a_matrix_near_it() -> None:
     angles = torch.rand(100, 2, dtype=torch.float64) * 6 - 3
     for order in ("XZ", "yx"):
         product = euler_to_matrix(angles, order)

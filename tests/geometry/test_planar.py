@@ -18,7 +18,7 @@ SIZES = [(28, 28), (27, 27), (20, 30), (31, 18)]
 
 
 def smooth(height: int, width: int, channels: int = 1) -> torch.Tensor:
-    """A picture without a symmetry, smooth enough that resamplers agree closely."""
+    """Return an image without a symmetry, so smooth that different resamplers agree closely."""
     noise = np.random.default_rng(0).random((channels, height, width))
     return torch.from_numpy(ndimage.gaussian_filter(noise, (0, 2, 2)))[None].float() * 3
 
@@ -28,14 +28,14 @@ def smooth(height: int, width: int, channels: int = 1) -> torch.Tensor:
 def test_quarter_turns_are_rot90(size: tuple[int, int], quarters: int) -> None:
     side = min(size)
     image = smooth(side, side, 3) if quarters % 2 else smooth(*size, 3)
-    turned = rotate(image, torch.tensor([quarters * math.pi / 2]))
-    torch.testing.assert_close(turned, torch.rot90(image, quarters, (2, 3)), atol=2e-5, rtol=0)
+    rotated = rotate(image, torch.tensor([quarters * math.pi / 2]))
+    torch.testing.assert_close(rotated, torch.rot90(image, quarters, (2, 3)), atol=2e-5, rtol=0)
 
 
 @pytest.mark.parametrize("size", [*SIZES, (200, 300)])
 @pytest.mark.parametrize("degrees", [-170.0, -45.0, 10.0, 63.0, 120.0])
-def test_any_turn_is_scipys_in_pixel_space(size: tuple[int, int], degrees: float) -> None:
-    """A 200 x 300 picture does not shear: scipy rotates pixel coordinates, in float64."""
+def test_any_rotation_is_scipys_in_pixel_space(size: tuple[int, int], degrees: float) -> None:
+    """A 200 x 300 image does not shear: scipy rotates pixel coordinates, in float64."""
     image = smooth(*size)[0, 0].double()
     a = math.radians(degrees)
     # scipy maps output (row, column) to input; rows grow downward, so counter-clockwise is this matrix
@@ -44,18 +44,18 @@ def test_any_turn_is_scipys_in_pixel_space(size: tuple[int, int], degrees: float
     expected = ndimage.affine_transform(
         image.numpy(), matrix, offset=centre - matrix @ centre, order=1, mode="grid-constant"
     )
-    turned = rotate(image[None, None], torch.tensor([a], dtype=torch.float64))[0, 0].numpy()
-    np.testing.assert_allclose(turned, expected, atol=1e-9)
+    rotated = rotate(image[None, None], torch.tensor([a], dtype=torch.float64))[0, 0].numpy()
+    np.testing.assert_allclose(rotated, expected, atol=1e-9)
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_the_bicubic_turn_is_opencvs(size: tuple[int, int]) -> None:
-    """Which knows where to sample to a 32nd of a pixel."""
+def test_the_bicubic_rotation_is_opencvs(size: tuple[int, int]) -> None:
+    """OpenCV rounds the sampling position to a 32nd of a pixel."""
     image, (height, width) = smooth(*size), size
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), 33.0, 1.0)
     expected = cv2.warpAffine(image[0, 0].numpy(), matrix, (width, height), flags=cv2.INTER_CUBIC)
-    turned = rotate(image, torch.tensor([math.radians(33)]), "bicubic")[0, 0].numpy()
-    np.testing.assert_allclose(turned, expected, atol=0.03)
+    rotated = rotate(image, torch.tensor([math.radians(33)]), "bicubic")[0, 0].numpy()
+    np.testing.assert_allclose(rotated, expected, atol=0.03)
     assert abs(rotate(image, torch.tensor([math.radians(33)]))[0, 0].numpy() - expected).max() > 0.03
 
 
@@ -82,16 +82,16 @@ def test_grid_is_torchs(size: tuple[int, int]) -> None:
     torch.testing.assert_close(sampling_grid(theta, *size), expected, atol=1e-6, rtol=0)
 
 
-def test_many_angles_an_image_are_its_single_turns() -> None:
+def test_many_angles_of_an_image_are_its_single_rotations() -> None:
     image, angle = smooth(20, 30, 3).expand(4, -1, -1, -1), torch.rand(4, 3) * 6
-    turned = rotate(image, angle)
+    rotated = rotate(image, angle)
     for k in range(3):
         expected = F.grid_sample(
             image,
             F.affine_grid(rotation_theta(angle[:, k], 20, 30), list(image.shape), align_corners=False),
             align_corners=False,
         )
-        torch.testing.assert_close(turned[:, k], expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(rotated[:, k], expected, atol=1e-5, rtol=0)
 
 
 def test_gradients_are_finite_differences() -> None:
@@ -103,8 +103,8 @@ def test_gradients_are_finite_differences() -> None:
 def test_coordinates_stay_exact_under_autocast() -> None:
     image, angle = smooth(64, 64), torch.tensor([1.234])
     with torch.autocast("cpu", torch.bfloat16):
-        turned = rotate(image, angle.bfloat16())
-    torch.testing.assert_close(turned, rotate(image, angle.bfloat16().float()), atol=1e-6, rtol=0)
+        rotated = rotate(image, angle.bfloat16())
+    torch.testing.assert_close(rotated, rotate(image, angle.bfloat16().float()), atol=1e-6, rtol=0)
     assert rotate(image.bfloat16(), angle).dtype == torch.bfloat16
 
 
@@ -121,14 +121,14 @@ def test_nearest_rotation_is_the_polar_decompositions() -> None:
         torch.testing.assert_close(gap, torch.ones_like(gap), atol=1e-6, rtol=0)
 
 
-def test_warp_of_the_identity_is_the_picture() -> None:
+def test_warp_of_the_identity_is_the_image() -> None:
     image = smooth(20, 30, 3)
     theta = torch.tensor([[[1.0, 0, 0], [0, 1, 0]]])
     torch.testing.assert_close(warp(image, theta), image, atol=1e-5, rtol=0)
 
 
-def test_disc_loses_nothing_to_any_turn() -> None:
-    """Inside the disc a white picture stays white, at any angle."""
+def test_no_rotation_moves_the_outside_into_the_disc() -> None:
+    """Inside the disc a white image stays white, at any angle."""
     for size in SIZES:
         inside = inscribed_disc(size)
         mask = inside.numpy()
@@ -140,7 +140,7 @@ def test_disc_loses_nothing_to_any_turn() -> None:
 
 
 def test_compiles_and_exports_whole() -> None:
-    """In a process of its own: there no run-time shape checks break the graph."""
+    """Run in a separate process: the run-time shape checks of pytest would break the graph."""
     code = """
 import torch
 from stnrot.geometry import rotate
@@ -150,7 +150,7 @@ class Turn(torch.nn.Module):
         return rotate(image, angle)
 
 compiled = torch.compile(Turn(), fullgraph=True, backend="aot_eager")
-for batch in (4, 4, 3):  # the last batch of an epoch is ragged
+for batch in (4, 4, 3):  # the last batch of an epoch is smaller
     image, angle = torch.rand(batch, 1, 12, 17), torch.rand(batch, requires_grad=True)
     torch.testing.assert_close(compiled(image, angle), rotate(image, angle))
     compiled(image, angle).sum().backward()

@@ -14,17 +14,19 @@ from stnrot.geometry import to_polar
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 29, 29), (3, 45, 32), (1, 20, 31)])
 def test_values_are_scipys(shape: tuple[int, int, int]) -> None:
-    """A Gaussian filter in a picture that scipy made eight times finer, read at the nearest pixels."""
+    """Compare with a Gaussian filter on an image that scipy enlarged eight times, read at the nearest pixels."""
     channels, height, width = shape
     image = torch.rand(2, *shape)
-    polar = to_polar(image, radii=24, angles=40, blur=1.0)  # finer than the pixels of every size: no smaller picture
+    polar = to_polar(image, radii=24, angles=40, blur=1.0)  # so fine a grid that no image is made smaller
     radius = (np.arange(24) + 0.5)[:, None] * (min(height, width) - 1) / 48
     direction = np.arange(40) * 2 * np.pi / 40
     y = (height - 1) / 2 - radius * np.sin(direction)
     x = (width - 1) / 2 + radius * np.cos(direction)
     for b in range(2):
         for c in range(channels):
-            points = np.zeros((height * 8 + 80, width * 8 + 80))  # each pixel a point, 5 pixels of black around
+            points = np.zeros(
+                (height * 8 + 80, width * 8 + 80)
+            )  # each pixel is a point, with a border of 5 black pixels
             points[44 : 44 + 8 * height : 8, 44 : 44 + 8 * width : 8] = image[b, c].numpy() * 64
             blurred = gaussian_filter(points, 8.0, truncate=6)
             expected = map_coordinates(blurred, [44 + 8 * y, 44 + 8 * x], order=3)
@@ -33,15 +35,15 @@ def test_values_are_scipys(shape: tuple[int, int, int]) -> None:
 
 @pytest.mark.parametrize("size", [28, 29, 64, 224])
 def test_a_quarter_turn_is_a_shift(size: int) -> None:
-    """torch.rot90 turns without resampling, so the shift is exact."""
+    """torch.rot90 does not resample, so the shift is exact."""
     image = torch.rand(2, 3, size, size)
     for quarters in (1, 2, 3):
-        turned = to_polar(torch.rot90(image, quarters, (2, 3)), 16, 64, 0.8)
-        torch.testing.assert_close(turned, to_polar(image, 16, 64, 0.8).roll(16 * quarters, -1), atol=1e-4, rtol=0)
+        rotated = to_polar(torch.rot90(image, quarters, (2, 3)), 16, 64, 0.8)
+        torch.testing.assert_close(rotated, to_polar(image, 16, 64, 0.8).roll(16 * quarters, -1), atol=1e-4, rtol=0)
 
 
-def test_the_pixels_cannot_be_seen() -> None:
-    """A sine of any direction, drawn on the pixels: its polar picture is that of the sine, wherever the pixels lie."""
+def test_the_pixel_grid_leaves_no_trace() -> None:
+    """The polar image of a sampled sine of any direction is that of the sine itself, for any pixel grid."""
     y, x = torch.meshgrid(*[torch.arange(28.0, dtype=torch.float64) - 13.5] * 2, indexing="ij")
     residue = {}
     for blur in (0.3, 0.8):
@@ -53,7 +55,7 @@ def test_the_pixels_cannot_be_seen() -> None:
             radius = (torch.arange(11) + 0.5)[:, None] * (27 / 32)
             direction = torch.arange(72) * (2 * math.pi / 72)
             px, py = radius * direction.cos(), -radius * direction.sin()
-            spread = 25.0  # of the envelope, squared; with the blur's it gives the product of Gaussians in closed form
+            spread = 25.0  # squared width of the envelope: its product with the blur is a Gaussian in closed form
             shrink = spread / (spread + blur**2)
             flat = math.exp(-0.5 * 0.81 * blur**2 * shrink)
             envelope = torch.exp(-(px**2 + py**2) / (2 * (spread + blur**2)))
@@ -65,8 +67,8 @@ def test_the_pixels_cannot_be_seen() -> None:
 
 
 @pytest.mark.parametrize("size", [(200, 300), (301, 225)])
-def test_large_pictures_are_averaged_not_skipped(size: tuple[int, int]) -> None:
-    """A grid coarser than the pixels equals scipy's Gaussian of its coarseness, on a photograph."""
+def test_large_images_are_averaged_not_skipped(size: tuple[int, int]) -> None:
+    """A grid coarser than the pixels equals scipy's Gaussian filter of the same width, on a photograph."""
     photograph = Image.fromarray(load_sample_image("china.jpg")).convert("L").resize(size[::-1])
     pixels = np.asarray(photograph, dtype=np.float64) / 255
     height, width = size
@@ -75,7 +77,7 @@ def test_large_pictures_are_averaged_not_skipped(size: tuple[int, int]) -> None:
     radius = (np.arange(16) + 0.5)[:, None] * (min(size) - 1) / 32
     direction = np.arange(24) * 2 * np.pi / 24
     places = [(height - 1) / 2 - radius * np.sin(direction), (width - 1) / 2 + radius * np.cos(direction)]
-    blurred = gaussian_filter(pixels, pixel * math.hypot(0.8, 0.41), mode="constant")  # 0.41: that of the reduction
+    blurred = gaussian_filter(pixels, pixel * math.hypot(0.8, 0.41), mode="constant")  # 0.41: the blur of the reduction
     expected = map_coordinates(blurred, places, order=1)
     assert np.abs(polar - expected)[:-2].max() < 0.03
     assert np.median(np.abs(polar - expected)) < 0.002
@@ -106,8 +108,8 @@ def test_coordinates_are_never_in_16_bits() -> None:
     torch.testing.assert_close(to_polar(image, 16, 64, 0.8).float(), exact, atol=0.01, rtol=0)
 
 
-def test_a_centre_beside_that_of_the_picture() -> None:
-    """Against a picture that torch.roll moved the other way; shares are of the shorter side."""
+def test_a_centre_beside_the_image_centre() -> None:
+    """Compare with an image that torch.roll moved the other way; the shares are of the shorter side."""
     image = F.pad(torch.rand(2, 3, 20, 40), (10, 10, 10, 10))
     moved = torch.roll(image, (4, -2), (2, 3))  # down, right
     found = to_polar(image, 10, 24, 0.8, centre=(2 / 40, -4 / 40))
@@ -115,9 +117,9 @@ def test_a_centre_beside_that_of_the_picture() -> None:
 
 
 def test_smaller_circles_are_those_of_a_part() -> None:
-    """Of a picture cut to half its sides, in which they fill the inscribed disc."""
+    """Compare with the crop whose inscribed disc the smaller circles fill."""
     image = torch.rand(2, 3, 41, 41)
-    part = image[..., 8:-8, 8:-8]  # 25 pixels: 24 of 40 between the outermost
+    crop = image[..., 8:-8, 8:-8]  # 25 pixels: 24 of 40 between the outermost
     found = to_polar(image, 24, 32, 0.5, share=0.6)
-    inner = slice(0, 20)  # whose Gaussian does not reach beyond the part
-    torch.testing.assert_close(found[:, :, inner], to_polar(part, 24, 32, 0.5)[:, :, inner], atol=1e-3, rtol=0)
+    inner = slice(0, 20)  # their Gaussian does not reach beyond the crop
+    torch.testing.assert_close(found[:, :, inner], to_polar(crop, 24, 32, 0.5)[:, :, inner], atol=1e-3, rtol=0)

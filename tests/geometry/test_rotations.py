@@ -1,4 +1,4 @@
-"""Rotations as matrices, against SciPy, float64 and finite differences."""
+"""Rotation matrices: compared with SciPy, float64 and finite differences."""
 
 import math
 
@@ -41,13 +41,13 @@ def test_exponential_is_scipys() -> None:
     )
 
 
-def test_exponential_stays_a_rotation_where_that_of_torch_does_not() -> None:
+def test_exponential_is_a_rotation_where_torchs_is_not() -> None:
     a = skew(torch.randn(128, 128, generator=torch.Generator().manual_seed(0)))
     assert rotation_defect(torch.linalg.matrix_exp(a)) > 2e-6
     assert rotation_defect(exponential(a)) < 2e-6
 
 
-def test_cayley_turns_by_twice_the_arc_tangent() -> None:
+def test_cayley_rotates_by_twice_the_arc_tangent() -> None:
     a = torch.tensor([[0, 0], [1.3, 0]], dtype=torch.float64)
     angle = torch.tensor(2 * math.atan(1.3 / 2), dtype=torch.float64)
     torch.testing.assert_close(cayley(skew(a)), planar_rotation(angle))
@@ -81,11 +81,11 @@ def test_nearest_rotation_is_scipys() -> None:
     matrix, points = draw(8, 3, 3), draw(50, 3)
     found = project_rotation(matrix)
     for each, rotation in zip(matrix, found, strict=True):
-        # the rotation that turns the axes, weighted by a matrix, onto its columns best
+        # the rotation that best aligns the axes, weighted by a matrix, with its columns
         best, _ = ScipyRotation.align_vectors(each.T.numpy(), np.eye(3))
         np.testing.assert_allclose(rotation.numpy(), best.as_matrix(), atol=1e-12)
-    turned = points @ found[0].T
-    assert torch.linalg.norm(turned) == pytest.approx(float(torch.linalg.norm(points)))
+    rotated = points @ found[0].T
+    assert torch.linalg.norm(rotated) == pytest.approx(float(torch.linalg.norm(points)))
 
 
 def test_newton_and_schulz_find_the_polar_factor() -> None:
@@ -95,7 +95,7 @@ def test_newton_and_schulz_find_the_polar_factor() -> None:
             updated = rotation + size * draw(dim, dim) / dim**0.5
             expected, _ = scipy.linalg.polar(updated.numpy())
             np.testing.assert_allclose(newton_schulz(updated).numpy(), expected, rtol=0, atol=1e-12)
-    for factor in (0.01, 0.5, 1.7, 1.9, 2.5, 1e3):  # beyond the root of 3 the steps alone lead astray
+    for factor in (0.01, 0.5, 1.7, 1.9, 2.5, 1e3):  # above sqrt(3) the steps alone do not converge
         torch.testing.assert_close(newton_schulz(factor * rotation), rotation)
     torch.testing.assert_close(torch.linalg.det(newton_schulz(-torch.eye(3))), torch.tensor(1.0))  # of a reflection
     assert rotation_defect(newton_schulz(1e3 * torch.randn(5, 5))) < 1e-6
@@ -105,7 +105,7 @@ def test_newton_and_schulz_find_the_polar_factor() -> None:
 
 
 def test_random_rotations_have_haars_moments() -> None:
-    """With det 1, of d = 5: E R = 0, E R_ij^2 = 1/d, E R_ij^4 = 3/(d (d + 2)), E tr^2 = 1, E R_ij R_kl = 0."""
+    """For det 1 and d = 5: E R = 0, E R_ij^2 = 1/d, E R_ij^4 = 3/(d (d + 2)), E tr^2 = 1, E R_ij R_kl = 0."""
     torch.manual_seed(0)
     draws = random_rotation(5, 20_000)
     assert rotation_defect(draws).max() < 1e-13
@@ -126,12 +126,12 @@ def test_defect_is_the_largest_entry() -> None:
     assert rotation_defect(torch.stack((torch.eye(3), 2 * torch.eye(3)))).tolist() == [0, 3]
 
 
-def test_axis_angles_see_through_signed_permutations() -> None:
-    turns = torch.tensor([1e-7, 0.02, 0.3], dtype=torch.float64)  # of three planes: each angle twice
-    rotation = torch.block_diag(*planar_rotation(turns))
+def test_axis_angles_ignore_signed_permutations() -> None:
+    angles = torch.tensor([1e-7, 0.02, 0.3], dtype=torch.float64)  # in three planes: each angle occurs twice
+    rotation = torch.block_diag(*planar_rotation(angles))
     shuffled = rotation[[3, 1, 0, 5, 4, 2]] * torch.tensor([[1.0], [-1], [1], [-1], [-1], [1]])
-    torch.testing.assert_close(axis_angles(shuffled), turns.repeat_interleave(2), rtol=1e-7, atol=0)
-    torch.testing.assert_close(axis_angles(3 * shuffled), turns.repeat_interleave(2), rtol=1e-7, atol=0)
+    torch.testing.assert_close(axis_angles(shuffled), angles.repeat_interleave(2), rtol=1e-7, atol=0)
+    torch.testing.assert_close(axis_angles(3 * shuffled), angles.repeat_interleave(2), rtol=1e-7, atol=0)
     assert axis_angles(torch.eye(4).roll(1, 0)).max() == 0
 
 

@@ -1,4 +1,4 @@
-"""The picture of a point set, against the sum over all points and pixels and the matrices of a graphics textbook."""
+"""The image of a point set: compared with the plain sum over points and pixels, and with textbook matrices."""
 
 import math
 import subprocess
@@ -19,7 +19,7 @@ SMALL = Camera(height=12, width=9, sigma=1.3)
 
 
 def on_screen(points: torch.Tensor, rotation: torch.Tensor, camera: Camera) -> tuple[torch.Tensor, torch.Tensor]:
-    """Model, view and projection as 4 x 4 matrices of homogeneous points, then the division by w."""
+    """Project by model, view and projection as 4 x 4 matrices of homogeneous points, and divide by w."""
     model, view = torch.eye(4, dtype=torch.float64), torch.eye(4, dtype=torch.float64)
     model[:3, :3] = rotation
     view[2, 3] = camera.distance
@@ -66,7 +66,7 @@ CAMERAS = [
 
 
 @pytest.mark.parametrize("camera", CAMERAS, ids=str)
-def test_the_picture_is_the_plain_sum(camera: Camera) -> None:
+def test_the_image_is_the_plain_sum(camera: Camera) -> None:
     points = torus(300)
     expected = plain(points, TURN, camera)
     drawn = render(points, TURN.float(), camera)
@@ -76,7 +76,7 @@ def test_the_picture_is_the_plain_sum(camera: Camera) -> None:
 
 
 @pytest.mark.parametrize("camera", CAMERAS, ids=str)
-def test_places_are_those_of_homogeneous_matrices(camera: Camera) -> None:
+def test_positions_are_those_of_homogeneous_matrices(camera: Camera) -> None:
     points = torus(300).double()
     place, seen = project(points, TURN, camera)
     expected, before = on_screen(points, TURN, camera)
@@ -131,8 +131,8 @@ def test_a_clamped_pixel_has_no_gradient_and_a_soft_one_has() -> None:
         assert (moved.grad == 0).all() == (saturation == "clamp")
 
 
-def test_points_behind_the_near_plane_are_not_there() -> None:
-    near = Camera().near - Camera().distance  # as a z of the points
+def test_points_behind_the_near_plane_are_not_drawn() -> None:
+    near = Camera().near - Camera().distance  # as the z of a point
     behind = torch.tensor([[0.1, 0.1, near], [0.2, 0.1, -2], [0.1, 0, -3], [0, 0, -2], [1e30, 1e30, -5]])
     points = torch.cat((behind, torus(20))).requires_grad_()
     drawn = render(points, torch.eye(3), Camera())
@@ -144,7 +144,7 @@ def test_points_behind_the_near_plane_are_not_there() -> None:
     assert render(behind, torch.eye(3), Camera()).max() == 0
 
 
-def test_a_batch_is_its_pictures() -> None:
+def test_a_batch_is_its_single_images() -> None:
     rotation = euler_to_matrix(torch.rand(2, 3, 2), "XZ")
     together = render(torus(50), rotation, SMALL)
     assert together.shape == (2, 3, 12, 9)
@@ -163,14 +163,14 @@ def test_a_weight_is_the_height() -> None:
 
 
 def test_memory_is_linear_in_points_times_height_plus_width() -> None:
-    def kept(count: int, side: int) -> int:
-        """Return the bytes that the way back needs."""
+    def saved_bytes(count: int, side: int) -> int:
+        """Return the number of bytes that the backward pass needs."""
         storages = {}
 
         def pack(tensor: torch.Tensor) -> torch.Tensor:
             storages[tensor.untyped_storage().data_ptr()] = (
                 tensor.untyped_storage()
-            )  # kept, or its address is used twice
+            )  # held, or another tensor would get its address
             return tensor
 
         angles = torch.rand(3, requires_grad=True)
@@ -178,9 +178,9 @@ def test_memory_is_linear_in_points_times_height_plus_width() -> None:
             render(torus(count), euler_to_matrix(angles), Camera(height=side, width=side))
         return sum(storage.nbytes() for storage in storages.values())
 
-    assert kept(4000, 128) < 6 * 4 * 4000 * 256  # the plain sum keeps 4 * 4000 * 128^2 at least
-    assert kept(8000, 128) == pytest.approx(2 * kept(4000, 128), rel=0.05)
-    assert kept(4000, 256) == pytest.approx(2 * kept(4000, 128), rel=0.1)
+    assert saved_bytes(4000, 128) < 6 * 4 * 4000 * 256  # the plain sum keeps 4 * 4000 * 128^2 at least
+    assert saved_bytes(8000, 128) == pytest.approx(2 * saved_bytes(4000, 128), rel=0.05)
+    assert saved_bytes(4000, 256) == pytest.approx(2 * saved_bytes(4000, 128), rel=0.1)
 
 
 def test_autocast_changes_nothing() -> None:
@@ -192,7 +192,7 @@ def test_autocast_changes_nothing() -> None:
 
 @pytest.mark.slow
 def test_compiles_and_exports_whole() -> None:
-    """In a process of its own: there no run-time shape checks break the graph."""
+    """Run in a separate process: the run-time shape checks of pytest would break the graph."""
     code = """
 import torch
 from stnrot.geometry.euler import euler_to_matrix
@@ -230,6 +230,6 @@ torch.testing.assert_close(exported(torch.ones(6, 2), torus(70)), draw(torch.one
         ("saturation", "hard", "one of clamp, soft"),
     ],
 )
-def test_what_is_no_camera_is_named(option: str, value: float | str, words: str) -> None:
+def test_an_invalid_camera_is_refused(option: str, value: float | str, words: str) -> None:
     with pytest.raises(InputError, match=rf"{option}='?{value}'?: expected {words}"):
         Camera(**{option: value})

@@ -1,4 +1,4 @@
-"""What a picture tells of a rotation: the same for poses that look the same, and enough to find them again."""
+"""The matrix of a pose: it is the same for poses that look the same, and it determines the pose up to these."""
 
 import math
 
@@ -18,21 +18,23 @@ def spun(angle: float) -> torch.Tensor:
     return torch.from_numpy(ScipyRotation.from_rotvec(angle * np.array(OWN)).as_matrix())
 
 
-def test_a_solid_of_revolution_is_known_by_its_axis_up_to_its_sign() -> None:
+def test_a_solid_of_revolution_is_represented_by_its_axis_up_to_the_sign() -> None:
     symmetry, rotation = symmetry_of([2 * x for x in OWN]), random_rotation(3, 50)
-    seen = symmetry.encode(rotation)
+    matrix = symmetry.encode(rotation)
     axis = rotation @ torch.tensor(OWN, dtype=torch.float64)
-    torch.testing.assert_close(seen @ axis[..., None], axis[..., None])
-    torch.testing.assert_close(seen.diagonal(dim1=1, dim2=2).sum(1), torch.ones(50, dtype=torch.float64))
-    over = torch.from_numpy(ScipyRotation.from_rotvec([0, math.pi, 0]).as_matrix())  # about a normal: upside down
+    torch.testing.assert_close(matrix @ axis[..., None], axis[..., None])
+    torch.testing.assert_close(matrix.diagonal(dim1=1, dim2=2).sum(1), torch.ones(50, dtype=torch.float64))
+    over = torch.from_numpy(
+        ScipyRotation.from_rotvec([0, math.pi, 0]).as_matrix()
+    )  # about a normal of the axis: upside down
     for alike in (rotation @ spun(1.0), rotation @ over, rotation @ over @ spun(-2.0)):
-        torch.testing.assert_close(symmetry.encode(alike), seen)
+        torch.testing.assert_close(symmetry.encode(alike), matrix)
         assert symmetry.distance(alike, rotation).max() < 1e-7
 
 
 @pytest.mark.parametrize("symmetry", [Asymmetric(), Revolution(torch.tensor(OWN))])
 @pytest.mark.parametrize("order", ["XYZ", "zxz"])
-def test_a_pose_is_found_again(symmetry: Symmetry, order: str) -> None:
+def test_a_pose_is_recovered(symmetry: Symmetry, order: str) -> None:
     rotation = random_rotation(3, 50)
     noise = 1e-3 * torch.randn(50, 3, 3, dtype=torch.float64)
     found = euler_to_matrix(symmetry.euler(symmetry.encode(rotation) + noise + noise.mT, order), order)
@@ -44,9 +46,11 @@ def test_a_pose_is_found_again(symmetry: Symmetry, order: str) -> None:
 def test_distances_are_exact_where_a_cosine_rounds_to_one() -> None:
     about = torch.from_numpy(ScipyRotation.random(1, random_state=0).as_matrix())[0].float()
     for size in (1e-5, 0.3, math.pi / 2 - 1e-3):
-        turn = torch.from_numpy(ScipyRotation.from_rotvec([0, size, 0]).as_matrix()).float()  # at right angles to OWN
+        rotation = torch.from_numpy(
+            ScipyRotation.from_rotvec([0, size, 0]).as_matrix()
+        ).float()  # about an axis orthogonal to OWN
         for symmetry in (Asymmetric(), Revolution(torch.tensor(OWN))):
-            assert symmetry.distance(about @ turn, about) == pytest.approx(size, rel=0.02 if size < 1e-3 else 1e-5)
+            assert symmetry.distance(about @ rotation, about) == pytest.approx(size, rel=0.02 if size < 1e-3 else 1e-5)
 
 
 def test_predicted_numbers_are_a_matrix() -> None:
@@ -56,8 +60,8 @@ def test_predicted_numbers_are_a_matrix() -> None:
     assert symmetric.tolist() == [[[0, 1, 2], [1, 3, 4], [2, 4, 5]]]
 
 
-def test_where_the_camera_looks_from() -> None:
-    """Turned by a quarter about x, y goes to z: the camera, at -z, sees the side -y of the solid."""
+def test_direction_to_the_camera() -> None:
+    """A rotation by 90 degrees about x moves y to z, so the camera, at -z, is on the side -y of the solid."""
     quarter = euler_to_matrix(torch.tensor([[math.pi / 2]]), "X")
     torch.testing.assert_close(Asymmetric().direction(quarter), torch.tensor([[0.0, -1, 0]]), rtol=0, atol=1e-6)
     found = symmetry_of([0.0, 1, 0]).direction(quarter)

@@ -1,4 +1,4 @@
-"""The rotation layer: what it guarantees, at the start, in training, and through PyTorch's own machinery."""
+"""The rotation layer: its guarantees at the start and in training, and copies, checkpoints, compilation and export."""
 
 import copy
 import io
@@ -29,8 +29,8 @@ def defects(matrix: Tensor) -> tuple[float, float]:
     return float(gap), float((sign * log.exp() - 1).abs())
 
 
-def trained(layer: Rotation, steps: int, lr: float = 1e-2, bf16: bool = False) -> None:
-    """Follow random gradients, with weight decay."""
+def train(layer: Rotation, steps: int, lr: float = 1e-2, bf16: bool = False) -> None:
+    """Train on random gradients, with weight decay."""
     optimizer = torch.optim.AdamW(layer.parameters(), lr=lr, weight_decay=0.1)
     wanted = torch.randn(layer.dim, layer.dim)
     for _ in range(steps):
@@ -50,7 +50,7 @@ def test_is_a_rotation_before_and_after_training(method: str, dim: int, init: st
     if init == "identity":
         assert torch.equal(layer.matrix(), torch.eye(dim))
     assert max(defects(layer.matrix())) < 1e-6
-    trained(layer, steps=200, bf16=init == "haar")
+    train(layer, steps=200, bf16=init == "haar")
     gap, det = defects(layer.matrix())
     assert gap <= 1e-5
     assert det <= 1e-5
@@ -65,7 +65,7 @@ def test_is_a_rotation_before_and_after_training(method: str, dim: int, init: st
 def test_is_a_rotation_after_ten_thousand_steps(method: str, dim: int) -> None:
     torch.manual_seed(dim)
     layer = Rotation(dim, method, init="haar")
-    trained(layer, steps=10_000)
+    train(layer, steps=10_000)
     assert max(defects(layer.matrix())) <= 1e-5
 
 
@@ -76,21 +76,21 @@ LARGE = [(m, d) for m in ("householder", "cayley", "newton_schulz") for d in (64
 
 
 @pytest.mark.parametrize(("method", "dim"), LARGE)
-def test_large_ones_are_rotations_too(method: str, dim: int) -> None:
+def test_large_matrices_are_rotations_too(method: str, dim: int) -> None:
     torch.manual_seed(dim)
     layer = Rotation(dim, method, init="haar")
     assert defects(layer.matrix())[0] <= 1e-5
-    trained(layer, 2000 // dim)
+    train(layer, 2000 // dim)
     gap, det = defects(layer.matrix())
     assert gap <= 1e-5
-    assert det <= 2e-7 * dim + 1e-5  # the product of so many singular values
+    assert det <= 2e-7 * dim + 1e-5  # det is the product of d singular values
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("method", "dim"), [("exp", 257), ("exp", 1024), ("qr", 1024)])
-def test_large_ones_of_the_slow_methods_are_rotations_too(method: str, dim: int) -> None:
+def test_large_matrices_of_the_slow_methods_are_rotations_too(method: str, dim: int) -> None:
     layer = Rotation(dim, method, init="haar")
-    trained(layer, 2)
+    train(layer, 2)
     assert defects(layer.matrix())[0] <= 1e-5
 
 
@@ -124,7 +124,7 @@ class _Matrix(nn.Module):
 
 @pytest.mark.parametrize("dim", [2, 3, 6, 7])
 @pytest.mark.parametrize("method", METHODS)
-def test_begins_with_any_rotation(method: str, dim: int) -> None:
+def test_starts_with_any_rotation(method: str, dim: int) -> None:
     half_turn = torch.eye(dim)
     half_turn[:2, :2] *= -1
     for start in (random_rotation(dim).float(), half_turn):
@@ -163,7 +163,7 @@ def test_gradients_are_those_of_finite_differences(method: str, center: Tensor |
 
 @pytest.mark.parametrize("method", METHODS)
 def test_gradients_with_a_graph_are_those_without(method: str) -> None:
-    """In what is behind it a rotation's input depends on its weights."""
+    """The function between the two rotations uses the same weights, so the input of the second depends on them."""
     layer = Rotation(5, method, init="haar")
     model = Conjugate(lambda u: layer(u.tanh()), layer)
     z = torch.randn(4, 5, requires_grad=True)
@@ -175,7 +175,7 @@ def test_gradients_with_a_graph_are_those_without(method: str) -> None:
 
 @pytest.mark.parametrize("method", ["householder", "cayley", "exp", "qr"])
 def test_large_weights_do_no_harm(method: str) -> None:
-    """Such as those of Cayley's transform on the way to a half turn, which it cannot reach."""
+    """The Cayley transform has such weights near a rotation by 180 degrees, which it cannot reach."""
     layer = Rotation(12, method, init="haar")
     for size in (10, 1e3):
         with torch.no_grad():
@@ -193,7 +193,7 @@ def test_a_free_matrix_has_the_gradient_of_the_linear_map() -> None:
 @pytest.mark.parametrize("points", [3, 2000])
 @pytest.mark.parametrize("method", ["householder", "cayley", "newton_schulz"])
 def test_shared_work_changes_nothing(method: str, points: int) -> None:
-    """Not the gradients, nor what follows an update however it is made, nor a second backward pass."""
+    """Check the gradients, the results after an update of any kind, and a second backward pass."""
     layer = Rotation(6, method, init="haar")
     z = torch.randn(points, 6)
     weight = layer.map.weight
@@ -201,8 +201,8 @@ def test_shared_work_changes_nothing(method: str, points: int) -> None:
     def alone(function: Callable[[], Tensor]) -> Tensor:
         return torch.autograd.grad(function().square().sum(), weight)[0]
 
-    turned, back = layer(z), layer.inverse(z.tanh())
-    together = torch.autograd.grad(turned.pow(3).sum() + back.pow(3).sum(), weight)[0]
+    rotated, back = layer(z), layer.inverse(z.tanh())
+    together = torch.autograd.grad(rotated.pow(3).sum() + back.pow(3).sum(), weight)[0]
     apart = [torch.autograd.grad(f(x).pow(3).sum(), weight)[0] for f, x in ((layer, z), (layer.inverse, z.tanh()))]
     torch.testing.assert_close(together, sum(apart), rtol=1e-4, atol=1e-3)
 
@@ -224,7 +224,7 @@ def test_shared_work_changes_nothing(method: str, points: int) -> None:
 
     held = layer(z)
     held.sum().backward()
-    weight.data = weight.data + 0.1 * torch.randn_like(weight)  # as an optimizer of old would: no version counts it
+    weight.data = weight.data + 0.1 * torch.randn_like(weight)  # an update that no version counts
     assert not torch.allclose(layer(z), held, atol=1e-3)
     assert layer.defect() < 1e-5
 
@@ -241,7 +241,7 @@ def test_inverse_reuses_the_work_of_forward(method: str, monkeypatch: pytest.Mon
     assert len(seen) == 2
 
 
-def test_turns_about_its_centre() -> None:
+def test_rotates_about_its_centre() -> None:
     center = torch.tensor([1.0, 2, 3])
     layer = Rotation(3, init="haar", center=center)
     torch.testing.assert_close(layer(center), center)
@@ -258,7 +258,7 @@ def test_turns_about_its_centre() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_is_made_where_new_tensors_go(method: str) -> None:
+def test_is_made_on_the_default_device(method: str) -> None:
     with torch.device("meta"):
         layer = Rotation(4, method, init="haar")
     assert all(held.is_meta for held in layer.state_dict().values())
@@ -288,12 +288,12 @@ def test_any_number_of_leading_dimensions() -> None:
 def test_copies_and_checkpoints_are_the_layer(method: str) -> None:
     dim = 2 if method == "angle" else 6
     layer = Rotation(dim, method, init="haar", center=torch.ones(dim))
-    trained(layer, 3)
+    train(layer, 3)
     z = torch.randn(4, dim)
-    turned = layer(z)
+    rotated = layer(z)
     for copied in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
-        assert torch.equal(copied(z), turned)
-        trained(copied, 3)
+        assert torch.equal(copied(z), rotated)
+        train(copied, 3)
         assert not torch.equal(copied(z), layer(z))
         assert copied.defect() < 1e-5 or method == "penalty"
     file = io.BytesIO()
@@ -302,7 +302,7 @@ def test_copies_and_checkpoints_are_the_layer(method: str) -> None:
     other = Rotation(dim, method, init="identity", center=torch.zeros(dim))
     other(z)
     other.load_state_dict(torch.load(file, weights_only=True))
-    assert torch.equal(other(z), turned)
+    assert torch.equal(other(z), rotated)
 
 
 def test_sixteen_bits_in_and_out() -> None:
@@ -312,12 +312,12 @@ def test_sixteen_bits_in_and_out() -> None:
     assert half.dtype == torch.bfloat16
     torch.testing.assert_close(half.float(), layer(z), rtol=0, atol=0.03)
     with torch.autocast("cpu", torch.bfloat16):
-        turned = layer(z)
-        (turned.sum() + layer.matrix().sum()).backward()
+        rotated = layer(z)
+        (rotated.sum() + layer.matrix().sum()).backward()
         free = Rotation(32, "penalty", init="haar")
         assert free.penalty() < 1e-6
-    assert turned.dtype == torch.float32
-    torch.testing.assert_close(turned, layer(z))
+    assert rotated.dtype == torch.float32
+    torch.testing.assert_close(rotated, layer(z))
     coarse = Rotation(32, init="haar").bfloat16()
     assert coarse.defect() < 1e-5
     with pytest.raises(ValueError, match=r"expected 32 bits, got torch\.bfloat16"):
@@ -329,23 +329,23 @@ def test_vectors_without_a_direction_do_no_harm() -> None:
     layer = Rotation(6, init="haar")
     with torch.no_grad():
         layer.map.weight[1] = -layer.map.start[1]  # the vector is zero
-        layer.map.weight[3] = layer.map.start[2] * (1 + 1e-6) - layer.map.start[3]  # parallel to its neighbour
+        layer.map.weight[3] = layer.map.start[2] * (1 + 1e-6) - layer.map.start[3]  # nearly parallel to its neighbour
     assert max(defects(layer.matrix())) < 1e-5
     layer(torch.randn(5, 6)).square().mul(torch.arange(6)).sum().backward()
     assert layer.map.weight.grad.isfinite().all()
-    trained(layer, 20)
+    train(layer, 20)
     assert max(defects(layer.matrix())) < 1e-5
 
 
 def test_few_reflections_reach_what_they_can() -> None:
     layer = Rotation(10, reflections=4)
     assert torch.equal(layer.matrix(), torch.eye(10))
-    trained(layer, 50)
+    train(layer, 50)
     assert max(defects(layer.matrix())) < 1e-5
-    assert torch.linalg.matrix_rank(layer.matrix() - torch.eye(10), atol=1e-4) <= 8  # 4 axes' signs and 4 reflections
+    assert torch.linalg.matrix_rank(layer.matrix() - torch.eye(10), atol=1e-4) <= 8  # 4 signs of axes and 4 reflections
 
 
-def test_penalty_says_that_it_is_no_rotation() -> None:
+def test_penalty_is_not_a_rotation() -> None:
     torch.manual_seed(0)
     layer = Rotation(5, "penalty", init="haar")
     assert not layer.is_rotation
@@ -383,7 +383,7 @@ def test_penalty_says_that_it_is_no_rotation() -> None:
         ({"dim": 3, "center": torch.full((3,), torch.nan)}, "center: expected a tensor of 3 finite real numbers"),
     ],
 )
-def test_bad_arguments_are_named(arguments: dict, message: str) -> None:
+def test_bad_arguments_are_refused(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Rotation(**arguments)
 
@@ -398,14 +398,14 @@ def test_bad_arguments_are_named(arguments: dict, message: str) -> None:
         (torch.eye(3).to_sparse(), "expected a dense tensor of real numbers, got torch.sparse_coo"),
     ],
 )
-def test_bad_points_are_named(z: Tensor, message: str) -> None:
-    for turn in (Rotation(3), Rotation(3).inverse):
+def test_bad_points_are_refused(z: Tensor, message: str) -> None:
+    for function in (Rotation(3), Rotation(3).inverse):
         with pytest.raises(ValueError, match=message):
-            turn(z)
+            function(z)
 
 
-def test_numbers_of_another_type_and_other_shapes_are_named() -> None:
-    """In a process of its own: there no run-time check of types and shapes is ahead of ours."""
+def test_other_types_and_shapes_are_refused() -> None:
+    """Run in a separate process: the run-time checks of pytest would refuse the arguments first."""
     code = """
 import numpy, torch
 from stnrot import Rotation
@@ -422,8 +422,10 @@ for call in wrong:
     except ValueError as error:
         print(error)
 """
-    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=100).stdout
-    lines = told.splitlines()
+    output = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=100
+    ).stdout
+    lines = output.splitlines()
     assert lines[:4] == [
         "dim=tensor(4.): expected a whole number of at least 2",
         "dim=tensor([4, 4]): expected a whole number of at least 2",
@@ -444,7 +446,7 @@ for call in wrong:
     ],
 )
 def test_compiles_and_exports_whole(methods: tuple[str, ...]) -> None:
-    """In a process of its own: there no run-time shape checks break the graph."""
+    """Run in a separate process: the run-time shape checks of pytest would break the graph."""
     code = """
 import io
 import sys
@@ -485,7 +487,7 @@ for method in sys.argv[1:]:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("method", METHODS)
-def test_the_gpu_finds_what_the_cpu_finds(method: str) -> None:
+def test_the_gpu_computes_what_the_cpu_computes(method: str) -> None:
     layer = Rotation(130, method, init="haar")
     z = torch.randn(40, 130)
     expected = layer(z)
@@ -503,26 +505,26 @@ def test_the_gpu_finds_what_the_cpu_finds(method: str) -> None:
 @pytest.mark.parametrize("method", ["householder", "cayley", "exp", "qr", "newton_schulz"])
 @pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.Adagrad])
 def test_inverse_sees_the_step_of_a_fused_optimizer(method: str, optimizer: Any) -> None:
-    turn = Rotation(6, method)
+    layer = Rotation(6, method)
     z = torch.randn(4, 6)
-    turn(z).mul(torch.arange(6.0)).sum().backward()
-    step = optimizer(turn.parameters(), lr=0.3, fused=True)
-    y = turn(z)  # held, so that its work is
+    layer(z).mul(torch.arange(6.0)).sum().backward()
+    step = optimizer(layer.parameters(), lr=0.3, fused=True)
+    y = layer(z)  # held, so that the work of forward can be reused
     step.step()
-    torch.testing.assert_close(turn.inverse(y), y @ turn.matrix(), rtol=0, atol=1e-5)
+    torch.testing.assert_close(layer.inverse(y), y @ layer.matrix(), rtol=0, atol=1e-5)
 
 
 def test_inverse_sees_another_start() -> None:
-    turn, other = Rotation(6), Rotation(6, init="haar")
-    y = turn(torch.randn(4, 6))
+    layer, other = Rotation(6), Rotation(6, init="haar")
+    y = layer(torch.randn(4, 6))
     start = {"start": other.map.state_dict()["start"]}
-    turn.map.load_state_dict(start, strict=False, assign=True)
-    torch.testing.assert_close(turn.inverse(y), y @ turn.matrix(), rtol=0, atol=1e-5)
+    layer.map.load_state_dict(start, strict=False, assign=True)
+    torch.testing.assert_close(layer.inverse(y), y @ layer.matrix(), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("dim", [64, 200])
 def test_inverse_sees_weights_that_are_computed(dim: int) -> None:
-    """Each is a tensor of its own, which may lie where the one before it lay."""
+    """Each weight is a new tensor, possibly at the address of the previous one."""
 
     class Half(nn.Module):
         def forward(self, weight: Tensor) -> Tensor:
@@ -538,7 +540,7 @@ def test_inverse_sees_weights_that_are_computed(dim: int) -> None:
         torch.testing.assert_close(layer.inverse(y), y @ layer.matrix())
 
 
-def test_a_loss_that_is_kept_does_not_keep_what_led_to_it() -> None:
+def test_a_held_loss_does_not_hold_the_saved_tensors() -> None:
     layer = Rotation(8)
     loss = layer(torch.randn(3, 8)).square().sum()
     loss.backward()

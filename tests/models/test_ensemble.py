@@ -23,15 +23,15 @@ def test_an_ensemble_has_the_mean_of_its_members_probabilities(options: tuple[st
     assert apart.orientation is None
     if together.orientation is not None:
         np.testing.assert_allclose(together.orientation.log_weight.exp().sum(1), 1, rtol=1e-5)
-        turned = rotate(image, together.orientation.angle[:, 0])
-        torch.testing.assert_close(together.aligned, turned, atol=1e-5, rtol=0)
+        rotated = rotate(image, together.orientation.angle[:, 0])
+        torch.testing.assert_close(together.aligned, rotated, atol=1e-5, rtol=0)
         if together.orientation.log_posterior is not None:
             expected = np.mean([each.orientation.log_posterior.double().exp().numpy() for each in alone], 0)
             np.testing.assert_allclose(together.orientation.log_posterior.exp().numpy(), expected, rtol=1e-3, atol=1e-6)
 
 
-class Says(Model):
-    """Offers the hypotheses that it was made with."""
+class Fixed(Model):
+    """Return fixed hypotheses."""
 
     aligns_to_batch, learns_angle = True, True
 
@@ -43,13 +43,13 @@ class Says(Model):
         return self.orientation, reference
 
 
-def test_members_who_agree_outvote_one_that_is_sure() -> None:
-    members = [Says([0.0, 3.1], [0.8, 0.2]), Says([0.01, 3.1], [0.8, 0.2]), Says([3.1, 0.0], [0.9, 0.1])]
+def test_members_that_agree_outvote_a_confident_one() -> None:
+    members = [Fixed([0.0, 3.1], [0.8, 0.2]), Fixed([0.01, 3.1], [0.8, 0.2]), Fixed([3.1, 0.0], [0.9, 0.1])]
     reference = torch.rand(1, 1, 8, 8)
     orientation, shown = Ensemble(members, same_upright=True).orient(reference, reference)
     assert orientation.angle[0, 0].abs() <= 0.01
     assert torch.equal(shown, reference)
     np.testing.assert_allclose(orientation.log_weight.exp()[0], np.array([0.8, 0.1, 0.8, 0.2, 0.2, 0.9]) / 3, rtol=1e-5)
-    alike = [Says([0.5], [1.0]), Says([0.1], [1.0]), Says([0.12], [1.0])]
+    alike = [Fixed([0.5], [1.0]), Fixed([0.1], [1.0]), Fixed([0.12], [1.0])]
     orientation, _ = Ensemble(alike, same_upright=True).orient(reference, reference)
     assert orientation.angle[0, 0] == pytest.approx(0.11, abs=0.011)

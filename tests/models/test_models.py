@@ -53,7 +53,7 @@ def test_classifiers_are_equal() -> None:
     ],
 )
 def test_the_loss_reaches_the_first_weight_through_the_angle_alone(options: tuple[str, ...]) -> None:
-    """With one hypothesis the classifier sees only the turned picture: a gradient in the encoder came by the angle."""
+    """With one hypothesis the classifier reads only the rotated image: the encoder's gradient comes by the angle."""
     torch.manual_seed(0)
     built = model("rot_stn", *options)
     image, label = torch.rand(8, 1, 28, 28), torch.arange(8)
@@ -87,7 +87,7 @@ def test_the_loss_reaches_the_first_weight_through_the_angle_alone(options: tupl
 
 
 def test_the_transform_is_always_a_rotation() -> None:
-    """Whatever the weights: the sampled picture equals the picture sampled by an orthogonal matrix."""
+    """For any weights, the rotated image equals the image sampled by an orthogonal matrix."""
     for seed in range(5):
         torch.manual_seed(seed)
         built = model("rot_stn", shape=(1, 20, 30)).eval()
@@ -106,26 +106,26 @@ def test_the_transform_is_always_a_rotation() -> None:
         assert prediction.orientation.angle.abs().max() > 0.01
 
 
-def test_a_200_by_300_picture_does_not_shear() -> None:
-    """A disc beside the centre stays round: its second moments stay equal."""
+def test_a_200_by_300_image_does_not_shear() -> None:
+    """A disc beside the centre stays round: its two second moments are equal."""
 
-    class Turner(nn.Module):
+    class FixedAngle(nn.Module):
         def forward(self, image: torch.Tensor, reference: torch.Tensor, hypotheses: int) -> Orientation:
             angle = torch.full((len(image), 1), math.radians(40))
             return Orientation(angle, torch.zeros_like(angle), None)
 
     y, x = np.mgrid[:200, :300]
     disc = torch.from_numpy(np.hypot(y - 70, x - 180) < 20).float()[None, None]
-    built = RotSTN(Turner(), None, 1, None, "batch", (1, 200, 300))
-    turned = built(disc, torch.zeros_like(disc)).aligned[0, 0].numpy()
-    mass = turned.sum()
-    centre = np.array([(turned * y).sum(), (turned * x).sum()]) / mass
+    built = RotSTN(FixedAngle(), None, 1, None, "batch", (1, 200, 300))
+    rotated = built(disc, torch.zeros_like(disc)).aligned[0, 0].numpy()
+    mass = rotated.sum()
+    centre = np.array([(rotated * y).sum(), (rotated * x).sum()]) / mass
     spread = [
-        [(turned * (a - ca) * (b - cb)).sum() / mass for b, cb in ((y, centre[0]), (x, centre[1]))]
+        [(rotated * (a - ca) * (b - cb)).sum() / mass for b, cb in ((y, centre[0]), (x, centre[1]))]
         for a, ca in ((y, centre[0]), (x, centre[1]))
     ]
     np.testing.assert_allclose(spread, np.eye(2) * 100, atol=1)  # radius^2 / 4
-    # counter-clockwise, y down: (right, up) = (30.5, 29.5) turns by 40 degrees
+    # counter-clockwise, y down: (right, up) = (30.5, 29.5) rotates by 40 degrees
     c, s = math.cos(math.radians(40)), math.sin(math.radians(40))
     right, up = 180 - 149.5, 99.5 - 70
     np.testing.assert_allclose(
@@ -135,7 +135,7 @@ def test_a_200_by_300_picture_does_not_shear() -> None:
 
 @pytest.mark.parametrize("count", [4, 50])
 def test_the_mixture_is_that_of_the_formula(count: int) -> None:
-    """Against numpy in float64, hypothesis by hypothesis, without those below the threshold, in any company."""
+    """Compare with numpy in float64, for each hypothesis above the threshold, in a small and in a larger batch."""
     some = torch.tensor([[0.7, 0.2, 0.1], [0.895, 0.1, 0.005], [0.994, 0.003, 0.003], [0.34, 0.33, 0.33]])
     weight = some.repeat(count // 4 + 1, 1)[:count]
     angle = torch.rand(count, 3) * 6
@@ -147,7 +147,7 @@ def test_the_mixture_is_that_of_the_formula(count: int) -> None:
     built = model("rot_stn").eval()
     built.encoder = Three()
     with torch.no_grad():
-        built.classifier.linear.weight *= 30  # a classifier that has a say
+        built.classifier.linear.weight *= 30  # a classifier that influences the weights
     image = torch.rand(count, 1, 28, 28)
     prediction: Prediction = built(image, None)
     logits = np.stack([built.classifier(rotate(image, angle[:, k])).detach().double().numpy() for k in range(3)], 1)
@@ -164,7 +164,7 @@ def test_the_mixture_is_that_of_the_formula(count: int) -> None:
 def test_one_hypothesis_is_the_plain_rotation_stn() -> None:
     built = model("rot_stn", "model.hypotheses=1").eval()
     image, read = torch.rand(4, 1, 28, 28), []
-    hook = built.classifier.register_forward_pre_hook(lambda _, pictures: read.append(len(pictures[0])))
+    hook = built.classifier.register_forward_pre_hook(lambda _, inputs: read.append(len(inputs[0])))
     prediction: Prediction = built(image, None)
     hook.remove()
     assert read == [4]
@@ -174,7 +174,7 @@ def test_one_hypothesis_is_the_plain_rotation_stn() -> None:
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_the_classifier_reads_the_hypotheses_of_weight_and_in_training_deformed(training: bool) -> None:
+def test_the_classifier_reads_likely_hypotheses_and_in_training_deforms_them(training: bool) -> None:
     weight = torch.tensor([[0.9, 0.099, 0.001], [0.5, 0.4, 0.1], [0.998, 0.001, 0.001]]).repeat(41, 1)
     angle, image = torch.rand(123, 3) * 6, torch.rand(123, 1, 28, 28)
     seen = []
@@ -185,13 +185,13 @@ def test_the_classifier_reads_the_hypotheses_of_weight_and_in_training_deformed(
 
     built = model("rot_stn").train(training)
     built.encoder = Three()
-    built.classifier.register_forward_pre_hook(lambda _, pictures: seen.append(pictures[0].detach()))
+    built.classifier.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
     torch.manual_seed(1)
     prediction = built(image, None)
     (read,) = seen
     whose, which = np.nonzero(weight.numpy() > 0.01)
     assert len(whose) == 123 + 123
-    assert len(read) == 123 + 128  # 123 of weight besides the best, rounded up
+    assert len(read) == 123 + 128  # 123 likely ones besides the best, rounded up
     if training:
         torch.manual_seed(1)
         numbers = torch.randn(len(read), 56)[: len(whose)]
@@ -202,14 +202,14 @@ def test_the_classifier_reads_the_hypotheses_of_weight_and_in_training_deformed(
     torch.testing.assert_close(prediction.aligned, rotate(image, prediction.orientation.angle[:, 0]))
 
 
-def test_a_large_batch_is_read_in_larger_multiples_and_as_smaller_ones_are() -> None:
+def test_a_large_batch_is_padded_to_larger_multiples_and_classified_as_small_ones() -> None:
     weight = torch.tensor([[0.9, 0.099, 0.001], [0.998, 0.001, 0.001]]).repeat(
         320, 1
     )  # 320 besides the best, and 9 more
     weight[1:19:2] = weight[0]
     angle, counts = torch.rand(640, 3) * 6, []
     image = torch.rand(640, 1, 28, 28) / 2
-    image[:, 0, 0, 0] = torch.arange(640) / 640  # says which picture it is
+    image[:, 0, 0, 0] = torch.arange(640) / 640  # the index of the image
 
     class Three(nn.Module):
         def forward(self, image: torch.Tensor, reference: torch.Tensor, hypotheses: int) -> Orientation:
@@ -218,7 +218,7 @@ def test_a_large_batch_is_read_in_larger_multiples_and_as_smaller_ones_are() -> 
 
     built = model("rot_stn").eval()
     built.encoder = Three()
-    hook = built.classifier.register_forward_pre_hook(lambda _, pictures: counts.append(len(pictures[0])))
+    hook = built.classifier.register_forward_pre_hook(lambda _, inputs: counts.append(len(inputs[0])))
     with torch.no_grad():
         whole = built(image, None).log_probability
         hook.remove()

@@ -1,4 +1,4 @@
-"""The pose network: what it predicts is a matrix of the solid's kind, and its angles are those of the matrix."""
+"""The pose network: the form of the predicted matrix, and the angles that belong to it."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def net(own_axis: list[float] | None, axes: str, *overrides: str) -> PoseNet:
 
 
 @pytest.mark.parametrize("size", [(128, 128), (50, 70)])
-def test_the_angles_bring_the_axis_onto_the_first_eigenvector(size: tuple[int, int]) -> None:
+def test_the_angles_rotate_the_axis_onto_the_first_eigenvector(size: tuple[int, int]) -> None:
     model = net([0.0, 1, 0], "XZ")
     image = torch.rand(5, 1, *size)
     angles = model.angles(image)
@@ -38,7 +38,7 @@ def test_the_angles_are_those_of_the_nearest_rotation(axes: str) -> None:
     torch.testing.assert_close(euler_to_matrix(model.angles(image), axes), expected, rtol=0, atol=1e-5)
 
 
-def test_a_batch_is_its_pictures_and_every_weight_learns() -> None:
+def test_a_batch_is_its_single_images_and_every_weight_learns() -> None:
     model, image = net([0.0, 1, 0], "XZ"), torch.rand(5, 1, 64, 64)
     model(image).square().sum().backward()
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in model.parameters())
@@ -46,7 +46,7 @@ def test_a_batch_is_its_pictures_and_every_weight_learns() -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), [("side", 40), ("side", 0), ("width", 6), ("width", 0)])
-def test_bad_sizes(name: str, value: int) -> None:
+def test_bad_sizes_are_refused(name: str, value: int) -> None:
     with pytest.raises(Exception, match=f"{name}={value}: expected") as raised:
         net(None, "XZ", f"model.{name}={value}")
     assert isinstance(raised.value.__cause__, InputError)

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from stnrot.errors import InputError
+from stnrot.runs.atomic_write import atomic_write
 
 COLUMNS = ("line", "image", "reference", "angle_deg", "confidence", "model", "error")
 
@@ -60,18 +60,9 @@ def finished_lines(out: Path, rows: list[Row], model: str) -> set[int]:
             )
     table = header + "".join(map(csv_line, finished.values()))
     if table.encode() != written:
-        _replace(out.resolve(), table)
+        with atomic_write(out.resolve()) as new:
+            new.write_text(table, encoding="utf-8", newline="")
     return set(map(int, finished))
-
-
-def _replace(target: Path, text: str) -> None:
-    """Replace the text of a file atomically."""
-    new = target.with_name(f".{target.name}.{os.getpid()}")  # own code: the library for it, atomicwrites, is retired
-    try:
-        new.write_text(text, encoding="utf-8", newline="")
-        new.replace(target)
-    finally:
-        new.unlink(missing_ok=True)
 
 
 def csv_line(row: Row) -> str:

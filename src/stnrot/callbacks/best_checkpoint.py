@@ -7,6 +7,8 @@ from typing import Any
 
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from stnrot.runs.atomic_write import atomic_write
+
 
 class BestCheckpoint(ModelCheckpoint):
     """Keep the best checkpoint of a run and its score when the run is resumed in another folder.
@@ -22,9 +24,8 @@ class BestCheckpoint(ModelCheckpoint):
             here = Path(str(self.dirpath)) / best.name
             if int(os.environ.get("LOCAL_RANK", "0")) == 0:  # one process of each node
                 here.parent.mkdir(parents=True, exist_ok=True)
-                beside = here.with_name(f".{here.name}.{os.getpid()}")
-                shutil.copy2(best, beside)
-                beside.replace(here)
+                with atomic_write(here) as new:
+                    shutil.copy2(best, new)
             state_dict = state_dict | {
                 "dirpath": self.dirpath,
                 "best_model_path": str(here),

@@ -44,6 +44,9 @@ def upsample_log_density(log_density: Float[Tensor, "B a"], bins: int) -> Float[
     """Resample a log-density on equal bins of the circle to more bins, by trigonometric interpolation.
 
     The result is normalised: its exponentials sum to one.
+
+    >>> upsample_log_density(torch.zeros(1, 8).log_softmax(1), 32).exp().sum().round().item()
+    1.0
     """
     few = log_density.shape[1]
     if few == bins:

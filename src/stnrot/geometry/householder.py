@@ -77,6 +77,11 @@ def householder_vectors(rotation: Float[Tensor, "*b d d"]) -> tuple[Float[Tensor
     vectors move the rotation in all directions of SO(d): with w_j = H_1 ... H_{j-1} v_j, these directions are the sum
     over j of w_j ^ R^d. (Vectors that cancel in pairs would give too few directions.) The factorisation is a QR
     decomposition. Source: A. Householder, Unitary triangularization of a nonsymmetric matrix, 1958.
+
+    >>> rotation = torch.tensor([[0.0, -1.0], [1.0, 0.0]])
+    >>> vectors, sign = householder_vectors(rotation)
+    >>> torch.allclose(householder_rotation(vectors) * sign, rotation, atol=1e-6)
+    True
     """
     dim = rotation.shape[-1]
     reflectors, tau = torch.geqrf(rotation)

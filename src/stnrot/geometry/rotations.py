@@ -31,7 +31,11 @@ def planar_rotation(angle: Float[Tensor, "*b"]) -> Float[Tensor, "*b 2 2"]:
 
 
 def skew(x: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
-    """Return the skew matrix L - L^T, where L is the part of x below the diagonal. It generates a rotation."""
+    """Return the skew matrix L - L^T, where L is the part of x below the diagonal. It generates a rotation.
+
+    >>> skew(torch.tensor([[0.0, 0.0], [3.0, 0.0]])).tolist()
+    [[0.0, -3.0], [3.0, 0.0]]
+    """
     below = x.tril(-1)
     return below - below.mT
 
@@ -43,6 +47,9 @@ def cayley(a: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
     exponential of a. It is computed as (I/2 - a/4)^-1 - I, which has smaller rounding errors for large a.
 
     Source: A. Cayley, Sur quelques proprietes des determinants gauches, 1846.
+
+    >>> cayley(torch.tensor([[0.0, -2.0], [2.0, 0.0]])).round().int().tolist()  # by 2 atan(2 / 2) = 90 degrees
+    [[0, -1], [1, 0]]
     """
     quarter = at_least_float32(a) / 4
     identity = torch.eye(quarter.shape[-1], device=quarter.device, dtype=quarter.dtype)
@@ -130,6 +137,10 @@ def random_rotation(dim: int, *batch: int) -> Float[Tensor, "*batch dim dim"]:
     """Draw rotations from the Haar measure on SO(d), the uniform distribution, in float64.
 
     Source: F. Mezzadri, How to generate random matrices from the classical compact groups, 2007.
+
+    >>> rotations = random_rotation(3, 10)
+    >>> rotations.shape, bool(rotation_defect(rotations).max() < 1e-12)
+    (torch.Size([10, 3, 3]), True)
     """
     return qr_rotation(torch.randn(*batch, dim, dim, dtype=torch.float64))
 

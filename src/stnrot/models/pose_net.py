@@ -30,6 +30,9 @@ class PoseNet(nn.Module):
 
     Raises:
         InputError: if side or width is not valid.
+
+    >>> PoseNet("XYZ", None, side=16, width=4).angles(torch.rand(2, 1, 40, 40)).shape
+    torch.Size([2, 3])
     """
 
     def __init__(self, axes: str, own_axis: Sequence[float] | None, side: int, width: int) -> None:

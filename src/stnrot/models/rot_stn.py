@@ -47,6 +47,13 @@ class RotSTN(Model):
 
     Raises:
         InputError: if an argument is not valid, or later if the data do not match `reference`.
+
+    >>> from stnrot.models.classifiers.conv import ConvClassifier
+    >>> from stnrot.models.encoders.cnn import CNNEncoder
+    >>> model = RotSTN(CNNEncoder(1, "vector"), ConvClassifier(1, 10, 8), 1, None, "learned", (1, 28, 28))
+    >>> prediction = model(torch.rand(2, 1, 28, 28), None)
+    >>> prediction.orientation.angle.shape, prediction.log_probability.shape
+    (torch.Size([2, 1]), torch.Size([2, 10]))
     """
 
     learns_angle = True

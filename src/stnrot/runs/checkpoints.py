@@ -1,6 +1,5 @@
 """Write checkpoints atomically, read them without running code from them, and rebuild a task from one."""
 
-import os
 import pickle
 from importlib.metadata import version
 from pathlib import Path
@@ -14,40 +13,30 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from stnrot.errors import InputError
+from stnrot.runs.atomic_write import atomic_write
 from stnrot.runs.command_line import input_error
 from stnrot.runs.moved_targets import with_new_names
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Write to a new file in the same folder, flush it to the disk, then rename it.
+    """Replace a checkpoint atomically, see `atomic_write`.
 
-    After a kill or with a full disk, the old file is still whole. Lightning's own class writes to the temporary folder
-    and moves the file: between two file systems this is a copy, which is not atomic, and nothing is flushed.
+    Lightning's own class writes to the temporary folder and moves the file: between two file systems this is a copy,
+    which is not atomic, and nothing is flushed.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Save to a local path."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        beside = target.with_name(f".{target.name}.{os.getpid()}")
         try:
-            with beside.open("wb") as file:
+            with atomic_write(target) as new, new.open("wb") as file:  # a path would become part of the archive
                 torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(target)
         except RuntimeError as error:
             # after an interrupt torch closes its archive, which raises an error of its own
             if isinstance(error.__context__, KeyboardInterrupt | OSError):
                 raise error.__context__ from None
             raise
-        finally:
-            beside.unlink(missing_ok=True)
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def read_checkpoint(path: Path | str) -> dict[str, Any]:

@@ -20,6 +20,10 @@ class CNNEncoder(nn.Module):
 
     Raises:
         InputError: if head is neither of the two.
+
+    >>> encoder = CNNEncoder(channels=1, head="vector")
+    >>> encoder(torch.rand(2, 1, 28, 28), torch.rand(1, 1, 28, 28), hypotheses=1).angle.tolist()
+    [[0.0], [0.0]]
     """
 
     def __init__(self, channels: int, head: str) -> None:

@@ -58,6 +58,12 @@ class PolarEncoder(nn.Module):
 
     Source of the principle: E. De Castro and C. Morandi, Registration of translated and rotated images using finite
     Fourier transforms, 1987; here the features are learned.
+
+    >>> encoder = PolarEncoder(1, width=8, radii=8, angles=32, blur=0.8, dropout=0.2, dropout_circles=0.0, shift=0.0)
+    >>> image = torch.rand(1, 1, 28, 28)
+    >>> found = encoder.eval()(image, torch.rot90(image, 1, (2, 3)), hypotheses=1)
+    >>> round(math.degrees(found.angle.item()))
+    90
     """
 
     def __init__(

@@ -122,7 +122,7 @@ def reference() -> str:
         if option.defaults:
             blocks.append(f"Builds on {', '.join(f'`{each}`' for each in option.defaults)}.")
         if option.keys:
-            rows = [f"| `{key.path}` | {_code(key.value)} | {_escaped(key.comment)} |" for key in option.keys]
+            rows = [f"| {_code(key.path)} | {_code(key.value)} | {_escaped(key.comment)} |" for key in option.keys]
             table = "\n".join(["| Key | Default | Meaning |", "| --- | --- | --- |", *rows])
             blocks.append(f'<div class="keys" markdown>\n\n{table}\n\n</div>')
     return "\n\n".join(blocks)
@@ -139,7 +139,13 @@ def _link(target: str) -> str:
 
 
 def _code(value: str) -> str:
-    return f"`{' '.join(value.split())}`" if value else ""
+    """Write code that may break behind a dot, slash or underscore, so that a table fits the page."""
+    if not value:
+        return ""
+    text = re.sub(r"[^a-zA-Z0-9 ]", lambda found: f"&#{ord(found[0])};", " ".join(value.split()))
+    for mark in "./_":
+        text = text.replace(f"&#{ord(mark)};", f"&#{ord(mark)};<wbr>")
+    return f"<code>{text}</code>"
 
 
 def _escaped(text: str) -> str:

@@ -7,7 +7,8 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation as ScipyRotation
 
-from stnrot.geometry.euler import axis_to_euler, euler_to_matrix, geodesic_distance, nearest_euler
+from stnrot.geometry.euler import euler_to_matrix, geodesic_distance
+from stnrot.geometry.nearest_euler import axis_to_euler, nearest_euler
 
 UPPER = ["".join(o) for n in (1, 2, 3) for o in product("XYZ", repeat=n) if all(a != b for a, b in pairwise(o))]
 ORDERS = [*UPPER, *map(str.lower, UPPER)]

@@ -7,7 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from stnrot.geometry.angles import wrap
-from stnrot.geometry.euler import angle_about, axis_numbers
+from stnrot.geometry.euler import axis_numbers
+from stnrot.geometry.nearest_euler import angle_about
 
 
 def uniform_angles(

@@ -15,11 +15,19 @@ Shapes
     `N` points, `d` dimension.
 
 Modules
-    `angles` arithmetic on the circle; `planar` rotation and sampling of images; `polar` sampling on circles;
-    `correlation` of two images over the angle; `deform` random deformations of images;
-    `rotations` rotation matrices of R^d; `householder` products of reflections; `axes` comparison of rotations up to
-    order and sign of the axes; `euler` angles about the axes of R^3; `symmetry` what an image of a solid shows of
-    its pose; `splat` the image of a point set; `autograd` tools for gradients written by hand.
+    angles          arithmetic on the circle
+    planar          rotation and sampling of images
+    polar           sampling of images on circles
+    correlation     correlation of two images over the angle
+    deform          random deformations of images
+    rotations       rotation matrices of R^d
+    householder     products of reflections
+    axes            comparison of rotations up to order and sign of the axes
+    euler           angles about the axes of R^3
+    nearest_euler   such angles that come nearest to a rotation or an axis
+    symmetry        what an image of a solid shows of its pose
+    splat           the image of a point set
+    autograd        tools for gradients written by hand
 """
 
 from stnrot.geometry.angles import angular_distance, circular_mean, circular_peaks, upsample_log_density, wrap

@@ -11,16 +11,13 @@ from functools import reduce
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from stnrot.errors import InputError
-from stnrot.geometry.angles import wrap
 from stnrot.geometry.autograd import at_least_float32, full_precision
 
 AXES = "XYZ"
-ROUNDS = 12  # of the alternating optimisation of two angles
 LOCKED = 16  # times the machine epsilon: if sine and cosine are both smaller, the angle is undefined (gimbal lock)
 
 
@@ -44,7 +41,7 @@ def euler_jacobian(angles: Float[Tensor, "*b A"], order: str = "XYZ") -> Float[T
     """Return the derivative of `euler_to_matrix` for each angle, by d Ri(a) / da = Ri(a + pi/2) - e_i e_i^T."""
     factors, slopes = _factors(angles, order), []
     for k, axis in enumerate(axis_numbers(order)):
-        slope = _axis_rotation(axis, at_least_float32(angles[..., k]) + math.pi / 2)
+        slope = axis_rotation(axis, at_least_float32(angles[..., k]) + math.pi / 2)
         slope[..., axis, axis] = 0
         slopes.append(_product([*factors[:k], slope, *factors[k + 1 :]], order))
     return torch.stack(slopes, -3)
@@ -71,9 +68,9 @@ def matrix_to_euler(matrix: Float[Tensor, "*b 3 3"], order: str = "XYZ") -> Floa
     if order.islower():
         return matrix_to_euler(matrix, order[::-1].upper()).flip(-1)
     if len(axes) == 1:
-        return _angle_of(matrix, axes[0])[..., None]
+        return axis_rotation_angle(matrix, axes[0])[..., None]
     if len(axes) == 2:
-        return _two_angles(matrix, *axes)
+        return two_axis_angles(matrix, *axes)
     i, j, k = axes
     other = 3 - i - j
     sign = 1.0 if (j - i) % 3 == 1 else -1.0
@@ -87,61 +84,8 @@ def matrix_to_euler(matrix: Float[Tensor, "*b 3 3"], order: str = "XYZ") -> Floa
     cosine = torch.where(locked, matrix[..., j, j], cosine)
     a = torch.atan2(sine, cosine)
     with full_precision(matrix):
-        rest = _axis_rotation(i, -a) @ matrix
-    return torch.cat((a[..., None], _two_angles(rest, j, k)), -1)
-
-
-def nearest_euler(matrix: Float[Tensor, "*b 3 3"], order: str = "XYZ") -> Float[Tensor, "*b A"]:
-    """Return angles (radians) whose `euler_to_matrix` is the nearest to a rotation, in Frobenius norm.
-
-    For two axes there is no closed formula. The search starts at the angles that would be exact for a product of two
-    rotations. It then optimises one angle with the other fixed, and alternates. Near the solution each round squares
-    the error, because the two rotations are orthogonal there.
-    """
-    axes = axis_numbers(order)
-    if order.islower():
-        return nearest_euler(matrix, order[::-1].upper()).flip(-1)
-    if len(axes) != 2:
-        return matrix_to_euler(matrix, order)
-    i, j = axes
-    b = _two_angles(matrix, i, j)[..., 1]
-    for _ in range(ROUNDS):
-        a = _angle_of(matrix @ _axis_rotation(j, -b), i)
-        b = _angle_of(_axis_rotation(i, -a) @ matrix, j)
-    return torch.stack((a, b), -1)
-
-
-def axis_to_euler(axis: Float[Tensor, "*b 3"], own: Float[Tensor, "3"], order: str = "XYZ") -> Float[Tensor, "*b A"]:
-    r"""Return angles (radians) whose `euler_to_matrix` rotates the unit vector `own` onto the unit vector `axis`.
-
-    With one or two axes, some directions cannot be reached; the result then brings `own` as near to `axis` as possible.
-    For two axes let R = Ri(a) Rj(b). The component along i depends on b alone: it is `sqrt(1 - own_j^2) cos(b - c)`,
-    where c is the value of b that brings `own` nearest to i. There are two solutions for b, and the one of smaller
-    magnitude is returned; a is the remaining angle about i. With three axes the result is the shortest rotation from
-    `own` to `axis`, as angles.
-
-    >>> import torch
-    >>> angles = axis_to_euler(torch.tensor([0.0, 0.0, 1.0]), torch.tensor([0.0, 1.0, 0.0]), "XZ")
-    >>> angles.rad2deg().round().tolist()
-    [90.0, 0.0]
-    """
-    axes = axis_numbers(order)
-    if order.islower():
-        return axis_to_euler(axis, own, order[::-1].upper()).flip(-1)
-    if len(axes) == 3:
-        return matrix_to_euler(_shortest(own.expand_as(axis), axis), order)
-    i, j = axes[0], axes[-1]
-    if len(axes) == 1:
-        return angle_about(own.expand_as(axis), axis, i)[..., None]
-    # the sine is computed from the other components: 1 - cos^2 would be a rounding error where the sine is small
-    across = torch.linalg.vector_norm(torch.stack([axis[..., k] for k in range(3) if k != i], -1), dim=-1)
-    sine = ((across - own[j].abs()) * (across + own[j].abs())).clamp(min=0).sqrt()
-    offset = torch.atan2(sine, axis[..., i]) * (own[j].abs() < 1)  # if own is the axis j, b does not move it
-    to_first = angle_about(own, torch.eye(3).to(own)[i], j)
-    b = torch.stack((wrap(to_first + offset), wrap(to_first - offset)), -1)
-    b = b.gather(-1, b.abs().argmin(-1, keepdim=True))[..., 0]
-    a = angle_about((_axis_rotation(j, b) @ own[:, None])[..., 0], axis, i)
-    return torch.stack((a, b), -1)
+        rest = axis_rotation(i, -a) @ matrix
+    return torch.cat((a[..., None], two_axis_angles(rest, j, k)), -1)
 
 
 def geodesic_distance(a: Float[Tensor, "*b 3 3"], b: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b"]:
@@ -181,7 +125,7 @@ def _factors(angles: Float[Tensor, "*b A"], order: str) -> list[Float[Tensor, "*
     axes = axis_numbers(order)
     if angles.shape[-1:] != (len(axes),):
         raise InputError(f"order={order!r}: expected {len(axes)} angles, got shape {tuple(angles.shape)}")
-    return [_axis_rotation(axis, angle) for axis, angle in zip(axes, at_least_float32(angles).unbind(-1), strict=True)]
+    return [axis_rotation(axis, angle) for axis, angle in zip(axes, at_least_float32(angles).unbind(-1), strict=True)]
 
 
 def _product(factors: list[Tensor], order: str) -> Float[Tensor, "*b 3 3"]:
@@ -190,7 +134,7 @@ def _product(factors: list[Tensor], order: str) -> Float[Tensor, "*b 3 3"]:
         return reduce(torch.matmul, factors if order.isupper() else factors[::-1])
 
 
-def _axis_rotation(axis: int, angle: Float[Tensor, "*b"]) -> Float[Tensor, "*b 3 3"]:
+def axis_rotation(axis: int, angle: Float[Tensor, "*b"]) -> Float[Tensor, "*b 3 3"]:
     """Return the rotation about one axis."""
     c, s = angle.cos(), angle.sin()
     zero, one = torch.zeros_like(c), torch.ones_like(c)
@@ -199,38 +143,13 @@ def _axis_rotation(axis: int, angle: Float[Tensor, "*b"]) -> Float[Tensor, "*b 3
     return torch.stack([rows[p][q] for p in order for q in order], -1).unflatten(-1, (3, 3))
 
 
-def _angle_of(matrix: Float[Tensor, "*b 3 3"], axis: int) -> Float[Tensor, "*b"]:
+def axis_rotation_angle(matrix: Float[Tensor, "*b 3 3"], axis: int) -> Float[Tensor, "*b"]:
     """Return the angle of a rotation about one axis."""
     j, k = (axis + 1) % 3, (axis + 2) % 3
     return torch.atan2(matrix[..., k, j] - matrix[..., j, k], matrix[..., j, j] + matrix[..., k, k])
 
 
-def angle_about(first: Float[Tensor, "*b 3"], second: Float[Tensor, "*b 3"], axis: int) -> Float[Tensor, "*b"]:
-    """Return the angle (radians) about one axis that brings the first vector as near to the second as possible."""
-    j, k = (axis + 1) % 3, (axis + 2) % 3
-    sine = first[..., j] * second[..., k] - first[..., k] * second[..., j]
-    return torch.atan2(sine, first[..., j] * second[..., j] + first[..., k] * second[..., k])
-
-
-def _shortest(first: Float[Tensor, "*b 3"], second: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:
-    """Return the shortest rotation from one unit vector to another, as the product of two reflections.
-
-    The first reflection maps `first` to `-first`. The second, along the bisector of both vectors, maps `-first` to
-    `second`.
-    """
-    middle = first + second
-    length = torch.linalg.vector_norm(middle, dim=-1, keepdim=True)
-    normal = torch.zeros_like(first).scatter(-1, first.abs().argmin(-1, keepdim=True), 1.0)
-    normal = F.normalize(torch.linalg.cross(first, normal), dim=-1)  # for opposite vectors any normal will do
-    middle = torch.where(length > 0, middle / length, normal)
-    return _reflection(middle) @ _reflection(first)
-
-
-def _reflection(normal: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:
-    return torch.eye(3).to(normal) - 2 * normal[..., :, None] * normal[..., None, :]
-
-
-def _two_angles(matrix: Float[Tensor, "*b 3 3"], i: int, j: int) -> Float[Tensor, "*b 2"]:
+def two_axis_angles(matrix: Float[Tensor, "*b 3 3"], i: int, j: int) -> Float[Tensor, "*b 2"]:
     """Return a and b of Ri(a) Rj(b): its column j is column j of Ri(a), and its row i is row i of Rj(b)."""
     other = 3 - i - j
     sign = 1.0 if (j - i) % 3 == 1 else -1.0

@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from stnrot.geometry.euler import axis_to_euler, geodesic_distance, nearest_euler
+from stnrot.geometry.euler import geodesic_distance
+from stnrot.geometry.nearest_euler import axis_to_euler, nearest_euler
 from stnrot.geometry.rotations import project_rotation
 
 SYMMETRIC = (0, 1, 2, 1, 3, 4, 2, 4, 5)  # index, among six numbers, of each entry of a symmetric 3 x 3 matrix

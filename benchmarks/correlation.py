@@ -1,4 +1,4 @@
-"""The correlation of the polar encoder is faster as a product of matrices than by FFT, which has less to compute.
+"""The correlation of the polar encoder is faster as a matrix product than by FFT, although FFT needs fewer operations.
 
     python benchmarks/correlation.py [--device cuda] [--batch 128] [--json PATH]
 

@@ -1,4 +1,4 @@
-"""On clean pairs of images stnrot is as exact as classical methods; of hard pairs its trained encoder aligns more.
+"""On clean pairs of images stnrot is as exact as classical methods; its trained encoder aligns more of the hard pairs.
 
     python benchmarks/pairs.py --root data [--only mnist "photographs 64"] [--pairs 500] [--folder outputs/pairs]
 

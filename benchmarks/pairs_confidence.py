@@ -1,4 +1,4 @@
-"""The confidence of an alignment is close to the share of angles that are right, and unrelated pairs have a low one.
+"""The confidence of an alignment is close to the share of angles that are right, and it is low for unrelated pairs.
 
     python benchmarks/pairs_confidence.py --root data [--only mnist "photographs 64"] [--folder outputs/pairs]
 

@@ -1,4 +1,4 @@
-"""`fit_pose` finds the pose of a torus in 100 of 100 clean images and in 97 of 100 noisy ones, a quadrant occluded.
+"""`fit_pose` finds the pose of a torus in 100 of 100 clean images, in 97 of 100 noisy images with an occluded quadrant.
 
     python benchmarks/pose.py [--poses 100] [--ckpt PATH] [--json PATH]
 

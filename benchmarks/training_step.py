@@ -1,4 +1,4 @@
-"""A training step is at least twice as fast as the same network's written in the way of the usual tutorial.
+"""A training step is at least twice as fast as a step of the same network written as in the usual PyTorch tutorial.
 
     python benchmarks/training_step.py [--root data] [--device cuda] [--batch 4096] [--json PATH]
 

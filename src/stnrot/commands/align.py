@@ -27,21 +27,21 @@ MIN_CONFIDENCE = 0.02  # of a further hypothesis that is printed
 
 def align(
     image: Annotated[Path | None, typer.Argument(metavar="IMAGE", help="Image to rotate.")] = None,
-    reference: Annotated[Path | None, typer.Argument(metavar="REFERENCE", help="Image to align it with.")] = None,
+    reference: Annotated[Path | None, typer.Argument(metavar="REFERENCE", help="Image to align IMAGE with.")] = None,
     manifest: Annotated[
         Path | None,
         typer.Option(
             rich_help_panel="Many pairs",
-            help="Align the pairs of this table. Its columns are image,reference; paths are relative to it. Needs "
-            "--out. Run the same command again to resume. A pair that fails gets an error message in the column "
-            "error; the exit code is then 1.",
+            help="Align the pairs of this CSV file. Its columns are image,reference; relative paths start at its "
+            "folder. Needs --out. Run the same command again to resume. A pair that fails gets an error message in "
+            "the column error; the exit code is then 1.",
         ),
     ] = None,
     ckpt: Annotated[
         Path | None,
         typer.Option(
             rich_help_panel="Model",
-            help="Compare the images by a trained encoder: best.ckpt of a run of model=rot_stn. Default: correlate "
+            help="Compare the images with a trained encoder: best.ckpt of a run of model=rot_stn. Default: correlate "
             "their pixels.",
         ),
     ] = None,
@@ -59,12 +59,13 @@ def align(
 ) -> int:
     """Find the angle between two images.
 
-    The angle, in degrees counter-clockwise, rotates IMAGE onto REFERENCE. The confidence is the probability that it is
-    right within 5 degrees.
+    The angle, in degrees counter-clockwise, rotates IMAGE onto REFERENCE. The confidence is the probability that the
+    error of the angle is below 5 degrees.
 
-    Without --ckpt the pixels are correlated: right for two images of the same thing. With the checkpoint of a run on
-    pairs (task=register data=image_pairs) an encoder compares the images. With the checkpoint of a classifier the
-    encoder finds the upright angle of each image and subtracts them: right for two objects of one class.
+    For two images of the same thing, leave out --ckpt: the pixels are correlated. For images with strong noise,
+    occlusion or a shift, pass the checkpoint of a run on pairs (task=register data=image_pairs): its encoder compares
+    the images. For two objects of one class, pass the checkpoint of a classifier: its encoder finds the upright angle
+    of each image, and the angles are subtracted.
     """
     if manifest is not None:
         if image is not None or as_json:

@@ -50,7 +50,8 @@ def results() -> Iterator[str]:
     """Write an overview, then for each benchmark its claim, command, date, device and tables."""
     found = current()
     overview = [
-        {"Date": each["date"], "Benchmark": f"[{_title(name)}](#{name})", "Claim": each["claim"]}
+        {"Date": each["date"].replace("-", "&#8209;"), "Benchmark": f"[{_title(name)}](#{name})"}
+        | {"Claim": each["claim"]}
         | {"Device": each["environment"].get("gpu") or each["environment"].get("cpu") or "several"}
         for name, each in found.items()
     ]

@@ -8,7 +8,7 @@ multiplications and additions for N points and m reflections:
 |---|---|---|---|---|
 | `Angle` | [[cos, -sin], [sin, cos]], d = 2 | 8 N | all | det R = +1 and max abs(R^T R - I) <= 1e-5 |
 | `Householder` | H_1 ... H_m D, H = I - 2 v v^T / v^T v | (4 N + 2 n) m d | all, with the default m | the same |
-| `Cayley` | R_0 (I - A/2)^-1 (I + A/2), A = L - L^T | 2 N d^2 + 9 d^3 | all but half turns from R_0 | the same |
+| `Cayley` | R_0 (I - A/2)^-1 (I + A/2), A = L - L^T | 2 N d^2 + 9 d^3 | all but 180 degrees from R_0 | the same |
 | `Exponential` | R_0 exp(A) | 2 N d^2 + 30 d^3 or more | all | the same |
 | `QR` | Q of R_0 + W = Q R, R_ii > 0 | 2 N d^2 + 5 d^3 | all; jumps where det(R_0 + W) = 0 | the same |
 | `NewtonSchulz` | W, made a rotation after each update | 2 N d^2, an update 10 d^3 | all | the same |

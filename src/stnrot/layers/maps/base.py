@@ -1,4 +1,4 @@
-"""What all maps have in common, and what maps with a start rotation have in common."""
+"""The base class of all maps, and the base class of maps that start at a given rotation."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable

@@ -46,7 +46,7 @@ def read_points(source: str | Path) -> Float[Tensor, "N 3"]:
     if path.suffix.lower() not in READERS:
         raise InputError(f"points={source}: expected torus, or a file that ends in {', '.join(READERS)}")
     if not path.is_file():
-        raise InputError(f"points={source}: there is no such file")
+        raise InputError(f"points={source}: there is no such file; give torus or the path of a file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # NumPy only warns about a file without numbers

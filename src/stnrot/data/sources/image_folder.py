@@ -30,7 +30,7 @@ class ImageFolder(Decoding):
     def __call__(self, root: Path | None, split_seed: int) -> Splits:
         """Return the training, validation and test images below `root`."""
         if root is None or not root.is_dir():
-            raise InputError(f"data.root={root}: expected a folder of images in class folders, set data.root=FOLDER")
+            raise InputError(f"data.root={root}: expected a folder of images, found none; set data.root to its path")
         found = {part: _images(root / part) for part in ("train", "val", "test") if (root / part).is_dir()}
         if "train" not in found:
             found = {"train": _images(root)}

@@ -1,6 +1,6 @@
 """Rotation-only spatial transformer networks: learn to undo rotation.
 
-The public names stand in `__init__.pyi`. Each is imported when it is first used, so `import stnrot` is fast.
+The public names are listed in `__init__.pyi`. Each is imported when it is first used, so `import stnrot` is fast.
 """
 
 import lazy_loader

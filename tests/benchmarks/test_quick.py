@@ -19,6 +19,7 @@ TOGETHER = [[other, name] for name, other in TRAINED_BY.items()]
 ALONE = [[name] for name in BENCHMARKS if not any(name in names for names in TOGETHER)]
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("names", TOGETHER + ALONE, ids="-".join)
 def test_a_benchmark_writes_its_tables(names: list[str], mnist_root: Path, tmp_path: Path) -> None:
     for name in names:

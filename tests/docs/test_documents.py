@@ -36,6 +36,7 @@ from stnrot.geometry.euler import euler_to_matrix
 from stnrot.geometry.splat import Camera, render
 from stnrot.pose.point_clouds import torus
 
+pytestmark = pytest.mark.ci
 HISTORY = ("docs/results/archive.md", "docs/changelog.md")
 PAGES = [
     *("README.md", "CONTRIBUTING.md", "benchmarks/README.md"),
@@ -56,6 +57,7 @@ NOT_HERE = {  # part of a command: why it is composed and not run
 }
 PARTS = {  # in sentences: a pattern, and a part of a command
     "python benchmarks/NAME.py --json docs/results/NAME.json",
+    "python train.py experiment=NAME",
     "stnrot align --manifest",
 }
 

@@ -17,6 +17,7 @@ from mkdocstrings import Inventory
 
 import stnrot
 
+pytestmark = pytest.mark.ci
 ROOMS = sorted(path.stem for path in (ROOT / "docs" / "reference").glob("*.md"))
 ARCHIVE = (ROOT / "docs" / "results" / "archive.md").read_text()
 TRANSCRIBED = {

@@ -7,6 +7,7 @@ import pytest
 from conftest import ROOT, command, composed
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("job", ["train", "evaluate"])
 def test_help_shows_examples_that_compose(job: str) -> None:
     done = command(f"{job}.py", "--help")

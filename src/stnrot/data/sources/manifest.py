@@ -34,7 +34,8 @@ class Manifest(Decoding):
         """Return the training, validation and test pairs of the CSV file `root`, split by `split_seed`."""
         if root is None or not root.is_file():
             raise InputError(
-                f"data.root={root}: expected a CSV file with the columns image,reference[,angle_deg][,label]"
+                f"data.root={root}: expected a CSV file with the columns image,reference[,angle_deg][,label], "
+                "found none; set data.root to its path"
             )
         rows, columns = read_manifest(root)
         files = [pair_files(root, line, row) for line, row in rows]

@@ -34,6 +34,8 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     if (Path(cfg.output_dir) / "metrics.json").exists():
         raise InputError(f"{cfg.output_dir} holds the results of another run: choose another hydra.run.dir")
     check_groups(cfg)
+    if OmegaConf.select(cfg, "ckpt") is None:
+        raise InputError("ckpt is not set: expected latest or the path of a checkpoint")
     paths = find_checkpoints(cfg.ckpt)
     for path in paths:
         log.info("checkpoint: %s", path)

@@ -95,7 +95,7 @@ def train(cfg: DictConfig) -> float:
         pruning.check_pruned()  # with several processes, only this call raises
     trainer.test(task, datamodule=data, ckpt_path="best", weights_only=True)
     log.info("figures, tables and checkpoints: %s", folder)
-    log.info("to look at them: tensorboard --logdir %s --samples_per_plugin images=1000", folder)
+    log.info("to view them: tensorboard --logdir %s --samples_per_plugin images=1000", folder)
     best: Any = trainer.checkpoint_callback  # the first of the configuration, `best`
     return math.nan if best.best_model_score is None else float(best.best_model_score)
 

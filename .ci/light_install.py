@@ -47,7 +47,7 @@ Image.new("L", (128, 128)).save("black.png")
 done = command("pose", "black.png", "--points", "torus", "--json")
 assert done.returncode == 0, done.stderr
 
-# what needs more says so in one line
+# a command that needs more packages prints one line, with the extra that brings them
 for arguments in (["study", "sqlite:///study.db"], ["align", "image.png", "reference.png", "--ckpt", "image.png"]):
     done = command(*arguments)
     assert done.returncode == 1, done.stdout

@@ -4,7 +4,7 @@
 
 Six minutes on two cores, and 90 to train the encoders, unless --folder holds them (`pairs.py` leaves them). Needs MNIST
 and the extra `classical`, for its photographs. Aligns the pairs of `pairs.py` and pairs of two unrelated
-images, whose angle is never right. An angle is right if it is within 5 degrees.
+images, whose angle is never right. An angle is right if its error is at most 5 degrees.
 
 Prints the mean confidence and the share that is right for each set and level; the same for tenths of all pairs in the
 order of confidence; and for each method the calibration error, the mean distance of the two over the tenths, and

@@ -31,7 +31,7 @@ class Estimate:
 
     @property
     def right(self) -> np.ndarray:
-        """Tell for each pair whether the angle is within 5 degrees; unrelated pairs are never right."""
+        """Return for each pair whether the error is at most 5 degrees; unrelated pairs are never right."""
         return (self.error <= RIGHT_DEG) & (self.level != "unrelated")
 
 

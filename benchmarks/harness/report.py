@@ -45,7 +45,7 @@ class Options(argparse.ArgumentParser):
         super().__init__(prog, description=doc, formatter_class=formatter, allow_abbrev=False)
         self.claim, self.quick = " ".join(doc.partition("\n\n")[0].split()), quick
         self.add_argument("--json", type=new_file, metavar="PATH", help="also write the tables to this file")
-        self.add_argument("--quick", action="store_true", help="tiny sizes, seconds: tries the code, measures nothing")
+        self.add_argument("--quick", action="store_true", help="tiny sizes, in seconds; the figures mean nothing")
 
     def add_device(self) -> None:
         """Add the option `--device`."""
@@ -109,7 +109,7 @@ def absolute(text: str) -> Path:
 
 
 def new_file(text: str) -> Path:
-    """Read the path of a file to write, whose folder must exist: a long measurement is not to be lost."""
+    """Read the path of a file to write, whose folder must exist; otherwise a long measurement would be lost."""
     path = absolute(text)
     if not path.parent.is_dir():
         raise argparse.ArgumentTypeError(f"expected a file in a folder that exists, got {text}")

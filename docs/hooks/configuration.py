@@ -9,7 +9,7 @@ import yaml
 from mkdocs.structure.pages import Page
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-# a class, how it is called, the files that a file builds on, and the text of --help
+# keys that need no comment: class, call, files that a file builds on, text of --help
 UNCOMMENTED = ("_target_", "_partial_", "defaults", "template")
 
 
@@ -149,7 +149,7 @@ def _code(value: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Keep what Markdown would read as its own, but for code."""
+    """Escape the characters that Markdown would interpret, except in code."""
     return re.sub(r"`[^`]*`|[*<|\[\]]", lambda found: found[0] if found[0][1:] else f"&#{ord(found[0])};", text)
 
 

@@ -1,4 +1,4 @@
-"""What docstrings write without markup, as Markdown: doctests and paragraphs under a word."""
+"""Convert docstrings to Markdown: doctests become code, paragraphs under a word become definitions."""
 
 import re
 from typing import Any

@@ -82,6 +82,7 @@ def test_bad_rows_of_a_manifest_do_not_stop_it(called: Called, pair: Path) -> No
     for row, (line, degrees, words) in zip(found, lines, strict=True):
         assert f"{row['image']},{row['reference']}" == (line or ",")
         assert words in row["error"]
+        assert (f"relative to the folder of the table, {pair};" in row["error"]) == ("does not exist" in words)
         assert (row["angle_deg"] == "") == (degrees is None) == bool(row["error"])
         if degrees is not None:
             assert float(row["angle_deg"]) == pytest.approx(degrees, abs=0.1)
@@ -158,7 +159,10 @@ def test_an_interrupted_table_is_resumed(called: Called, pair: Path) -> None:
         (["--manifest", "pairs.csv"], "--manifest needs --out"),
         (["image.png", "--manifest", "pairs.csv", "--out", "results.csv"], "IMAGE came with --manifest: expected one"),
         (["--manifest", "pairs.csv", "--json"], "--json came with --manifest: expected one pair or a table"),
-        (["--manifest", "none.csv", "--out", "results.csv"], "none.csv"),
+        (
+            ["--manifest", "none.csv", "--out", "results.csv"],
+            "there is no file none.csv: expected a CSV file with the columns image,reference; give its path",
+        ),
         (["--manifest", "bad.csv", "--out", "results.csv"], "bad.csv: expected a column 'reference'"),
         (["--manifest", "empty.csv", "--out", "results.csv"], "empty.csv: expected at least one pair"),
         (["--manifest", "pairs.csv", "--out", "other.csv"], "other.csv has the results of another manifest (line 2)"),

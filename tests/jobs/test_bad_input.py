@@ -34,6 +34,7 @@ def fails(
         ("train.py", ["data.batchsize=3"], "unknown key data.batchsize"),  # refused by Hydra
         ("train.py", ["data.n_train=1001"], "data.n_train=1001: expected at most the 1000 "),  # and by the job
         ("evaluate.py", ["ckpt=latest"], "no run below outputs/train"),
+        ("evaluate.py", [], "error: ckpt is not set: expected latest or the path of a checkpoint"),
     ],
 )
 def test_the_command_prints_it_last_and_exits_with_1(

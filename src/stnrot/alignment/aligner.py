@@ -30,9 +30,9 @@ class Alignment:
     """The angles between images and their references.
 
     `angle` (radians) rotates the image counter-clockwise onto the reference. `confidence` is the probability that the
-    angle is right within 5 degrees. It is calibrated over a mixture of clean, hard and unrelated pairs. On hard pairs
-    alone the confidence is too low. `aligned` is the image rotated by the angle. `orientation` holds all likely angles
-    with their weights: an image with a symmetry can be aligned in several ways.
+    error of the angle is below 5 degrees. It is calibrated over a mixture of clean, hard and unrelated pairs. On hard
+    pairs alone the confidence is too low. `aligned` is the image rotated by the angle. `orientation` holds all likely
+    angles with their weights: an image with a symmetry can be aligned in several ways.
     """
 
     image: Float[Tensor, "B C H W"]

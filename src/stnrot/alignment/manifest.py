@@ -25,12 +25,12 @@ from stnrot.errors import InputError
 MAX_PAIRS = 64  # that are read together
 MAX_VALUES = 2**24  # of their images
 
-Images = tuple[Tensor, Tensor]
+ImagePair = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A row of the manifest, and what the headers of its two files tell."""
+    """A row of the manifest, and facts from the headers of its two files."""
 
     row: Row
     files: tuple[Path, ...] = ()
@@ -64,7 +64,7 @@ def align_manifest(manifest: Path, out: Path, ckpt: Path | None) -> int:
                     failed += bool(row["error"])
                     progress.advance(progress.task_ids[0])
     except OSError as error:
-        raise InputError(f"cannot write {out}: {error}") from error
+        raise InputError(f"cannot write {out}: {error}; choose another --out") from error
     print(f"{len(rows)} pairs in {out}" + (f", {failed} with an error: see that column" if failed else ""))
     return int(failed > 0)
 
@@ -111,7 +111,7 @@ def _portions(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
         yield portion
 
 
-def _decode(pair: Pair) -> Images | InputError:
+def _decode(pair: Pair) -> ImagePair | InputError:
     if pair.error is not None:
         return pair.error
     try:
@@ -121,7 +121,7 @@ def _decode(pair: Pair) -> Images | InputError:
         return error
 
 
-def _size(images: Images | InputError) -> tuple[Any, ...] | None:
+def _size(images: ImagePair | InputError) -> tuple[Any, ...] | None:
     return None if isinstance(images, InputError) else tuple((image.shape, image.dtype) for image in images)
 
 
@@ -129,7 +129,7 @@ def _failed(row: Row, error: InputError) -> Row:
     return row | {"error": " ".join(str(error).split())}
 
 
-def _results(aligner: Aligner, items: list[tuple[Row, Images]]) -> Iterable[Row]:
+def _results(aligner: Aligner, items: list[tuple[Row, ImagePair]]) -> Iterable[Row]:
     """Align pairs together. If that fails, align each alone, to find the one that fails."""
     try:
         images, references = (torch.stack([pair[k] for _, pair in items]) for k in (0, 1))

@@ -104,7 +104,7 @@ def fuse_posteriors(orientation: Orientation, correlation: AngularCorrelation, h
 
 
 def confidence(orientation: Orientation) -> Float[Tensor, "B K"]:
-    """Return the posterior probability that each angle is right within 5 degrees."""
+    """Return for each angle the posterior probability that its error is below 5 degrees."""
     assert orientation.log_posterior is not None
     posterior = upsample_log_density(orientation.log_posterior, max(BINS, orientation.log_posterior.shape[1])).exp()
     bins = posterior.shape[1]

@@ -101,9 +101,10 @@ def angle_posterior(
 
 
 def accuracy_by_angle(angle: Float[np.ndarray, "N"], right: Bool[np.ndarray, "N"]) -> Pixels:
-    """Draw the share of right classes in bins of 15 degrees of the input's rotation, with two standard errors.
+    """Draw the share of correctly classified images in bins of 15 degrees of the input's rotation.
 
-    The rotation of an input is the negative of its `angle` (radians), which undoes it.
+    The bars are two standard errors. The rotation of an input is the negative of its `angle` (radians), which undoes
+    it.
     """
     edges = np.arange(-180, 181, 15)
     bins = np.digitize(np.degrees(-angle), edges[1:-1])

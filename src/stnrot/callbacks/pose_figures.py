@@ -81,9 +81,7 @@ class PoseFigures(PredictionCollector):
     def finish(self, trainer: L.Trainer, task: Any, part: str, rows: PoseRows, shown: list[PoseSample]) -> None:
         """Draw the two figures."""
         rotation, symmetry = torch.from_numpy(rows.rotation), task.model.symmetry
-        true = task.model.euler(
-            symmetry.encode(rotation)
-        )  # of angles that look the same, those that the model can find
+        true = task.model.euler(symmetry.encode(rotation))  # of poses that look the same, the one that a model returns
         row_of = {int(index): k for k, index in enumerate(rows.index)}
         cells = []
         for sample in shown:

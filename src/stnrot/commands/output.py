@@ -23,4 +23,4 @@ def write_image(pixels: np.ndarray, out: Path) -> None:
     try:
         Image.fromarray(pixels).save(out)
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot write {out}: {error}") from error
+        raise InputError(f"cannot write {out}: {error}; choose another --out") from error

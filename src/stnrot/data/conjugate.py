@@ -90,4 +90,7 @@ class ConjugateData(DataModule):
         """Raise InputError if a model was trained on points of another dimension."""
         super().check_trained_on(trained, model, checkpoint)
         if trained["dim"] != self.dim:
-            raise InputError(f"{checkpoint} was trained on points with dim={trained['dim']}, this data has {self.dim}")
+            raise InputError(
+                f"{checkpoint} was trained on points with dim={trained['dim']}, this data has {self.dim}: "
+                f"set data.dim={trained['dim']}"
+            )

@@ -102,7 +102,7 @@ class ImageData(DataModule):
         if model.get("classifier") is not None and trained["class_names"] != given["class_names"]:
             raise InputError(
                 f"{checkpoint} was trained on the classes {trained['class_names']}, "
-                f"this data has {given['class_names']}"
+                f"this data has {given['class_names']}: choose data with the classes of that run"
             )
 
     def dataset(self, split: Split) -> ImageDataset:

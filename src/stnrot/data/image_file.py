@@ -15,7 +15,7 @@ Image.MAX_IMAGE_PIXELS = None  # `max_pixels` limits the size instead: its error
 
 
 class ImageHeader(NamedTuple):
-    """What the header of an image file tells. Its pixels are not decoded."""
+    """Facts from the header of an image file. Its pixels are not decoded."""
 
     pixels: int  # width times height
     is_grey: bool  # with or without transparency
@@ -72,7 +72,7 @@ def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
     except InputError:
         raise
     except Exception as error:  # a decoder can raise almost anything on a broken file
-        raise InputError(f"cannot read the image {path}: {error}") from error
+        raise InputError(f"cannot read the image {path}: {error}; expected a whole image file") from error
 
 
 def _is_deep(image: Image.Image) -> bool:

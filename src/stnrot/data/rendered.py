@@ -108,7 +108,7 @@ class RenderedPoses(DataModule):
                 shown, hint = ("points", " (other points)") if name == "points_digest" else (name, "")
                 raise InputError(
                     f"{checkpoint} was trained on poses with {shown}={trained[shown]}, "
-                    f"this data has {given[shown]}{hint}"
+                    f"this data has {given[shown]}{hint}: set data.{shown} as in that run"
                 )
 
     def dataset(self, split: Split) -> Counters:

@@ -61,7 +61,5 @@ class ConvRegressor(nn.Module):
     def forward(self, image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B outputs"]:
         """Return the numbers. Under autocast, the head still computes in the precision of its weights."""
         features = self.stack(image)
-        with torch.autocast(
-            image.device.type, enabled=False
-        ):  # bf16 would round angles near pi to steps of 0.9 degrees
+        with torch.autocast(image.device.type, enabled=False):  # bf16 has steps of 0.9 degrees near pi
             return self.head(features.to(self.head[0].weight.dtype))

@@ -68,10 +68,10 @@ def fit_pose(
 
     Without a start, all angles in steps of 5, 10 or 15 degrees (one, two or three axes) are rendered at a quarter of
     the pixels a side. The 16 lowest local minima of the loss descend at that size, the best 6 at half, the best 2 at
-    full size, by the method of Levenberg and Marquardt on the angles alone (`descend`). A reduced image cannot tell
-    half turns of the solid about its own axes apart. So the half turns of the last two descend, too. All descend until
-    a step promises less than a thousandth of the loss; then the best one descends to the end. The loss is robust
-    against occlusion.
+    full size, by the method of Levenberg and Marquardt on the angles alone (`descend`). In a reduced image, half
+    turns of the solid about its own axes look nearly the same. So the half turns of the last two descend, too. All
+    descend until a step promises less than a thousandth of the loss; then the best one descends to the end. The loss is
+    robust against occlusion.
 
     With a start, such as a network's estimate, only the start and its mirror image in depth descend, then the half
     turns of the better one, until a step promises less than 3 % of the loss. (The search needs no mirror images: they

@@ -1,4 +1,4 @@
-"""Poses that differ by a half turn of the solid about its own axes: a reduced image can hardly tell them apart."""
+"""Poses that differ by a half turn of the solid about its own axes. They look nearly the same in a reduced image."""
 
 import math
 

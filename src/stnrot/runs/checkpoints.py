@@ -58,7 +58,9 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
     known = isinstance(checkpoint, dict) and {"config", "state_dict"} <= checkpoint.keys()
     config = with_new_names(dict(checkpoint["config"] or {})) if known else {}
     if not {"model", "task", "data", "data_spec"} <= config.keys():
-        raise InputError(f"{path} was not written by train.py: it has no run configuration")
+        raise InputError(
+            f"{path} was not written by train.py: it has no run configuration; give a run's best.ckpt or last.ckpt"
+        )
     return checkpoint | {"config": config}
 
 

@@ -40,7 +40,7 @@ def print_table(title: str, columns: Mapping[str, Sequence[str]], keys: int) -> 
             table.add_column(header, justify="left" if name in key_names else "right", vertical="bottom", no_wrap=True)
         for row in zip(*(columns[name] for name in block), strict=True):
             table.add_row(*map(Text, row))
-        with console.capture() as printed:  # because rich would end the process itself if the reader of a pipe is gone
+        with console.capture() as printed:  # rich would end the process itself if the pipe is closed
             console.print(table, crop=False)
         print(printed.get())
 

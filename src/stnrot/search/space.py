@@ -123,4 +123,4 @@ def _built(override: Override, kind: Any, *arguments: Any, **options: Any) -> Ba
     try:
         return kind(*arguments, **options)
     except (ValueError, TypeError) as error:
-        raise InputError(f"{override.input_line}: {error}") from error
+        raise InputError(f"{override.input_line}: {error}; see the examples in configs/hparams_search") from error

@@ -79,7 +79,7 @@ class Task(L.LightningModule, ABC):
         try:
             return self.optimizer(parameters)
         except (TypeError, ValueError) as error:
-            raise InputError(f"task.optimizer cannot be built: {error}") from error
+            raise InputError(f"task.optimizer cannot be built: {error}; expected the options of its class") from error
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer and its schedule, which spans all steps of the run.

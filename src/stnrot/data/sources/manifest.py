@@ -62,8 +62,12 @@ def read_manifest(path: Path) -> tuple[list[tuple[int, dict[str, str | None]]], 
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)
             lines = [(reader.line_num, [field.strip() for field in fields]) for fields in reader]
+    except FileNotFoundError:
+        raise InputError(
+            f"there is no file {path}: expected a CSV file with the columns image,reference; give its path"
+        ) from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot read {path} as CSV in UTF-8: {error}") from error
+        raise InputError(f"cannot read {path} as CSV in UTF-8: {error}; save the table in this format") from error
     while lines and not lines[-1][1]:
         lines.pop()
     columns = lines[0][1] if lines else []
@@ -84,7 +88,8 @@ def pair_files(path: Path, line: int, row: Mapping[str, Any]) -> tuple[Path, Pat
             raise InputError(f"{path}, line {line}: the {column} is empty: expected the path of an image")
         if not file.is_file():
             raise InputError(
-                f"{path}, line {line}: the file {file} does not exist: expected a path relative to {path.parent}"
+                f"{path}, line {line}: the file {file} does not exist: expected a path relative to the folder of the "
+                f"table, {path.absolute().parent}; correct it"
             )
     return first, second
 

@@ -35,8 +35,8 @@ def needs_extra(what: str, extra: str = "train") -> Iterator[None]:
     """Import optional packages inside. If one is not installed, raise InputError with the command that installs it.
 
     Args:
-        what: needs the packages; it begins the message.
-        extra: of `stnrot`, which brings them.
+        what: what needs the packages; it begins the message.
+        extra: the extra of `stnrot` that brings them.
     """
     try:
         yield

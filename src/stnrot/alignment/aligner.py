@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from stnrot.alignment.difference import DifferenceEncoder
 from stnrot.alignment.inputs import Images, read_pair
@@ -17,6 +17,7 @@ from stnrot.alignment.posterior import confidence, fuse_posteriors, log_posterio
 from stnrot.errors import InputError, needs_extra
 from stnrot.geometry.correlation import correlate
 from stnrot.geometry.planar import inscribed_disc, rotate
+from stnrot.models.encoders.polar import PolarEncoder
 from stnrot.models.outputs import Orientation
 from stnrot.runs.precision import auto_precision
 
@@ -87,7 +88,7 @@ class Aligner:
     """
 
     def __init__(self, checkpoint: str | Path | None = None, *, refine: bool = True) -> None:
-        self.encoder: Any = None
+        self.encoder: nn.Module | None = None
         self.channels: int | None = None  # of the images that the encoder was trained on
         self.refine, self.masks_to_disc = refine, False
         if checkpoint is not None:
@@ -95,7 +96,6 @@ class Aligner:
 
     def _load(self, path: Path) -> None:
         with needs_extra("a checkpoint"):  # imports Hydra and Lightning, which take seconds
-            from stnrot.models.encoders.polar import PolarEncoder
             from stnrot.runs.checkpoints import read_checkpoint, rebuild
 
         saved = read_checkpoint(path)

@@ -88,8 +88,8 @@ def fuse_posteriors(orientation: Orientation, correlation: AngularCorrelation, h
         log p(angle) = log p_encoder(angle) + share * log p_pixels(angle) + constant
 
     `share` is the share of the reference's variance that the best angle explains (`log_posterior`). It is near 1 if
-    image and reference differ only in rotation, contrast and a little noise. It is near 0 if something stands in front
-    of the object, or if it is shifted or very noisy: `log_posterior` does not model these cases and would be biased.
+    image and reference differ only in rotation, contrast and a little noise. It is near 0 if the object is occluded,
+    shifted or very noisy: `log_posterior` does not model these cases and would be biased.
     This is a heuristic, since both posteriors come from the same pixels.
 
     The result replaces the encoder's only where it lowers the photometric error inside the inscribed disc.

@@ -1,1 +1,9 @@
-"""Callbacks of a job: figures, tables, checkpoints and checks. They use the predictions of the task."""
+"""Callbacks of a job: figures, tables, checkpoints and checks. They use the predictions of the task.
+
+- `alignment_figures`, `pose_figures`, `rotation_figures`: figures after an epoch, one module a task. `image_grid` and
+  `figures` draw them, and `save_figures` writes them.
+- `predictions_file`, `metrics_file`: predictions.csv and metrics.json.
+- `prediction_collector`: the base of callbacks that need the predictions of a whole epoch.
+- `best_checkpoint`, `run_config`: what is saved, and the configuration in it.
+- `finite_loss`: stops a run whose loss is not finite.
+"""

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stnrot.data.batch import Batch
 from stnrot.geometry import circular_mean, wrap
 from stnrot.models.outputs import Prediction
 
@@ -53,8 +52,18 @@ class PredictionCollector(L.Callback, ABC):
         """Use the rows of the whole set and the samples chosen by `shown_of`, both ordered by index."""
 
     def rows_of(self, prediction: Any, batch: Any) -> Any:
-        """Return the rows of a batch: a dataclass of arrays, with the column `index`."""
-        return _prediction_rows(prediction, batch)
+        """Return the rows of a batch, a dataclass of arrays with the column `index`; here those of a `Prediction`."""
+        confidence = predicted = None
+        if prediction.log_probability is not None:
+            confidence, predicted = prediction.log_probability.exp().max(-1)
+        return PredictionRows(
+            index=batch.index.cpu().numpy(),
+            label=_array(batch.label),
+            predicted=_array(predicted),
+            confidence=_array(confidence),
+            angle=_array(batch.angle),
+            predicted_angle=_array(None if prediction.orientation is None else prediction.orientation.angle[:, 0]),
+        )
 
     def shown_of(self, trainer: L.Trainer, part: str, prediction: Any, batch: Any) -> list[Any]:
         """Return the samples of a batch whose images `finish` draws; each has an attribute `index`."""
@@ -92,20 +101,6 @@ class PredictionCollector(L.Callback, ABC):
         if trainer.is_global_zero and rows:
             shown = sorted((each for _, share in shares for each in share), key=lambda sample: sample.index)
             self.finish(trainer, task, part, _joined(rows), shown)
-
-
-def _prediction_rows(prediction: Prediction, batch: Batch) -> PredictionRows:
-    confidence = predicted = None
-    if prediction.log_probability is not None:
-        confidence, predicted = prediction.log_probability.exp().max(-1)
-    return PredictionRows(
-        index=batch.index.cpu().numpy(),
-        label=_array(batch.label),
-        predicted=_array(predicted),
-        confidence=_array(confidence),
-        angle=_array(batch.angle),
-        predicted_angle=_array(None if prediction.orientation is None else prediction.orientation.angle[:, 0]),
-    )
 
 
 def _array(column: Tensor | None) -> np.ndarray | None:

@@ -1,4 +1,4 @@
-"""The two records of image data: `RawBatch` as a data set returns it, `Batch` as a model sees it."""
+"""The two records of image data: `RawBatch` as a data set returns it, `Batch` as a task receives it."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -23,7 +23,7 @@ class RawBatch(NamedTuple):
 
 @dataclass(frozen=True)
 class Batch:
-    """What a task sees of a batch of images. What is unknown is None.
+    """A batch of images as a task receives it. What is unknown is None.
 
     `index` is the place of a sample in its set. If `image` is rotated by `angle` (radians), it is aligned with
     `reference` or, without a reference image, upright.

@@ -1,4 +1,4 @@
-"""Which samples make a batch: a function of (seed, epoch) that is the same for any number of processes."""
+"""Choose the samples of each batch by (seed, epoch), the same for any number of processes."""
 
 from collections.abc import Callable, Iterator
 

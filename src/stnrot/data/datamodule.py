@@ -72,7 +72,7 @@ class DataModule(L.LightningDataModule, ABC):
             )
 
     def view(self, batch: Any, split: Split) -> Any:
-        """Return what a model sees of a fetched batch; called on the device, after the transfer."""
+        """Return what a task receives for a fetched batch; called on the device, after the transfer."""
         return batch
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:

@@ -117,7 +117,7 @@ class ImageData(DataModule):
 
     @abstractmethod
     def view(self, raw: RawBatch, split: Split) -> Batch:
-        """Return what a model sees, computed on the device as a function of the counters."""
+        """Return what a task receives, computed on the device as a function of the counters."""
 
     def train_dataloader(self) -> DataLoader:
         """Return shuffled batches of the training set."""

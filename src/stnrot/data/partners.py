@@ -1,4 +1,4 @@
-"""Which image is the reference of which: another one of the same class, or any other one."""
+"""Choose the reference of each image: another image of its class, or any other image."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Turn uniform numbers into Euler angles whose rotations are as uniform as their axes allow."""
+"""Map uniform numbers to Euler angles whose rotations are as uniform as their axes allow."""
 
 import math
 

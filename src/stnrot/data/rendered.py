@@ -129,7 +129,7 @@ class RenderedPoses(DataModule):
         return torch.cat(images)
 
     def view(self, counters: Int[Tensor, "B"], split: Split) -> Views:
-        """Return what a model sees, computed on the device as a function of the counters."""
+        """Return what a task receives, computed on the device as a function of the counters."""
         seed = self.seed if split is Split.TRAIN else self.split_seed
         numbers = uniform((seed, split, Purpose.POSE), counters, len(self.axes))
         rotation = euler_to_matrix(uniform_angles(numbers, self.axes, self.own_axis), self.axes)

@@ -39,7 +39,7 @@ def with_half_turns(angles: Float[Tensor, "B K A"], axes: str, count: int) -> Fl
     matrix, half_turns = euler_to_matrix(angles, axes), half_turn_matrices(angles)
     best = is_repeated(matrix, half_turns).int().argsort(dim=1, stable=True)[:, :count, None]
     angles = angles.gather(1, best.expand(-1, -1, angles.shape[2]))
-    turned_matrix = matrix.gather(1, best[..., None].expand(-1, -1, 3, 3))[:, :, None] @ half_turns
-    turned = matrix_to_euler(turned_matrix, axes)
-    expressed = (euler_to_matrix(turned, axes) - turned_matrix).abs().amax((-2, -1)) < 1e-3
-    return torch.where(expressed[..., None], turned, angles[:, :, None]).flatten(1, 2)
+    rotated_matrix = matrix.gather(1, best[..., None].expand(-1, -1, 3, 3))[:, :, None] @ half_turns
+    rotated = matrix_to_euler(rotated_matrix, axes)
+    expressed = (euler_to_matrix(rotated, axes) - rotated_matrix).abs().amax((-2, -1)) < 1e-3
+    return torch.where(expressed[..., None], rotated, angles[:, :, None]).flatten(1, 2)

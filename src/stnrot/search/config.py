@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from optuna.samplers import BaseSampler
+
 from stnrot.errors import InputError, check_number
 
 
@@ -23,7 +25,7 @@ class SearchConfig:
         custom_search_space: dotted name of a function of (config, trial) that suggests conditional parameters, or None.
     """
 
-    sampler: Callable[..., Any]
+    sampler: Callable[..., BaseSampler]
     direction: str
     storage: str
     study_name: str
@@ -44,7 +46,7 @@ class SearchConfig:
     def _seed(self) -> Any:
         return getattr(self.sampler, "keywords", {}).get("seed")
 
-    def sampler_for(self, trial: int) -> Any:
+    def sampler_for(self, trial: int) -> BaseSampler:
         """Build the sampler of a trial. Its draws are a function of the seed and the trial's number alone."""
         try:
             return self.sampler(**({} if self._seed is None else {"seed": self._seed + trial}))

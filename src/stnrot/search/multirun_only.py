@@ -11,6 +11,6 @@ class MultirunOnly(Callback):
     """Refuse `hparams_search=...` in a single run."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Exit with one line. Hydra would turn an exception into a warning."""
+        """Exit with one line. Hydra would report an exception as a warning only."""
         search = config.hydra.runtime.choices.hparams_search
         sys.exit(f"error: hparams_search={search} runs many jobs: expected python train.py -m ...")

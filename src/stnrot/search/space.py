@@ -24,7 +24,7 @@ from stnrot.errors import InputError
 class Space:
     """The searched and the fixed options of a search.
 
-    They stand in `hydra.sweeper.params`. Overrides on the command line replace them or are added.
+    They are given in `hydra.sweeper.params`. Overrides on the command line replace them or are added.
 
     Args:
         params: `choice(...)`, `range(...)`, `interval(...)` or a fixed value, by option.

@@ -147,7 +147,7 @@ def test_an_interrupted_table_is_resumed(called: Called, pair: Path) -> None:
     ("arguments", "words"),
     [
         (["image.png"], "expected two images, IMAGE REFERENCE, got one image; give both, or --manifest"),
-        (["image.png", "missing.png"], "cannot read the image missing.png"),
+        (["image.png", "missing.png"], "there is no image missing.png"),
         (["image.png", "reference.jpg", "--ckpt", "none.ckpt"], "no checkpoint at none.ckpt"),
         (
             ["image.png", "reference.jpg", "--out", "aligned.xyz"],

@@ -75,6 +75,8 @@ def test_the_command_prints_it_last_and_exits_with_1(
         ),
         (["data=rotated_mnist", "data.root=none"], ["data.root=", "data=rotated_digits"]),
         (["trainer.precision=16-true"], ["trainer.precision=16-true", "expected 16-mixed or bf16-true"]),
+        (["+data.source.foo=1"], ["data.source: got an unexpected keyword argument 'foo'", "configs/data/source"]),
+        (["+callbacks.figures.foo=1"], ["callbacks.figures: expected one of best, last"]),
         (["trial=0"], ["trial=0: only a search sets it"]),
         (["data=image_folder"], ["data.root"]),
         (["data=image_folder", "data.root=missing"], ["expected a folder"]),

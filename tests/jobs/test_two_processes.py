@@ -9,6 +9,7 @@ from conftest import NO_FIGURES, SMALL, command, metrics_of
 Job = Callable[..., tuple[float, Path]]
 
 
+@pytest.mark.ci
 def test_two_processes_end_with_the_metrics_of_one(job: Job, tmp_path: Path) -> None:
     """Dropout is off, because each process draws its own. The weights have 64 bits, because training amplifies rounding
     errors. The encoder is polar: max pooling would decide ties by rounding errors."""

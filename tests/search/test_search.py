@@ -188,6 +188,7 @@ def test_optuna_dashboard_shows_a_search(search) -> None:
         server.wait()
 
 
+@pytest.mark.ci
 def test_a_killed_and_interrupted_search_resumes(tmp_path: Path) -> None:
     """kill -9 in the second trial and Ctrl-C in the last one: at the end no trial is lost or has run twice."""
     storage = tmp_path / FOLDER / "study.db"
@@ -217,7 +218,7 @@ def test_a_killed_and_interrupted_search_resumes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "count"),
     [
-        ("study.db", 3),
+        pytest.param("study.db", 3, marks=pytest.mark.ci),
         pytest.param("study.db", 4, marks=pytest.mark.slow),
         pytest.param("study.log", 4, marks=pytest.mark.slow),
     ],

@@ -53,6 +53,13 @@ def test_unusable_storages(location: str, tmp_path: Path, monkeypatch: pytest.Mo
     assert not Path("none").exists()
 
 
+def test_the_path_of_a_database_is_not_taken_for_a_journal(tmp_path: Path) -> None:
+    location = f"sqlite:///{tmp_path}/study.db"
+    open_storage(location)
+    with pytest.raises(InputError, match=f"expected its URL, {location}"):
+        open_storage(f"{tmp_path}/study.db")
+
+
 @pytest.mark.parametrize(("url", "package"), [("postgresql://me:secret@host/x", "'psycopg[binary]'"),
                                               ("postgresql+psycopg2://host/x", "psycopg2-binary"),
                                               ("mysql://host/x", "mysqlclient"),

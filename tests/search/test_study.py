@@ -29,3 +29,14 @@ def test_the_study_of_another_search(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="several studies: expected --study with one of one, two"):
         find_study(location, None)
     assert find_study(location, "three") is None
+
+
+def test_the_study_of_version_0_2_is_the_same_search(tmp_path: Path) -> None:
+    """It holds a function and an option by their old names."""
+    location = f"sqlite:///{tmp_path}/study.db"
+    study = optuna.create_study(storage=location, study_name="one")
+    space = {"custom_search_space": "stnrot.search.spaces.hypotheses"}
+    stored = {"direction": "minimize", "metric": "val/loss", "space": space, "options": ["model/classifier=classifier"]}
+    study.set_user_attr("search", stored)
+    new = {"custom_search_space": "stnrot.search.conditional_spaces.hypotheses"}
+    assert join_study(location, "one", SearchSpec("minimize", "val/loss", new, ["model/classifier=conv"])) is not None

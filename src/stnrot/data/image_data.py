@@ -1,5 +1,6 @@
 """The base of datamodules of images: splits of a source, their data spec, workers that decode."""
 
+import inspect
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
@@ -54,6 +55,11 @@ class ImageData(DataModule):
             check_number("n_train", n_train, 1)
         if num_workers is not None:
             check_number("num_workers", num_workers, 0)
+        try:
+            inspect.signature(source).bind(root, split_seed)
+        except (TypeError, ValueError) as error:  # of a partial function the TypeError is the cause
+            reason = error.__cause__ or error
+            raise InputError(f"source: {reason}; expected the options that configs/data/source lists") from error
         self.source, self.root, self.n_train, self.num_workers = source, root, n_train, num_workers
 
     def setup(self, stage: str | None = None) -> None:

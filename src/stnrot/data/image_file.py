@@ -61,6 +61,8 @@ def read_whole(path: Path, channels: int | None, max_pixels: int) -> Shaped[np.n
 
 @contextmanager
 def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
+    if not path.exists():
+        raise InputError(f"there is no image {path}: expected the path of an image file")
     try:
         with Image.open(path) as image:
             if image.width * image.height > max_pixels:

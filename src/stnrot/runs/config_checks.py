@@ -22,6 +22,9 @@ def check_options(cfg: DictConfig) -> None:
     """Raise InputError if an option of the job itself has a bad value."""
     check_number("seed", cfg.seed, 0, 2**32 - 1)
     check_number("trainer.max_epochs", cfg.trainer.max_epochs, 1)
+    for name, callback in cfg.callbacks.items():
+        if callback is not None and "_target_" not in callback:
+            raise InputError(f"callbacks.{name}: expected one of {', '.join(cfg.callbacks)}; or give it a _target_")
     if cfg.trainer.precision == "16-true":
         raise InputError("trainer.precision=16-true: AdamW divides by zero in it, expected 16-mixed or bf16-true")
     if cfg.ckpt_path is not None and cfg.start_from is not None:

@@ -1,4 +1,4 @@
-"""The new paths of classes that have moved: an old checkpoint names its classes by their old dotted paths."""
+"""The new names of what has moved: old checkpoints and studies hold dotted paths and options by their old names."""
 
 from typing import Any
 
@@ -13,7 +13,9 @@ MOVED = {
     "stnrot.models.curves.Curves": "stnrot.layers.scaled_tanh.ScaledTanh",
     "stnrot.models.rotation.Conjugate": "stnrot.layers.conjugate.Conjugate",
     "stnrot.models.rotation.Rotation": "stnrot.layers.rotation.Rotation",
+    "stnrot.search.spaces.hypotheses": "stnrot.search.conditional_spaces.hypotheses",
 }
+OPTIONS = {"model/classifier=classifier": "model/classifier=conv"}
 
 
 def with_new_names(config: dict[str, Any]) -> dict[str, Any]:

@@ -44,6 +44,8 @@ def open_storage(location: str) -> BaseStorage:
     with input_errors(location):
         if path is None or _is_url(location):
             return RDBStorage(location)
+        if path.is_file() and path.open("rb").read(6) == b"SQLite":
+            raise InputError(f"{location} is a database of SQLite: expected its URL, sqlite:///{location}")
         _repair(path)
         return JournalStorage(JournalFileBackend(location))
 

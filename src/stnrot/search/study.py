@@ -6,6 +6,7 @@ import optuna
 from optuna.study import StudyDirection
 
 from stnrot.errors import InputError
+from stnrot.runs.moved_targets import MOVED, OPTIONS
 from stnrot.search.storage import check_folder, input_errors, is_empty, lock_of, open_storage, without_password
 
 SEARCH = "search"  # user attribute of a study: its SearchSpec
@@ -50,7 +51,10 @@ class SearchSpec:
 def spec_of(study: optuna.Study) -> SearchSpec | None:
     """Return the stored SearchSpec; None if another program or another version of this project made the study."""
     stored = study.user_attrs.get(SEARCH)
-    return SearchSpec(**stored) if stored and set(stored) == {field.name for field in fields(SearchSpec)} else None
+    if not stored or set(stored) != {field.name for field in fields(SearchSpec)}:
+        return None
+    space = {name: MOVED.get(value, value) for name, value in stored["space"].items()}
+    return SearchSpec(**stored | {"space": space, "options": [OPTIONS.get(each, each) for each in stored["options"]]})
 
 
 def join_study(location: str, name: str, spec: SearchSpec) -> optuna.Study:

@@ -79,7 +79,9 @@ class Task(L.LightningModule, ABC):
         try:
             return self.optimizer(parameters)
         except (TypeError, ValueError) as error:
-            raise InputError(f"task.optimizer cannot be built: {error}; expected the options of its class") from error
+            raise InputError(
+                f"task.optimizer cannot be built: {error}; expected its options, such as task.optimizer.lr=3e-3"
+            ) from error
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer and its schedule, which spans all steps of the run.

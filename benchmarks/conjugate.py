@@ -27,7 +27,7 @@ from stnrot import Conjugate, Rotation
 from stnrot.data.batch_samplers import TrainingBatches
 from stnrot.data.conjugate import ConjugateData
 from stnrot.geometry import rotation_defect
-from stnrot.geometry.axes import axis_angles
+from stnrot.geometry.axis_matching import axis_angles
 from stnrot.layers.scaled_tanh import ScaledTanh
 from stnrot.runs.command_line import one_line_errors
 

@@ -21,7 +21,7 @@ from stnrot.geometry import (
     rotation_defect,
     skew,
 )
-from stnrot.geometry.axes import axis_angles
+from stnrot.geometry.axis_matching import axis_angles
 
 
 def draw(*shape: int) -> torch.Tensor:

@@ -3,7 +3,7 @@
 - `aligner`: `align`, `Aligner` and `Alignment`, the Python interface.
 - `inputs`: bring tensors and files to one form and check them.
 - `posterior`: the posterior over the angle, from the correlation of two images and from an encoder, and its peaks.
-- `difference`: an encoder that subtracts the upright angles of two images.
+- `upright_difference`: an encoder that subtracts the upright angles of two images.
 - `manifest`: align the pairs of a table, row by row.
 - `result_table`: the table of results, locked while it grows, read to resume it.
 """

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stnrot.alignment.difference import DifferenceEncoder
 from stnrot.alignment.inputs import Images, read_pair
 from stnrot.alignment.posterior import confidence, fuse_posteriors, log_posterior, refine_peaks
+from stnrot.alignment.upright_difference import DifferenceEncoder
 from stnrot.errors import InputError, needs_extra
 from stnrot.geometry.correlation import correlate
 from stnrot.geometry.planar import inscribed_disc, rotate

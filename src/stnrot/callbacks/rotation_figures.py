@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from stnrot.callbacks.figures import Pixels, new_figure, to_pixels
 from stnrot.callbacks.save_figures import save_figures
-from stnrot.geometry.axes import matched_axes
+from stnrot.geometry.axis_matching import matched_axes
 
 
 class RotationFigures(L.Callback):

@@ -1,7 +1,9 @@
 """Choose the samples of each batch by (seed, epoch), the same for any number of processes."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
+import lightning as L
 import torch
 from torch import Tensor
 
@@ -18,7 +20,8 @@ class TrainingBatches:
         batch_size: samples in one step, over all processes together.
         repeats: passes over the set in one epoch.
         seed: of the order, with the epoch.
-        epoch: returns the current epoch. It is called when iteration starts, so a resumed run continues the order.
+        epoch: returns the current epoch, see `epoch_counter`. It is called when iteration starts, so a resumed run
+            continues the order.
         process: (rank, number of processes).
     """
 
@@ -67,3 +70,13 @@ class EvaluationBatches:
     def __iter__(self) -> Iterator[Tensor]:
         for batch in torch.arange(self.count).tensor_split(self.batches):
             yield batch[self.share]
+
+
+def epoch_counter(trainer: L.Trainer) -> Callable[[], int]:
+    """Return a function that returns the number of finished epochs, those before a resume included.
+
+    `trainer.current_epoch` is not enough: it still holds the epoch of the checkpoint when a resumed run first feeds its
+    workers.
+    """
+    progress: Any = trainer.fit_loop.epoch_progress.current
+    return lambda: progress.processed

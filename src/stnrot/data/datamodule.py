@@ -12,7 +12,7 @@ from lightning.pytorch.trainer.states import RunningStage
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from stnrot.data.batch_samplers import EvaluationBatches, TrainingBatches
+from stnrot.data.batch_samplers import EvaluationBatches, TrainingBatches, epoch_counter
 from stnrot.data.rng import Split
 from stnrot.errors import InputError, check_number
 
@@ -85,10 +85,8 @@ class DataModule(L.LightningDataModule, ABC):
         """Return shuffled batches of the training set."""
         assert self.trainer is not None
         train = self.dataset(Split.TRAIN)
-        # `trainer.current_epoch` still holds the epoch of the checkpoint when a resumed run first feeds its workers
-        progress: Any = self.trainer.fit_loop.epoch_progress.current
         batches = TrainingBatches(
-            len(train), self.batch_size, self.repeats, self.seed, lambda: progress.processed, self._process()
+            len(train), self.batch_size, self.repeats, self.seed, epoch_counter(self.trainer), self._process()
         )
         return self.loader(train, batches)
 

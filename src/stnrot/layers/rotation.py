@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from stnrot.errors import InputError
 from stnrot.geometry.autograd import full_precision
 from stnrot.geometry.rotations import rotation_defect
+from stnrot.layers.forward_cache import SharedWork, state_of_weights
 from stnrot.layers.maps import METHODS
 from stnrot.layers.rotation_arguments import (
     check_center,
@@ -20,7 +21,6 @@ from stnrot.layers.rotation_arguments import (
     described,
     start_rotation,
 )
-from stnrot.layers.shared_work import SharedWork, state_of_weights
 
 
 class Rotation(nn.Module):
@@ -145,7 +145,7 @@ class Rotation(nn.Module):
         return y.to(z.dtype) if z.ndim == 2 else y.to(z.dtype).view(z.shape)
 
     def _rotate_rows(self, x: Tensor, inverse: bool) -> Tensor:
-        """Rotate rows. In training, an `inverse` reuses the work of the `forward` before it (`shared_work.py`)."""
+        """Rotate rows. In training, an `inverse` reuses the work of the `forward` before it (`forward_cache.py`)."""
         rotation_map = self.map
         weight, kind = rotation_map.weight, rotation_map.kind(x.shape[0])
         sources = weight, getattr(rotation_map, "start", weight)

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from stnrot.errors import InputError, check_number
 from stnrot.geometry import Deform, rotate
 from stnrot.geometry.deform import NUMBERS
+from stnrot.models.mixture import joint_log_probability
 from stnrot.models.model import Model
 from stnrot.models.outputs import Orientation, Prediction
 
@@ -118,7 +119,7 @@ class RotSTN(Model):
         padded_row, angle = (torch.cat((x, x[:spare])) for x in (row, orientation.angle[row, hypothesis]))
         logits = self.classifier(self._rotate(image[padded_row], angle))[: len(row)]
 
-        joint = _joint_log_probability(orientation.log_weight, logits, (row, hypothesis))
+        joint = joint_log_probability(orientation.log_weight, logits, (row, hypothesis))
         log_weight, order = joint.logsumexp(2).sort(descending=True, stable=True)
         angle = orientation.angle.gather(1, order)
         orientation = Orientation(angle, log_weight, orientation.log_posterior)
@@ -130,15 +131,3 @@ class RotSTN(Model):
             return rotate(image, angle)
         numbers = torch.randn(len(image), NUMBERS, device=image.device, dtype=torch.float32)
         return self.augment(image, angle, numbers)
-
-
-def _joint_log_probability(
-    log_weight: Float[Tensor, "B K"],
-    logits: Float[Tensor, "N classes"],
-    classified: tuple[Int[Tensor, "N"], Int[Tensor, "N"]],
-) -> Float[Tensor, "B K classes"]:
-    """Return log p(hypothesis, class | image). The probability is 0 unless (image, hypothesis) was classified."""
-    log_zero = torch.finfo(log_weight.dtype).min
-    joint = log_weight.new_full((*log_weight.shape, logits.shape[1]), log_zero)
-    joint = joint.index_put(classified, log_weight[classified][:, None] + logits)
-    return joint.flatten(1).log_softmax(-1).view_as(joint)

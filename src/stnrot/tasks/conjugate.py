@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from stnrot.errors import check_number
-from stnrot.geometry.axes import axis_angles
+from stnrot.geometry.axis_matching import axis_angles
 from stnrot.layers.conjugate import Conjugate
 from stnrot.tasks.base import Task
 

@@ -208,7 +208,7 @@ def test_an_image_that_cannot_be_aligned_is_named(tmp_path: Path) -> None:
         (torch.rand(30, 7), r"image is 7 x 30: expected sides of at least 8"),
         (torch.rand(30), r"image: expected \[B, C, H, W\], \[C, H, W\] or \[H, W\], got \[30\]"),
         (torch.zeros(30, 30, dtype=torch.int64), r"image: expected bytes or floats, got torch.int64"),
-        (tmp_path / "missing.png", r"cannot read the image .*missing\.png"),
+        (tmp_path / "missing.png", r"there is no image .*missing\.png"),
         ([], r"image: expected at least one image"),
     ):
         with pytest.raises(InputError, match=words):

@@ -44,7 +44,7 @@ def test_a_report_whose_reader_is_gone(tmp_path: Path) -> None:
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write, "w") as closed:
-        done = subprocess.run(
-            [sys.executable, "-m", "stnrot.cli", "study", storage], stdout=closed, stderr=subprocess.PIPE
-        )
+        line = [sys.executable, "-m", "stnrot.cli", "study", storage]
+        buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+        done = subprocess.run(line, stdout=closed, stderr=subprocess.PIPE, env=buffered)
     assert (done.returncode, done.stderr) == (141, b"")

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -28,6 +29,7 @@ class BatchDataset(Protocol):
     def __getitems__(self, counters: Int[Tensor, "B"]) -> Any: ...
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class DataModule(L.LightningDataModule, ABC):
     """Serve a training, a validation and a test set in whole batches.
 
@@ -41,12 +43,15 @@ class DataModule(L.LightningDataModule, ABC):
         split_seed: of the split and of everything random in the validation and test sets.
     """
 
-    def __init__(self, *, batch_size: int, repeats: int, seed: int, split_seed: int) -> None:
+    batch_size: int
+    repeats: int
+    seed: int
+    split_seed: int
+
+    def __post_init__(self) -> None:
         super().__init__()
-        check_number("batch_size", batch_size, 1)
-        check_number("repeats", repeats, 1)
-        self.batch_size, self.repeats = batch_size, repeats
-        self.seed, self.split_seed = seed, split_seed
+        check_number("batch_size", self.batch_size, 1)
+        check_number("repeats", self.repeats, 1)
 
     @abstractmethod
     def dataset(self, split: Split) -> BatchDataset:

@@ -4,6 +4,7 @@ import inspect
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from stnrot.errors import InputError, check_number
 Source = Callable[[Path | None, int], Splits]
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class ImageData(DataModule):
     """Send whole batches of bytes to the device and make a `Batch` of them there.
 
@@ -28,39 +30,29 @@ class ImageData(DataModule):
         source: called with (root, split_seed); returns the splits.
         root: folder or file of the images; None for a source that needs none.
         n_train: keep this many training images, balanced over the classes; None keeps all.
-        batch_size: images in one step, over all processes together; the number of processes must divide it.
-        repeats: passes over the training images in one epoch.
         num_workers: processes that fetch images; None uses one for each core if the set is streamed, none if it is in
             memory.
-        seed: of the order, rotations and degradations of the training images, with the epoch.
-        split_seed: of the split, and of the rotations and degradations of the validation and test images.
+
+    The number of processes must divide `batch_size`.
     """
 
-    splits: Splits
+    source: Source
+    root: str | None
+    n_train: int | None
+    num_workers: int | None
+    splits: Splits = field(init=False)
 
-    def __init__(
-        self,
-        *,
-        source: Source,
-        root: str | None,
-        n_train: int | None,
-        batch_size: int,
-        repeats: int,
-        num_workers: int | None,
-        seed: int,
-        split_seed: int,
-    ) -> None:
-        super().__init__(batch_size=batch_size, repeats=repeats, seed=seed, split_seed=split_seed)
-        if n_train is not None:
-            check_number("n_train", n_train, 1)
-        if num_workers is not None:
-            check_number("num_workers", num_workers, 0)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.n_train is not None:
+            check_number("n_train", self.n_train, 1)
+        if self.num_workers is not None:
+            check_number("num_workers", self.num_workers, 0)
         try:
-            inspect.signature(source).bind(root, split_seed)
+            inspect.signature(self.source).bind(self.root, self.split_seed)
         except (TypeError, ValueError) as error:  # of a partial function the TypeError is the cause
             reason = error.__cause__ or error
             raise InputError(f"source: {reason}; expected the options that configs/data/source lists") from error
-        self.source, self.root, self.n_train, self.num_workers = source, root, n_train, num_workers
 
     def setup(self, stage: str | None = None) -> None:
         """Load the splits, once."""

@@ -1,7 +1,7 @@
 """Pairs of images and the angle between them, made from single images or read from a manifest."""
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from stnrot.data.batch import Batch, RawBatch
 from stnrot.data.degrade import NUMBERS, Degrade
-from stnrot.data.image_data import ImageData, Source, as_float
+from stnrot.data.image_data import ImageData, as_float
 from stnrot.data.image_set import Splits
 from stnrot.data.partners import OtherInstance, Unrelated
 from stnrot.data.rng import Purpose, Split, normal, uniform
@@ -17,6 +17,7 @@ from stnrot.errors import InputError, check_number
 from stnrot.geometry import inscribed_disc, rotate_bicubic, rotation_theta, warp, wrap
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class ImagePairs(ImageData):
     """Make pairs of images; the angle that rotates the image onto the reference is known.
 
@@ -25,7 +26,6 @@ class ImagePairs(ImageData):
     further in training; their angle may be unknown.
 
     Args:
-        source: see `ImageData`, as for the other arguments that are not listed here.
         turn_reference: False leaves the reference upright, to show what the traces of interpolation do.
         other_instance: the reference is another image of the same class; both are upright before the rotations.
         unrelated: share of the training pairs whose reference is any other image and whose angle is random. It teaches
@@ -37,38 +37,17 @@ class ImagePairs(ImageData):
             images with a margin. `keep` changes nothing: for images on black.
     """
 
-    def __init__(
-        self,
-        *,
-        source: Source,
-        root: str | None,
-        turn_reference: bool,
-        other_instance: bool,
-        unrelated: float,
-        degrade: Degrade,
-        border: str,
-        n_train: int | None,
-        batch_size: int,
-        repeats: int,
-        num_workers: int | None,
-        seed: int,
-        split_seed: int,
-    ) -> None:
-        super().__init__(
-            source=source,
-            root=root,
-            n_train=n_train,
-            batch_size=batch_size,
-            repeats=repeats,
-            num_workers=num_workers,
-            seed=seed,
-            split_seed=split_seed,
-        )
-        check_number("unrelated", unrelated, 0, 1, whole=False)
-        if border not in ("disc", "cut", "keep"):
-            raise InputError(f"border={border}: expected disc, cut or keep")
-        self.turn_reference, self.other_instance, self.unrelated = turn_reference, other_instance, unrelated
-        self.degrade, self.border = degrade, border
+    turn_reference: bool
+    other_instance: bool
+    unrelated: float
+    degrade: Degrade
+    border: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("unrelated", self.unrelated, 0, 1, whole=False)
+        if self.border not in ("disc", "cut", "keep"):
+            raise InputError(f"border={self.border}: expected disc, cut or keep")
 
     def setup(self, stage: str | None = None) -> None:
         """Load the splits and choose the references, once."""

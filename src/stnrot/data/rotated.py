@@ -1,22 +1,23 @@
 """Labelled images, each rotated by a random angle. The angle that rotates an image back is known."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 
 from stnrot.data.batch import Batch, RawBatch
-from stnrot.data.image_data import ImageData, Source, as_float
+from stnrot.data.image_data import ImageData, as_float
 from stnrot.data.rng import Purpose, Split, normal, uniform
 from stnrot.errors import InputError, check_number
 from stnrot.geometry import Deform, inscribed_disc, rotate_bicubic, wrap
 from stnrot.geometry.deform import NUMBERS
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class RotatedImages(ImageData):
     """Rotate upright images by angles that are uniform in [-max_angle_deg, max_angle_deg].
 
     Args:
-        source: see `ImageData`, as for the other arguments that are not listed here.
         max_angle_deg: largest angle; 180 is the full circle.
         train_turns: `every_epoch` rotates a training image by a new angle each time that it is shown; `once` gives each
             image one angle for the whole run, as if the images had been stored rotated; `never` leaves them upright.
@@ -26,39 +27,19 @@ class RotatedImages(ImageData):
             deformation are one resampling.
     """
 
-    def __init__(
-        self,
-        *,
-        source: Source,
-        root: str | None,
-        max_angle_deg: float,
-        train_turns: str,
-        border: str,
-        augment: Deform | None,
-        n_train: int | None,
-        batch_size: int,
-        repeats: int,
-        num_workers: int | None,
-        seed: int,
-        split_seed: int,
-    ) -> None:
-        super().__init__(
-            source=source,
-            root=root,
-            n_train=n_train,
-            batch_size=batch_size,
-            repeats=repeats,
-            num_workers=num_workers,
-            seed=seed,
-            split_seed=split_seed,
-        )
-        if train_turns not in ("every_epoch", "once", "never"):
-            raise InputError(f"train_turns={train_turns}: expected every_epoch, once or never")
-        if border not in ("disc", "keep"):
-            raise InputError(f"border={border}: expected disc or keep")
-        check_number("max_angle_deg", max_angle_deg, 0, 180, whole=False)
-        self.max_angle = math.radians(max_angle_deg)
-        self.train_turns, self.border, self.augment = train_turns, border, augment
+    max_angle_deg: float
+    train_turns: str
+    border: str
+    augment: Deform | None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.train_turns not in ("every_epoch", "once", "never"):
+            raise InputError(f"train_turns={self.train_turns}: expected every_epoch, once or never")
+        if self.border not in ("disc", "keep"):
+            raise InputError(f"border={self.border}: expected disc or keep")
+        check_number("max_angle_deg", self.max_angle_deg, 0, 180, whole=False)
+        self.max_angle = math.radians(self.max_angle_deg)
 
     def view(self, raw: RawBatch, split: Split) -> Batch:
         """Rotate each image. The batch has no reference: a model holds its own."""

@@ -22,7 +22,7 @@ Modules
     deform          random deformations of images
     rotations       rotation matrices of R^d
     householder     products of reflections
-    axes            comparison of rotations up to order and sign of the axes
+    axis_matching   comparison of rotations up to order and sign of the axes
     euler           angles about the axes of R^3
     nearest_euler   such angles that come nearest to a rotation or an axis
     symmetry        what an image of a solid shows of its pose

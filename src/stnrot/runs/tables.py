@@ -32,7 +32,8 @@ def print_table(title: str, columns: Mapping[str, Sequence[str]], keys: int) -> 
             blocks[-1].append(name)
         else:
             blocks.append([*key_names, name])
-    print(f"\n{title}\n")
+    # flushed here and captured below: if the reader of a pipe is gone, rich would end the process itself
+    print(f"\n{title}\n", flush=True)
     for block in blocks:
         table = Table(box=SIMPLE_HEAD, show_edge=False, padding=0, width=_width(widths, block))
         for name in block:
@@ -40,9 +41,9 @@ def print_table(title: str, columns: Mapping[str, Sequence[str]], keys: int) -> 
             table.add_column(header, justify="left" if name in key_names else "right", vertical="bottom", no_wrap=True)
         for row in zip(*(columns[name] for name in block), strict=True):
             table.add_row(*map(Text, row))
-        with console.capture() as printed:  # rich would end the process itself if the pipe is closed
+        with console.capture() as printed:
             console.print(table, crop=False)
-        print(printed.get())
+        print(printed.get(), flush=True)
 
 
 def _width(widths: Mapping[str, int], block: Sequence[str]) -> int:

@@ -209,6 +209,7 @@ def test_an_image_that_cannot_be_aligned_is_named(tmp_path: Path) -> None:
         (torch.rand(30), r"image: expected \[B, C, H, W\], \[C, H, W\] or \[H, W\], got \[30\]"),
         (torch.zeros(30, 30, dtype=torch.int64), r"image: expected bytes or floats, got torch.int64"),
         (tmp_path / "missing.png", r"there is no image .*missing\.png"),
+        (tmp_path / f"{300 * 'a'}.png", r"cannot read the image .*aaa\.png: .*name too long"),
         ([], r"image: expected at least one image"),
     ):
         with pytest.raises(InputError, match=words):

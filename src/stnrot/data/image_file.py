@@ -61,8 +61,6 @@ def read_whole(path: Path, channels: int | None, max_pixels: int) -> Shaped[np.n
 
 @contextmanager
 def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
-    if not path.exists():
-        raise InputError(f"there is no image {path}: expected the path of an image file")
     try:
         with Image.open(path) as image:
             if image.width * image.height > max_pixels:
@@ -73,6 +71,8 @@ def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
             yield image
     except InputError:
         raise
+    except FileNotFoundError as error:
+        raise InputError(f"there is no image {path}: expected the path of an image file") from error
     except Exception as error:  # a decoder can raise almost anything on a broken file
         raise InputError(f"cannot read the image {path}: {error}; expected a whole image file") from error
 

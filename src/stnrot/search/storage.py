@@ -44,8 +44,7 @@ def open_storage(location: str) -> BaseStorage:
     with input_errors(location):
         if path is None or _is_url(location):
             return RDBStorage(location)
-        if path.is_file() and path.open("rb").read(6) == b"SQLite":
-            raise InputError(f"{location} is a database of SQLite: expected its URL, sqlite:///{location}")
+        _check_journal(path)
         _repair(path)
         return JournalStorage(JournalFileBackend(location))
 
@@ -129,6 +128,14 @@ def input_errors(location: str) -> Iterator[None]:
             install = f"its driver is not installed: pip install {DRIVERS.get(module, module)}"
             raise InputError(f"cannot use the storage {where}: {install} ({reason})") from error
         raise InputError(f"cannot use the storage {where}: {reason}; {EXPECTED}") from error
+
+
+def _check_journal(path: Path) -> None:
+    """Raise InputError if the path of a database was given instead of its URL."""
+    if path.is_file():
+        with path.open("rb") as file:
+            if file.read(6) == b"SQLite":
+                raise InputError(f"{path} is a database of SQLite: expected its URL, sqlite:///{path}")
 
 
 def _repair(path: Path) -> None:

@@ -114,7 +114,7 @@ def test_refused_in_one_line(function: Any, arguments: tuple[Any, ...], message:
 
 
 def test_keywords_are_checked_in_any_order() -> None:
-    with pytest.raises(InputError, match="image: expected .* with B = 3, got"):
+    with pytest.raises(InputError, match=r"image: expected .* with B = 3, got"):
         pair(angle=torch.zeros(3), image=images(2, 1, 4, 5))
     with pytest.raises(TypeError, match="missing"):
         pair(images(2, 1, 4, 5))  # type: ignore[call-arg]

@@ -104,6 +104,8 @@ def described(value: Any) -> str:
         return f"{layout}{value.dtype} of shape {list(value.shape)}" + (" without values" if value.is_meta else "")
     if isinstance(value, bool | int | float | str | NoneType):
         return repr(value)
+    if isinstance(value, tuple | list):
+        return f"{type(value).__name__} of {len(value)}"
     return type(value).__name__
 
 
@@ -160,8 +162,8 @@ class _Tensor(_Rule):
         return True
 
     def expected(self, sizes: Sizes) -> str:
-        dims = self.text.split()
-        known = [f"{dim.lstrip('*#')} = {_size(sizes[key])}" for dim in dims if (key := dim.replace("#", "")) in sizes]
+        dims = self.text.replace("#", "").split()
+        known = [f"{dim.lstrip('*')} = {_size(sizes[dim])}" for dim in dims if dim in sizes]
         place = f" on {sizes[DEVICE]}" if DEVICE in sizes else ""
         return f"a tensor [{', '.join(dims)}] of {self.kind}{place}" + (f" with {', '.join(known)}" if known else "")
 
@@ -191,6 +193,21 @@ class _Number(_Rule):
         if math.isfinite(high):
             return f"{kind} from {low} to {high}"
         return kind if math.isinf(low) else f"{kind} of at least {low}"
+
+
+class _Tuple(_Rule):
+    """A tuple, or list, of numbers: `tuple[float, float]`."""
+
+    def __init__(self, rules: list[_Rule]) -> None:
+        self.rules = rules
+
+    def fits(self, value: Any, sizes: Sizes) -> bool:
+        if not isinstance(value, tuple | list) or len(value) != len(self.rules):
+            return False
+        return all(rule.fits(each, sizes) for rule, each in zip(self.rules, value, strict=True))
+
+    def expected(self, sizes: Sizes) -> str:
+        return f"({', '.join(rule.expected(sizes) for rule in self.rules)})"
 
 
 class _OneOf(_Rule):
@@ -233,6 +250,8 @@ def _rule(hint: Any) -> _Rule:
         return _OneOf(*get_args(hint))
     if isinstance(hint, type) and issubclass(hint, AbstractArray):
         return _Tensor(hint)
+    if get_origin(hint) is tuple:
+        return _Tuple([_rule(each) for each in get_args(hint)])
     if hint in (int, float):
         return _Number(hint is int, limits)
     if hint in (bool, NoneType):

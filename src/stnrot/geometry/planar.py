@@ -97,7 +97,7 @@ def warp(
     theta: Float[Tensor, "B *K 2 3"],
     mode: Mode = "bilinear",
     padding_mode: PaddingMode = "zeros",
-    size: tuple[int, int] | None = None,
+    size: tuple[Count, Count] | None = None,
 ) -> Float[Tensor, "B *K C h w"]:
     """Sample each image through each of its affine maps. For the modes see `sample`.
 
@@ -168,7 +168,9 @@ def rotate(
     theta, size = rotation_theta(angle, height, width), None
     if expand:
         if center is not None:
-            raise InputError("center: expected None with expand=True, which shows the whole image; leave one out")
+            raise InputError(
+                "center: expected None with expand=True, which shows the whole image, got a point; leave one out"
+            )
         size = _whole_size(angle, height, width)
         theta = theta * theta.new_tensor([size[1] / width, size[0] / height, 1])
     elif center is not None:

@@ -6,7 +6,6 @@ from torch import Tensor
 from stnrot.geometry.autograd import at_least_float32
 from stnrot.geometry.rotations import cayley_from, exponential, planar_rotation, qr_rotation, skew
 from stnrot.layers.maps.base import FromStart
-from stnrot.layers.maps.reusable_graph import reusable_graph
 
 
 class Angle(FromStart):
@@ -23,7 +22,7 @@ class Angle(FromStart):
 
     def prepare(self, kind: str | int) -> Tensor:
         """Return the matrix."""
-        return reusable_graph(lambda weight: planar_rotation(self.start + weight), at_least_float32(self.weight))
+        return planar_rotation(self.start + at_least_float32(self.weight))
 
 
 class Cayley(FromStart):
@@ -42,7 +41,7 @@ class Exponential(FromStart):
 
     def prepare(self, kind: str | int) -> Tensor:
         """Return the matrix."""
-        return reusable_graph(lambda weight: self.start @ exponential(skew(weight)), at_least_float32(self.weight))
+        return self.start @ exponential(skew(at_least_float32(self.weight)))
 
 
 class QR(FromStart):
@@ -50,4 +49,4 @@ class QR(FromStart):
 
     def prepare(self, kind: str | int) -> Tensor:
         """Return the matrix."""
-        return reusable_graph(lambda weight: qr_rotation(self.start + weight), at_least_float32(self.weight))
+        return qr_rotation(self.start + at_least_float32(self.weight))

@@ -6,7 +6,6 @@ from torch import Tensor
 from stnrot.geometry.autograd import at_least_float32
 from stnrot.geometry.householder import SMALL, Blocks, apply_blocks, block_size, blocks_of, householder_vectors
 from stnrot.layers.maps.base import FromStart
-from stnrot.layers.maps.reusable_graph import reusable_graph
 
 # The matrix is cheaper for more than DENSE d points, if they have more than MANY values.
 DENSE, MANY = 2, 11_000
@@ -51,7 +50,7 @@ class Householder(FromStart):
     def prepare(self, kind: str | int) -> Blocks | Tensor:
         """Return the blocks of this size, or the matrix."""
         weight = at_least_float32(self.weight)
-        return reusable_graph(self._matrix, weight) if isinstance(kind, str) else self._blocks(weight, kind)
+        return self._matrix(weight) if isinstance(kind, str) else self._blocks(weight, kind)
 
     def rotate(self, x: Tensor, prepared: Blocks | Tensor, inverse: bool) -> Tensor:
         """Return the rows R x, or R^T x if `inverse`."""

@@ -1,14 +1,26 @@
 """Rotate images: angle -> sampling grid -> sampled image. The affine case uses the same steps."""
 
+import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from stnrot.arguments import Count, checked, described
+from stnrot.errors import InputError
 
-def rotation_theta(angle: Float[Tensor, "*n"], height: int, width: int) -> Float[Tensor, "*n 2 3"]:
+Mode = Literal["bilinear", "bicubic", "nearest"]
+PaddingMode = Literal["zeros", "border", "reflection"]
+Point = tuple[float, float] | Float[Tensor, "2"] | Float[Tensor, "B 2"]
+
+WHOLE = 1e-3  # pixels: an extent that is this near to a whole number is whole
+
+
+@checked
+def rotation_theta(angle: Float[Tensor, "*n"], height: Count, width: Count) -> Float[Tensor, "*n 2 3"]:
     r"""Return the sampling matrix, in normalised coordinates, that rotates an H x W image by `angle` (radians).
 
     Normalised coordinates stretch each axis to [-1, 1]. The rotation of the pixels is conjugated by this stretch. So an
@@ -23,7 +35,8 @@ def rotation_theta(angle: Float[Tensor, "*n"], height: int, width: int) -> Float
     return torch.stack(rows, -1).unflatten(-1, (2, 3))
 
 
-def nearest_rotation(theta: Float[Tensor, "*n 2 3"], height: int, width: int) -> Float[Tensor, "*n"]:
+@checked
+def nearest_rotation(theta: Float[Tensor, "*n 2 3"], height: Count, width: Count) -> Float[Tensor, "*n"]:
     r"""Return the angle (radians) of the rotation nearest, in Frobenius norm, to the linear part of `theta`.
 
     For a matrix M in pixel space the angle is `atan2(M21 - M12, M11 + M22)`, the solution of the two-dimensional
@@ -37,7 +50,8 @@ def nearest_rotation(theta: Float[Tensor, "*n 2 3"], height: int, width: int) ->
     return torch.atan2(m21 - m12, theta[..., 0, 0] + theta[..., 1, 1])
 
 
-def sampling_grid(theta: Float[Tensor, "n 2 3"], height: int, width: int) -> Float[Tensor, "n H W 2"]:
+@checked
+def sampling_grid(theta: Float[Tensor, "n 2 3"], height: Count, width: Count) -> Float[Tensor, "n H W 2"]:
     r"""Return the point (x, y) where each output pixel is sampled: `F.affine_grid(theta, ..., align_corners=False)`.
 
     The rows of an affine grid have rank two: `grid[i, j] = u_j + y_i v`, with `u_j = x_j theta_x + t` for each column
@@ -52,56 +66,176 @@ def sampling_grid(theta: Float[Tensor, "n 2 3"], height: int, width: int) -> Flo
     return torch.addcmul(column, slope, y[:, None]).unflatten(-1, (width, 2))
 
 
+@checked
 def sample(
-    image: Float[Tensor, "B C H W"], grid: Float[Tensor, "B h w 2"], mode: str = "bilinear"
+    image: Float[Tensor, "B C H W"],
+    grid: Float[Tensor, "B h w 2"],
+    mode: Mode = "bilinear",
+    padding_mode: PaddingMode = "zeros",
 ) -> Float[Tensor, "B C h w"]:
-    """Sample images at normalised coordinates, with zeros outside. The computation is at least in float32.
+    """Sample images at normalised coordinates. The computation is at least in float32.
 
-    `bilinear` sampling blurs more between the pixels than on them, so it leaves a trace of the angle in the image.
-    `bicubic` sampling leaves hardly any trace, but its values can exceed the range of the image.
+    Args:
+        image: images.
+        grid: points (x, y); -1 and 1 are the borders of the image.
+        mode: `bilinear` sampling blurs more between the pixels than on them, so it leaves a trace of the angle in the
+            image. `bicubic` sampling leaves hardly any trace, but its values can exceed the range of the image.
+            `nearest` copies values, such as labels; it has no gradient in the grid.
+        padding_mode: of points outside the image: `zeros`, the nearest pixel of the `border`, or the pixel of the
+            image's `reflection`.
     """
     dtype = torch.promote_types(image.dtype, torch.float32)  # coordinates in bf16 are wrong by whole pixels
     with torch.autocast(image.device.type, enabled=False):
-        sampled = F.grid_sample(image.to(dtype), grid.to(dtype), mode=mode, padding_mode="zeros", align_corners=False)
+        image_, grid = image.to(dtype), grid.to(dtype)
+        sampled = F.grid_sample(image_, grid, mode=mode, padding_mode=padding_mode, align_corners=False)
     return sampled.to(image.dtype)
 
 
+@checked
 def warp(
-    image: Float[Tensor, "B C H W"], theta: Float[Tensor, "B *K 2 3"], mode: str = "bilinear"
-) -> Float[Tensor, "B *K C H W"]:
-    """Sample each image through each of its affine maps, with zeros outside. For the modes see `sample`.
+    image: Float[Tensor, "B C H W"],
+    theta: Float[Tensor, "B *K 2 3"],
+    mode: Mode = "bilinear",
+    padding_mode: PaddingMode = "zeros",
+    size: tuple[int, int] | None = None,
+) -> Float[Tensor, "B *K C h w"]:
+    """Sample each image through each of its affine maps. For the modes see `sample`.
 
     With K maps for each image, the pixels are not copied K times: the K grids are stacked along the height.
+
+    Args:
+        image: images.
+        theta: from normalised coordinates of the result to those of the image, as for `F.affine_grid`.
+        mode: of the interpolation.
+        padding_mode: of points outside the image.
+        size: height and width of the result; None is the image's.
     """
-    batch, channels, height, width = image.shape
+    height, width = image.shape[-2:] if size is None else size
     hypotheses = theta.shape[1:-2]
     with torch.autocast(image.device.type, enabled=False):
         theta = theta.to(torch.promote_types(image.dtype, torch.float32))
         grid = sampling_grid(theta.flatten(0, -3), height, width)
-    stacked = sample(image, grid.view(batch, -1, width, 2), mode)
+    count = math.prod(hypotheses)
+    stacked = sample(image, grid.view(len(image), count * height, width, 2), mode, padding_mode)
     if not hypotheses:
         return stacked
-    return stacked.view(batch, channels, -1, height, width).transpose(1, 2).unflatten(1, hypotheses)
+    return stacked.unflatten(2, (count, height)).transpose(1, 2).unflatten(1, hypotheses)
 
 
+@checked
 def rotate(
-    image: Float[Tensor, "B C H W"], angle: Float[Tensor, "B *K"], mode: str = "bilinear"
-) -> Float[Tensor, "B *K C H W"]:
-    """Rotate each image counter-clockwise by its angle (radians), or by each of its K angles.
+    image: Float[Tensor, "B C H W"] | Float[Tensor, "C H W"] | Float[Tensor, "H W"],
+    angle: float | Float[Tensor, "*K"],
+    mode: Mode = "bilinear",
+    *,
+    center: Point | None = None,
+    padding_mode: PaddingMode = "zeros",
+    fill: float | Float[Tensor, "C"] = 0.0,
+    expand: bool = False,
+) -> Float[Tensor, "... h w"]:
+    r"""Rotate each image counter-clockwise by its angle, or by each of its K angles.
 
-    The result is differentiable in the image and in the angle. For the modes see `sample`.
+    The result is differentiable in the image, the angle, the centre and the fill.
+
+    Args:
+        image: one image [H, W] or [C, H, W], or a batch [B, C, H, W].
+        angle: radians. A number rotates all images; [B] holds one angle for each image of a batch. [B, K], or [K] for
+            one image, rotates each image by K angles and returns [B, K, C, H, W], or [K, ..., H, W].
+        mode: of the interpolation, see `sample`.
+        center: the fixed point (column, row) in pixels; (0, 0) is the centre of the first pixel, as in kornia and
+            OpenCV (torchvision counts from the pixel's corner: its numbers are larger by 1/2). None is the middle of
+            the image, ((W - 1) / 2, (H - 1) / 2). A tensor [B, 2] holds a point for each image.
+        padding_mode: what surrounds the image, see `sample`.
+        fill: what surrounds the image if `padding_mode` is `zeros`: a value, or one for each channel.
+        expand: enlarge the result so that it shows the whole image, as in torchvision. A batch gets the size that the
+            largest of its images needs. A quarter turn gives exactly [W, H].
+
+    Raises:
+        InputError: if an argument does not fit.
+
     Source: M. Jaderberg et al., Spatial Transformer Networks, 2015, with the transformation restricted to rotations.
 
     >>> import math, torch
-    >>> image = torch.arange(6.0).reshape(1, 1, 2, 3)
-    >>> rotate(image, torch.tensor([math.pi])).round().int().tolist()
-    [[[[5, 4, 3], [2, 1, 0]]]]
+    >>> image = torch.arange(6.0).reshape(2, 3)
+    >>> rotate(image, math.pi).round().int().tolist()
+    [[5, 4, 3], [2, 1, 0]]
+    >>> rotate(image, math.pi / 2, expand=True).round().int().tolist()
+    [[2, 5], [1, 4], [0, 3]]
     """
+    dims, (height, width) = image.ndim, image.shape[-2:]
+    batch = image if dims == 4 else image.reshape(1, -1, height, width)
+    angle = _angles(angle, image)
+    theta, size = rotation_theta(angle, height, width), None
+    if expand:
+        if center is not None:
+            raise InputError("center: expected None with expand=True, which shows the whole image; leave one out")
+        size = _whole_size(angle, height, width)
+        theta = theta * theta.new_tensor([size[1] / width, size[0] / height, 1])
+    elif center is not None:
+        theta = _about(theta, center, batch)
+    plain = isinstance(fill, int | float) and fill == 0
+    if not plain:
+        if padding_mode != "zeros":
+            raise InputError(f"fill: expected padding_mode='zeros', got {padding_mode!r}, which needs no fill")
+        fill = torch.as_tensor(fill, dtype=image.dtype, device=image.device).view(-1, 1, 1)
+        batch = batch - fill
+    rotated = warp(batch, theta, mode, padding_mode, size)
+    rotated = rotated if plain else rotated + fill
+    if dims == 4:
+        return rotated
+    return rotated[0] if dims == 3 else rotated[0].squeeze(-3)
+
+
+def _angles(angle: float | Tensor, image: Tensor) -> Float[Tensor, "B *K"]:
+    """Return the angles of each image, at least in float32; one image is a batch of one."""
+    if not isinstance(angle, Tensor):
+        angle = torch.tensor(angle, device=image.device, dtype=torch.promote_types(image.dtype, torch.float32))
+    angle = angle.to(torch.promote_types(angle.dtype, torch.float32))
+    if image.ndim < 4:
+        return angle[None]
+    if angle.ndim and len(angle) != len(image):
+        raise InputError(
+            f"angle: expected a number or a tensor [B] or [B, K] with B = {len(image)}, an angle for each image, got "
+            f"{described(angle)}; angle[None] rotates one image by several angles"
+        )
+    return angle if angle.ndim else angle.expand(len(image))
+
+
+def _about(theta: Float[Tensor, "B *K 2 3"], center: Point, image: Float[Tensor, "B C H W"]) -> Tensor:
+    """Move the fixed point of rotations from the middle of the image to `center` (pixels)."""
     height, width = image.shape[-2:]
-    dtype = torch.promote_types(angle.dtype, torch.float32)
-    return warp(image, rotation_theta(angle.to(dtype), height, width), mode)
+    center = torch.as_tensor(center, device=theta.device, dtype=theta.dtype)
+    if center.ndim == 2:
+        if len(center) != len(image):
+            raise InputError(f"center: expected [2] or [{len(image)}, 2], got {described(center)}")
+        center = center.view(-1, *[1] * (theta.ndim - 3), 2)
+    point = (2 * center + 1) / center.new_tensor([width, height]) - 1
+    linear = theta[..., :2]
+    shift = point - (linear @ point[..., None])[..., 0]
+    return torch.cat((linear, shift.expand(theta.shape[:-1])[..., None]), -1)
 
 
+def _whole_size(angle: Tensor, height: int, width: int) -> tuple[int, int]:
+    """Return the height and width that show the whole image under every angle.
+
+    A side has the parity of the image's, as in torchvision, so that the pixels of a hardly rotated image stay in place.
+    Where rotated images end between two whole pixels, as under quarter turns, the side is exact.
+    """
+    if not angle.numel():
+        return height, width
+    if not angle.isfinite().all():
+        raise InputError("angle: expected finite angles with expand=True, got NaN or infinity")
+    c, s = (each.abs().double().cpu() for each in (angle.detach().cos(), angle.detach().sin()))
+    sides = []
+    for side, other in ((height, width), (width, height)):
+        extent = (c * side + s * other).max().item()
+        whole = round(extent)
+        exact = abs(extent - whole) < WHOLE
+        sides.append(whole if exact else side + 2 * math.ceil((extent - side) / 2))
+    return sides[0], sides[1]
+
+
+@checked
 def rotate_bicubic(image: Float[Tensor, "B C H W"], angle: Float[Tensor, "B"]) -> Float[Tensor, "B C H W"]:
     """Rotate images with values in [0, 1], by bicubic sampling. The angle is in radians.
 

@@ -1,0 +1,253 @@
+"""Check the arguments of public functions against their annotations.
+
+So an annotation such as `Float[Tensor, "B C H W"]` holds wherever the function is called, and a shape is written once.
+"""
+
+import inspect
+import math
+import operator
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import torch
+from jaxtyping import AbstractArray, Bool, Complex, Float, Int, Shaped
+from torch import Tensor
+
+from stnrot.errors import InputError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Sizes = dict[str, Any]  # of the dimensions that have a name, and the device of the tensors
+
+NEVER_EMPTY = frozenset(["C", "H", "W", "h", "w", "d", "A", "a"])  # names of dimensions that are at least 1
+DEVICE = "device"
+DENSE = torch.strided
+NOT_NUMBERS = (bool, Tensor, str)
+DTYPES = frozenset(each for each in vars(torch).values() if isinstance(each, torch.dtype))
+REAL = frozenset(dtype for dtype in DTYPES if dtype.is_floating_point and dtype.itemsize > 1)  # none computes in 8 bits
+COMPLEX = frozenset(dtype for dtype in DTYPES if dtype.is_complex)
+BOOL = frozenset([torch.bool])
+WHOLE = frozenset([torch.uint8, torch.int8, torch.uint16, torch.int16, torch.int32, torch.int64])
+KINDS: dict[Any, tuple[str, frozenset[torch.dtype]]] = {
+    Float: ("real numbers", REAL),
+    Complex: ("complex numbers", COMPLEX),
+    Int: ("whole numbers", WHOLE),
+    Bool: ("bools", BOOL),
+    Shaped: ("numbers", DTYPES),
+}
+
+
+@dataclass(frozen=True)
+class Between:
+    """The limits of a number, both included, for `Annotated`."""
+
+    low: float
+    high: float = math.inf
+
+
+Count = Annotated[int, Between(1)]
+Natural = Annotated[int, Between(0)]
+NonNegative = Annotated[float, Between(0)]
+
+
+class _Call(threading.local):
+    inside = False  # a checked function
+
+
+_call = _Call()
+
+
+def checked(function: Callable[P, T]) -> Callable[P, T]:
+    """Raise InputError if an argument does not fit its annotation. The message names the argument.
+
+    Checked are tensors, numbers, bools, literals and unions of these; arguments of other types are not. Of a tensor
+    the kind of its numbers, its shape, its layout (dense) and its device (one for all tensors) are checked, not its
+    values. A name in a shape stands for the same size in all arguments. Dimensions of images and of R^d are never
+    empty; others may be.
+
+    Only the outermost call of a thread is checked: what a checked function passes on to another is the project's own.
+    That costs about a microsecond for each argument. In a compiled graph nothing is checked.
+    """
+    hints = get_type_hints(function, include_extras=True)
+    rules = {name: _rule(hints[name]) for name in inspect.signature(function).parameters if name in hints}
+    method = "self" in inspect.signature(function).parameters
+    fits = [lambda value, sizes: True] * method + [rule.fits for rule in rules.values()]
+
+    @wraps(function)
+    def with_checks(*args: P.args, **kwargs: P.kwargs) -> T:
+        if torch.compiler.is_compiling() or _call.inside:
+            return function(*args, **kwargs)
+        sizes: Sizes = {}
+        for fit, value in zip(fits, args, strict=False):
+            if not fit(value, sizes):
+                raise _misfit(rules, args[method:], kwargs)
+        for name, value in kwargs.items():
+            if name in rules and not rules[name].fits(value, sizes):
+                raise _misfit(rules, args[method:], kwargs)
+        _call.inside = True
+        try:
+            return function(*args, **kwargs)
+        finally:
+            _call.inside = False
+
+    return with_checks
+
+
+def described(value: Any) -> str:
+    """Describe a value in an error message: a tensor by type, layout and shape, anything else by type and value."""
+    if isinstance(value, Tensor):
+        layout = "" if value.layout == torch.strided else f"{value.layout} "
+        return f"{layout}{value.dtype} of shape {list(value.shape)}" + (" without values" if value.is_meta else "")
+    if isinstance(value, bool | int | float | str | NoneType):
+        return repr(value)
+    return type(value).__name__
+
+
+class _Rule:
+    """What an annotation allows; here, anything."""
+
+    def fits(self, value: Any, sizes: Sizes) -> bool:
+        """Return whether a value is allowed. Add the sizes of its dimensions to `sizes`."""
+        return True
+
+    def expected(self, sizes: Sizes) -> str:
+        """Return what is allowed, in words, given the sizes of earlier arguments."""
+        return "anything"
+
+
+class _Tensor(_Rule):
+    """A jaxtyping annotation, such as `Float[Tensor, "B *#K 3"]`."""
+
+    def __init__(self, annotation: Any) -> None:
+        self.text = annotation.dim_str
+        self.kind, self.dtypes = KINDS[annotation.dtype]
+        names = ["*" if name == "..." else name for name in annotation.dim_str.split()]
+        self.before = next((k for k, name in enumerate(names) if name.startswith("*")), len(names))
+        self.several = names.pop(self.before) if self.before < len(names) else None  # any number of dimensions
+        self.dims = [int(name) if name.isdigit() else name for name in names]
+
+    def fits(self, value: Any, sizes: Sizes) -> bool:
+        if not isinstance(value, Tensor) or value.dtype not in self.dtypes or value.layout != DENSE:
+            return False
+        device, shape = value.device, value.shape
+        if sizes.setdefault(DEVICE, device) != device:
+            return False
+        extra = len(shape) - len(self.dims)
+        if extra < 0 or (extra and self.several is None):
+            return False
+        end = self.before + extra
+        for dim, size in zip(self.dims, shape[: self.before] + shape[end:] if extra else shape, strict=True):
+            if (dim if isinstance(dim, int) else sizes.setdefault(dim, size)) != size:
+                return False
+            if not size and dim in NEVER_EMPTY:
+                return False
+        return self.several in (None, "*") or self._fits_several(shape[self.before : end], sizes)
+
+    def _fits_several(self, shape: torch.Size, sizes: Sizes) -> bool:
+        assert self.several is not None
+        name = self.several.replace("#", "")
+        known = sizes.setdefault(name, shape)
+        if name == self.several or known == shape:
+            return bool(known == shape)
+        try:
+            sizes[name] = torch.broadcast_shapes(known, shape)
+        except RuntimeError:
+            return False
+        return True
+
+    def expected(self, sizes: Sizes) -> str:
+        dims = self.text.split()
+        known = [f"{dim.lstrip('*#')} = {_size(sizes[key])}" for dim in dims if (key := dim.replace("#", "")) in sizes]
+        place = f" on {sizes[DEVICE]}" if DEVICE in sizes else ""
+        return f"a tensor [{', '.join(dims)}] of {self.kind}{place}" + (f" with {', '.join(known)}" if known else "")
+
+
+def _size(size: Any) -> str:
+    return str(size if isinstance(size, int) else list(size))
+
+
+class _Number(_Rule):
+    """`int` or `float`, with or without limits."""
+
+    def __init__(self, whole: bool, limits: Between) -> None:
+        self.whole, self.limits = whole, limits
+
+    def fits(self, value: Any, sizes: Sizes) -> bool:
+        if isinstance(value, NOT_NUMBERS):
+            return False
+        try:
+            number = operator.index(value) if self.whole else float(value)
+        except (TypeError, ValueError, OverflowError):
+            return False
+        return math.isfinite(number) and self.limits.low <= number <= self.limits.high
+
+    def expected(self, sizes: Sizes) -> str:
+        low, high = self.limits.low, self.limits.high
+        kind = "a whole number" if self.whole else "a finite number"
+        if math.isfinite(high):
+            return f"{kind} from {low} to {high}"
+        return kind if math.isinf(low) else f"{kind} of at least {low}"
+
+
+class _OneOf(_Rule):
+    """`Literal`, `bool` or None."""
+
+    def __init__(self, *values: Any) -> None:
+        self.values, self.types = values, {type(each) for each in values}
+
+    def fits(self, value: Any, sizes: Sizes) -> bool:
+        return type(value) in self.types and value in self.values
+
+    def expected(self, sizes: Sizes) -> str:
+        return f"{'one of ' if len(self.values) > 1 else ''}{', '.join(map(str, self.values))}"
+
+
+class _Union(_Rule):
+    def __init__(self, rules: list[_Rule]) -> None:
+        self.rules = rules
+
+    def fits(self, value: Any, sizes: Sizes) -> bool:
+        for rule in self.rules:
+            found = sizes.copy()
+            if rule.fits(value, found):
+                sizes.update(found)
+                return True
+        return False
+
+    def expected(self, sizes: Sizes) -> str:
+        return " or ".join(rule.expected(sizes) for rule in self.rules)
+
+
+def _rule(hint: Any) -> _Rule:
+    limits = Between(-math.inf)
+    if get_origin(hint) is Annotated:
+        hint, *extra = get_args(hint)
+        limits = next((each for each in extra if isinstance(each, Between)), limits)
+    if get_origin(hint) in (Union, UnionType):
+        return _Union([_rule(each) for each in get_args(hint)])
+    if get_origin(hint) is Literal:
+        return _OneOf(*get_args(hint))
+    if isinstance(hint, type) and issubclass(hint, AbstractArray):
+        return _Tensor(hint)
+    if hint in (int, float):
+        return _Number(hint is int, limits)
+    if hint in (bool, NoneType):
+        return _OneOf(*((True, False) if hint is bool else (None,)))
+    return _Rule()
+
+
+def _misfit(rules: dict[str, _Rule], args: tuple[Any, ...], kwargs: dict[str, Any]) -> InputError:
+    """Return the error about the first argument that does not fit."""
+    sizes: Sizes = {}
+    for name, value in (dict(zip(rules, args, strict=False)) | kwargs).items():
+        before = sizes.copy()
+        if name in rules and not rules[name].fits(value, sizes):
+            break
+    hint = ""
+    if isinstance(value, Tensor) and value.device != before.get(DEVICE, value.device):
+        hint = f" on {value.device}"
+    return InputError(f"{name}: expected {rules[name].expected(before)}, got {described(value)}{hint}")

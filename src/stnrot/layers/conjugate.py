@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from stnrot.arguments import described
 from stnrot.errors import InputError
 from stnrot.layers.rotation import Rotation
-from stnrot.layers.rotation_arguments import described
 
 
 class Conjugate(nn.Module):

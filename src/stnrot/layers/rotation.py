@@ -1,7 +1,5 @@
 """The layer that is a learned rotation of R^d."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
@@ -11,14 +9,8 @@ from torch import Tensor, nn
 from stnrot.errors import InputError
 from stnrot.geometry.autograd import full_precision
 from stnrot.geometry.rotations import rotation_defect
+from stnrot.layers.checks import check_center, check_points, checked_dim, checked_reflections, start_rotation
 from stnrot.layers.maps import METHODS
-from stnrot.layers.rotation_arguments import (
-    check_center,
-    checked_dim,
-    checked_reflections,
-    described,
-    start_rotation,
-)
 
 
 class Rotation(nn.Module):
@@ -50,7 +42,8 @@ class Rotation(nn.Module):
         init: `identity`, `haar` (uniform over all rotations, from torch's generator), or a rotation [d, d].
 
     Raises:
-        ValueError: if an argument is not valid, or z has another last dimension or is not a dense tensor of floats.
+        InputError: if an argument is not valid, or z is not a dense tensor [*n, dim] of floats on the device of the
+            weights.
 
     >>> import torch
     >>> rotation = Rotation(16)
@@ -88,7 +81,6 @@ class Rotation(nn.Module):
             self.center = center
         else:
             self.register_buffer("center", None if center is None else center.detach().clone())
-        self._work_of_forward: weakref.ref[SharedWork] | None = None
 
     @property
     def is_rotation(self) -> bool:
@@ -117,7 +109,7 @@ class Rotation(nn.Module):
         The result belongs to the current weights: do not use it after an update. It is part of the graph of every call
         that it is passed to, so these calls need one backward pass together.
         """
-        self._check(z)
+        check_points(z, self.dim, self.map.weight.device)
         return self._prepare(z.numel() // self.dim)
 
     def matrix(self) -> Float[Tensor, "d d"]:
@@ -143,13 +135,6 @@ class Rotation(nn.Module):
         """Describe the layer."""
         return f"dim={self.dim}, method={self.method!r}"
 
-    def _check(self, z: Any) -> None:
-        """Raise InputError unless z is a dense tensor of real numbers [*n, d]."""
-        if not isinstance(z, Tensor) or not z.is_floating_point() or z.layout != torch.strided or z.is_nested:
-            raise InputError(f"Rotation: expected a dense tensor of real numbers, got {described(z)}")
-        if z.ndim == 0 or z.shape[-1] != self.dim:
-            raise InputError(f"Rotation: expected a last dimension of {self.dim}, got shape {tuple(z.shape)}")
-
     def _prepare(self, points: int) -> Any:
         """Compute the form of R that is the fastest for this number of points."""
         with full_precision(self.map.weight):
@@ -157,10 +142,8 @@ class Rotation(nn.Module):
 
     def _transform(self, z: Tensor, prepared: Any, inverse: bool) -> Tensor:
         """Check z, flatten it to rows, and rotate them about the centre."""
-        self._check(z)
         weight, center = self.map.weight, self.center
-        if z.device != weight.device:
-            raise InputError(f"Rotation: expected points on {weight.device}, as the weights, got them on {z.device}")
+        check_points(z, self.dim, weight.device)
         with full_precision(z):
             x = z if z.ndim == 2 else z.reshape(-1, self.dim)
             x = x.to(torch.promote_types(weight.dtype, torch.float32))

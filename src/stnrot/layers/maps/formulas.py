@@ -3,8 +3,11 @@
 import torch
 from torch import Tensor
 
+from stnrot.arguments import described
+from stnrot.errors import InputError
 from stnrot.geometry.autograd import at_least_float32
 from stnrot.geometry.rotations import cayley_from, exponential, planar_rotation, qr_rotation, skew
+from stnrot.layers.checks import check_rotation
 from stnrot.layers.maps.base import FromStart
 
 
@@ -18,7 +21,10 @@ class Angle(FromStart):
     """
 
     def __init__(self, start: Tensor) -> None:
-        super().__init__(torch.atan2(start[1, 0], start[0, 0]))
+        check_rotation("start", start)
+        if len(start) != 2:
+            raise InputError(f"start: expected a rotation of a plane, [2, 2], got {described(start)}")
+        super().__init__(start, torch.atan2(start[1, 0], start[0, 0]))
 
     def prepare(self, kind: str | int) -> Tensor:
         """Return the matrix."""

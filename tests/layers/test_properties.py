@@ -84,7 +84,7 @@ def test_rotation_is_its_matrix(
     z = points((*shape, layer.dim), dtype, strides).requires_grad_()
     matrix = matrix_of(layer)
     center = 0 if layer.center is None else wide(layer.center)
-    atol = 5e-5 if method == "exp" else 1e-5  # torch.linalg.matrix_exp has errors of 3e-5 in float32
+    atol = 1e-4 if method == "exp" else 1e-5  # torch.linalg.matrix_exp has errors of 5e-5 in float32
     np.testing.assert_allclose(wide(layer.matrix()), matrix, rtol=0, atol=atol)
     matrix = wide(layer.matrix())
     for function, r in ((layer, matrix), (layer.inverse, matrix.T)):

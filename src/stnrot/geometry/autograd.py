@@ -16,6 +16,11 @@ def full_precision(x: Tensor) -> AbstractContextManager[Any]:
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
+def without_autocast(x: Tensor) -> AbstractContextManager[Any]:
+    """Return a context that switches autocast off on the device of x; an exported graph contains the switch."""
+    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
+
+
 def at_least_float32(x: Tensor) -> Tensor:
     """Convert 16-bit floats to float32; return wider ones unchanged."""
     return x if x.dtype.itemsize >= 4 else x.float()

@@ -11,7 +11,14 @@ from torch import Tensor
 def full_precision(x: Tensor) -> AbstractContextManager[Any]:
     """Return a context that switches autocast off on the device of x, if it is on."""
     device = "cpu" if x.is_cpu else x.device.type  # `is_cpu` first: `device.type` takes a few microseconds
+    if device == "meta":
+        return nullcontext()
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+
+
+def without_autocast(x: Tensor) -> AbstractContextManager[Any]:
+    """Return a context that switches autocast off on the device of x; an exported graph contains the switch."""
+    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
 
 
 def at_least_float32(x: Tensor) -> Tensor:

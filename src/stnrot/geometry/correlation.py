@@ -9,6 +9,8 @@ from jaxtyping import Complex, Float
 from scipy.fft import next_fast_len
 from torch import Tensor
 
+from stnrot.geometry.autograd import without_autocast
+
 DENSITY = 3.2  # directions per pixel of the side; the outermost circle is pi sides long
 
 
@@ -63,7 +65,7 @@ def correlate(image: Float[Tensor, "B C H W"], reference: Float[Tensor, "R C h w
     side = min(*image.shape[-2:], *reference.shape[-2:])
     radii, angles = max(side // 2, 4), next_fast_len(round(DENSITY * side), real=True)
     dtype = torch.promote_types(image.dtype, torch.float32)
-    with torch.autocast(image.device.type, enabled=False):
+    with without_autocast(image):
         circle = (torch.arange(radii, device=image.device, dtype=dtype) + 0.5) / radii
         area = (circle / circle.sum())[:, None]
         same_shape = image.shape[1:] == reference.shape[1:]

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from stnrot.errors import check_number
+from stnrot.geometry.autograd import without_autocast
 from stnrot.geometry.planar import rotation_theta, sample, sampling_grid
 
 KNOTS = 5  # knots of the elastic field along each side
@@ -70,7 +71,7 @@ class Deform:
         height, width = image.shape[-2:]
         dtype = torch.promote_types(angle.dtype, torch.float32)  # coordinates in bf16 are wrong by whole pixels
         angle, numbers = angle.to(dtype), numbers.to(dtype)
-        with torch.autocast(image.device.type, enabled=False):
+        with without_autocast(image):
             scale, along, across = (self.stretch * math.sqrt(0.5) * numbers[:, 1:4]).unbind(1)
             size = torch.hypot(along, across)
             even, uneven = scale.exp() * size.cosh(), scale.exp() * size.sinh() / size.clamp(min=1e-6)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from stnrot.arguments import Count, checked, described
 from stnrot.errors import InputError
+from stnrot.geometry.autograd import without_autocast
 
 Mode = Literal["bilinear", "bicubic", "nearest"]
 PaddingMode = Literal["zeros", "border", "reflection"]
@@ -85,7 +86,7 @@ def sample(
             image's `reflection`.
     """
     dtype = torch.promote_types(image.dtype, torch.float32)  # coordinates in bf16 are wrong by whole pixels
-    with torch.autocast(image.device.type, enabled=False):
+    with without_autocast(image):
         image_, grid = image.to(dtype), grid.to(dtype)
         sampled = F.grid_sample(image_, grid, mode=mode, padding_mode=padding_mode, align_corners=False)
     return sampled.to(image.dtype)
@@ -97,7 +98,7 @@ def warp(
     theta: Float[Tensor, "B *K 2 3"],
     mode: Mode = "bilinear",
     padding_mode: PaddingMode = "zeros",
-    size: tuple[int, int] | None = None,
+    size: tuple[Count, Count] | None = None,
 ) -> Float[Tensor, "B *K C h w"]:
     """Sample each image through each of its affine maps. For the modes see `sample`.
 
@@ -112,7 +113,7 @@ def warp(
     """
     height, width = image.shape[-2:] if size is None else size
     hypotheses = theta.shape[1:-2]
-    with torch.autocast(image.device.type, enabled=False):
+    with without_autocast(image):
         theta = theta.to(torch.promote_types(image.dtype, torch.float32))
         grid = sampling_grid(theta.flatten(0, -3), height, width)
     count = math.prod(hypotheses)
@@ -168,7 +169,9 @@ def rotate(
     theta, size = rotation_theta(angle, height, width), None
     if expand:
         if center is not None:
-            raise InputError("center: expected None with expand=True, which shows the whole image; leave one out")
+            raise InputError(
+                "center: expected None with expand=True, which shows the whole image, got a point; leave one out"
+            )
         size = _whole_size(angle, height, width)
         theta = theta * theta.new_tensor([size[1] / width, size[0] / height, 1])
     elif center is not None:

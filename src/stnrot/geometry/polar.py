@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from stnrot.geometry.autograd import without_autocast
+
 
 def to_polar(
     image: Float[Tensor, "B C H W"],
@@ -48,7 +50,7 @@ def to_polar(
     """
     height, width = image.shape[-2:]
     dtype = torch.promote_types(image.dtype, torch.float32)  # coordinates in bf16 are wrong by whole pixels
-    with torch.autocast(image.device.type, enabled=False):
+    with without_autocast(image):
         dtype_given, image = image.dtype, image.to(dtype)
         pixel = max(1.0, share * min(height, width) / (2 * radii))  # size of a pixel of the smaller image, in pixels
         if pixel > 1:

@@ -29,10 +29,10 @@ class Commands(TyperGroup):
 
     def _with_option(self, ctx: Any, message: str) -> str:
         """Name the option in a message that begins with the argument: `fov_deg=0: ...` becomes `--fov-deg=0: ...`."""
-        name = re.match(r"(\w+)(?==|: | ')", message)
         options = {each.name: each.opts[0] for each in self.commands[ctx.invoked_subcommand].params}
-        option = options.get(name[1], "") if name else ""
-        return option + message[len(option and name[1]) :] if option.startswith("--") else message
+        name = re.match(r"\w+(?==|: | ')", message)
+        option = options.get(name[0], "") if name else ""
+        return option + message[name.end() :] if name and option.startswith("--") else message
 
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown")

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from stnrot.alignment.inputs import Batch, Images, read_pair
 from stnrot.alignment.posterior import confidence, fuse_posteriors, is_mirrored, log_posterior, refine_peaks
 from stnrot.alignment.upright_difference import DifferenceEncoder
+from stnrot.arguments import checked
 from stnrot.errors import InputError, needs_extra
 from stnrot.geometry.correlation import correlate
 from stnrot.geometry.planar import inscribed_disc, rotate
@@ -77,47 +78,6 @@ class Alignment:
             return torch.cat([_is_mirrored(*_shrink_pair(image, reference)) for image, reference in pairs])
 
 
-def align(image: Images, reference: Images, *, model: "str | Path | Aligner | None" = None) -> Alignment:
-    """Find the angles that rotate images onto their references.
-
-    Without a model the pixels of the images are correlated over all angles. That is hard to beat for two images of the
-    same thing that differ in brightness, contrast, sign (negatives) and some noise. If they differ in more, a trained
-    encoder is better.
-
-    Args:
-        image: one of these, or a list of single images of one size:
-
-            - a tensor [H, W], [C, H, W] or [B, C, H, W];
-            - a NumPy array [H, W], [H, W, C] or [B, H, W, C], with C = 1 (grey), 2 (grey and alpha), 3 (colour) or 4
-              (colour and alpha);
-            - a PIL image of any mode that converts to RGB. Its pixels are taken as they are stored: an EXIF
-              orientation is not applied;
-            - the path of an image file, whose EXIF orientation is applied.
-
-            Values are floats, integers or bools. uint8 is divided by 255 and uint16 by 65,535; the angle does not
-            depend on the scale. With a model, values are from 0 to 1 after that. Transparent parts count as black.
-        reference: likewise, one for each image or one for all. Its kind and its size may differ: the shorter sides of
-            image and reference are taken to show the same length. If one of the two is grey, files, arrays and PIL
-            images are compared in grey. Tensors are not converted.
-        model: the checkpoint of a run, or an `Aligner`. A run with `task=register` on pairs compares two images. A run
-            with a learned reference, such as any classifier, finds the upright angle of each image; their difference
-            is the angle between two objects of one class.
-
-    Raises:
-        InputError: names the image that cannot be aligned.
-
-    >>> import math, numpy as np, torch
-    >>> image = torch.rand(64, 64)
-    >>> alignment = align(image, torch.rot90(image))
-    >>> round(math.degrees(alignment.angle.item()), 2)
-    90.0
-    >>> array = image.numpy()
-    >>> align(array, np.rot90(array)).aligned.shape
-    (64, 64)
-    """
-    return (model if isinstance(model, Aligner) else Aligner(model))(image, reference)
-
-
 class Aligner:
     """Align images as `align` does; the checkpoint is read only once.
 
@@ -127,14 +87,11 @@ class Aligner:
             trained on pairs of images of the same thing.
     """
 
+    @checked
     def __init__(self, checkpoint: str | Path | None = None, *, refine: bool = True) -> None:
         self.encoder: nn.Module | None = None
         self.channels: int | None = None  # of the images that the encoder was trained on
         self.refine, self.masks_to_disc = refine, False
-        if not isinstance(checkpoint, str | Path | None):
-            raise InputError(
-                f"model: expected the path of a checkpoint, an Aligner or None, got {type(checkpoint).__name__}"
-            )
         if checkpoint is not None:
             self._load(Path(checkpoint))
 
@@ -194,6 +151,48 @@ class Aligner:
             inputs = [each * inscribed_disc(each.shape[-2:], each.device) for each in inputs]
         orientation: Orientation = self.encoder(*inputs, HYPOTHESES)
         return fuse_posteriors(orientation, correlate(*small), HYPOTHESES) if self.refine else orientation
+
+
+@checked
+def align(image: Images, reference: Images, *, model: str | Path | Aligner | None = None) -> Alignment:
+    """Find the angles that rotate images onto their references.
+
+    Without a model the pixels of the images are correlated over all angles. That is hard to beat for two images of the
+    same thing that differ in brightness, contrast, sign (negatives) and some noise. If they differ in more, a trained
+    encoder is better.
+
+    Args:
+        image: one of these, or a list of single images of one size:
+
+            - a tensor [H, W], [C, H, W] or [B, C, H, W];
+            - a NumPy array [H, W], [H, W, C] or [B, H, W, C], with C = 1 (grey), 2 (grey and alpha), 3 (colour) or 4
+              (colour and alpha);
+            - a PIL image of any mode that converts to RGB. Its pixels are taken as they are stored: an EXIF
+              orientation is not applied;
+            - the path of an image file, whose EXIF orientation is applied.
+
+            Values are floats, integers or bools. uint8 is divided by 255 and uint16 by 65,535; the angle does not
+            depend on the scale. With a model, values are from 0 to 1 after that. Transparent parts count as black.
+        reference: likewise, one for each image or one for all. Its kind and its size may differ: the shorter sides of
+            image and reference are taken to show the same length. If one of the two is grey, files, arrays and PIL
+            images are compared in grey. Tensors are not converted.
+        model: the checkpoint of a run, or an `Aligner`. A run with `task=register` on pairs compares two images. A run
+            with a learned reference, such as any classifier, finds the upright angle of each image; their difference
+            is the angle between two objects of one class.
+
+    Raises:
+        InputError: names the image that cannot be aligned.
+
+    >>> import math, numpy as np, torch
+    >>> image = torch.rand(64, 64)
+    >>> alignment = align(image, torch.rot90(image))
+    >>> round(math.degrees(alignment.angle.item()), 2)
+    90.0
+    >>> array = image.numpy()
+    >>> align(array, np.rot90(array)).aligned.shape
+    (64, 64)
+    """
+    return (model if isinstance(model, Aligner) else Aligner(model))(image, reference)
 
 
 def _pairs(images: Tensor, references: Tensor, chunk: int) -> Iterator[tuple[Tensor, Tensor]]:

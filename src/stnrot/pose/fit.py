@@ -92,7 +92,8 @@ def fit_pose(
         points: of the solid, relative to its own origin; a tensor or a NumPy array [N, 3].
         axes: an order of `euler_to_matrix`.
         camera: None is `Camera()`.
-        start: angles (radians), a tensor or a NumPy array [B, A]; or a `PoseNet` that estimates them, or the checkpoint of the run that trained it.
+        start: angles (radians), a tensor or a NumPy array [B, A]; or a `PoseNet` that estimates them, or the checkpoint
+            of the run that trained it.
 
     Raises:
         InputError: if an argument does not fit, or if every pose has all points behind the camera.

@@ -11,7 +11,7 @@ from torch import Tensor
 def full_precision(x: Tensor) -> AbstractContextManager[Any]:
     """Return a context that switches autocast off on the device of x, if it is on."""
     device = "cpu" if x.is_cpu else x.device.type  # `is_cpu` first: `device.type` takes a few microseconds
-    if device == "meta":
+    if device == "meta":  # it has no autocast
         return nullcontext()
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 

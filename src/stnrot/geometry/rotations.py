@@ -68,27 +68,24 @@ def _cayley_from(start: Tensor, weight: Tensor) -> Tensor:
 
 
 class _CayleyFrom(Function):
-    """The gradient of the Cayley transform Q: dQ = P dA P / 4, with P = I + Q = (I/2 - A/4)^-1, which always exists.
-
-    P and the product are attributes of `ctx`, not saved tensors: a backward pass frees saved tensors, but several calls
-    of a layer share one result, and each has its own backward pass.
-    """
+    """The gradient of the Cayley transform Q: dQ = P dA P / 4, with P = I + Q = (I/2 - A/4)^-1, which always exists."""
 
     @staticmethod
     def forward(ctx: Any, start: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(start, weight)
         quarter = skew(weight).div_(-4)
         quarter.diagonal().add_(0.5)
-        ctx.p = torch.linalg.inv_ex(quarter).inverse
-        ctx.start_p = start @ ctx.p
-        return newton_schulz_step(ctx.start_p - start)
+        p = torch.linalg.inv_ex(quarter).inverse
+        start_p = start @ p
+        ctx.save_for_backward(start, weight, p, start_p)
+        return newton_schulz_step(start_p - start)
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> Any:
+        start, weight, p, start_p = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return tuple(gradients(_cayley_from, ctx.saved_tensors, upstream))
+            return tuple(gradients(_cayley_from, (start, weight), upstream))
         with full_precision(upstream):
-            grad_a = ctx.start_p.mT @ upstream @ ctx.p.mT
+            grad_a = start_p.mT @ upstream @ p.mT
         return None, (grad_a - grad_a.mT).div_(4).tril_(-1)
 
 

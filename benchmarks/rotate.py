@@ -6,10 +6,13 @@ One minute on two cores. Needs kornia (the extra `classical`). Prints the millis
 and backward passes, for MNIST's size and for 224 x 224 pixels. A speed-up is the time of the other method divided by
 that of stnrot: the median of the rounds' ratios. On a busy machine set OMP_NUM_THREADS=1; otherwise the time that
 threads wait for one another is measured.
+
+A second table has the share of the forward pass that the check of the arguments takes: a check alone follows each
+rotation, so that its code is as cold in the processor's cache as in use.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, wraps
 from statistics import median
 
 import kornia
@@ -18,8 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harness.environment import environment
-from harness.report import Options, Table, report
+from harness.report import Options, Row, Table, report
 from harness.timing import alternate, speedup
+from stnrot.arguments import checked
 from stnrot.geometry import inscribed_disc, rotate, rotation_theta
 from stnrot.runs.command_line import one_line_errors
 
@@ -42,6 +46,12 @@ def affine_grid(image: Tensor, angle: Tensor) -> Tensor:
 def kornia_rotate(image: Tensor, angle: Tensor) -> Tensor:
     """Rotate by kornia, which takes degrees."""
     return kornia.geometry.rotate(image, angle.rad2deg())
+
+
+@checked
+@wraps(rotate)
+def only_check(*args: object, **kwargs: object) -> None:
+    """Check arguments as `rotate` does, and do nothing else."""
 
 
 METHODS: dict[str, Method] = {"stnrot": rotate, "affine_grid": affine_grid, "kornia": kornia_rotate}
@@ -67,6 +77,20 @@ def run_pass(method: Method, image: Tensor, angle: Tensor, upstream: Tensor, to_
         rotated.backward(upstream)
 
 
+def share_of_check(image: Tensor, angle: Tensor, rounds: int, calls: int, device: str) -> float:
+    """Return the time of the check of the arguments, as a share of the time of a rotation."""
+
+    def rotate_and_check() -> None:
+        rotate(image, angle)
+        only_check(image, angle)
+
+    methods: dict[str, Callable[[], object]] = {
+        "rotate": partial(rotate, image, angle),
+        "rotate and check": rotate_and_check,
+    }
+    return speedup(alternate(methods, rounds, lead_in=1, calls=calls, device=device), "rotate", "rotate and check") - 1
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Check that the methods agree, time them and report."""
     options = Options(__file__, __doc__, rounds=1)
@@ -74,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_rounds(30)
     args = options.read(arguments)
     torch.manual_seed(0)
-    rows = []
+    rows, checks = [], list[Row]()
     for (batch, *shape), calls in CALLS.items():
         size = (2 if args.quick else batch, *shape)
         image, upstream = torch.rand(2, *size, device=args.device)
@@ -88,8 +112,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 | {f"{m}, ms": 1000 * median(each) for m, each in times.items()}
                 | {f"speed-up over {m}": speedup(times, "stnrot", m) for m in METHODS if m != "stnrot"}
             )
+        share = share_of_check(image, angle, 10 * args.rounds, calls, args.device)
+        checks.append({"size": " x ".join(map(str, size)), "share of the forward pass, %": 100 * share})
     facts = environment(args.device) | {"kornia": kornia.__version__}
-    report(args, facts, Table("rotation of a batch", rows))
+    report(args, facts, Table("rotation of a batch", rows), Table("check of the arguments", checks))
 
 
 if __name__ == "__main__":

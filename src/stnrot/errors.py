@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Integral, Real
 from typing import Any
 
 
@@ -22,7 +23,7 @@ def check_number(name: str, value: Any, low: float, high: float | None = None, w
         high: None sets no upper limit.
         whole: accept integers only.
     """
-    kind = int if whole else (int, float)
+    kind = Integral if whole else Real  # NumPy numbers too
     is_number = isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
     if is_number and low <= value and (high is None or value <= high):
         return

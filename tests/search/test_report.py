@@ -23,7 +23,7 @@ def test_a_running_trial_is_reported_with_its_minutes(tmp_path: Path, capsys: py
     alive, dead = study.ask(), study.ask()
     for trial in (alive, dead):
         trial.suggest_float("x", 0, 1)
-    beat(alive)
+    beat(alive, 0.0)
     dead.set_user_attr("worker", {"machine": machine(), "process": ended.pid, "alive": time.time()})
     ninety_seconds_ago = datetime.now() - timedelta(seconds=90)
     for stored in study.get_trials(deepcopy=False):
@@ -35,6 +35,22 @@ def test_a_running_trial_is_reported_with_its_minutes(tmp_path: Path, capsys: py
     row = rows(tmp_path / "trials.csv")[0]
     assert (row["trial"], row["state"]) == ("0", "running")
     assert float(row["minutes"]) == pytest.approx(1.5, abs=0.1)
+
+
+def test_the_minutes_of_a_trial_on_another_machine_need_no_clock_of_this_one(tmp_path: Path) -> None:
+    """The other clock is an hour ahead. One trial runs, of the other the process has died: it is retried from here."""
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(2):
+        there = {"machine": "another", "process": 1, "alive": time.time() + 3600, "seconds": 150.0}
+        study.ask().set_user_attr("worker", there)
+    for stored in study.get_trials(deepcopy=False):
+        stored.datetime_start = datetime.now() + timedelta(hours=1)
+    study.tell(1, state=optuna.trial.TrialState.FAIL)
+    report(study, tmp_path)
+    assert [(row["state"], float(row["minutes"])) for row in rows(tmp_path / "trials.csv")] == [
+        ("failed", 2.5),
+        ("running", 2.5),
+    ]
 
 
 def test_a_report_whose_reader_is_gone(tmp_path: Path) -> None:

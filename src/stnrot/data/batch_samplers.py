@@ -53,15 +53,19 @@ class TrainingBatches:
 class EvaluationBatches:
     """Yield the whole set in order, in batches of nearly equal size: the share of one process of every batch.
 
+    Every process gets the same number of batches, and every sample is in exactly one share. No share is empty if there
+    are at least as many samples as processes. A share has at most `ceil(batch_size / processes) + 1` samples.
+
     Args:
         count: samples in the set.
-        batch_size: largest number of samples in one step, over all processes together.
+        batch_size: number of samples in one step, over all processes together.
         process: (rank, number of processes).
     """
 
     def __init__(self, count: int, batch_size: int, process: tuple[int, int]) -> None:
         rank, processes = process
-        self.count, self.batches = count, -(-count // batch_size)
+        # more batches than count // processes would leave some batch with fewer samples than processes
+        self.count, self.batches = count, min(-(-count // batch_size), max(1, count // processes))
         self.share = slice(rank, None, processes)
 
     def __len__(self) -> int:

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from stnrot.data.batch import Batch, RawBatch
 from stnrot.data.datamodule import BatchDataset, DataModule
@@ -32,9 +31,9 @@ class ImageData(DataModule):
         n_train: keep this many training images, balanced over the classes; None keeps all.
         num_workers: processes that fetch images; None uses one for each core that the process may use if the set is
             streamed, none if it is in memory.
-
-    The number of processes must divide `batch_size`.
     """
+
+    more_samples = "add images or change data.source.val_fraction and data.source.test_fraction"
 
     source: Source
     root: str | None
@@ -110,32 +109,6 @@ class ImageData(DataModule):
     @abstractmethod
     def view(self, raw: RawBatch, split: Split) -> Batch:
         """Return what a task receives, computed on the device as a function of the counters."""
-
-    def train_dataloader(self) -> DataLoader:
-        """Return shuffled batches of the training set."""
-        assert self.trainer is not None
-        for split in Split:
-            self._check_size(split)
-        if self.batch_size % self.trainer.world_size:
-            raise InputError(
-                f"data.batch_size={self.batch_size} counts all processes: "
-                f"expected a multiple of {self.trainer.world_size}"
-            )
-        return super().train_dataloader()
-
-    def evaluation_loader(self, split: Split) -> DataLoader:
-        """Return one of the sets, in order."""
-        self._check_size(split)
-        return super().evaluation_loader(split)
-
-    def _check_size(self, split: Split) -> None:
-        assert self.trainer is not None
-        size, processes = len(self.dataset(split)), self.trainer.world_size
-        if size < processes:
-            raise InputError(
-                f"the {split.name.lower()} set of data.root={self.root} has {size} images: expected at least one for "
-                f"each of {processes} processes; add images or change data.source.val_fraction and test_fraction"
-            )
 
     def workers(self, dataset: BatchDataset) -> int:
         """Return `num_workers`; by default 0 for a set in memory, and the allowed cores for a streamed set."""

@@ -63,6 +63,8 @@ class RenderedPoses(DataModule):
         split_seed: of poses and degradation in the validation and test sets.
     """
 
+    more_samples = "raise data.samples"
+
     def __init__(
         self,
         *,

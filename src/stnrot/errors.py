@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Integral, Real
 from typing import Any
 
 LARGEST = 2**63 - 1  # the largest whole number of a tensor
@@ -24,8 +25,8 @@ def check_number(name: str, value: Any, low: float, high: float | None = None, w
         high: None sets no upper limit.
         whole: accept integers only.
     """
-    kind = int if whole else (int, float)
-    if high is None and isinstance(value, int) and value > LARGEST:
+    kind = Integral if whole else Real  # NumPy numbers too
+    if high is None and isinstance(value, Integral) and int(value) > LARGEST:
         high = LARGEST
     is_number = isinstance(value, kind) and not isinstance(value, bool)
     if is_number and low <= value < math.inf and (high is None or value <= high):

@@ -129,7 +129,8 @@ def test_a_manifest_opens_each_file_twice(called: Called, pair: Path, monkeypatc
 
     monkeypatch.setattr(Path, "open", recorded)
     assert called("align", "--manifest", "pairs.csv", "--out", "results.csv", cwd=pair)[0] == 0
-    assert sorted(name for name in opened if not name.endswith(".csv")) == ["image.png", "image.png", "reference.jpg", "reference.jpg"]
+    images = ["image.png", "reference.jpg"]
+    assert sorted(name for name in opened if name in images) == [images[0], *images, images[1]]
 
 
 def test_an_interrupted_table_is_resumed(called: Called, pair: Path) -> None:

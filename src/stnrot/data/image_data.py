@@ -18,6 +18,7 @@ from stnrot.data.rng import Purpose, Split
 from stnrot.errors import InputError, check_number
 from stnrot.machine import allowed_cores
 
+MOST_WORKERS = 1024  # more than any machine has cores for
 Source = Callable[[Path | None, int], Splits]
 
 
@@ -43,10 +44,14 @@ class ImageData(DataModule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not (self.root is None or (isinstance(self.root, str | os.PathLike) and str(self.root))):
+            raise InputError(
+                f"root={self.root}: expected the path of a folder or file, or null; for a name of digits write ./2026"
+            )
         if self.n_train is not None:
             check_number("n_train", self.n_train, 1)
         if self.num_workers is not None:
-            check_number("num_workers", self.num_workers, 0)
+            check_number("num_workers", self.num_workers, 0, MOST_WORKERS)
         try:
             inspect.signature(self.source).bind(self.root, self.split_seed)
         except (TypeError, ValueError) as error:  # of a partial function the TypeError is the cause

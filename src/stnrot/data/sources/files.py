@@ -15,7 +15,7 @@ from stnrot.data.batch import RawBatch
 from stnrot.data.image_set import ImageSet, Splits, rank_in_class
 from stnrot.data.rng import permutation
 from stnrot.data.sources.decoding import Decoding
-from stnrot.errors import InputError
+from stnrot.errors import InputError, check_number
 from stnrot.machine import allowed_memory, thread_pool
 
 log = logging.getLogger(__name__)
@@ -117,7 +117,9 @@ def split_by_seed(
     samples: FileSet, split_seed: int, val_fraction: float, test_fraction: float
 ) -> tuple[FileSet, FileSet, FileSet]:
     """Return a training, a validation and a test set with the same fractions of every class, drawn by `split_seed`."""
-    if not (val_fraction >= 0 and test_fraction >= 0 and val_fraction + test_fraction <= 1):
+    check_number("data.source.val_fraction", val_fraction, 0, 1, whole=False)
+    check_number("data.source.test_fraction", test_fraction, 0, 1, whole=False)
+    if val_fraction + test_fraction > 1:
         raise InputError(
             "data.source: expected val_fraction and test_fraction that sum to at most 1, "
             f"got {val_fraction} and {test_fraction}"

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -13,6 +12,7 @@ from PIL import Image, ImageOps
 
 from stnrot.data.image_file import ImageHeader, read_header, read_upright
 from stnrot.errors import InputError, check_choice, check_number
+from stnrot.machine import thread_pool
 
 log = logging.getLogger(__name__)
 D = TypeVar("D", bound="Decoding")
@@ -32,7 +32,7 @@ class Decoding:
         on_bad_image: `error` stops at a file that is unreadable, truncated or too large; `skip` warns and leaves the
             file out. Both name the file.
         memory_gb: a data set of at most this size (in gigabytes, decoded) is kept in memory, a larger one is streamed;
-            None is a quarter of the machine's memory.
+            None is a quarter of the memory that the process may use.
     """
 
     image_size: Sequence[int]
@@ -72,7 +72,7 @@ class Decoding:
             except InputError as error:
                 return error
 
-        with ThreadPoolExecutor() as pool:
+        with thread_pool() as pool:
             found = list(pool.map(headers, samples))
         good = [i for i, answer in enumerate(found) if not self.is_bad(answer)]
         grey = all(header.is_grey for answer in found if isinstance(answer, list) for header in answer)

@@ -9,6 +9,7 @@ from torchvision.datasets import MNIST
 from stnrot.data.image_set import ImageSet, Splits
 from stnrot.data.rng import permutation
 from stnrot.errors import InputError, check_choice
+from stnrot.regular_file import check_regular
 
 CLASSES = tuple("0123456789")
 
@@ -52,6 +53,8 @@ def mnist_pooled(root: Path | None, split_seed: int, fit_validation: bool) -> Sp
 def _load(root: Path | None) -> tuple[ImageSet, ImageSet]:
     if root is None:
         raise InputError("data.root is not set: expected the folder that holds MNIST, or where it is downloaded to")
+    for url, _ in MNIST.resources:
+        check_regular(root / "MNIST" / "raw" / Path(url).stem)
     try:
         MNIST(str(root), train=True)
     except RuntimeError:

@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from stnrot.errors import InputError
+from stnrot.regular_file import check_regular
 from stnrot.runs.allowed_targets import ASK, check_targets
 from stnrot.runs.atomic_write import atomic_write
 from stnrot.runs.command_line import input_error
@@ -50,6 +51,7 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
     Raises:
         InputError: if there is no such file, or it is no checkpoint of this project.
     """
+    check_regular(path)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:

@@ -131,9 +131,10 @@ class DataModule(L.LightningDataModule, ABC):
     def _check_size(self, split: Split, processes: int) -> None:
         size = len(self.dataset(split))
         if size < processes:
+            why = ", one for each process" if processes > 1 else ""
             raise InputError(
-                f"samples in the {split.name.lower()} set: expected at least {processes}, one for each process, "
-                f"got {size}; {self.more_samples}"
+                f"samples in the {split.name.lower()} set: expected at least {processes}{why}, got {size}; "
+                f"{self.more_samples}"
             )
 
     def loader(self, dataset: BatchDataset, batches: Iterable[Tensor]) -> DataLoader:

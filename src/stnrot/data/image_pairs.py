@@ -13,7 +13,7 @@ from stnrot.data.image_data import ImageData, as_float
 from stnrot.data.image_set import Splits
 from stnrot.data.partners import OtherInstance, Unrelated
 from stnrot.data.rng import Purpose, Split, normal, uniform
-from stnrot.errors import check_choice, check_number
+from stnrot.errors import InputError, check_choice, check_number
 from stnrot.geometry import inscribed_disc, rotate_bicubic, rotation_theta, warp, wrap
 
 
@@ -73,6 +73,11 @@ class ImagePairs(ImageData):
         spec = super().spec()
         channels, height, width = self.splits.train.shape
         _, spec["height"], spec["width"] = self._cut(torch.empty(channels, height, width)).shape
+        if not spec["height"] * spec["width"]:
+            raise InputError(
+                f"data.border=cut: expected images of which a square is left, got {height} x {width} pixels; lower "
+                "data.degrade.shift, or use larger images or data.border=disc"
+            )
         return spec
 
     def _cut(self, image: Tensor) -> Tensor:

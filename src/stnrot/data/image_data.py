@@ -1,6 +1,7 @@
 """The base of datamodules of images: splits of a source, their data spec, workers that decode."""
 
 import inspect
+import os
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

@@ -160,5 +160,7 @@ def _complete_size(path: Path) -> int:
     """Return the size of the complete lines in bytes. A file that is not a journal raises a ValueError."""
     lines = path.read_bytes()
     if lines:
-        json.loads(lines.partition(b"\n")[0])
+        entry = json.loads(lines.partition(b"\n")[0])
+        if not isinstance(entry, dict) or "op_code" not in entry:
+            raise ValueError("its first line is not that of a journal")
     return lines.rfind(b"\n") + 1

@@ -3,7 +3,6 @@
 import math
 import sys
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import groupby
@@ -21,6 +20,7 @@ from stnrot.alignment.result_table import Row, csv_line, finished_lines, locked
 from stnrot.data.image_file import read_header
 from stnrot.data.sources.manifest import pair_files, read_manifest
 from stnrot.errors import InputError
+from stnrot.machine import thread_pool
 
 MAX_PAIRS = 64  # that are read together
 MAX_VALUES = 2**24  # of their images
@@ -79,7 +79,7 @@ def _progress(total: int, completed: int) -> Progress:
 def _aligned(aligner: Aligner, manifest: Path, rows: list[Row]) -> Iterator[Row]:
     """Yield the finished rows in order. Consecutive pairs of the same sizes are aligned together."""
     pairs = (_inspect(manifest, row, aligner.channels) for row in rows)
-    with ThreadPoolExecutor() as pool:
+    with thread_pool() as pool:
         for portion in _portions(pairs):
             decoded = zip((pair.row for pair in portion), pool.map(_decode, portion), strict=True)
             for size, group in groupby(decoded, key=lambda item: _size(item[1])):

@@ -2,8 +2,9 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -13,17 +14,34 @@ from stnrot.models.pose_net import PoseNet
 from stnrot.pose.point_clouds import fingerprint
 from stnrot.pose.view import View
 
-Start = Tensor | nn.Module | str | Path
+Start: TypeAlias = Tensor | np.ndarray | nn.Module | str | Path
+
+
+def real_numbers(values: object, name: str) -> Float[Tensor, "..."]:
+    """Return a tensor or a NumPy array of real numbers or integers as a tensor of at least float32.
+
+    Raises:
+        InputError: names the argument that is neither, or holds other values.
+    """
+    if isinstance(values, np.ndarray) and values.dtype.kind in "iuf":
+        values = torch.from_numpy(values.astype(np.float64, order="C"))
+    if not isinstance(values, Tensor) or values.layout != torch.strided or values.is_quantized or values.is_meta:
+        kind = f"an array of {values.dtype}" if isinstance(values, np.ndarray) else type(values).__name__
+        raise InputError(f"{name}: expected a dense tensor or a NumPy array of real numbers, got {kind}")
+    if values.dtype.is_complex or values.dtype is torch.bool:
+        raise InputError(f"{name}: expected real numbers, got {values.dtype}")
+    return values.to(torch.float64 if values.dtype is torch.float64 else torch.float32)
 
 
 def start_angles(start: Start, images: Float[Tensor, "B H W"], view: View) -> Float[Tensor, "B A"]:
-    """Return the angles of a start: a tensor, a network's estimates, or those of the network in a checkpoint.
+    """Return the angles of a start: a tensor, an array, a network's estimates, or those of the network in a checkpoint.
 
     Raises:
         InputError: if the start does not fit the images, the axes, the points or the camera.
     """
     axes = view.order
-    if isinstance(start, Tensor):
+    if isinstance(start, Tensor | np.ndarray):
+        start = real_numbers(start, "start")
         if start.shape != (len(images), len(axes)) or not bool(start.isfinite().all()):
             raise InputError(
                 f"start: expected [{len(images)}, {len(axes)}] finite angles for {len(images)} images and "

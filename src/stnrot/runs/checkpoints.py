@@ -13,6 +13,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from stnrot.errors import InputError
+from stnrot.regular_file import check_regular
 from stnrot.runs.atomic_write import atomic_write
 from stnrot.runs.command_line import input_error
 from stnrot.runs.moved_targets import with_new_names
@@ -45,6 +46,7 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
     Raises:
         InputError: if there is no such file, or it is no checkpoint of this project.
     """
+    check_regular(path)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:

@@ -32,7 +32,7 @@ CASES = [
     for shape in re.findall("`(.*?)`", shapes) or [""]
     for dtype in re.findall("`(.*?)`", dtypes)
 ]
-KINDS_OF_NUMBERS = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+KINDS_OF_NUMBERS = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "complex64")
 KINDS_OF_NUMBERS += (
     "float16",
     "bfloat16",
@@ -44,7 +44,9 @@ KINDS_OF_NUMBERS += (
     "complex128",
 )
 TENSOR_TYPES = {name: getattr(torch, name) for name in KINDS_OF_NUMBERS}
-ARRAY_TYPES = {np.dtype(code).name: np.dtype(code) for code in np.typecodes["All"] if code not in "SUV"}
+ARRAY_TYPES = {
+    np.dtype(code).name: np.dtype(code) for code in np.typecodes["All"] if code not in "SUVgG"
+}  # no long doubles: they differ by machine
 PIL_MODES = {"1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "I", "I;16", "F"}
 
 
@@ -79,8 +81,8 @@ def image(kind: str, shape: tuple[int, ...], dtype: str, folder: Path) -> Any:
         return full
     picture = Image.fromarray(pixels)
     if kind == "PIL image":
-        if dtype == "I;16":
-            return Image.fromarray(in_range(scene(), "uint16"))
+        if dtype in ("I", "I;16"):
+            return Image.fromarray(in_range(scene(), "uint16")).convert(dtype)
         return picture.convert("RGB").convert(dtype) if dtype == "HSV" else picture.convert(dtype)
     path = folder / f"image.{dtype}"
     picture.save(path)
@@ -90,7 +92,8 @@ def image(kind: str, shape: tuple[int, ...], dtype: str, folder: Path) -> Any:
 def quarter_turn(image: Any, kind: str, folder: Path) -> Any:
     """Return the image rotated by 90 degrees, by NumPy, torch or Pillow."""
     if kind == "tensor":
-        return torch.rot90(image.view(torch.uint8) if image.dtype is torch.bool else image, 1, (-2, -1)).to(image.dtype)
+        bits = image.view(torch.uint8) if image.dtype.itemsize == 1 else image
+        return torch.rot90(bits, 1, (-2, -1)).view(image.dtype)
     if kind == "array":
         return np.rot90(image, 1, (0, 1) if image.ndim < 4 else (1, 2))
     if kind == "PIL image":

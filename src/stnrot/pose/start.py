@@ -75,7 +75,8 @@ def _network(path: Path, view: View) -> nn.Module:
         from stnrot.runs.checkpoints import read_checkpoint, rebuild
 
     saved = read_checkpoint(path)
-    model: nn.Module = rebuild(saved, path).model
+    ask = "build the network yourself and pass it as start"
+    model: nn.Module = rebuild(saved, path, ask=ask).model
     if isinstance(model, PoseNet):
         spec = saved["config"]["data_spec"]
         if spec["points_digest"] != fingerprint(view.points):

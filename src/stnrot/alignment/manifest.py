@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import groupby
@@ -39,7 +39,7 @@ class Pair:
     error: InputError | None = None  # why a header cannot be read
 
 
-def align_manifest(manifest: Path, out: Path, ckpt: Path | None) -> int:
+def align_manifest(manifest: Path, out: Path, ckpt: Path | None, trust: Sequence[str] = ()) -> int:
     """Align the pairs of a CSV file, write the table `out`, and return 0, or 1 if a row has an error.
 
     The table has a row for each pair: the line in the manifest, the two paths, the angle that rotates the image onto
@@ -50,7 +50,7 @@ def align_manifest(manifest: Path, out: Path, ckpt: Path | None) -> int:
         {"line": line, "image": row["image"] or "", "reference": row["reference"] or ""}
         for line, row in read_manifest(manifest)[0]
     ]
-    aligner = Aligner(ckpt)
+    aligner = Aligner(ckpt, trust=trust)
     model = "correlation" if ckpt is None else f"{ckpt.name} {sha256(ckpt.read_bytes()).hexdigest()[:12]}"
     failed = 0
     try:

@@ -9,6 +9,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from stnrot.runs.overrides import as_override
 from stnrot.runs.tables import decimals, print_table, short_names, write_table
 from stnrot.search.figures import save_figures
 from stnrot.search.heartbeat import is_stale
@@ -41,7 +42,7 @@ def report(study: optuna.Study, folder: Path) -> None:
         print(f"importance of {name}: {share:.2f}")
     print(f"written: {', '.join(str(path) for path in [folder / 'trials.csv', *figures])}")
     if trials and trials[0].state == TrialState.COMPLETE and spec is not None:
-        overrides = [*spec.options, *(f"{name}={value}" for name, value in trials[0].params.items())]
+        overrides = [*spec.options, *(as_override(name, value) for name, value in trials[0].params.items())]
         print(f"to repeat the best trial, {trials[0].number}:")
         print(shlex.join(["python", "train.py", *overrides]))  # one line, to copy
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.utilities.types import LRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer, SparseAdam
 
@@ -113,12 +114,22 @@ class Task(L.LightningModule, ABC):
                 )
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
+    def on_validation_end(self) -> None:
+        """Step `ReduceLROnPlateau`. Lightning would step it after the checkpoint: a resumed run would miss the step."""
+        for config in [] if self.trainer.sanity_checking else self.trainer.lr_scheduler_configs:
+            metric = self.trainer.callback_metrics.get(str(config.monitor))
+            if _steps_after_validation(config) and metric is not None:
+                config.scheduler.step(metric)
+
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
-        """Step the schedule.
+        """Step the schedule; Lightning calls this method.
 
         Raises:
             InputError: if the scheduler fails, for example after more steps than `task.scheduler.total_steps`.
         """
+        configs = [each for each in self.trainer.lr_scheduler_configs if each.scheduler is scheduler]
+        if any(map(_steps_after_validation, configs)):
+            return
         try:
             super().lr_scheduler_step(scheduler, metric)
         except (TypeError, ValueError, ArithmeticError) as error:
@@ -127,3 +138,7 @@ class Task(L.LightningModule, ABC):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Read from the checkpoint of a run to resume how many steps its schedule was planned for."""
         self._planned = [length for state in checkpoint.get("lr_schedulers", []) for length in planned_lengths(state)]
+
+
+def _steps_after_validation(config: LRSchedulerConfig) -> bool:
+    return config.reduce_on_plateau and config.interval == "epoch" and str(config.monitor).startswith("val/")

@@ -13,7 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 from stnrot.data.datamodule import DataModule
 from stnrot.errors import InputError
 from stnrot.models.ensemble import Ensemble
-from stnrot.runs.checkpoints import check_targets, read_checkpoint, rebuild
+from stnrot.runs.allowed_targets import check_targets
+from stnrot.runs.checkpoints import read_checkpoint, rebuild
 from stnrot.runs.command_line import nothing_left, one_line_errors, quiet_libraries
 from stnrot.runs.config_checks import check_groups
 from stnrot.runs.find_checkpoints import check_differ_in_seed, find_checkpoints
@@ -51,13 +52,13 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
 
     cfg.seed = configs[0]["seed"]
     if "_target_" not in cfg.data:  # no other data was chosen: take the data of the run, with the given keys changed
-        check_targets(configs[0]["data"])
+        check_targets(configs[0]["data"], "data", cfg.trust)
         cfg.data = OmegaConf.merge(configs[0]["data"], cfg.data)
     data: DataModule = instantiate(cfg.data, _convert_="all")
     for path, config in zip(paths, configs, strict=True):
         data.check_trained_on(config["data_spec"], config["model"], path)
 
-    tasks = [rebuild(checkpoint, path) for checkpoint, path in zip(checkpoints, paths, strict=True)]
+    tasks = [rebuild(checkpoint, path, cfg.trust) for checkpoint, path in zip(checkpoints, paths, strict=True)]
     task = tasks[0] if len(tasks) == 1 else ensemble(tasks)
     task = task.to(memory_format=torch.channels_last)  # as in training, so that results are equal to the last bit
     if cfg.trainer.get("precision") == "auto":

@@ -82,6 +82,7 @@ def train(cfg: DictConfig) -> float:
     trainer = build_trainer(cfg, callbacks)
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         check_processes(trainer.world_size, HydraConfig.get().launcher)
+    data.check_processes(trainer.world_size)
     if trainer.is_global_zero:
         OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +12,7 @@ from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor
 
 from stnrot import InputError
-from stnrot.arguments import Count, checked
+from stnrot.arguments import Count, checked, checked_fields
 
 
 @checked
@@ -34,6 +35,17 @@ def plain(mode: Literal["a", "b"], switch: bool, size: tuple[int, int], share: f
     return "called"
 
 
+@checked
+def objects(name: str, device: torch.device | None, *sizes: Count) -> str:
+    return "called"
+
+
+@checked_fields
+@dataclass
+class Fields:
+    x: Float[Tensor, "N"]
+
+
 def images(*shape: int, **options: Any) -> Tensor:
     return torch.zeros(shape, **options)
 
@@ -54,6 +66,9 @@ def images(*shape: int, **options: Any) -> Tensor:
         (kinds, (torch.zeros(2).bool(), torch.zeros(2).byte())),
         (plain, ("a", False, (1, 2))),
         (plain, ("b", True, [1, 2], 1)),
+        (plain, ("b", True, (np.int64(1), 2), np.float32(1))),
+        (objects, ("a", None)),
+        (objects, ("a", "cpu", 1, 2, np.int32(3))),
     ],
 )
 def test_accepted(function: Any, arguments: tuple[Any, ...]) -> None:
@@ -104,6 +119,11 @@ def test_accepted(function: Any, arguments: tuple[Any, ...]) -> None:
         (plain, ("a", True, (1, 2, 3)), "size: expected (a whole number, a whole number), got tuple of 3"),
         (plain, ("a", True, 3), "size: expected"),
         (plain, ("a", True, (1, 2), "x"), "share: expected a finite number, got 'x'"),
+        (objects, (1, None), "name: expected text, got 1"),
+        (objects, ("a", "bad"), "device: expected a device or None, got 'bad'"),
+        (objects, ("a", None, 1, 2, 0), "sizes: expected a whole number of at least 1, got 0"),
+        (Fields, (torch.ones(1, 1),), "x: expected a tensor [N] of real numbers, got torch.float32 of shape [1, 1]"),
+        (Fields, (torch.ones(1).int(),), "x: expected a tensor [N] of real numbers, got torch.int32 of shape [1]; .fl"),
     ],
 )
 def test_refused_in_one_line(function: Any, arguments: tuple[Any, ...], message: str) -> None:

@@ -1,5 +1,8 @@
-"""The run-time checker of annotations under pytest: an int will do where a float is asked for."""
+"""The run-time checker of annotations under pytest. An int fits where a float is expected, and a NumPy number too."""
 
-from beartype import BeartypeConf, beartype
+import numpy as np
+from beartype import BeartypeConf, FrozenDict, beartype
 
-check = beartype(conf=BeartypeConf(is_pep484_tower=True))
+WHOLE = int | np.integer
+NUMBERS = FrozenDict({int: WHOLE, float: float | WHOLE | np.floating})
+check = beartype(conf=BeartypeConf(hint_overrides=NUMBERS))

@@ -5,14 +5,14 @@ So an annotation such as `Float[Tensor, "B C H W"]` holds wherever the function 
 
 import inspect
 import math
-import operator
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
 import torch
 from jaxtyping import AbstractArray, Bool, Complex, Float, Int, Shaped
 from torch import Tensor
@@ -21,17 +21,20 @@ from stnrot.errors import InputError
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Class = TypeVar("Class", bound=type)
 Sizes = dict[str, Any]  # of the dimensions that have a name, and the device of the tensors
 
 NEVER_EMPTY = frozenset(["C", "H", "W", "h", "w", "d", "A", "a"])  # names of dimensions that are at least 1
 DEVICE = "device"
 DENSE = torch.strided
-NOT_NUMBERS = (bool, Tensor, str)
+MOST_DIMS = 64  # of a tensor, in torch
+WHOLE_NUMBERS = (int, np.integer)
+NUMBERS = (int, float, np.integer, np.floating)
 DTYPES = frozenset(each for each in vars(torch).values() if isinstance(each, torch.dtype))
 REAL = frozenset(dtype for dtype in DTYPES if dtype.is_floating_point and dtype.itemsize > 1)  # none computes in 8 bits
-COMPLEX = frozenset(dtype for dtype in DTYPES if dtype.is_complex)
+COMPLEX = frozenset(dtype for dtype in DTYPES if dtype.is_complex and dtype.itemsize > 4)
 BOOL = frozenset([torch.bool])
-WHOLE = frozenset([torch.uint8, torch.int8, torch.uint16, torch.int16, torch.int32, torch.int64])
+WHOLE = frozenset(getattr(torch, f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64))
 KINDS: dict[Any, tuple[str, frozenset[torch.dtype]]] = {
     Float: ("real numbers", REAL),
     Complex: ("complex numbers", COMPLEX),
@@ -52,6 +55,7 @@ class Between:
 Count = Annotated[int, Between(1)]
 Natural = Annotated[int, Between(0)]
 NonNegative = Annotated[float, Between(0)]
+Positive = Annotated[float, Between(1e-6)]  # the square of its inverse is far from overflow
 
 
 class _Call(threading.local):
@@ -64,18 +68,20 @@ _call = _Call()
 def checked(function: Callable[P, T]) -> Callable[P, T]:
     """Raise InputError if an argument does not fit its annotation. The message names the argument.
 
-    Checked are tensors, numbers, bools, literals and unions of these; arguments of other types are not. Of a tensor
-    the kind of its numbers, its shape, its layout (dense) and its device (one for all tensors) are checked, not its
-    values. A name in a shape stands for the same size in all arguments. Dimensions of images and of R^d are never
-    empty; others may be.
+    Checked are tensors, numbers, bools, literals, objects of a class, and tuples and unions of these; arguments of
+    other types are not. Of a tensor the kind of its numbers, its shape, its layout (dense) and its device (one for all
+    tensors) are checked, not its values. A name in a shape stands for the same size in all arguments. Dimensions of
+    images and of R^d are never empty; others may be.
 
     Only the outermost call of a thread is checked: what a checked function passes on to another is the project's own.
     That costs about a microsecond for each argument. In a compiled graph nothing is checked.
     """
-    hints = get_type_hints(function, include_extras=True)
-    rules = {name: _rule(hints[name]) for name in inspect.signature(function).parameters if name in hints}
-    method = "self" in inspect.signature(function).parameters
+    hints, parameters = get_type_hints(function, include_extras=True), inspect.signature(function).parameters
+    rules = {name: _rule(hints[name]) for name in parameters if name in hints}
+    method = "self" in parameters
     fits = [lambda value, sizes: True] * method + [rule.fits for rule in rules.values()]
+    if any(each.kind is each.VAR_POSITIONAL for each in parameters.values()):
+        fits += fits[-1:] * MOST_DIMS  # `*batch: Natural`, the last one, holds for each of its arguments
 
     @wraps(function)
     def with_checks(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -95,6 +101,18 @@ def checked(function: Callable[P, T]) -> Callable[P, T]:
             _call.inside = False
 
     return with_checks
+
+
+def checked_fields(cls: Class) -> Class:
+    """Check the arguments of a class's constructor, such as the fields of a dataclass, see `checked`."""
+    cls.__init__ = checked(cls.__init__)  # type: ignore[misc]
+    return cls
+
+
+def check_values(name: str, tensor: Tensor) -> None:
+    """Raise InputError if a tensor has no values, as on the device `meta`."""
+    if tensor.is_meta:
+        raise InputError(f"{name}: expected a tensor with values, got {described(tensor)}")
 
 
 def described(value: Any) -> str:
@@ -133,7 +151,7 @@ class _Tensor(_Rule):
         self.dims = [int(name) if name.isdigit() else name for name in names]
 
     def fits(self, value: Any, sizes: Sizes) -> bool:
-        if not isinstance(value, Tensor) or value.dtype not in self.dtypes or value.layout != DENSE:
+        if not isinstance(value, Tensor) or value.dtype not in self.dtypes or value.layout != DENSE or value.is_nested:
             return False
         device, shape = value.device, value.shape
         if sizes.setdefault(DEVICE, device) != device:
@@ -179,13 +197,9 @@ class _Number(_Rule):
         self.whole, self.limits = whole, limits
 
     def fits(self, value: Any, sizes: Sizes) -> bool:
-        if isinstance(value, NOT_NUMBERS):
+        if not isinstance(value, WHOLE_NUMBERS if self.whole else NUMBERS) or isinstance(value, bool):
             return False
-        try:
-            number = operator.index(value) if self.whole else float(value)
-        except (TypeError, ValueError, OverflowError):
-            return False
-        return math.isfinite(number) and self.limits.low <= number <= self.limits.high
+        return bool(self.limits.low <= value <= self.limits.high and -math.inf < value < math.inf)
 
     def expected(self, sizes: Sizes) -> str:
         low, high = self.limits.low, self.limits.high
@@ -193,6 +207,19 @@ class _Number(_Rule):
         if math.isfinite(high):
             return f"{kind} from {low} to {high}"
         return kind if math.isinf(low) else f"{kind} of at least {low}"
+
+
+class _Sequence(_Rule):
+    """A sequence of numbers, of any length: `Sequence[float]`."""
+
+    def __init__(self, rule: _Rule) -> None:
+        self.rule = rule
+
+    def fits(self, value: Any, sizes: Sizes) -> bool:
+        return isinstance(value, Sequence) and all(self.rule.fits(each, sizes) for each in value)
+
+    def expected(self, sizes: Sizes) -> str:
+        return f"a sequence, each {self.rule.expected(sizes)}"
 
 
 class _Tuple(_Rule):
@@ -208,6 +235,24 @@ class _Tuple(_Rule):
 
     def expected(self, sizes: Sizes) -> str:
         return f"({', '.join(rule.expected(sizes) for rule in self.rules)})"
+
+
+class _Object(_Rule):
+    """An object of a class."""
+
+    def __init__(self, kind: type) -> None:
+        self.kind = kind
+
+    def fits(self, value: Any, sizes: Sizes) -> bool:
+        if self.kind is torch.device and isinstance(value, str):
+            try:
+                value = torch.device(value)
+            except RuntimeError:
+                return False
+        return isinstance(value, self.kind)
+
+    def expected(self, sizes: Sizes) -> str:
+        return "text" if self.kind is str else f"a {self.kind.__name__}"
 
 
 class _OneOf(_Rule):
@@ -252,21 +297,33 @@ def _rule(hint: Any) -> _Rule:
         return _Tensor(hint)
     if get_origin(hint) is tuple:
         return _Tuple([_rule(each) for each in get_args(hint)])
+    if get_origin(hint) is Sequence:
+        return _Sequence(_rule(*get_args(hint)))
     if hint in (int, float):
         return _Number(hint is int, limits)
     if hint in (bool, NoneType):
         return _OneOf(*((True, False) if hint is bool else (None,)))
+    if isinstance(hint, type) and get_origin(hint) is None and not getattr(hint, "_is_protocol", False):
+        return _Object(hint)
     return _Rule()
 
 
 def _misfit(rules: dict[str, _Rule], args: tuple[Any, ...], kwargs: dict[str, Any]) -> InputError:
     """Return the error about the first argument that does not fit."""
     sizes: Sizes = {}
-    for name, value in (dict(zip(rules, args, strict=False)) | kwargs).items():
+    names = [*rules]
+    for name, value in (*zip(names + names[-1:] * len(args), args, strict=False), *kwargs.items()):
         before = sizes.copy()
         if name in rules and not rules[name].fits(value, sizes):
             break
-    hint = ""
-    if isinstance(value, Tensor) and value.device != before.get(DEVICE, value.device):
-        hint = f" on {value.device}"
-    return InputError(f"{name}: expected {rules[name].expected(before)}, got {described(value)}{hint}")
+    got = described(value) + _advice(value, before)
+    return InputError(f"{name}: expected {rules[name].expected(before)}, got {got}")
+
+
+def _advice(value: Any, before: Sizes) -> str:
+    """Return the device of a tensor that is on another device than earlier ones, or the way to make a real tensor."""
+    if not isinstance(value, Tensor):
+        return "; torch.as_tensor converts it" if isinstance(value, np.ndarray) else ""
+    if value.device != before.get(DEVICE, value.device):
+        return f" on {value.device}"
+    return "; .float() converts it" if value.dtype in WHOLE | BOOL else ""

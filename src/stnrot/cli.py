@@ -1,6 +1,7 @@
 """The `stnrot` command: its subcommands, error lines and exit codes."""
 
 import os
+import re
 import sys
 from importlib.metadata import version
 from typing import Annotated, Any
@@ -15,21 +16,23 @@ UsageError: Any = typer.BadParameter.__mro__[1]  # of click in older releases of
 
 
 class Commands(TyperGroup):
-    """Run a subcommand. A user error exits with 1 and one line, Ctrl-C with 130, a closed pipe with 141."""
+    """Run a subcommand. A user error exits with 1 and one line, Ctrl-C with 130."""
 
     def invoke(self, ctx: Any) -> Any:
         """Return the exit code of the subcommand, 0 or 1."""
         try:
-            status = super().invoke(ctx)
-            sys.stdout.flush()
-            return status
+            return super().invoke(ctx)
         except InputError as error:
-            sys.exit(f"error: {error}")
+            sys.exit(f"error: {self._with_option(ctx, str(error))}")
         except KeyboardInterrupt:
             sys.exit(130)
-        except BrokenPipeError:  # `| head`: else Python complains at exit that it cannot flush, and Typer exits with 1
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(141)
+
+    def _with_option(self, ctx: Any, message: str) -> str:
+        """Name the option in a message that begins with the argument: `fov_deg=0: ...` becomes `--fov-deg=0: ...`."""
+        options = {each.name: each.opts[0] for each in self.commands[ctx.invoked_subcommand].params}
+        name = re.match(r"\w+(?==|: | ')", message)
+        option = options.get(name[0], "") if name else ""
+        return option + message[name.end() :] if name and option.startswith("--") else message
 
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown")
@@ -55,14 +58,21 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line. A usage error exits with 2 and one line."""
+    """Run the command line. A usage error exits with 2 and one line, a closed pipe (`| head`) with 141."""
     try:
-        sys.exit(app(prog_name="stnrot", standalone_mode=False))
+        status = app(prog_name="stnrot", standalone_mode=False)
+        sys.stdout.flush()
     except UsageError as error:
         if message := error.format_message():  # empty for a bare `stnrot`, which has printed its help
             command = " ".join(["stnrot", *(word for word in sys.argv[1:2] if word in COMMANDS)])
             print(f"error: {message}{'' if message[-1] in '.?' else '.'} See `{command} --help`.", file=sys.stderr)
-        sys.exit(2)
+        status = 2
+    except (BrokenPipeError, SystemExit) as end:  # Typer and Rich turn a closed pipe into an exit with 1
+        if not isinstance(end.__context__ or end, BrokenPipeError):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes at exit
+        status = 141
+    sys.exit(status)
 
 
 if __name__ == "__main__":

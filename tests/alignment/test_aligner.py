@@ -207,7 +207,11 @@ def test_an_image_that_cannot_be_aligned_is_named(tmp_path: Path) -> None:
         (torch.rand(2, 30, 30), r"the image has 2 channels, the reference 1"),
         (torch.rand(30, 7), r"image is 7 x 30: expected sides of at least 8"),
         (torch.rand(30), r"image: expected \[B, C, H, W\], \[C, H, W\] or \[H, W\], got \[30\]"),
-        (torch.zeros(30, 30, dtype=torch.int64), r"image: expected bytes or floats, got torch.int64"),
+        (torch.zeros(30, 30, dtype=torch.int64), r"image has one colour inside its inscribed disc"),
+        (
+            torch.rand(30, 30).to(torch.complex64),
+            r"image: expected real numbers, integers or bools, got torch.complex64",
+        ),
         (tmp_path / "missing.png", r"there is no image .*missing\.png"),
         (tmp_path / f"{300 * 'a'}.png", r"cannot read the image .*aaa\.png: .*name too long"),
         ([], r"image: expected at least one image"),
@@ -228,8 +232,26 @@ def test_an_image_that_cannot_be_aligned_is_named(tmp_path: Path) -> None:
         align([tmp_path / "small.png", tmp_path / "large.png"], good)
 
 
-def test_an_array_is_refused() -> None:
+def test_other_types_are_named() -> None:
     """In a process of its own, where types are not checked at run time."""
-    code = "import numpy, torch, stnrot; stnrot.align(numpy.zeros((30, 30)), torch.rand(30, 30))"
+    code = """
+import torch
+from stnrot import Aligner, InputError, align
+image = torch.rand(30, 30)
+for call in (
+    lambda: align(None, image), lambda: align(image, 3), lambda: align(image, image, model=3),
+    lambda: Aligner(refine="no"),
+):
+    try:
+        call()
+    except InputError as error:
+        print(error)
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "InputError: expected a tensor, the path of an image or a list of paths, got ndarray" in done.stderr
+    kinds = "expected a tensor, a NumPy array, a PIL image, the path of an image, or a list of these, got"
+    assert done.stdout.splitlines() == [
+        f"image: {kinds} NoneType",
+        f"reference: {kinds} int",
+        "model: expected text or a Path or a Aligner or None, got 3",
+        "refine: expected one of True, False, got 'no'",
+    ], done.stderr

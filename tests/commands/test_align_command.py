@@ -6,11 +6,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import pytest
 from conftest import ENVIRONMENT, Called, refused, rows, stnrot
-from PIL import Image
+from PIL import Image, ImageOps
 from sklearn.datasets import load_sample_image
 
 COMMAND = Path(sys.executable).with_name("stnrot")
@@ -49,9 +50,27 @@ def test_json_has_the_angles_of_a_symmetric_image(called: Called, tmp_path: Path
     code, printed = called("align", "bar.png", "turned.png", "--json", cwd=tmp_path)
     assert code == 0
     answer = json.loads(printed)
-    assert answer.keys() == {"image", "reference", "angle_deg", "confidence", "hypotheses"}
+    assert answer.keys() == {"image", "reference", "angle_deg", "confidence", "mirrored", "hypotheses"}
+    assert answer["mirrored"] is False, "a bar is its own mirror image"
     assert sorted(h["angle_deg"] % 180 for h in answer["hypotheses"]) == pytest.approx([25, 25], abs=0.5)
     assert answer["confidence"] < 0.6
+
+
+def test_a_mirrored_image_is_named(called: Called, pair: Path) -> None:
+    ImageOps.mirror(Image.open(pair / "image.png")).save(pair / "mirrored.png")
+    code, printed = called("align", "mirrored.png", "reference.jpg", cwd=pair)
+    assert code == 0
+    assert printed.splitlines()[-1].split()[:7] == [
+        "mirrored",
+        "the",
+        "mirror",
+        "image",
+        "of",
+        "mirrored.png",
+        "matches",
+    ]
+    assert json.loads(called("align", "mirrored.png", "reference.jpg", "--json", cwd=pair)[1])["mirrored"] is True
+    assert "mirror" not in called("align", "image.png", "reference.jpg", cwd=pair)[1]
 
 
 def test_bad_rows_of_a_manifest_do_not_stop_it(called: Called, pair: Path) -> None:
@@ -102,15 +121,16 @@ def test_a_manifest_opens_each_file_twice(called: Called, pair: Path, monkeypatc
     """Once for the header, once for the pixels."""
     (pair / "pairs.csv").write_text("image,reference\nimage.png,reference.jpg\n")
     opened: list[str] = []
-    original = Image.open
+    original = Path.open
 
-    def recorded(path: Path) -> Image.Image:
+    def recorded(path: Path, *arguments: Any, **options: Any) -> IO[Any]:
         opened.append(path.name)
-        return original(path)
+        return original(path, *arguments, **options)
 
-    monkeypatch.setattr(Image, "open", recorded)
+    monkeypatch.setattr(Path, "open", recorded)
     assert called("align", "--manifest", "pairs.csv", "--out", "results.csv", cwd=pair)[0] == 0
-    assert sorted(opened) == ["image.png", "image.png", "reference.jpg", "reference.jpg"]
+    images = ["image.png", "reference.jpg"]
+    assert sorted(name for name in opened if name in images) == [images[0], *images, images[1]]
 
 
 def test_an_interrupted_table_is_resumed(called: Called, pair: Path) -> None:

@@ -1,6 +1,7 @@
 """The `stnrot` command itself: help, version, completion, usage errors and exit codes."""
 
 import inspect
+import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -127,6 +128,16 @@ main()
         line = [sys.executable, "-c", code.format(error=error)]
         done = subprocess.run(line, capture_output=True, text=True, env=ENVIRONMENT, cwd=tmp_path)
         assert (done.returncode, done.stdout, done.stderr) == (status, "", "")
+
+
+@pytest.mark.parametrize("line", ["--help", "pose --help", "--version", ""])
+def test_a_pipe_that_closes_early_ends_the_help_quietly(line: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "stnrot.cli", *line.split()]
+    with open(writer, "w") as closed:
+        done = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_the_shell_completes_commands_and_options(tmp_path: Path) -> None:

@@ -60,10 +60,11 @@ def test_points_of_a_file_about_three_axes_as_json(called: Called, shot: Path) -
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--points", "knot.ply"], "points=knot.ply: there is no such file"),
-        (["--points", "torus.png"], "points=torus.png: expected torus, or a file that ends in .ply"),
-        (["--points", "torus", "--axes", "QQ"], "axes 'QQ': expected one to three of X, Y and Z"),
-        (["--points", "torus", "--distance", "-9"], "error: distance=-9.0: expected a number of at least 0"),
+        (["--points", "knot.ply"], "error: --points=knot.ply: there is no such file"),
+        (["--points", "torus.png"], "error: --points=torus.png: expected torus, or a file that ends in .ply"),
+        (["--points", "torus", "--axes", "QQ"], "error: --axes 'QQ': expected one to three of X, Y and Z"),
+        (["--points", "torus", "--distance", "-9"], "error: --distance=-9.0: expected a number of at least 0"),
+        (["--points", "torus", "--fov-deg", "180"], "error: --fov-deg=180.0: expected a number from 1 to 170"),
         (["--points", "torus", "--out", "torus.png"], "--out torus.png is an input image"),
         (["--points", "torus", "--out", "none/a.png"], "--out none/a.png: there is no folder none"),
         (["--points", "torus", "--out", "a.xyz"], "--out a.xyz: expected the name of an image file, such as a.png"),

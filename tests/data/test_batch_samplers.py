@@ -1,4 +1,8 @@
+import math
+
 import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from stnrot.data.batch_samplers import EvaluationBatches, TrainingBatches
 
@@ -36,3 +40,41 @@ def test_evaluation_covers_the_set_once_in_even_batches_of_all_processes() -> No
     assert len(shares[0]) == len(shares[1]) == 4
     assert torch.cat([b for share in shares for b in share]).sort().values.tolist() == list(range(301))
     assert {len(b) for share in shares for b in share} <= {37, 38}
+
+
+@given(count=st.integers(1, 200), batch_size=st.integers(1, 32), processes=st.integers(1, 8))
+@example(count=100, batch_size=8, processes=8)
+@example(count=15, batch_size=8, processes=8)
+def test_no_process_has_an_empty_share_of_an_evaluation_batch(count: int, batch_size: int, processes: int) -> None:
+    """The oracle is the set itself: `range(count)`."""
+    samplers = [EvaluationBatches(count, batch_size, (rank, processes)) for rank in range(processes)]
+    shares = [[batch.tolist() for batch in sampler] for sampler in samplers]
+    assert {len(mine) for mine in shares} == {len(sampler) for sampler in samplers}
+    assert len(shares[0]) > 0
+    assert sorted(index for mine in shares for batch in mine for index in batch) == list(range(count))
+    sizes = [len(batch) for mine in shares for batch in mine]
+    assert max(sizes) <= math.ceil(batch_size / processes) + 1
+    assert min(sizes) > 0 or count < processes  # a datamodule refuses fewer samples than processes
+    if processes == 1:
+        assert len(shares[0]) == math.ceil(count / batch_size)
+
+
+@given(
+    count=st.integers(1, 200),
+    per_process=st.integers(1, 8),
+    repeats=st.integers(1, 3),
+    processes=st.integers(1, 8),
+)
+def test_no_process_has_an_empty_share_of_a_training_batch(
+    count: int, per_process: int, repeats: int, processes: int
+) -> None:
+    if count < processes:
+        return  # a datamodule refuses it
+    size = per_process * processes
+    shares = [list(TrainingBatches(count, size, repeats, 0, lambda: 0, (rank, processes))) for rank in range(processes)]
+    (steps,) = {len(mine) for mine in shares}
+    assert steps == max(1, count * repeats // size)
+    (each,) = {len(batch) for mine in shares for batch in mine}
+    assert 0 < each <= per_process
+    shown = torch.cat([batch for mine in shares for batch in mine])
+    assert len(shown.unique()) == len(shown) == steps * each * processes

@@ -59,7 +59,7 @@ def test_a_difference_that_does_not_matter_is_accepted() -> None:
     [
         (("data.batch_size=0",), "batch_size=0: expected a whole number of at least 1"),
         (("data.repeats=0",), "repeats=0: expected a whole number of at least 1"),
-        (("data.num_workers=-1",), "num_workers=-1: expected a whole number of at least 0"),
+        (("data.num_workers=-1",), "num_workers=-1: expected a whole number from 0 to 1024"),
         (("data.border=round",), "border=round: expected disc or keep"),
         (("data.train_turns=twice",), "train_turns=twice: expected every_epoch, once or never"),
         (("data=image_pairs", "data.border=round"), "border=round: expected disc, cut or keep"),
@@ -82,3 +82,32 @@ def test_a_misspelt_option_of_a_source_is_refused_where_it_stands() -> None:
     with pytest.raises(Exception, match="unexpected") as raised:
         data("data=image_folder", "+data.source.image_sise=3")
     assert re.match("data.source: .*unexpected keyword argument 'image_sise'", str(one_line(raised.value)))
+
+
+@pytest.mark.parametrize("module", [IMAGES, POINTS, POSES], ids=["images", "points", "poses"])
+@pytest.mark.parametrize("processes", [3, 1000])
+def test_a_number_of_processes_that_does_not_divide_the_batch_is_refused(module: DataModule, processes: int) -> None:
+    line = f"^data.batch_size={module.batch_size} counts .*: expected a multiple of their number, {processes}; change"
+    with pytest.raises(InputError, match=line):
+        module.check_processes(processes)
+    module.check_processes(2)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (
+            ("data=conjugate", "data.samples=30"),
+            "val set: expected at least 5, one for each process, got 3; raise data",
+        ),
+        (
+            ("data=rendered", "data.samples=40"),
+            "val set: expected at least 5, one for each process, got 4; raise data.",
+        ),
+        (("data=rotated_digits", "data.n_train=10"), "train set: expected at least 20, .*, got 10; add images or"),
+    ],
+)
+def test_a_set_with_fewer_samples_than_processes_is_refused(overrides: tuple[str, ...], line: str) -> None:
+    processes = 20 if "data=rotated_digits" in overrides else 5
+    with pytest.raises(InputError, match=f"samples in the {line}"):
+        data(*overrides, "data.batch_size=100").check_processes(processes)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.optimize import least_squares
 from torch import Tensor
 
@@ -436,31 +437,80 @@ def test_rotations_that_bring_a_point_in_front_of_the_camera(axes: str, seen: bo
 def test_other_types_are_named() -> None:
     """In a process of its own, where types are not checked at run time."""
     code = """
+import numpy as np
 import torch
+from PIL import Image
 from stnrot.errors import InputError
 from stnrot.pose.fit import fit_pose
 black, points = torch.zeros(128, 128), torch.rand(9, 3)
-for image, solid in (
-    (black.byte(), points), (black.bool(), points), (black.expand(1, 3, 128, 128), points), (black[0], points),
-    (black.numpy(), points), (black, points.numpy()), (black, points.T), (black, points[0]),
+for image, solid, start in (
+    (black.expand(1, 3, 128, 128), points, None), (black[0], points, None), (black.int() + 200, points, None),
+    (black.numpy()[1:], points, None), (Image.new("RGB", (9, 8)), points, None), ([], points, None),
+    ([black, None], points, None), ("image.png", points, None), (black, points.T, None), (black, points[0], None),
+    (black, points.tolist(), None), (black, np.array([None, None, None]), None), (black, points > 0, None),
+    (black, points, [[0.1, 0.2]]), (black, points, np.zeros((1, 3))), (black, points, np.zeros((1, 2), complex)),
 ):
     try:
-        fit_pose(image, solid)
+        fit_pose(image, solid, start=start)
     except InputError as error:
         print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     size = (
-        "image: expected [128, 128] or [B, 1, 128, 128], the camera's size, got {}; scale the image, or set height "
+        ": expected [128, 128] or [B, 1, 128, 128], the camera's size, got {}; scale the image, or set height "
         "and width of the camera"
     )
+    kinds = "expected a tensor, a NumPy array, a PIL image or a list of these, got"
     assert done.stdout.splitlines() == [
-        "image: expected real numbers from 0 to 1, got torch.uint8 from 0 to 0",
-        "image: expected real numbers from 0 to 1, got torch.bool from 0 to 0",
-        size.format([1, 3, 128, 128]),
-        size.format([128]),
-        "image: expected a tensor, got ndarray",
-        "points: expected a tensor, got ndarray",
+        "image" + size.format([1, 3, 128, 128]),
+        "image: expected [B, C, H, W], [C, H, W] or [H, W], got [128]",
+        "image: expected real numbers from 0 to 1, got torch.int32 from 200 to 200; divide by the largest possible "
+        "value",
+        "image" + size.format([127, 128]),
+        "image" + size.format([8, 9]),
+        "image: expected at least one image, got an empty list",
+        f"image[1]: {kinds} NoneType",
+        f"image: {kinds} str",
         "points: expected N x 3 finite numbers, N at least 1, got shape [3, 9]",
         "points: expected N x 3 finite numbers, N at least 1, got shape [3]",
+        "points: expected a dense tensor or a NumPy array of real numbers, got list",
+        "points: expected a dense tensor or a NumPy array of real numbers, got an array of object",
+        "points: expected real numbers, got torch.bool",
+        "start: expected angles, a PoseNet or the checkpoint of a run of task=pose, got list",
+        "start: expected [1, 2] finite angles for 1 images and axes=XZ, got shape [1, 3]",
+        "start: expected a dense tensor or a NumPy array of real numbers, got an array of complex128",
     ], done.stderr
+
+
+def test_images_of_every_kind() -> None:
+    """Bytes are 255 steps, 16 bits 65,535; a grey image in colours is grey again; points and start are arrays."""
+    true = poses(2, "XZ")
+    exact = images(true)
+    whole = fit_pose(exact, RING, camera=SMALL)
+    first = (exact[0, 0].numpy() * 255).round().astype(np.uint8)
+    deep = (exact[:, 0, :, :, None].numpy() * 65535).round().astype(np.uint16)
+    points = RING.double().numpy()[::-1][::-1]
+    for image, limit in (
+        (first, 0.1),
+        (torch.from_numpy(first), 0.1),
+        (torch.from_numpy(first)[None], 0.1),
+        (Image.fromarray(first), 0.1),
+        (Image.fromarray(first).convert("RGB"), 0.1),
+        (np.stack([first] * 3 + [np.full_like(first, 255)], -1), 0.1),
+        (Image.fromarray(deep[0, ..., 0]), 0.001),
+        (Image.fromarray(deep[0, ..., 0].astype(np.int32)), 0.001),
+        (deep, 0.001),
+        ([deep[0], exact[1]], 0.001),
+        ((exact[0, 0].numpy().astype(">f8"), exact[1, 0]), 0.001),
+    ):
+        found = fit_pose(
+            image,
+            points,
+            camera=SMALL,
+            start=true[: 2 if isinstance(image, list | tuple) or image is deep else 1].numpy(),
+        )
+        assert isinstance(found.angles, Tensor)
+        assert (found.angles - whole.angles[: len(found.angles)]).abs().rad2deg().max() < limit
+    mask = first > 127
+    for image in (mask, torch.from_numpy(mask), Image.fromarray(mask)):
+        assert axis_error(fit_pose(image, RING, camera=SMALL).matrix, true[:1]) < 5

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import optuna
 import pytest
-from optuna.trial import TrialState, create_trial
+from optuna.trial import Trial, TrialState, create_trial
 
 from stnrot.search import heartbeat
-from stnrot.search.heartbeat import Heartbeat, is_stale, retry_stale_trials
+from stnrot.search.heartbeat import Heartbeat, StaleTrials, is_dead
+from stnrot.search.study import SearchSpec, join_study
 from stnrot.search.trials import counted
 
 
@@ -30,6 +31,13 @@ def running_trial(study: optuna.Study, **worker: object) -> int:
     return trial.number
 
 
+def beats(study: optuna.Study, number: int) -> None:
+    """Send a heartbeat for a running trial, as its process would."""
+    stored = study.trials[number]
+    worker = stored.user_attrs["worker"]
+    Trial(study, stored._trial_id).set_user_attr("worker", worker | {"alive": worker["alive"] + 15})
+
+
 def dead_process() -> int:
     """Return the number of a process that has ended."""
     process = subprocess.Popen([sys.executable, "-c", ""])
@@ -37,15 +45,77 @@ def dead_process() -> int:
     return process.pid
 
 
-def test_stale_trials_are_distinguished_from_running_ones(study: optuna.Study) -> None:
-    silent = time.time() - heartbeat.GRACE_PERIOD - 1
+def test_stale_trials_are_distinguished_from_running_ones(study: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heartbeat, "GRACE_PERIOD", 0.05)
     running_trial(study)
     running_trial(study, process=dead_process())
     running_trial(study, machine="another", process=dead_process())
-    running_trial(study, machine="another", alive=silent)
+    running_trial(study, machine="another", alive=time.time() - 1000)
     study.ask()  # no heartbeat yet
     study.add_trial(create_trial(state=TrialState.WAITING))
-    assert [trial.number for trial in study.trials if is_stale(trial)] == [1, 3]
+    stale = StaleTrials(study)
+    assert [trial.number for trial in stale.find()] == [1]
+    for _ in range(3):
+        time.sleep(0.1)
+        for number in (0, 2):
+            beats(study, number)
+        found = stale.find()
+    assert [trial.number for trial in found] == [1, 3, 4]
+    beats(study, 3)  # the storage was out of reach for a while
+    assert 3 not in [trial.number for trial in stale.find()]
+    assert [trial.number for trial in StaleTrials(study).find()] == [1]  # a new reader has to wait
+
+
+OTHER_MACHINE = """
+import platform, sys, time
+
+clock, offset = time.time, float(sys.argv[2])
+time.time = lambda: clock() + offset
+platform.node = lambda: "another"
+
+from stnrot.search.heartbeat import beat
+from stnrot.search.study import find_study
+
+trial = find_study(sys.argv[1], None).ask()
+trial.suggest_float("x", 0, 1)
+start = time.monotonic()
+for _ in sys.stdin:  # one heartbeat for each line
+    beat(trial, time.monotonic() - start)
+    print(time.time(), flush=True)
+"""
+
+
+@pytest.mark.parametrize("offset", [-600, 600])
+@pytest.mark.parametrize("name", ["study.db", "study.log"])
+def test_a_machine_whose_clock_differs_by_ten_minutes(
+    name: str, offset: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real process sends heartbeats with the wrong time, in the wrong time zone, and is killed."""
+    monkeypatch.setattr(heartbeat, "GRACE_PERIOD", 0.2)
+    location = f"sqlite:///{tmp_path / name}" if name.endswith("db") else str(tmp_path / name)
+    study = join_study(location, "one", SearchSpec("minimize", "val/loss", {"x": "0 to 1"}, []))
+    stale = StaleTrials(study)
+    with subprocess.Popen(
+        [sys.executable, "-c", OTHER_MACHINE, location, str(offset)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TZ": f"XXX{offset // 60:+d}"},
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for _ in range(3):
+            process.stdin.write("\n")
+            process.stdin.flush()
+            assert abs(float(process.stdout.readline()) - time.time() - offset) < 300
+            stale.retry()
+            assert [trial.state for trial in study.trials] == [TrialState.RUNNING]
+            time.sleep(0.3)
+        process.kill()
+    stale.retry()
+    killed, retry = study.trials
+    assert (killed.state, retry.state) == (TrialState.FAIL, TrialState.WAITING)
+    assert study.ask().suggest_float("x", 0, 1) == killed.params["x"]
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="without /proc only the grace period tells")
@@ -54,14 +124,14 @@ def test_the_trial_of_a_zombie_is_stale(study: optuna.Study) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
     running_trial(study, process=ended.pid)
-    assert is_stale(study.trials[0])
+    assert is_dead(study.trials[0].user_attrs["worker"])
     ended.wait()
 
 
 def test_a_stale_trial_is_retried_once(study: optuna.Study) -> None:
     running_trial(study, process=dead_process())
     for _ in range(2):
-        retry_stale_trials(study)
+        StaleTrials(study).retry()
     stale, retry = study.trials
     assert stale.state == TrialState.FAIL
     assert [trial.number for trial in counted(study.trials)] == [1]
@@ -77,16 +147,16 @@ def test_a_stale_trial_is_retried_once(study: optuna.Study) -> None:
 
 def test_a_retry_that_dies_before_it_draws_its_parameters(study: optuna.Study) -> None:
     number = running_trial(study, process=dead_process())
-    retry_stale_trials(study)
+    StaleTrials(study).retry()
     study.ask().set_user_attr("worker", study.trials[number].user_attrs["worker"])
-    retry_stale_trials(study)
+    StaleTrials(study).retry()
     assert study.ask().suggest_float("x", 0, 1) == study.trials[number].params["x"]
 
 
 def test_a_trial_whose_process_dies_three_times_has_failed(study: optuna.Study) -> None:
     for _ in range(3):
         running_trial(study, process=dead_process())
-        retry_stale_trials(study)
+        StaleTrials(study).retry()
     assert [trial.state for trial in study.trials] == [TrialState.FAIL] * 3
     assert len({trial.params["x"] for trial in study.trials}) == 1
     (last,) = counted(study.trials)
@@ -96,7 +166,7 @@ def test_a_trial_whose_process_dies_three_times_has_failed(study: optuna.Study) 
 def test_a_crash_between_enqueueing_and_failing(study: optuna.Study) -> None:
     number = running_trial(study, process=dead_process())
     study.enqueue_trial(study.trials[number].params, user_attrs={"retry_of": number})
-    retry_stale_trials(study)
+    StaleTrials(study).retry()
     assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.WAITING]
 
 
@@ -130,7 +200,7 @@ def test_interrupts_do_not_count_as_deaths(study: optuna.Study) -> None:
             running.register(trial)
             raise KeyboardInterrupt
     assert running_trial(study, process=dead_process()) == 4
-    retry_stale_trials(study)
+    StaleTrials(study).retry()
     assert study.ask().suggest_float("x", 0, 1) == study.trials[0].params["x"]
 
 

@@ -12,6 +12,7 @@ import optuna
 import pytest
 from conftest import rows
 
+from stnrot.errors import InputError
 from stnrot.search.heartbeat import beat, machine
 from stnrot.search.report import report
 
@@ -23,7 +24,7 @@ def test_a_running_trial_is_reported_with_its_minutes(tmp_path: Path, capsys: py
     alive, dead = study.ask(), study.ask()
     for trial in (alive, dead):
         trial.suggest_float("x", 0, 1)
-    beat(alive)
+    beat(alive, 0.0)
     dead.set_user_attr("worker", {"machine": machine(), "process": ended.pid, "alive": time.time()})
     ninety_seconds_ago = datetime.now() - timedelta(seconds=90)
     for stored in study.get_trials(deepcopy=False):
@@ -37,6 +38,22 @@ def test_a_running_trial_is_reported_with_its_minutes(tmp_path: Path, capsys: py
     assert float(row["minutes"]) == pytest.approx(1.5, abs=0.1)
 
 
+def test_the_minutes_of_a_trial_on_another_machine_need_no_clock_of_this_one(tmp_path: Path) -> None:
+    """The other clock is an hour ahead. One trial runs, of the other the process has died: it is retried from here."""
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(2):
+        there = {"machine": "another", "process": 1, "alive": time.time() + 3600, "seconds": 150.0}
+        study.ask().set_user_attr("worker", there)
+    for stored in study.get_trials(deepcopy=False):
+        stored.datetime_start = datetime.now() + timedelta(hours=1)
+    study.tell(1, state=optuna.trial.TrialState.FAIL)
+    report(study, tmp_path)
+    assert [(row["state"], float(row["minutes"])) for row in rows(tmp_path / "trials.csv")] == [
+        ("failed", 2.5),
+        ("running", 2.5),
+    ]
+
+
 def test_a_report_whose_reader_is_gone(tmp_path: Path) -> None:
     """As in `stnrot study STORAGE | head`."""
     storage = f"sqlite:///{tmp_path}/study.db"
@@ -48,3 +65,10 @@ def test_a_report_whose_reader_is_gone(tmp_path: Path) -> None:
         buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
         done = subprocess.run(line, stdout=closed, stderr=subprocess.PIPE, env=buffered)
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_report_to_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(InputError, match=f"^cannot write the report to {folder}: .*; choose another folder with"):
+            report(optuna.create_study(), folder)

@@ -1,6 +1,7 @@
 """Align images with references: the angles, a confidence, and the aligned images."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import repeat
 from pathlib import Path
@@ -8,12 +9,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from stnrot.alignment.inputs import Images, read_pair
-from stnrot.alignment.posterior import confidence, fuse_posteriors, log_posterior, refine_peaks
+from stnrot.alignment.inputs import Batch, Images, read_pair
+from stnrot.alignment.posterior import confidence, fuse_posteriors, is_mirrored, log_posterior, refine_peaks
 from stnrot.alignment.upright_difference import DifferenceEncoder
+from stnrot.arguments import checked
 from stnrot.errors import InputError, needs_extra
 from stnrot.geometry.correlation import correlate
 from stnrot.geometry.planar import inscribed_disc, rotate
@@ -32,50 +34,48 @@ class Alignment:
 
     `angle` (radians) rotates the image counter-clockwise onto the reference. `confidence` is the probability that the
     error of the angle is below 5 degrees. It is calibrated over a mixture of clean, hard and unrelated pairs. On hard
-    pairs alone the confidence is too low. `aligned` is the image rotated by the angle. `orientation` holds all likely
-    angles with their weights: an image with a symmetry can be aligned in several ways.
+    pairs alone the confidence is too low. `orientation` holds all likely angles with their weights: an image with a
+    symmetry can be aligned in several ways. `image` and `reference` are the floats that were compared.
     """
 
     image: Float[Tensor, "B C H W"]
     confidence: Float[Tensor, "B"]
     orientation: Orientation
+    reference: Float[Tensor, "R C h w"] = field(repr=False)
+    given: Batch = field(repr=False)
 
     @property
     def angle(self) -> Float[Tensor, "B"]:
         return self.orientation.angle[:, 0]
 
     @cached_property
-    def aligned(self) -> Float[Tensor, "B C H W"]:
-        low, high = self.image.amin((1, 2, 3), keepdim=True), self.image.amax((1, 2, 3), keepdim=True)
-        return rotate(self.image, self.angle, "bicubic").clamp(low.clamp(max=0), high.clamp(min=0))
+    def aligned(self) -> Any:
+        """The images, rotated by the angle, in the kind, dtype and range of values that were passed.
 
+        A NumPy array gives an array of its shape, a PIL image gives a PIL image, and a list of them gives a list. A
+        tensor, or a list of tensors, gives a tensor [B, C, H, W]. Paths give a tensor [B, C, H, W] of floats: the
+        images as they were compared.
 
-def align(image: Images, reference: Images, *, model: "str | Path | Aligner | None" = None) -> Alignment:
-    """Find the angles that rotate images onto their references.
+        Sampling is bicubic. Integers are rounded, bools are True from 1/2, and pixels from outside the image are 0. A
+        PIL image keeps the modes 1, L, LA, RGB, RGBA, I, I;16 and F; all others become RGB or RGBA.
+        """
+        parts = self.given.parts
+        angles = self.angle.split([len(part.planes) for part in parts])
+        aligned = [part.restore(_rotated(part.planes, angle)) for part, angle in zip(parts, angles, strict=True)]
+        if not self.given.is_list:
+            return aligned[0]
+        return torch.cat(aligned) if all(isinstance(each, Tensor) for each in aligned) else aligned
 
-    Without a model the pixels of the images are correlated over all angles. That is hard to beat for two images of the
-    same thing that differ in brightness, contrast, sign (negatives) and some noise. If they differ in more, a trained
-    encoder is better.
+    @cached_property
+    def mirrored(self) -> Bool[Tensor, "B"]:
+        """Whether the mirror image of the image matches the reference better than the image (`is_mirrored`).
 
-    Args:
-        image: a tensor [B, C, H, W], [C, H, W] or [H, W] of bytes or floats (with a model: from 0 to 1); or the path
-            of an image, or the paths of images of one size.
-        reference: likewise, one for each image or one for all. Its size may differ: the shorter sides of image and
-            reference are taken to show the same length.
-        model: the checkpoint of a run, or an `Aligner`. A run with `task=register` on pairs compares two images. A run
-            with a learned reference, such as any classifier, finds the upright angle of each image; their difference
-            is the angle between two objects of one class.
-
-    Raises:
-        InputError: names the image that cannot be aligned.
-
-    >>> import math, torch
-    >>> image = torch.rand(64, 64)
-    >>> alignment = align(image, torch.rot90(image))
-    >>> round(math.degrees(alignment.angle.item()), 2)
-    90.0
-    """
-    return (model if isinstance(model, Aligner) else Aligner(model))(image, reference)
+        A mirrored pair usually has a low confidence. Pixels are compared, also with a model. The mirror image is
+        correlated when `mirrored` is first read, which takes up to twice as long as an alignment without a model.
+        """
+        pairs = _pairs(self.image, self.reference, CHUNK)
+        with torch.inference_mode():
+            return torch.cat([_is_mirrored(*_shrink_pair(image, reference)) for image, reference in pairs])
 
 
 class Aligner:
@@ -85,21 +85,25 @@ class Aligner:
         checkpoint: of a run of `model=rot_stn`, on pairs or with a learned reference. None: correlate the pixels.
         refine: fuse the posterior of the encoder with that of the pixels. It applies only to encoders that were
             trained on pairs of images of the same thing.
+        trust: packages whose classes the checkpoint may build, beside stnrot, torch.nn and torchvision. Their code runs
+            with your rights.
     """
 
-    def __init__(self, checkpoint: str | Path | None = None, *, refine: bool = True) -> None:
+    @checked
+    def __init__(self, checkpoint: str | Path | None = None, *, refine: bool = True, trust: Iterable[str] = ()) -> None:
         self.encoder: nn.Module | None = None
         self.channels: int | None = None  # of the images that the encoder was trained on
         self.refine, self.masks_to_disc = refine, False
         if checkpoint is not None:
-            self._load(Path(checkpoint))
+            self._load(Path(checkpoint), trust)
 
-    def _load(self, path: Path) -> None:
+    def _load(self, path: Path, trust: Iterable[str]) -> None:
         with needs_extra("a checkpoint"):  # imports Hydra and Lightning, which take seconds
             from stnrot.runs.checkpoints import read_checkpoint, rebuild
 
         saved = read_checkpoint(path)
-        model: Any = rebuild(saved, path).model
+        ask = "add --trust {0}; in Python Aligner(..., trust=['{0}'])"
+        model: Any = rebuild(saved, path, trust, ask).model
         if not isinstance(getattr(model, "encoder", None), PolarEncoder):
             raise InputError(f"{path} has no encoder that searches the angle: train model=rot_stn model/encoder=polar")
         encoder = model.encoder.to(memory_format=torch.channels_last)
@@ -112,7 +116,8 @@ class Aligner:
 
     def __call__(self, image: Images, reference: Images) -> Alignment:
         """Align; see `align`."""
-        images, references = read_pair(image, reference, self.channels)
+        given, references = read_pair(image, reference, self.channels)
+        images = given.floats
         device = images.device
         chunk = CHUNK if device.type == "cpu" else 32 * CHUNK
         half = False
@@ -122,12 +127,10 @@ class Aligner:
             chunk //= 4  # the encoder has many channels
             half = auto_precision(device.type) == "bf16-mixed"
             self.encoder.to(device)
-        chunk = max(1, chunk // max(images[0].numel(), references[0].numel()))
-        reference_chunks = references.split(chunk) if len(references) > 1 else repeat(references)
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
-            parts = [self._orient(*pair) for pair in zip(images.split(chunk), reference_chunks, strict=False)]
+            parts = [self._orient(*pair) for pair in _pairs(images, references, chunk)]
         orientation = Orientation.cat(parts)
-        return Alignment(images, confidence(orientation)[:, 0], orientation)
+        return Alignment(images, confidence(orientation)[:, 0], orientation, references, given)
 
     def _check(self, images: Tensor, role: str) -> None:
         if images.shape[1] != self.channels:
@@ -142,8 +145,7 @@ class Aligner:
             )
 
     def _orient(self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "R C h w"]) -> Orientation:
-        side = min(*image.shape[-2:], *reference.shape[-2:], MAX_SIDE)
-        small = [_shrink(each, side) for each in (image, reference)]
+        small = _shrink_pair(image, reference)
         if self.encoder is None:
             correlation = correlate(*small)
             return refine_peaks(correlation, log_posterior(correlation)[0], HYPOTHESES)
@@ -152,6 +154,72 @@ class Aligner:
             inputs = [each * inscribed_disc(each.shape[-2:], each.device) for each in inputs]
         orientation: Orientation = self.encoder(*inputs, HYPOTHESES)
         return fuse_posteriors(orientation, correlate(*small), HYPOTHESES) if self.refine else orientation
+
+
+@checked
+def align(image: Images, reference: Images, *, model: str | Path | Aligner | None = None) -> Alignment:
+    """Find the angles that rotate images onto their references.
+
+    Without a model the pixels of the images are correlated over all angles. That is hard to beat for two images of the
+    same thing that differ in brightness, contrast, sign (negatives) and some noise. If they differ in more, a trained
+    encoder is better.
+
+    Args:
+        image: one of these, or a list of single images of one size:
+
+            - a tensor [H, W], [C, H, W] or [B, C, H, W];
+            - a NumPy array [H, W], [H, W, C] or [B, H, W, C], with C = 1 (grey), 2 (grey and alpha), 3 (colour) or 4
+              (colour and alpha);
+            - a PIL image of any mode that converts to RGB. Its pixels are taken as they are stored: an EXIF
+              orientation is not applied;
+            - the path of an image file, whose EXIF orientation is applied.
+
+            Values are floats, integers or bools. uint8 is divided by 255 and uint16 by 65,535; the angle does not
+            depend on the scale. With a model, values are from 0 to 1 after that. Transparent parts count as black.
+        reference: likewise, one for each image or one for all. Its kind and its size may differ: the shorter sides of
+            image and reference are taken to show the same length. If one of the two is grey, files, arrays and PIL
+            images are compared in grey. Tensors are not converted.
+        model: the checkpoint of a run, or an `Aligner`. A run with `task=register` on pairs compares two images. A run
+            with a learned reference, such as any classifier, finds the upright angle of each image; their difference
+            is the angle between two objects of one class.
+
+    Raises:
+        InputError: names the image that cannot be aligned.
+
+    >>> import math, numpy as np, torch
+    >>> image = torch.rand(64, 64)
+    >>> alignment = align(image, torch.rot90(image))
+    >>> round(math.degrees(alignment.angle.item()), 2)
+    90.0
+    >>> array = image.numpy()
+    >>> align(array, np.rot90(array)).aligned.shape
+    (64, 64)
+    """
+    return (model if isinstance(model, Aligner) else Aligner(model))(image, reference)
+
+
+def _pairs(images: Tensor, references: Tensor, chunk: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Split images and references into batches of at most `chunk` values."""
+    count = max(1, chunk // max(images[0].numel(), references[0].numel()))
+    reference_chunks = references.split(count) if len(references) > 1 else repeat(references)
+    return zip(images.split(count), reference_chunks, strict=False)
+
+
+def _rotated(image: Float[Tensor, "B C H W"], angle: Float[Tensor, "B"]) -> Float[Tensor, "B C H W"]:
+    """Rotate, and clamp to the range of the image and zero: bicubic sampling overshoots."""
+    low, high = image.amin((1, 2, 3), keepdim=True), image.amax((1, 2, 3), keepdim=True)
+    return rotate(image, angle.to(image.device), "bicubic").clamp(low.clamp(max=0), high.clamp(min=0))
+
+
+def _is_mirrored(image: Float[Tensor, "B C H W"], reference: Float[Tensor, "R C h w"]) -> Bool[Tensor, "B"]:
+    return is_mirrored(correlate(image, reference), correlate(image.flip(-1), reference))
+
+
+def _shrink_pair(
+    image: Float[Tensor, "B C H W"], reference: Float[Tensor, "R C h w"]
+) -> tuple[Float[Tensor, "B C _ _"], Float[Tensor, "R C _ _"]]:
+    side = min(*image.shape[-2:], *reference.shape[-2:], MAX_SIDE)
+    return _shrink(image, side), _shrink(reference, side)
 
 
 def _shrink(image: Float[Tensor, "B C H W"], side: int) -> Float[Tensor, "B C h w"]:

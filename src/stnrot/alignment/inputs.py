@@ -1,7 +1,9 @@
-"""Images as a user passes them, tensors or files: bring them to one form and check them."""
+"""Images as a user passes them: bring them to one form and check them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float, UInt8
@@ -10,43 +12,57 @@ from torch import Tensor
 from stnrot.data.image_file import ImageHeader, read_header, read_whole
 from stnrot.errors import InputError
 from stnrot.geometry.planar import inscribed_disc
+from stnrot.image_kinds import FloatImages, ImageKind, check_one_size, to_floats
 
-Images = Tensor | str | Path | Sequence[str | Path]
+Images: TypeAlias = ImageKind | str | Path | Sequence[ImageKind | str | Path]
 
 MIN_SIDE = 8  # pixels
 MAX_PIXELS = 2**28
+EXPECTED = "a tensor, a NumPy array, a PIL image, the path of an image, or a list of these"
 
 
-def read_pair(
-    image: Images, reference: Images, channels: int | None
-) -> tuple[Float[Tensor, "B C H W"], Float[Tensor, "R C h w"]]:
-    """Return images and references as floats; R is B, or 1 for a reference that all images share.
+@dataclass(frozen=True)
+class Batch:
+    """The images that a user passed as one argument.
+
+    Attributes:
+        floats: what is aligned.
+        parts: the items of a list; or one part, which may be a batch of images.
+        is_list: whether a list was passed.
+    """
+
+    floats: Float[Tensor, "B C H W"]
+    parts: Sequence[FloatImages]
+    is_list: bool
+
+
+def read_pair(image: Images, reference: Images, channels: int | None) -> tuple[Batch, Float[Tensor, "R C h w"]]:
+    """Return the images, and the references as floats. There are as many references as images, or one for all.
 
     Args:
         image: see `align`.
         reference: see `align`.
-        channels: of images that are read from files. None: as many as a tensor that comes with them has. If no tensor
-            comes, 1 if a file is grey, else 3.
+        channels: that files, arrays and PIL images are converted to. None: as many as a tensor that comes with them
+            has. If no tensor comes, 1 if an image is grey, else 3.
 
     Raises:
         InputError: names the image that cannot be aligned.
     """
-    tensors = [each for each in (image, reference) if isinstance(each, Tensor)]
-    if channels is None and tensors:
-        channels = 1 if tensors[0].ndim < 3 else tensors[0].shape[-3]
-    elif channels is None:
-        channels = common_channels([read_header(path, MAX_PIXELS) for path in _paths(image) + _paths(reference)])
-    images, references = _as_batch(image, "image", channels), _as_batch(reference, "reference", channels)
-    if len(references) not in (1, len(images)):
+    named = _named(image, "image"), _named(reference, "reference")
+    items = [[(name, _opened(each, name)) for name, each in role] for role in named]
+    if channels is None:
+        channels = _channels([each for _, each in items[0] + items[1]])
+    images = _as_batch(items[0], channels, isinstance(image, Sequence))
+    references = _as_batch(items[1], channels, isinstance(reference, Sequence)).floats
+    count, reference_count = len(images.floats), len(references)
+    if reference_count not in (1, count):
         raise InputError(
-            f"{len(images)} images and {len(references)} references: expected a reference for each image, or one for "
-            "all"
+            f"{count} images and {reference_count} references: expected a reference for each image, or one for all"
         )
-    if images.shape[1] != references.shape[1]:
-        raise InputError(
-            f"the image has {images.shape[1]} channels, the reference {references.shape[1]}: expected the same number"
-        )
-    return images, references.to(images.device)
+    size, reference_size = images.floats.shape[1], references.shape[1]
+    if size != reference_size:
+        raise InputError(f"the image has {size} channels, the reference {reference_size}: expected the same number")
+    return images, references.to(images.floats.device)
 
 
 def common_channels(headers: Sequence[ImageHeader]) -> int:
@@ -66,49 +82,55 @@ def read_image(path: Path, channels: int | None) -> UInt8[Tensor, "C H W"] | Flo
     return torch.from_numpy(read_whole(path, channels, MAX_PIXELS)).permute(2, 0, 1)
 
 
-def _paths(images: Images) -> list[Path]:
-    if isinstance(images, Tensor):
-        return []
-    paths = [images] if isinstance(images, str | Path) else images
-    if not isinstance(paths, Sequence) or not all(isinstance(path, str | Path) for path in paths):
-        raise InputError(f"expected a tensor, the path of an image or a list of paths, got {type(images).__name__}")
-    return [Path(path) for path in paths]
-
-
-def _as_batch(images: Images, role: str, channels: int) -> Float[Tensor, "B C H W"]:
-    if isinstance(images, Tensor):
-        if not 2 <= images.ndim <= 4 or 0 in images.shape:
-            raise InputError(f"{role}: expected [B, C, H, W], [C, H, W] or [H, W], got {list(images.shape)}")
-        batch = images.detach().reshape((1,) * (4 - images.ndim) + images.shape)
-        names = [f"{role}[{k}]" for k in range(len(batch))] if len(batch) > 1 else [role]
-    else:
-        paths = _paths(images)
-        names = [str(path) for path in paths]
-        batch = _decode(paths, role, channels)
-    if batch.dtype is torch.uint8:
-        batch = batch.float() / 255
-    if batch.dtype not in (torch.float32, torch.float64):
-        if not batch.is_floating_point():
-            raise InputError(f"{role}: expected bytes or floats, got {batch.dtype}")
-        batch = batch.float()
-    _check(batch, names)
-    return batch
-
-
-def _decode(paths: list[Path], role: str, channels: int) -> Tensor:
-    if not paths:
+def _named(images: object, role: str) -> list[tuple[str, Any]]:
+    """Return the images of an argument, each with its name in error messages."""
+    if isinstance(images, str | Path):
+        return [(str(images), Path(images))]
+    if not isinstance(images, Sequence):
+        return [(role, images)]
+    if not images:
         raise InputError(f"{role}: expected at least one image, got an empty list")
-    decoded = []
-    for path in paths:
-        image = read_image(path, channels)
-        decoded.append(image.float() / 255 if image.dtype is torch.uint8 else image)
-        if decoded[-1].shape != decoded[0].shape:
-            (_, height, width), (_, first_height, first_width) = decoded[-1].shape, decoded[0].shape
+    return [
+        (str(each), Path(each)) if isinstance(each, str | Path) else (f"{role}[{k}]", each)
+        for k, each in enumerate(images)
+    ]
+
+
+def _opened(image: object, name: str) -> Path | FloatImages:
+    return image if isinstance(image, Path) else to_floats(image, name, EXPECTED)
+
+
+def _channels(items: Sequence[Path | FloatImages]) -> int:
+    """Return the channels of the first tensor. Without a tensor return 1 if one of the images is grey, else 3."""
+    parts = [each for each in items if isinstance(each, FloatImages)]
+    for part in parts:
+        if not part.converts:
+            return part.planes.shape[1]
+    if any(part.colours.shape[1] == 1 for part in parts):
+        return 1
+    return common_channels([read_header(path, MAX_PIXELS) for path in items if isinstance(path, Path)])
+
+
+def _as_batch(items: list[tuple[str, Path | FloatImages]], channels: int, is_list: bool) -> Batch:
+    names = [name for name, _ in items]
+    parts = [_decoded(each, channels) if isinstance(each, Path) else each for _, each in items]
+    check_one_size(parts, names)
+    floats = [part.with_channels(channels) for part in parts]
+    for each, name in zip(floats, names, strict=True):
+        if each.shape[1] != floats[0].shape[1]:
             raise InputError(
-                f"{path} is {width} x {height}, {paths[0]} is {first_width} x {first_height}: expected images of one "
-                "size; align them one by one, or list them in a manifest"
+                f"{name} has {each.shape[1]} channels, {names[0]} {floats[0].shape[1]}: expected the same number"
             )
-    return torch.stack(decoded)
+    batch = floats[0] if len(floats) == 1 else torch.cat([each.to(floats[0].device) for each in floats])
+    if len(batch) > len(names):
+        names = [f"{names[0]}[{k}]" for k in range(len(batch))]
+    _check(batch, names)
+    return Batch(batch, parts, is_list)
+
+
+def _decoded(path: Path, channels: int) -> FloatImages:
+    planes = to_floats(read_whole(path, 1 if channels == 1 else 3, MAX_PIXELS), str(path)).planes
+    return FloatImages(planes, has_alpha=False, converts=False, restore=lambda planes: planes)
 
 
 def _check(images: Float[Tensor, "B C H W"], names: list[str]) -> None:

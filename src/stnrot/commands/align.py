@@ -45,6 +45,15 @@ def align(
             "their pixels.",
         ),
     ] = None,
+    trust: Annotated[
+        list[str] | None,
+        typer.Option(
+            rich_help_panel="Model",
+            metavar="PACKAGE",
+            help="Package whose classes the checkpoint may build, beside stnrot, torch.nn and torchvision. Its code "
+            "runs with your rights. Repeat the option for several packages.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -60,7 +69,7 @@ def align(
     """Find the angle between two images.
 
     The angle, in degrees counter-clockwise, rotates IMAGE onto REFERENCE. The confidence is the probability that the
-    error of the angle is below 5 degrees.
+    error of the angle is below 5 degrees. If the mirror image of IMAGE matches REFERENCE better, a line says so.
 
     For two images of the same thing, leave out --ckpt: the pixels are correlated. For images with strong noise,
     occlusion or a shift, pass the checkpoint of a run on pairs (task=register data=image_pairs): its encoder compares
@@ -75,7 +84,7 @@ def align(
             raise InputError("--manifest needs --out: expected the CSV file to write, such as --out angles.csv")
         from stnrot.alignment.manifest import align_manifest
 
-        return align_manifest(manifest, out, ckpt)
+        return align_manifest(manifest, out, ckpt, trust or ())
     if image is None or reference is None:
         given = "one image" if image is not None else "none"
         raise InputError(f"expected two images, IMAGE REFERENCE, got {given}; give both, or --manifest pairs.csv")
@@ -84,7 +93,7 @@ def align(
 
     if out is not None:
         check_output(out, image, reference)
-    alignment = Aligner(ckpt)(image, reference)
+    alignment = Aligner(ckpt, trust=trust or ())(image, reference)
     _print(image, reference, alignment, as_json)
     if out is not None:
         _write_aligned(image, alignment.angle, out)
@@ -99,12 +108,16 @@ def _print(image: Path, reference: Path, alignment: "Alignment", as_json: bool) 
     distinct = dict(zip(angles, confidences, strict=True))  # a missing hypothesis repeats the best
     best, *others = ({"angle_deg": angle, "confidence": sure} for angle, sure in distinct.items())
     hypotheses = [best, *(other for other in others if other["confidence"] >= MIN_CONFIDENCE)]
+    mirrored = bool(alignment.mirrored)
     if as_json:
-        print(json.dumps({"image": str(image), "reference": str(reference)} | best | {"hypotheses": hypotheses}))
+        answer = {"image": str(image), "reference": str(reference)} | best
+        print(json.dumps(answer | {"mirrored": mirrored, "hypotheses": hypotheses}))
         return
     print(f"angle      {_degrees(angles[0])} degrees counter-clockwise\nconfidence {confidences[0]:.3f}")
     for other in hypotheses[1:]:
         print(f"or         {_degrees(other['angle_deg'])} degrees, confidence {other['confidence']:.3f}")
+    if mirrored:
+        print(f"mirrored   the mirror image of {image} matches better: mirror it, then align again")
 
 
 def _degrees(angle: float) -> str:

@@ -28,7 +28,11 @@ def pose(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="Image of the solid, bright on black.")],
     points: Annotated[
         str,
-        typer.Option(help="Points of the solid: torus, or a .ply, .obj, .xyz or .npy file.", show_default=False),
+        typer.Option(
+            help="Points of the solid: torus, or a file. Text (.xyz, .csv, .tsv, .txt, .asc, .pts): columns x, y, z. A "
+            "mesh (.ply, .obj, .stl, .off, .glb, .gltf): its vertices. An array of NumPy (.npy): N x 3.",
+            show_default=False,
+        ),
     ],
     axes: Annotated[
         str,
@@ -80,18 +84,16 @@ def pose(
     angles about coordinate axes by which the solid is rotated. The camera looks along +z, with x to the right and y
     downward. The origin of the solid lies in front of the camera, at --distance.
     """
-    import torch
-
     from stnrot.alignment.inputs import read_image
     from stnrot.commands.output import check_output
     from stnrot.geometry.splat import Camera, render
+    from stnrot.image_kinds import to_floats
     from stnrot.pose.fit import fit_pose
     from stnrot.pose.point_clouds import read_points
 
     if out is not None:
         check_output(out, image)
-    read = read_image(image, channels=1)[0]
-    pixels = read.float() / (255 if read.dtype is torch.uint8 else 1)
+    pixels = to_floats(read_image(image, channels=1)[0], str(image)).planes[0, 0]
     height, width = pixels.shape
     camera = Camera(distance, fov_deg, height, width, sigma, saturation, near)
     solid = read_points(points)

@@ -53,15 +53,19 @@ class TrainingBatches:
 class EvaluationBatches:
     """Yield the whole set in order, in batches of nearly equal size: the share of one process of every batch.
 
+    Every process gets the same number of batches, and every sample is in exactly one share. No share is empty if there
+    are at least as many samples as processes. A share has at most `ceil(batch_size / processes) + 1` samples.
+
     Args:
         count: samples in the set.
-        batch_size: largest number of samples in one step, over all processes together.
+        batch_size: number of samples in one step, over all processes together.
         process: (rank, number of processes).
     """
 
     def __init__(self, count: int, batch_size: int, process: tuple[int, int]) -> None:
         rank, processes = process
-        self.count, self.batches = count, -(-count // batch_size)
+        # more batches than count // processes would leave some batch with fewer samples than processes
+        self.count, self.batches = count, min(-(-count // batch_size), max(1, count // processes))
         self.share = slice(rank, None, processes)
 
     def __len__(self) -> int:
@@ -78,7 +82,7 @@ def epoch_counter(trainer: L.Trainer) -> Callable[[], int]:
     `trainer.current_epoch` is not enough: it still holds the epoch of the checkpoint when a resumed run first feeds its
     workers. With `trainer.overfit_batches` every epoch counts as the first, so that all have the same batches.
     """
-    if trainer.overfit_batches:
+    if trainer.overfit_batches:  # type: ignore[attr-defined]  # Lightning sets it without declaring it
         return lambda: 0
     progress: Any = trainer.fit_loop.epoch_progress.current
     return lambda: progress.processed

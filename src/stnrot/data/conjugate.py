@@ -50,6 +50,8 @@ class ConjugateData(DataModule):
         split_seed: of R, f and the samples.
     """
 
+    more_samples = "raise data.samples"
+
     truth: Conjugate
     parts: dict[str, Samples]
 

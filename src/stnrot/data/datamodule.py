@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import lightning as L
 from jaxtyping import Int
@@ -17,6 +17,7 @@ from stnrot.data.batch_samplers import EvaluationBatches, TrainingBatches, epoch
 from stnrot.data.rng import Split
 from stnrot.errors import InputError, check_number
 
+LARGEST_SEED = 2**32 - 1  # the same as for the seed of a job
 STAGE_SPLIT = {RunningStage.TRAINING: Split.TRAIN, RunningStage.TESTING: Split.TEST}  # every other stage validates
 
 
@@ -37,7 +38,7 @@ class DataModule(L.LightningDataModule, ABC):
     its share of every batch.
 
     Args:
-        batch_size: samples in one step, over all processes together.
+        batch_size: samples in one step, over all processes together; in training a multiple of their number.
         repeats: passes over the training set in one epoch.
         seed: of the order of the training samples and of the random changes to them.
         split_seed: of the split and of everything random in the validation and test sets.
@@ -47,11 +48,14 @@ class DataModule(L.LightningDataModule, ABC):
     repeats: int
     seed: int
     split_seed: int
+    more_samples: ClassVar[str]  # how to get a larger set; ends the message about a set that is too small
 
     def __post_init__(self) -> None:
         super().__init__()
         check_number("batch_size", self.batch_size, 1)
         check_number("repeats", self.repeats, 1)
+        check_number("seed", self.seed, 0, LARGEST_SEED)
+        check_number("split_seed", self.split_seed, 0, LARGEST_SEED)
 
     @abstractmethod
     def dataset(self, split: Split) -> BatchDataset:
@@ -89,6 +93,7 @@ class DataModule(L.LightningDataModule, ABC):
     def train_dataloader(self) -> DataLoader:
         """Return shuffled batches of the training set."""
         assert self.trainer is not None
+        self.check_processes(self.trainer.world_size)
         train = self.dataset(Split.TRAIN)
         batches = TrainingBatches(
             len(train), self.batch_size, self.repeats, self.seed, epoch_counter(self.trainer), self._process()
@@ -105,8 +110,32 @@ class DataModule(L.LightningDataModule, ABC):
 
     def evaluation_loader(self, split: Split) -> DataLoader:
         """Return one of the sets, in order."""
+        self._check_size(split, self._process()[1])
         dataset = self.dataset(split)
         return self.loader(dataset, EvaluationBatches(len(dataset), self.batch_size, self._process()))
+
+    def check_processes(self, processes: int) -> None:
+        """Raise InputError if the batch size or the sets do not suffice for this number of processes.
+
+        Data that is not loaded yet is loaded by `setup`.
+        """
+        if self.batch_size % processes:
+            raise InputError(
+                f"data.batch_size={self.batch_size} counts the samples of all processes together: expected a multiple "
+                f"of their number, {processes}; change data.batch_size or trainer.devices"
+            )
+        self.setup("fit")
+        for split in Split:
+            self._check_size(split, processes)
+
+    def _check_size(self, split: Split, processes: int) -> None:
+        size = len(self.dataset(split))
+        if size < processes:
+            why = ", one for each process" if processes > 1 else ""
+            raise InputError(
+                f"samples in the {split.name.lower()} set: expected at least {processes}{why}, got {size}; "
+                f"{self.more_samples}"
+            )
 
     def loader(self, dataset: BatchDataset, batches: Iterable[Tensor]) -> DataLoader:
         """Return a loader that fetches each batch of counters at once."""

@@ -11,14 +11,15 @@ from typing import Any
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from stnrot.data.batch import Batch, RawBatch
 from stnrot.data.datamodule import BatchDataset, DataModule
 from stnrot.data.image_set import ImageDataset, ImageSet, Splits, balanced_order
 from stnrot.data.rng import Purpose, Split
 from stnrot.errors import InputError, check_number
+from stnrot.machine import allowed_cores
 
+MOST_WORKERS = 1024  # more than any machine has cores for
 Source = Callable[[Path | None, int], Splits]
 
 
@@ -30,11 +31,11 @@ class ImageData(DataModule):
         source: called with (root, split_seed); returns the splits.
         root: folder or file of the images; None for a source that needs none.
         n_train: keep this many training images, balanced over the classes; None keeps all.
-        num_workers: processes that fetch images; None uses one for each core if the set is streamed, none if it is in
-            memory.
-
-    The number of processes must divide `batch_size`.
+        num_workers: processes that fetch images; None uses one for each core that the process may use if the set is
+            streamed, none if it is in memory.
     """
+
+    more_samples = "add images or change data.source.val_fraction and data.source.test_fraction"
 
     source: Source
     root: str | None
@@ -44,10 +45,14 @@ class ImageData(DataModule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not (self.root is None or (isinstance(self.root, str | os.PathLike) and str(self.root))):
+            raise InputError(
+                f"root={self.root}: expected the path of a folder or file, or null; for a name of digits write ./2026"
+            )
         if self.n_train is not None:
             check_number("n_train", self.n_train, 1)
         if self.num_workers is not None:
-            check_number("num_workers", self.num_workers, 0)
+            check_number("num_workers", self.num_workers, 0, MOST_WORKERS)
         try:
             inspect.signature(self.source).bind(self.root, self.split_seed)
         except (TypeError, ValueError) as error:  # of a partial function the TypeError is the cause
@@ -111,37 +116,11 @@ class ImageData(DataModule):
     def view(self, raw: RawBatch, split: Split) -> Batch:
         """Return what a task receives, computed on the device as a function of the counters."""
 
-    def train_dataloader(self) -> DataLoader:
-        """Return shuffled batches of the training set."""
-        assert self.trainer is not None
-        for split in Split:
-            self._check_size(split)
-        if self.batch_size % self.trainer.world_size:
-            raise InputError(
-                f"data.batch_size={self.batch_size} counts all processes: "
-                f"expected a multiple of {self.trainer.world_size}"
-            )
-        return super().train_dataloader()
-
-    def evaluation_loader(self, split: Split) -> DataLoader:
-        """Return one of the sets, in order."""
-        self._check_size(split)
-        return super().evaluation_loader(split)
-
-    def _check_size(self, split: Split) -> None:
-        assert self.trainer is not None
-        size, processes = len(self.dataset(split)), self.trainer.world_size
-        if size < processes:
-            raise InputError(
-                f"the {split.name.lower()} set of data.root={self.root} has {size} images: expected at least one for "
-                f"each of {processes} processes; add images or change data.source.val_fraction and test_fraction"
-            )
-
     def workers(self, dataset: BatchDataset) -> int:
-        """Return `num_workers`; by default none for a set in memory and one for each core for a streamed set."""
+        """Return `num_workers`; by default 0 for a set in memory, and the allowed cores for a streamed set."""
         if self.num_workers is not None:
             return self.num_workers
-        return 0 if isinstance(dataset, ImageSet) else os.cpu_count() or 1
+        return 0 if isinstance(dataset, ImageSet) else allowed_cores()
 
 
 def as_float(image: UInt8[Tensor, "*s"]) -> Float[Tensor, "*s"]:

@@ -11,12 +11,37 @@ from torch import Tensor
 def full_precision(x: Tensor) -> AbstractContextManager[Any]:
     """Return a context that switches autocast off on the device of x, if it is on."""
     device = "cpu" if x.is_cpu else x.device.type  # `is_cpu` first: `device.type` takes a few microseconds
+    if device == "meta":  # it has no autocast
+        return nullcontext()
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+
+
+def without_autocast(x: Tensor) -> AbstractContextManager[Any]:
+    """Return a context that switches autocast off on the device of x; an exported graph contains the switch."""
+    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
 
 
 def at_least_float32(x: Tensor) -> Tensor:
     """Convert 16-bit floats to float32; return wider ones unchanged."""
     return x if x.dtype.itemsize >= 4 else x.float()
+
+
+def same_type(*tensors: Tensor) -> list[Tensor]:
+    """Convert tensors to their common type, or to float32 if all have fewer bits."""
+    dtype = torch.float32
+    for x in tensors:
+        dtype = torch.promote_types(dtype, x.dtype)
+    return [x.to(dtype) for x in tensors]
+
+
+def without_nan(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Replace each matrix that has an infinite or NaN entry by zeros, because LAPACK raises an error for it.
+
+    Returns:
+        The matrices, and a number for each, to be added to the result: NaN if it was replaced, else 0.
+    """
+    poison = (matrix * 0).sum((-2, -1), keepdim=True)
+    return torch.where(poison.isnan(), 0, matrix), poison
 
 
 def gradients(formula: Callable[..., Tensor], inputs: Sequence[Tensor], upstream: Tensor) -> list[Tensor | None]:

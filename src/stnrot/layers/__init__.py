@@ -1,8 +1,8 @@
 """Layers for any network, not only for networks of images.
 
-- `rotation`: the layer `Rotation`, a learned rotation of R^d. `rotation_arguments` checks its arguments, and
-  `forward_cache` lets `inverse` reuse the work of `forward`.
+- `rotation`: the layer `Rotation`, a learned rotation of R^d.
 - `maps`: the methods of `Rotation`, with their formulas, costs and limits.
 - `conjugate`: the layer `Conjugate`, `R^T f(R z)`.
 - `scaled_tanh`: a function f that acts on each coordinate alone.
+- `checks`: what the layers accept.
 """

@@ -1,8 +1,5 @@
 """The layer that is a learned rotation of R^d."""
 
-from __future__ import annotations
-
-import weakref
 from typing import Any
 
 import torch
@@ -12,15 +9,8 @@ from torch import Tensor, nn
 from stnrot.errors import InputError
 from stnrot.geometry.autograd import full_precision
 from stnrot.geometry.rotations import rotation_defect
-from stnrot.layers.forward_cache import SharedWork, state_of_weights
+from stnrot.layers.checks import check_center, check_points, checked_dim, checked_reflections, start_rotation
 from stnrot.layers.maps import METHODS
-from stnrot.layers.rotation_arguments import (
-    check_center,
-    checked_dim,
-    checked_reflections,
-    described,
-    start_rotation,
-)
 
 
 class Rotation(nn.Module):
@@ -33,10 +23,10 @@ class Rotation(nn.Module):
     Computed in the dtype of the weights and in at least float32, even under autocast. A backward pass run inside
     autocast may use lower precision. The result has the dtype of z.
 
-    In training, `inverse` reuses what the `forward` before it computed from the weights. A change of the weights by
-    `weight.data.copy_` between the two is not detected. If you call `forward` many times with the same weights, as a
-    recurrent network does, compute `matrix()` once and multiply by it. With `torch.utils.checkpoint`, checkpoint
-    `forward` and `inverse` together, not `inverse` alone. Gradient transformations of `torch.func` are not supported.
+    Every call computes R from the current weights. `Conjugate` computes it once for `forward` and `inverse` together.
+    If you call `forward` many times with the same weights, as a recurrent network does, compute `matrix()` once and
+    multiply by it, or pass the result of `prepare` to each call. Gradient transformations of `torch.func` are not
+    supported.
 
     Args:
         dim: d, at least 2.
@@ -52,7 +42,8 @@ class Rotation(nn.Module):
         init: `identity`, `haar` (uniform over all rotations, from torch's generator), or a rotation [d, d].
 
     Raises:
-        ValueError: if an argument is not valid, or z has another last dimension or is not a dense tensor of floats.
+        InputError: if an argument is not valid, or z is not a dense tensor [*n, dim] of floats on the device of the
+            weights.
 
     >>> import torch
     >>> rotation = Rotation(16)
@@ -90,20 +81,36 @@ class Rotation(nn.Module):
             self.center = center
         else:
             self.register_buffer("center", None if center is None else center.detach().clone())
-        self._work_of_forward: weakref.ref[SharedWork] | None = None
 
     @property
     def is_rotation(self) -> bool:
         """Return whether R is a rotation by construction."""
         return self.map.is_rotation
 
-    def forward(self, z: Shaped[Tensor, ...]) -> Float[Tensor, "*n d"]:
-        """Return R (z - c) + c of z [*n, d]."""
-        return self._transform(z, inverse=False)
+    def forward(self, z: Shaped[Tensor, "..."], *, prepared: Any = None) -> Float[Tensor, "*n d"]:
+        """Return R (z - c) + c of z [*n, d].
 
-    def inverse(self, z: Shaped[Tensor, ...]) -> Float[Tensor, "*n d"]:
-        """Return R^T (z - c) + c of z [*n, d], the inverse. For `penalty` it is the inverse only if R is a rotation."""
-        return self._transform(z, inverse=True)
+        Args:
+            prepared: the result of `prepare`; None computes it from the weights.
+        """
+        return self._transform(z, prepared, inverse=False)
+
+    def inverse(self, z: Shaped[Tensor, "..."], *, prepared: Any = None) -> Float[Tensor, "*n d"]:
+        """Return R^T (z - c) + c of z [*n, d], the inverse. For `penalty` it is the inverse only if R is a rotation.
+
+        Args:
+            prepared: the result of `prepare`; None computes it from the weights.
+        """
+        return self._transform(z, prepared, inverse=True)
+
+    def prepare(self, z: Shaped[Tensor, "..."]) -> Any:
+        """Compute what several calls of `forward` and `inverse` on points z [*n, d] can share.
+
+        The result belongs to the current weights: do not use it after an update. It is part of the graph of every call
+        that it is passed to, so these calls need one backward pass together.
+        """
+        check_points(z, self.dim, self.map.weight.device)
+        return self._prepare(z.numel() // self.dim)
 
     def matrix(self) -> Float[Tensor, "d d"]:
         """Return R, with its gradient."""
@@ -128,40 +135,20 @@ class Rotation(nn.Module):
         """Describe the layer."""
         return f"dim={self.dim}, method={self.method!r}"
 
-    def _transform(self, z: Tensor, inverse: bool) -> Tensor:
+    def _prepare(self, points: int) -> Any:
+        """Compute the form of R that is the fastest for this number of points."""
+        with full_precision(self.map.weight):
+            return self.map.prepare(self.map.kind(points))
+
+    def _transform(self, z: Tensor, prepared: Any, inverse: bool) -> Tensor:
         """Check z, flatten it to rows, and rotate them about the centre."""
-        if not isinstance(z, Tensor) or not z.is_floating_point() or z.layout != torch.strided:
-            raise InputError(f"Rotation: expected a dense tensor of real numbers, got {described(z)}")
-        if z.ndim == 0 or z.shape[-1] != self.dim:
-            raise InputError(f"Rotation: expected a last dimension of {self.dim}, got shape {tuple(z.shape)}")
-        center = self.center
+        weight, center = self.map.weight, self.center
+        check_points(z, self.dim, weight.device)
         with full_precision(z):
             x = z if z.ndim == 2 else z.reshape(-1, self.dim)
-            x = x.to(torch.promote_types(self.map.weight.dtype, torch.float32))
+            x = x.to(torch.promote_types(weight.dtype, torch.float32))
             center = None if center is None else center.to(x.dtype)
             x = x if center is None else x - center
-            y = self._rotate_rows(x, inverse)
+            y = self.map.rotate(x, self._prepare(len(x)) if prepared is None else prepared, inverse)
             y = y if center is None else y + center
         return y.to(z.dtype) if z.ndim == 2 else y.to(z.dtype).view(z.shape)
-
-    def _rotate_rows(self, x: Tensor, inverse: bool) -> Tensor:
-        """Rotate rows. In training, an `inverse` reuses the work of the `forward` before it (`forward_cache.py`)."""
-        rotation_map = self.map
-        weight, kind = rotation_map.weight, rotation_map.kind(x.shape[0])
-        sources = weight, getattr(rotation_map, "start", weight)
-        if torch.compiler.is_compiling() or not (torch.is_grad_enabled() and weight.requires_grad):
-            return rotation_map.rotate(x, rotation_map.prepare(kind), inverse)
-        if inverse:
-            work, self._work_of_forward = None if self._work_of_forward is None else self._work_of_forward(), None
-            valid = work is not None and work.state == state_of_weights(sources, kind)
-            return rotation_map.rotate(x, work.prepared if work and valid else rotation_map.prepare(kind), inverse)
-        prepared = rotation_map.prepare(kind)
-        work = SharedWork(prepared, sources, kind)
-        self._work_of_forward = weakref.ref(work)
-        y = rotation_map.rotate(x, prepared, inverse)
-        y.register_hook(work.close)
-        return y
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Copy and pickle the layer without the work of the last `forward`."""
-        return self.__dict__ | {"_work_of_forward": None}

@@ -1,24 +1,30 @@
 """Find the angles about coordinate axes at which a solid was rendered."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TypeAlias
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from jaxtyping import Bool, Float, Shaped
+from PIL import Image
+from torch import Tensor
 
 from stnrot.errors import InputError
 from stnrot.geometry.angles import wrap
 from stnrot.geometry.autograd import full_precision
 from stnrot.geometry.euler import axis_numbers, euler_to_matrix
 from stnrot.geometry.splat import Camera
+from stnrot.image_kinds import ImageKind, to_floats
 from stnrot.pose.half_turns import half_turn_matrices, is_repeated, is_same, with_half_turns
 from stnrot.pose.levenberg_marquardt import GAIN, descend, robust_loss
 from stnrot.pose.point_clouds import check_in_front
-from stnrot.pose.start import Start, start_angles, with_mirror
+from stnrot.pose.start import Start, real_numbers, start_angles, with_mirror
 from stnrot.pose.view import CHUNK, JOINED, View
+
+Images: TypeAlias = ImageKind | Sequence[ImageKind]
 
 GRID_DEG = {1: 5, 2: 10, 3: 15}  # step of the search, by the number of axes
 QUARTER, HALF, FULL = 16, 6, 2  # poses that descend at a quarter of the pixels a side, at half, and at full size
@@ -57,12 +63,12 @@ class Pose:
 
 @torch.no_grad()
 def fit_pose(
-    image: Float[Tensor, "H W"] | Float[Tensor, "B 1 H W"],
-    points: Float[Tensor, "N 3"],
+    image: Images,
+    points: Shaped[Tensor, "N 3"] | Shaped[np.ndarray, "N 3"],
     axes: str = "XZ",
     *,
     camera: Camera | None = None,
-    start: Float[Tensor, "B A"] | nn.Module | str | Path | None = None,
+    start: Start | None = None,
 ) -> Pose:
     r"""Find the angles about `axes` by which points were rotated to give an image.
 
@@ -79,11 +85,15 @@ def fit_pose(
     only as exact as its points show it.
 
     Args:
-        image: values in [0, 1], of the camera's size.
-        points: of the solid, relative to its own origin.
+        image: a tensor [H, W] or [B, 1, H, W]; a NumPy array [H, W], [H, W, C] or [B, H, W, C] with C = 1 (grey), 2
+            (grey and alpha), 3 (colour) or 4 (colour and alpha); a PIL image; or a list of these. H and W are those of
+            the camera. Values are in [0, 1]: uint8 is divided by 255, uint16 by 65,535. Arrays and PIL images with
+            colours are converted to grey; transparent parts count as black.
+        points: of the solid, relative to its own origin; a tensor or a NumPy array [N, 3].
         axes: an order of `euler_to_matrix`.
         camera: None is `Camera()`.
-        start: angles (radians); or a `PoseNet` that estimates them, or the checkpoint of the run that trained it.
+        start: angles (radians), a tensor or a NumPy array [B, A]; or a `PoseNet` that estimates them, or the checkpoint
+            of the run that trained it.
 
     Raises:
         InputError: if an argument does not fit, or if every pose has all points behind the camera.
@@ -142,30 +152,40 @@ def _fit(
     )
 
 
-def _as_batch(image: Tensor, camera: Camera) -> Float[Tensor, "B H W"]:
-    if not isinstance(image, Tensor):
-        raise InputError(f"image: expected a tensor, got {type(image).__name__}")
+def _as_batch(image: Images, camera: Camera) -> Float[Tensor, "B H W"]:
+    """Return images in grey, with values in [0, 1], of the camera's size."""
+    if not isinstance(image, Sequence) or isinstance(image, str):
+        return _in_grey(image, "image", camera)
+    if not image:
+        raise InputError("image: expected at least one image, got an empty list")
+    parts = [_in_grey(each, f"image[{k}]", camera) for k, each in enumerate(image)]
+    return torch.cat([part.to(parts[0].device) for part in parts])
+
+
+def _in_grey(image: object, name: str, camera: Camera) -> Float[Tensor, "B H W"]:
+    grey = to_floats(image, name, "a tensor, a NumPy array, a PIL image or a list of these").with_channels(1)
     size = (camera.height, camera.width)
-    one = image.ndim == 2
-    if not (one or (image.ndim == 4 and image.shape[1] == 1)) or image.shape[-2:] != size or not len(image):
+    if grey.shape[1:] != (1, *size):
+        given = image.size[::-1] if isinstance(image, Image.Image) else image.shape  # type: ignore[attr-defined]
         raise InputError(
-            f"image: expected [{size[0]}, {size[1]}] or [B, 1, {size[0]}, {size[1]}], the camera's size, got "
-            f"{list(image.shape)}; scale the image, or set height and width of the camera"
+            f"{name}: expected [{size[0]}, {size[1]}] or [B, 1, {size[0]}, {size[1]}], the camera's size, got "
+            f"{list(given)}; scale the image, or set height and width of the camera"
         )
     if min(size) < 2 * JOINED:
-        raise InputError(f"image: expected at least {2 * JOINED} pixels a side, got {size[0]} x {size[1]}")
-    if not image.is_floating_point() or not bool(((image >= 0) & (image <= 1)).all()):
-        least, most = image.min().item(), image.max().item()
-        raise InputError(f"image: expected real numbers from 0 to 1, got {image.dtype} from {least:g} to {most:g}")
-    return (image[None] if one else image[:, 0]).to(torch.promote_types(image.dtype, torch.float32))
+        raise InputError(f"{name}: expected at least {2 * JOINED} pixels a side, got {size[0]} x {size[1]}")
+    if not bool(((grey >= 0) & (grey <= 1)).all()):
+        kind = f"the mode {image.mode}" if isinstance(image, Image.Image) else image.dtype  # type: ignore[attr-defined]
+        raise InputError(
+            f"{name}: expected real numbers from 0 to 1, got {kind} from {grey.min().item():g} to "
+            f"{grey.max().item():g}; divide by the largest possible value"
+        )
+    return grey[:, 0]
 
 
-def _check_points(points: Tensor, camera: Camera, axes: str) -> Float[Tensor, "N 3"]:
-    if not isinstance(points, Tensor):
-        raise InputError(f"points: expected a tensor, got {type(points).__name__}")
+def _check_points(points: Tensor | np.ndarray, camera: Camera, axes: str) -> Float[Tensor, "N 3"]:
+    points = real_numbers(points, "points")
     if points.ndim != 2 or points.shape[1] != 3 or not len(points) or not bool(points.isfinite().all()):
         raise InputError(f"points: expected N x 3 finite numbers, N at least 1, got shape {list(points.shape)}")
-    points = points.to(torch.promote_types(points.dtype, torch.float32))
     check_in_front(points, camera, axes)
     return points
 

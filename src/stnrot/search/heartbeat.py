@@ -1,6 +1,7 @@
 """Heartbeats of running trials, and retries of stale ones.
 
-A trial is stale if it is running but its process is dead. Optuna's own heartbeat works with SQL storages and
+A trial is stale if it is running but its process is dead. Clocks of different machines are never compared: a reader
+measures by its own clock how long a heartbeat stays the same. Optuna's own heartbeat works with SQL storages and
 `Study.optimize` only, notices a dead process on the same machine only after the grace period, and marks the trial as
 failed before it enqueues the retry: a crash between the two loses the parameters.
 """
@@ -20,7 +21,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from stnrot.search.trials import REASON, RETRY_OF, WORKER, finish
 
 INTERVAL = 15.0  # seconds between two heartbeats
-GRACE_PERIOD = 120.0  # seconds without a heartbeat after which a process on another machine counts as dead
+GRACE_PERIOD = 120.0  # seconds without a new heartbeat after which a process on another machine counts as dead
 MAX_DEATHS = 3  # after so many dead processes with the same parameters, these are taken for the cause
 
 
@@ -32,6 +33,7 @@ class Heartbeat:
 
     def __init__(self, study: optuna.Study) -> None:
         self.study, self.trials = study, dict[int, Trial]()
+        self._start = dict[int, float]()
         self._stop = Event()
         self._thread = Thread(target=self._run, daemon=True)
 
@@ -48,7 +50,8 @@ class Heartbeat:
 
     def register(self, trial: Trial) -> None:
         """Send the first heartbeat of a trial, and keep sending."""
-        beat(trial)
+        self._start[trial.number] = time.monotonic()
+        beat(trial, 0.0)
         self.trials[trial.number] = trial
 
     def finish(
@@ -63,26 +66,24 @@ class Heartbeat:
         while not self._stop.wait(INTERVAL):
             for trial in list(self.trials.values()):
                 with suppress(optuna.exceptions.OptunaError, OSError):  # the trial has finished, or the next beat works
-                    beat(trial)
+                    beat(trial, time.monotonic() - self._start[trial.number])
 
 
-def beat(trial: Trial) -> None:
-    """Write into the trial that this process runs it, and the time."""
-    trial.set_user_attr(WORKER, {"machine": machine(), "process": os.getpid(), "alive": time.time()})
+def beat(trial: Trial, seconds: float) -> None:
+    """Write into the trial that this process runs it.
 
-
-def is_stale(trial: FrozenTrial) -> bool:
-    """Return whether the process of a running trial is dead.
-
-    On this machine the process number decides. A process on another machine counts as dead after `GRACE_PERIOD` without
-    a heartbeat. The times are those of each machine's clock, so clocks must differ by less than that.
+    Args:
+        trial: a running trial of this process.
+        seconds: how long the trial has been running. Every heartbeat has a larger value than the one before.
     """
-    worker = trial.user_attrs.get(WORKER)
-    if worker is None:  # no heartbeat yet
-        return trial.datetime_start is not None and time.time() - trial.datetime_start.timestamp() > GRACE_PERIOD
-    if worker["machine"] == machine() and not _process_exists(worker["process"]):
-        return True
-    return time.time() - worker["alive"] > GRACE_PERIOD
+    # `alive` is for people and for earlier versions: the clock of this machine
+    worker = {"machine": machine(), "process": os.getpid(), "alive": time.time(), "seconds": seconds}
+    trial.set_user_attr(WORKER, worker)
+
+
+def is_dead(worker: Mapping[str, Any] | None) -> bool:
+    """Return whether a process has ended, from its last heartbeat. Of a process on another machine this is unknown."""
+    return worker is not None and worker["machine"] == machine() and not _process_exists(worker["process"])
 
 
 def machine() -> str:
@@ -104,15 +105,40 @@ def _process_exists(process: int) -> bool:
     return state != "Z"  # a zombie is dead; its parent has not waited for it
 
 
-def retry_stale_trials(study: optuna.Study) -> None:
-    """Mark stale trials as failed and enqueue their parameters, unless `MAX_DEATHS` processes have died of these."""
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if not is_stale(trial):
-            continue
-        if sum(REASON not in attempt.user_attrs for attempt in _attempts(study, trial)) < MAX_DEATHS:
-            enqueue_retry(study, trial)
-        else:
-            finish(study, trial, TrialState.FAIL)
+class StaleTrials:
+    """Find stale trials by repeated readings of a study, and retry them.
+
+    A process on this machine is dead if there is no process of its number. A process on another machine is dead if its
+    heartbeat stays the same for `GRACE_PERIOD`, counted from the first reading of this heartbeat by this process.
+    """
+
+    def __init__(self, study: optuna.Study) -> None:
+        self.study = study
+        self._read: dict[int, tuple[Any, float]] = {}  # of each running trial the last heartbeat, and when it was new
+
+    def find(self) -> list[FrozenTrial]:
+        """Read the running trials; return the stale ones."""
+        now = time.monotonic()
+        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        beats = {trial.number: trial.user_attrs.get(WORKER) for trial in running}  # None before the first heartbeat
+        before = self._read
+        self._read = {
+            number: before[number] if number in before and before[number][0] == worker else (worker, now)
+            for number, worker in beats.items()
+        }
+        return [
+            trial
+            for trial in running
+            if is_dead(beats[trial.number]) or now - self._read[trial.number][1] > GRACE_PERIOD
+        ]
+
+    def retry(self) -> None:
+        """Mark stale trials as failed; enqueue their parameters, unless `MAX_DEATHS` processes have died of these."""
+        for trial in self.find():
+            if sum(REASON not in attempt.user_attrs for attempt in _attempts(self.study, trial)) < MAX_DEATHS:
+                enqueue_retry(self.study, trial)
+            else:
+                finish(self.study, trial, TrialState.FAIL)
 
 
 def enqueue_retry(study: optuna.Study, trial: Trial | FrozenTrial, attributes: Mapping[str, Any] | None = None) -> None:

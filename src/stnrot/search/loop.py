@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from stnrot.errors import InputError
 from stnrot.runs.command_line import one_line
 from stnrot.search.config import SearchConfig
-from stnrot.search.heartbeat import Heartbeat, retry_stale_trials
+from stnrot.search.heartbeat import Heartbeat, StaleTrials
 from stnrot.search.space import Space
 from stnrot.search.storage import lock_of, without_password
 from stnrot.search.trials import LEFT_OUT, REASON, SAME_AS, counted
@@ -43,6 +43,7 @@ class Search:
         self, search: SearchConfig, space: Space, study: optuna.Study, job: DictConfig, launcher: Launcher
     ) -> None:
         self.search, self.space, self.study, self.job, self.launcher = search, space, study, job, launcher
+        self.stale = StaleTrials(study)
 
     def run(self) -> None:
         """Launch batches of trials until the study is complete."""
@@ -64,7 +65,7 @@ class Search:
         while True:
             batch: list[Trial] = []
             with lock_of(self.search.storage):
-                retry_stale_trials(self.study)
+                self.stale.retry()
                 while len(batch) < self.search.n_jobs and self._started() < self.search.n_trials:
                     batch += self._ask(heartbeat)
             running = [str(trial.number) for trial in self._counted() if trial.state == TrialState.RUNNING]
@@ -149,7 +150,7 @@ class Search:
         while not (earlier := self.study.get_trials(deepcopy=False)[number]).state.is_finished():
             time.sleep(POLL)
             with lock_of(self.search.storage):
-                retry_stale_trials(self.study)
+                self.stale.retry()
         attributes: dict[str, Any] = {SAME_AS: number}
         if earlier.state == TrialState.FAIL and number not in [other.number for other in self._counted()]:
             attributes = {LEFT_OUT: f"same parameters as trial {number}, which was stale and is retried"}

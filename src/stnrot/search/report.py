@@ -9,12 +9,13 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from stnrot.errors import InputError
 from stnrot.runs.overrides import as_override
 from stnrot.runs.tables import decimals, print_table, short_names, write_table
 from stnrot.search.figures import save_figures
-from stnrot.search.heartbeat import is_stale
+from stnrot.search.heartbeat import is_dead, machine
 from stnrot.search.study import spec_of
-from stnrot.search.trials import LEFT_OUT, REASON, RETRY_OF, SAME_AS
+from stnrot.search.trials import LEFT_OUT, REASON, RETRY_OF, SAME_AS, WORKER
 
 STATES = {
     TrialState.COMPLETE: "complete",
@@ -34,9 +35,12 @@ def report(study: optuna.Study, folder: Path) -> None:
     names = list(dict.fromkeys(name for trial in trials for name in trial.params))
     spec = spec_of(study)
     metric = "value" if spec is None else spec.metric
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "trials.csv", trials, names, metric)
-    figures = save_figures(study, folder, metric)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder / "trials.csv", trials, names, metric)
+        figures = save_figures(study, folder, metric)
+    except OSError as error:
+        raise InputError(f"cannot write the report to {folder}: {error}; choose another folder with --out") from error
     _print(study.study_name, trials, names, metric)
     for name, share in _importances(study).items():
         print(f"importance of {name}: {share:.2f}")
@@ -76,16 +80,26 @@ def _number(value: Any) -> str:
 
 
 def _minutes(trial: FrozenTrial) -> float:
-    """Return the duration of a trial, up to now if it is running."""
+    """Return the duration of a trial, up to now if it is running.
+
+    If two clocks were needed for that, because its process died or runs on another machine, the duration up to its last
+    heartbeat is returned.
+    """
     if trial.datetime_start is None:
         return 0.0
-    return ((trial.datetime_complete or datetime.now()) - trial.datetime_start).total_seconds() / 60
+    worker = trial.user_attrs.get(WORKER, {})
+    elsewhere = trial.state == TrialState.RUNNING and worker.get("machine") != machine()
+    died = trial.state == TrialState.FAIL and REASON not in trial.user_attrs
+    if (elsewhere or died) and "seconds" in worker:
+        return worker["seconds"] / 60
+    seconds = ((trial.datetime_complete or datetime.now()) - trial.datetime_start).total_seconds()
+    return max(0.0, seconds) / 60  # a trial of an earlier version may have two clocks
 
 
 def _remark(trial: FrozenTrial) -> str:
     attributes = trial.user_attrs
     notes = [f"{words} {attributes[key]}" for key, words in NOTES.items() if key in attributes]
-    if trial.state == TrialState.RUNNING and is_stale(trial):
+    if trial.state == TrialState.RUNNING and is_dead(attributes.get(WORKER)):
         notes.append("its process died")
     if trial.state == TrialState.FAIL:
         notes.append(attributes.get(REASON, "its process died"))

@@ -7,7 +7,7 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 # user attributes of a trial
-WORKER = "worker"  # its process and the time of the last heartbeat
+WORKER = "worker"  # its last heartbeat: the machine, the process, and how long the trial has been running
 REASON = "reason"  # why it failed; missing if its process died
 RETRY_OF = "retry_of"  # number of the interrupted trial whose parameters it retries
 SAME_AS = "same_as"  # number of the earlier trial with the same parameters whose outcome it copies

@@ -118,8 +118,9 @@ class Task(L.LightningModule, ABC):
         """Step `ReduceLROnPlateau`. Lightning would step it after the checkpoint: a resumed run would miss the step."""
         for config in [] if self.trainer.sanity_checking else self.trainer.lr_scheduler_configs:
             metric = self.trainer.callback_metrics.get(str(config.monitor))
+            scheduler: Any = config.scheduler
             if _steps_after_validation(config) and metric is not None:
-                config.scheduler.step(metric)
+                scheduler.step(metric)
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Step the schedule; Lightning calls this method.

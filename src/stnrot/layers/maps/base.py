@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stnrot.layers.checks import check_rotation
+
 
 class RotationMap(nn.Module, ABC):
     """A map from the weight to a rotation.
@@ -41,12 +43,19 @@ class FromStart(RotationMap):
     """A map whose weight is zero at the rotation that it starts with.
 
     Args:
-        start: the start, in float64: a rotation, or parameters of it; the weight has the same shape.
+        start: the rotation to start with, in float64.
+        parameters: of a rotation that has been checked; the weight has the same shape. None: the matrix itself.
+
+    Raises:
+        InputError: if the start is not a rotation.
     """
 
-    def __init__(self, start: Tensor) -> None:
-        super().__init__(torch.zeros_like(start))
-        self.register_buffer("start", start.to(torch.promote_types(self.weight.dtype, torch.float32)))
+    def __init__(self, start: Tensor, parameters: Tensor | None = None) -> None:
+        if parameters is None:
+            check_rotation("start", start)
+            parameters = start
+        super().__init__(torch.zeros_like(parameters))
+        self.register_buffer("start", parameters.to(torch.promote_types(self.weight.dtype, torch.float32)))
         self.start: Tensor
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:

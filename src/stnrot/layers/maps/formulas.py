@@ -3,10 +3,12 @@
 import torch
 from torch import Tensor
 
+from stnrot.arguments import described
+from stnrot.errors import InputError
 from stnrot.geometry.autograd import at_least_float32
 from stnrot.geometry.rotations import cayley_from, exponential, planar_rotation, qr_rotation, skew
+from stnrot.layers.checks import check_rotation
 from stnrot.layers.maps.base import FromStart
-from stnrot.layers.maps.reusable_graph import reusable_graph
 
 
 class Angle(FromStart):
@@ -19,11 +21,14 @@ class Angle(FromStart):
     """
 
     def __init__(self, start: Tensor) -> None:
-        super().__init__(torch.atan2(start[1, 0], start[0, 0]))
+        check_rotation("start", start)
+        if len(start) != 2:
+            raise InputError(f"start: expected a rotation of a plane, [2, 2], got {described(start)}")
+        super().__init__(start, torch.atan2(start[1, 0], start[0, 0]))
 
     def prepare(self, kind: str | int) -> Tensor:
         """Return the matrix."""
-        return reusable_graph(lambda weight: planar_rotation(self.start + weight), at_least_float32(self.weight))
+        return planar_rotation(self.start + at_least_float32(self.weight))
 
 
 class Cayley(FromStart):
@@ -42,7 +47,7 @@ class Exponential(FromStart):
 
     def prepare(self, kind: str | int) -> Tensor:
         """Return the matrix."""
-        return reusable_graph(lambda weight: self.start @ exponential(skew(weight)), at_least_float32(self.weight))
+        return self.start @ exponential(skew(at_least_float32(self.weight)))
 
 
 class QR(FromStart):
@@ -50,4 +55,4 @@ class QR(FromStart):
 
     def prepare(self, kind: str | int) -> Tensor:
         """Return the matrix."""
-        return reusable_graph(lambda weight: qr_rotation(self.start + weight), at_least_float32(self.weight))
+        return qr_rotation(self.start + at_least_float32(self.weight))

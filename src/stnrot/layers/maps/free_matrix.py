@@ -6,6 +6,7 @@ from torch import Tensor
 from stnrot.errors import InputError
 from stnrot.geometry.autograd import at_least_float32
 from stnrot.geometry.rotations import newton_schulz, newton_schulz_step
+from stnrot.layers.checks import check_rotation
 from stnrot.layers.maps.base import RotationMap
 
 COMPILED_STEPS = 4  # of Newton-Schulz in each use: enough if an update changes no singular value by more than a half
@@ -21,6 +22,7 @@ class NewtonSchulz(RotationMap):
     """
 
     def __init__(self, start: Tensor) -> None:
+        check_rotation("start", start)
         super().__init__(start)
         self.register_buffer("done", self.weight.detach().clone(), persistent=False)
         self.done: Tensor
@@ -41,6 +43,8 @@ class NewtonSchulz(RotationMap):
                 with torch.no_grad():
                     self.weight.copy_(rotation)
             return result
+        if self.weight.is_meta:  # no values
+            return self.weight
         if self.done.device != self.weight.device or not torch.equal(self.weight, self.done):
             self.done = newton_schulz(self.weight).detach().clone()  # for a rotation, the result is the weight itself
             with torch.no_grad():
@@ -52,9 +56,16 @@ class Penalty(RotationMap):
     """A free matrix. It is not a rotation; the term `|W^T W - I|^2` of the loss pulls it towards one.
 
     Source: A. Brock et al., Neural photo editing with introspective adversarial networks, 2017.
+
+    Args:
+        start: the rotation to start with, in float64.
     """
 
     is_rotation = False
+
+    def __init__(self, start: Tensor) -> None:
+        check_rotation("start", start)
+        super().__init__(start)
 
     def prepare(self, kind: str | int) -> Tensor:
         """Return the matrix."""

@@ -5,8 +5,8 @@ from torch import Tensor
 
 from stnrot.geometry.autograd import at_least_float32
 from stnrot.geometry.householder import SMALL, Blocks, apply_blocks, block_size, blocks_of, householder_vectors
+from stnrot.layers.checks import check_rotation, checked_reflections
 from stnrot.layers.maps.base import FromStart
-from stnrot.layers.maps.reusable_graph import reusable_graph
 
 # The matrix is cheaper for more than DENSE d points, if they have more than MANY values.
 DENSE, MANY = 2, 11_000
@@ -24,11 +24,13 @@ class Householder(FromStart):
     """
 
     def __init__(self, start: Tensor, reflections: int) -> None:
+        check_rotation("start", start)
+        reflections = checked_reflections(reflections, len(start), "identity")
         vectors, sign = householder_vectors(start)
         if reflections < len(vectors):  # the identity: each vector reflects an axis, and the sign undoes it
             vectors, sign = vectors[:reflections], sign.clone()
             sign[reflections:] = 1
-        super().__init__(vectors)
+        super().__init__(start, vectors)
         self.register_buffer("sign", sign.to(torch.get_default_dtype()))
         self.sign: Tensor
 
@@ -51,7 +53,7 @@ class Householder(FromStart):
     def prepare(self, kind: str | int) -> Blocks | Tensor:
         """Return the blocks of this size, or the matrix."""
         weight = at_least_float32(self.weight)
-        return reusable_graph(self._matrix, weight) if isinstance(kind, str) else self._blocks(weight, kind)
+        return self._matrix(weight) if isinstance(kind, str) else self._blocks(weight, kind)
 
     def rotate(self, x: Tensor, prepared: Blocks | Tensor, inverse: bool) -> Tensor:
         """Return the rows R x, or R^T x if `inverse`."""

@@ -1,4 +1,4 @@
-"""Check the arguments of `Rotation`, and build the rotation that it starts with."""
+"""Check what the layers are given, and build the rotation that a `Rotation` starts with."""
 
 import operator
 from typing import Any
@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from stnrot.arguments import REAL, described
 from stnrot.errors import InputError
 from stnrot.geometry.rotations import det_sign, project_rotation, random_rotation, rotation_defect
 
@@ -39,6 +40,23 @@ def checked_reflections(reflections: Any, dim: int, init: str | Tensor) -> int:
     return reflections
 
 
+def check_points(z: Any, dim: int, device: torch.device) -> None:
+    """Raise InputError unless z is a dense tensor [*n, dim] of real numbers on this device."""
+    if torch.compiler.is_compiling() or (
+        isinstance(z, Tensor)
+        and z.dtype in REAL
+        and z.layout == torch.strided
+        and not z.is_nested
+        and z.ndim > 0
+        and z.shape[-1] == dim
+        and z.device == device
+    ):
+        return
+    got = "a nested tensor" if isinstance(z, Tensor) and z.is_nested else described(z)
+    place = f" on {z.device}" if isinstance(z, Tensor) and z.device != device else ""
+    raise InputError(f"z: expected a dense tensor [*n, {dim}] of real numbers on {device}, got {got}{place}")
+
+
 def check_center(center: Tensor | None, dim: int) -> None:
     """Raise InputError unless the centre is None or a point of R^d."""
     if center is not None and not (_is_real(center, dim) and center.isfinite().all()):
@@ -54,23 +72,22 @@ def start_rotation(init: str | Tensor, dim: int) -> Float[Tensor, "d d"]:
     if not _is_real(init, dim, dim):
         raise InputError(f"init: expected identity, haar or a real matrix of {dim} x {dim}, got {described(init)}")
     start = init.detach().double().cpu()
-    defect = rotation_defect(start).item()
-    if not defect <= TOLERANCE:
-        raise InputError(
-            f"init: expected a rotation, got max |R^T R - I| = {defect:.3g}; "
-            "stnrot.geometry.project_rotation gives the nearest rotation"
-        )
-    if det_sign(start) < 0:
-        raise InputError("init: expected a rotation, got a reflection, det = -1; change the sign of one row")
+    check_rotation("init", start)
     return project_rotation(start).contiguous()
 
 
-def described(value: Any) -> str:
-    """Describe a value in an error message: type, layout and shape."""
-    if not isinstance(value, Tensor):
-        return type(value).__name__
-    layout = "" if value.layout == torch.strided else f"{value.layout} "
-    return f"{layout}{value.dtype} of shape {tuple(value.shape)}" + (" without values" if value.is_meta else "")
+def check_rotation(name: str, matrix: Any) -> None:
+    """Raise InputError unless a matrix is a rotation."""
+    if not (isinstance(matrix, Tensor) and matrix.ndim == 2 and _is_real(matrix, len(matrix), len(matrix))):
+        raise InputError(f"{name}: expected a rotation [d, d], got {described(matrix)}")
+    defect = rotation_defect(matrix).item()
+    if not defect <= TOLERANCE:
+        raise InputError(
+            f"{name}: expected a rotation, got max |R^T R - I| = {defect:.3g}; "
+            "stnrot.geometry.project_rotation gives the nearest rotation"
+        )
+    if det_sign(matrix) < 0:
+        raise InputError(f"{name}: expected a rotation, got a reflection, det = -1; change the sign of one row")
 
 
 def _whole(name: str, value: Any, expected: str) -> int:
@@ -85,4 +102,4 @@ def _whole(name: str, value: Any, expected: str) -> int:
 
 def _is_real(value: Any, *shape: int) -> bool:
     dense = isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
-    return dense and value.is_floating_point() and value.shape == shape
+    return dense and value.dtype in REAL and value.shape == shape

@@ -51,13 +51,20 @@ def left(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Train:
         ("task.scheduler=null", set()),
         ("~task.scheduler", set()),
         ("trainer.plugins=null trainer.gradient_clip_val=null", set()),
-        ("model/augment=null data/augment=NULL experiment=null debug=null hparams_search=null", set()),
+        ("data/augment=NULL experiment=null debug=null hparams_search=null", set()),
     ],
 )
 def test_in_training(left: Train, arguments: str, missing: set[str], caplog: pytest.LogCaptureFixture) -> None:
     """Everything else is written, and the hint for TensorBoard is printed only with a log for it."""
     assert left(*arguments.split()) == RUN - missing
     assert ("tensorboard --logdir" in caplog.text) == ("tensorboard" not in missing)
+
+
+def test_groups_inside_the_model() -> None:
+    arguments = ["-m", "model/augment=null", "data/augment@data.augment=null", "task.scheduler=null", "ckpt_path=null"]
+    switched = switch_groups_off(arguments, ROOT / "configs")
+    assert switched == ["-m", "~model/augment", "~data/augment@data.augment", *arguments[3:]]
+    assert "augment" not in composed("train", *switch_groups_off(["model/augment=null"], ROOT / "configs")).model
 
 
 def test_a_group_that_the_job_needs(ends: Callable[..., object], tmp_path: Path, monkeypatch) -> None:

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from stnrot.arguments import BOOL, REAL, WHOLE
 from stnrot.errors import InputError
 
 ImageKind: TypeAlias = Tensor | np.ndarray | Image.Image
@@ -98,7 +99,7 @@ def _of_tensor(image: Tensor, name: str) -> FloatImages:
         raise InputError(
             f"{name}: expected a dense tensor that holds values, got {type(image).__name__} {image.layout}"
         )
-    if dtype.is_complex:
+    if dtype not in REAL | WHOLE | BOOL:
         raise InputError(f"{name}: expected real numbers, integers or bools, got {dtype}")
     if not 2 <= image.ndim <= 4 or 0 in shape:
         raise InputError(f"{name}: expected [B, C, H, W], [C, H, W] or [H, W], got {list(shape)}")

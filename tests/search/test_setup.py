@@ -80,7 +80,7 @@ def test_trials_of_a_lost_study(refused: Callable[..., str]) -> None:
 
 BAD = (0, -1, 2.5, "abc", "", None, True, [], [1], {"a": 1}, math.nan, math.inf, 10**30)
 GOOD: dict[str, tuple[object, ...]] = {  # of BAD
-    "direction": (),
+    "direction": BAD,  # compared with monitor.mode later
     "storage": ("abc",),
     "study_name": ("abc",),
     "n_trials": (),

@@ -6,7 +6,7 @@ from typing import Any
 
 from optuna.samplers import BaseSampler
 
-from stnrot.errors import InputError, check_choice, check_number
+from stnrot.errors import InputError, check_number
 from stnrot.search.storage import EXPECTED
 
 
@@ -39,7 +39,6 @@ class SearchConfig:
     def __post_init__(self) -> None:
         if not callable(self.sampler):
             raise InputError(f"sampler={self.sampler}: expected a choice with a slash, hydra/sweeper/sampler=tpe")
-        check_choice("direction", self.direction, "minimize", "maximize")
         if not isinstance(self.storage, str) or not self.storage:
             raise InputError(f"storage={self.storage}: {EXPECTED}")
         if not isinstance(self.study_name, str) or not self.study_name:

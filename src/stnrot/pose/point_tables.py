@@ -92,7 +92,7 @@ def _rows(text: str) -> tuple[list[Row], list[str]]:
 def _counted(path: Path, rows: list[Row]) -> tuple[list[Row], list[str] | None]:
     """Return the rows below a count, and the fields of the comment line between, as in XMOL; None without that line."""
     (start, (count,)), *rest = rows
-    comment = [] if rest and rest[0][0] > start + 1 else None  # an empty line
+    comment: list[str] | None = [] if rest and rest[0][0] > start + 1 else None  # an empty line
     if len(rest) == int(count) + 1 and comment is None:
         comment, rest = rest[0][1], rest[1:]
     if len(rest) != int(count):

@@ -10,6 +10,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from stnrot.errors import InputError
+from stnrot.runs.overrides import as_override
 from stnrot.runs.tables import decimals, print_table, short_names, write_table
 from stnrot.search.figures import save_figures
 from stnrot.search.heartbeat import is_dead, machine
@@ -45,7 +46,7 @@ def report(study: optuna.Study, folder: Path) -> None:
         print(f"importance of {name}: {share:.2f}")
     print(f"written: {', '.join(str(path) for path in [folder / 'trials.csv', *figures])}")
     if trials and trials[0].state == TrialState.COMPLETE and spec is not None:
-        overrides = [*spec.options, *(f"{name}={value}" for name, value in trials[0].params.items())]
+        overrides = [*spec.options, *(as_override(name, value) for name, value in trials[0].params.items())]
         print(f"to repeat the best trial, {trials[0].number}:")
         print(shlex.join(["python", "train.py", *overrides]))  # one line, to copy
 

@@ -6,7 +6,7 @@ So an annotation such as `Float[Tensor, "B C H W"]` holds wherever the function 
 import inspect
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from types import NoneType, UnionType
@@ -34,7 +34,7 @@ DTYPES = frozenset(each for each in vars(torch).values() if isinstance(each, tor
 REAL = frozenset(dtype for dtype in DTYPES if dtype.is_floating_point and dtype.itemsize > 1)  # none computes in 8 bits
 COMPLEX = frozenset(dtype for dtype in DTYPES if dtype.is_complex and dtype.itemsize > 4)
 BOOL = frozenset([torch.bool])
-WHOLE = frozenset([torch.uint8, torch.int8, torch.uint16, torch.int16, torch.int32, torch.int64])
+WHOLE = frozenset(getattr(torch, f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64))
 KINDS: dict[Any, tuple[str, frozenset[torch.dtype]]] = {
     Float: ("real numbers", REAL),
     Complex: ("complex numbers", COMPLEX),
@@ -55,6 +55,7 @@ class Between:
 Count = Annotated[int, Between(1)]
 Natural = Annotated[int, Between(0)]
 NonNegative = Annotated[float, Between(0)]
+Positive = Annotated[float, Between(1e-6)]  # the square of its inverse is far from overflow
 
 
 class _Call(threading.local):
@@ -106,6 +107,12 @@ def checked_fields(cls: Class) -> Class:
     """Check the arguments of a class's constructor, such as the fields of a dataclass, see `checked`."""
     cls.__init__ = checked(cls.__init__)  # type: ignore[misc]
     return cls
+
+
+def check_values(name: str, tensor: Tensor) -> None:
+    """Raise InputError if a tensor has no values, as on the device `meta`."""
+    if tensor.is_meta:
+        raise InputError(f"{name}: expected a tensor with values, got {described(tensor)}")
 
 
 def described(value: Any) -> str:
@@ -202,6 +209,19 @@ class _Number(_Rule):
         return kind if math.isinf(low) else f"{kind} of at least {low}"
 
 
+class _Sequence(_Rule):
+    """A sequence of numbers, of any length: `Sequence[float]`."""
+
+    def __init__(self, rule: _Rule) -> None:
+        self.rule = rule
+
+    def fits(self, value: Any, sizes: Sizes) -> bool:
+        return isinstance(value, Sequence) and all(self.rule.fits(each, sizes) for each in value)
+
+    def expected(self, sizes: Sizes) -> str:
+        return f"a sequence, each {self.rule.expected(sizes)}"
+
+
 class _Tuple(_Rule):
     """A tuple, or list, of numbers: `tuple[float, float]`."""
 
@@ -277,6 +297,8 @@ def _rule(hint: Any) -> _Rule:
         return _Tensor(hint)
     if get_origin(hint) is tuple:
         return _Tuple([_rule(each) for each in get_args(hint)])
+    if get_origin(hint) is Sequence:
+        return _Sequence(_rule(*get_args(hint)))
     if hint in (int, float):
         return _Number(hint is int, limits)
     if hint in (bool, NoneType):

@@ -11,10 +11,12 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from stnrot.arguments import BOOL, REAL, WHOLE
 from stnrot.errors import InputError
 
 ImageKind: TypeAlias = Tensor | np.ndarray | Image.Image
 
+NUMBERS = REAL | WHOLE | BOOL  # types of tensors
 FULL = {"uint8": 255.0, "uint16": 65535.0}  # the value that stands for 1; other types have no known range
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue in a grey value, as in Pillow (ITU-R BT.601)
 WITH_ALPHA = {"1": "LA", "L": "LA", "La": "LA", "LA": "LA"}  # mode of a transparent PIL image; RGBA for all others
@@ -105,7 +107,7 @@ def _of_tensor(image: Tensor, name: str) -> FloatImages:
         raise InputError(
             f"{name}: expected a dense tensor that holds values, got {type(image).__name__} {image.layout}"
         )
-    if dtype.is_complex:
+    if dtype not in NUMBERS:
         raise InputError(f"{name}: expected real numbers, integers or bools, got {dtype}")
     if not 2 <= image.ndim <= 4 or 0 in shape:
         raise InputError(f"{name}: expected [B, C, H, W], [C, H, W] or [H, W], got {list(shape)}")

@@ -144,12 +144,14 @@ def test_angles_of_sixteen_bits_give_rotations(order: str) -> None:
 def test_an_invalid_order_is_refused(order: str) -> None:
     for function in (euler_to_matrix, euler_jacobian):
         with pytest.raises(InputError, match=f"axes '{order}': expected one to three of X, Y and Z, no axis"):
-            function(torch.zeros(len(order)), order)
+            function(torch.zeros(max(1, len(order))), order)
     with pytest.raises(InputError, match="no axis twice in a row"):
         matrix_to_euler(torch.eye(3), order)
 
 
 def test_a_wrong_number_of_angles_is_refused() -> None:
     for function in (euler_to_matrix, euler_jacobian):
-        with pytest.raises(InputError, match=r"order='XZ': expected 2 angles, got shape \(4, 3\)"):
+        with pytest.raises(
+            InputError, match=r"angles: expected 2, one for each axis of order='XZ', got .* of shape \[4, 3\]"
+        ):
             function(torch.zeros(4, 3), "XZ")

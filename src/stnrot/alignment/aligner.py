@@ -86,22 +86,25 @@ class Aligner:
         checkpoint: of a run of `model=rot_stn`, on pairs or with a learned reference. None: correlate the pixels.
         refine: fuse the posterior of the encoder with that of the pixels. It applies only to encoders that were
             trained on pairs of images of the same thing.
+        trust: packages whose classes the checkpoint may build, beside stnrot, torch.nn and torchvision. Their code runs
+            with your rights.
     """
 
     @checked
-    def __init__(self, checkpoint: str | Path | None = None, *, refine: bool = True) -> None:
+    def __init__(self, checkpoint: str | Path | None = None, *, refine: bool = True, trust: Iterable[str] = ()) -> None:
         self.encoder: nn.Module | None = None
         self.channels: int | None = None  # of the images that the encoder was trained on
         self.refine, self.masks_to_disc = refine, False
         if checkpoint is not None:
-            self._load(Path(checkpoint))
+            self._load(Path(checkpoint), trust)
 
-    def _load(self, path: Path) -> None:
+    def _load(self, path: Path, trust: Iterable[str]) -> None:
         with needs_extra("a checkpoint"):  # imports Hydra and Lightning, which take seconds
             from stnrot.runs.checkpoints import read_checkpoint, rebuild
 
         saved = read_checkpoint(path)
-        model: Any = rebuild(saved, path).model
+        ask = "add --trust {0}; in Python Aligner(..., trust=['{0}'])"
+        model: Any = rebuild(saved, path, trust, ask).model
         if not isinstance(getattr(model, "encoder", None), PolarEncoder):
             raise InputError(f"{path} has no encoder that searches the angle: train model=rot_stn model/encoder=polar")
         encoder = model.encoder.to(memory_format=torch.channels_last)

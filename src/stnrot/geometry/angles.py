@@ -7,27 +7,39 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from stnrot.arguments import Count, checked
+from stnrot.errors import InputError
+from stnrot.geometry.autograd import at_least_float32
+from stnrot.geometry.fourier import irfft, rfft
+
 FLAT = 1e-3  # a maximum of less curvature is flat: its vertex and the gradient of the vertex are only rounding errors
 
 
+@checked
 def wrap(angle: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     """Bring angles (radians) into [-pi, pi). The derivative is 1, except at the jump from pi to -pi.
+
+    Just below -pi, rounding may return pi. The computation is at least in float32.
 
     >>> round(wrap(torch.tensor(4.0)).item(), 4)
     -2.2832
     """
-    return torch.remainder(angle + math.pi, 2 * math.pi) - math.pi
+    return (torch.remainder(at_least_float32(angle) + math.pi, 2 * math.pi) - math.pi).to(angle.dtype)
 
 
-def angular_distance(a: Float[Tensor, "*n"], b: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+@checked
+def angular_distance(a: Float[Tensor, "*#n"], b: Float[Tensor, "*#n"]) -> Float[Tensor, "*#n"]:
     """Return the length of the shorter arc between two angles (radians), in [0, pi].
+
+    The shapes are broadcast, as in `a - b`. The computation is at least in float32.
 
     >>> round(angular_distance(torch.tensor(3.0), torch.tensor(-3.0)).item(), 4)
     0.2832
     """
-    return wrap(a - b).abs()
+    return wrap(at_least_float32(a) - at_least_float32(b)).abs().to(torch.result_type(a, b))
 
 
+@checked
 def circular_mean(angle: Float[Tensor, "n"]) -> Float[Tensor, ""]:
     r"""Return the direction of the mean resultant, `atan2(sum sin a, sum cos a)`, in radians.
 
@@ -37,28 +49,41 @@ def circular_mean(angle: Float[Tensor, "n"]) -> Float[Tensor, ""]:
     >>> circular_mean(torch.tensor([0.1, 2 * math.pi - 0.1])).abs().item() < 1e-6
     True
     """
-    return torch.atan2(angle.sin().sum(), angle.cos().sum())
+    wide = at_least_float32(angle)
+    return torch.atan2(wide.sin().sum(), wide.cos().sum()).to(angle.dtype)
 
 
-def upsample_log_density(log_density: Float[Tensor, "B a"], bins: int) -> Float[Tensor, "B {bins}"]:
+@checked
+def upsample_log_density(log_density: Float[Tensor, "B a"], bins: Count) -> Float[Tensor, "B {bins}"]:
     """Resample a log-density on equal bins of the circle to more bins, by trigonometric interpolation.
 
-    The result is normalised: its exponentials sum to one.
+    The result is normalised: its exponentials sum to one. The computation is at least in float32.
+
+    Args:
+        log_density: logarithm of a density in `a` bins.
+        bins: number of bins of the result, at least `a`.
+
+    Raises:
+        InputError: if `bins` is less than `a`.
 
     >>> upsample_log_density(torch.zeros(1, 8).log_softmax(1), 32).exp().sum().round().item()
     1.0
     """
     few = log_density.shape[1]
+    if bins < few:
+        raise InputError(f"bins: expected a whole number of at least {few}, the bins of log_density, got {bins}")
+    wide = at_least_float32(log_density)
     if few == bins:
-        return log_density
-    spectrum = torch.fft.rfft(log_density)
+        return wide.log_softmax(1).to(log_density.dtype)
+    spectrum = rfft(wide)
     if few % 2 == 0:
         spectrum[:, -1] *= 0.5  # the highest frequency stands for both signs; with more bins each has its own term
-    return (torch.fft.irfft(spectrum, n=bins) * (bins / few)).log_softmax(1)
+    return (irfft(spectrum, bins) * (bins / few)).log_softmax(1).to(log_density.dtype)
 
 
+@checked
 def circular_peaks(
-    score: Float[Tensor, "B A"], count: int, reach: int
+    score: Float[Tensor, "B A"], count: Count, reach: Count
 ) -> tuple[Float[Tensor, "B {count}"], Float[Tensor, "B {count}"]]:
     r"""Find the `count` highest maxima of scores in equal bins of the circle. The largest mass comes first.
 
@@ -70,22 +95,35 @@ def circular_peaks(
 
     Both are differentiable in the scores. (A soft-argmax over the same bins was several times less precise: its window
     is centred on a bin, not on the maximum.) If there are fewer than `count` maxima, the highest is repeated with a
-    log-mass so low that its mass is zero.
+    log-mass so low that its mass is zero. The computation is at least in float32.
 
     Args:
-        score: log-density up to a constant. Bin i is the angle `2 pi i / A`.
+        score: log-density up to a constant. Bin i is the angle `2 pi i / A`. A bin may be -inf: its density is zero. If
+            a score is NaN or +inf, the results of its row are NaN.
         count: number of maxima, at most A.
         reach: bins on either side that belong to a maximum; at least 1, and `2 reach + 1` is at most A.
 
     Returns:
         Angles in radians, in [-pi, pi), and log-masses. The masses sum to one.
 
+    Raises:
+        InputError: if `count` or `2 reach + 1` is more than A.
+
     >>> bins = torch.arange(16) * (2 * math.pi / 16)
     >>> angle, _ = circular_peaks((9 * (bins - 1.1).cos())[None], count=1, reach=1)
     >>> round(angle.item(), 1)
     1.1
     """
-    bins = score.shape[1]
+    bins, given = score.shape[1], score.dtype
+    if count > bins:
+        raise InputError(f"count: expected a whole number from 1 to {bins}, the bins of score, got {count}")
+    if 2 * reach >= bins:
+        raise InputError(
+            f"reach: expected a whole number of at least 1 with 2 reach + 1 <= {bins}, the bins of score, got {reach}"
+        )
+    score = at_least_float32(score)
+    least = torch.finfo(score.dtype).min
+    invalid = ~(score.detach().amax(1, keepdim=True) < math.inf)  # also for NaN
     highest = F.max_pool1d(F.pad(score.detach()[:, None], (reach, reach), mode="circular"), 2 * reach + 1, 1)[:, 0]
     is_peak = (score == highest) & (score > score.roll(-1, -1))
     height, bin_index = torch.where(is_peak, score, -math.inf).topk(count, -1)
@@ -94,10 +132,11 @@ def circular_peaks(
     offset = torch.arange(-reach, reach + 1, device=score.device)
     around = (bin_index[..., None] + offset) % bins
     local = score.gather(1, around.flatten(1)).view_as(around)
-    before, here, after = local[..., reach - 1 : reach + 2].unbind(-1)
+    before, here, after = local[..., reach - 1 : reach + 2].clamp(min=least / 8).unbind(-1)  # no -inf minus -inf
     curvature = before - 2 * here + after
     vertex = torch.where(curvature < -FLAT, (before - after) / (2 * curvature.clamp(max=-FLAT)), 0.0)
     angle = (bin_index + vertex) * (2 * math.pi / bins)
-    mass = torch.where(missing, torch.finfo(score.dtype).min, local.logsumexp(-1)).log_softmax(-1)
+    mass = torch.where(missing, least, local.logsumexp(-1)).log_softmax(-1)
     mass, order = mass.sort(descending=True)
-    return wrap(angle.gather(1, order)), mass
+    angle, mass = (torch.where(invalid, math.nan, each) for each in (wrap(angle.gather(1, order)), mass))
+    return angle.to(given), mass.to(given)

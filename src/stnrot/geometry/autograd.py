@@ -26,6 +26,24 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x if x.dtype.itemsize >= 4 else x.float()
 
 
+def same_type(*tensors: Tensor) -> list[Tensor]:
+    """Convert tensors to their common type, or to float32 if all have fewer bits."""
+    dtype = torch.float32
+    for x in tensors:
+        dtype = torch.promote_types(dtype, x.dtype)
+    return [x.to(dtype) for x in tensors]
+
+
+def without_nan(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Replace each matrix that has an infinite or NaN entry by zeros, because LAPACK raises an error for it.
+
+    Returns:
+        The matrices, and a number for each, to be added to the result: NaN if it was replaced, else 0.
+    """
+    poison = (matrix * 0).sum((-2, -1), keepdim=True)
+    return torch.where(poison.isnan(), 0, matrix), poison
+
+
 def gradients(formula: Callable[..., Tensor], inputs: Sequence[Tensor], upstream: Tensor) -> list[Tensor | None]:
     """Return the gradients of a formula with a graph of their own, so that they can be differentiated again.
 

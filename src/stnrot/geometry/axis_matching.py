@@ -4,27 +4,41 @@ A function that is symmetric under signed permutations, such as `stnrot.layers.s
 up to one.
 """
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from stnrot.arguments import check_values, checked
+from stnrot.errors import InputError
+from stnrot.geometry.autograd import at_least_float32
 
+
+@checked
 def matched_axes(product: Float[Tensor, "d d"]) -> tuple[Int[Tensor, "d"], Float[Tensor, "d"]]:
     """Assign to each coordinate axis the row that is nearest to the axis or to its opposite, each row once.
 
     Source: H. Kuhn, The Hungarian method for the assignment problem, 1955.
 
     Returns:
-        The row of each axis, and the sign: -1 if the row is nearer to the opposite of the axis.
+        The row of each axis, and the sign: -1 if the row is nearer to the opposite of the axis, else 1.
+
+    Raises:
+        InputError: if an entry is infinite or NaN.
     """
-    product = F.normalize(product, dim=1)
-    rows, columns = linear_sum_assignment(-product.abs().cpu().numpy())
+    check_values("product", product)
+    product = F.normalize(at_least_float32(product), dim=1)
+    cosine = product.detach().abs().cpu().numpy()
+    if not np.isfinite(cosine).all():
+        raise InputError("product: expected finite numbers, got infinity or NaN")
+    rows, columns = linear_sum_assignment(-cosine)
     order = torch.from_numpy(rows)[torch.from_numpy(columns).argsort()].to(product.device)
-    return order, product[order].diagonal().sign()
+    return order, torch.where(product[order].diagonal() < 0, -1.0, 1.0).to(product.dtype)
 
 
+@checked
 def axis_angles(product: Float[Tensor, "d d"]) -> Float[Tensor, "d"]:
     """Return the angle (radians) between each axis, or its opposite, and the row that is assigned to it.
 
@@ -35,6 +49,7 @@ def axis_angles(product: Float[Tensor, "d d"]) -> Float[Tensor, "d"]:
     >>> axis_angles(swapped).tolist()
     [0.0, 0.0]
     """
+    product = at_least_float32(product)
     order, sign = matched_axes(product)
     rows = F.normalize(product[order], dim=1) * sign[:, None]
     chord = torch.linalg.vector_norm(rows - torch.eye(len(rows), dtype=rows.dtype, device=rows.device), dim=1)

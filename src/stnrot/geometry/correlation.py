@@ -9,11 +9,15 @@ from jaxtyping import Complex, Float
 from scipy.fft import next_fast_len
 from torch import Tensor
 
-from stnrot.geometry.autograd import without_autocast
+from stnrot.arguments import Count, checked, checked_fields, described
+from stnrot.errors import InputError
+from stnrot.geometry.autograd import same_type, without_autocast
+from stnrot.geometry.fourier import irfft, rfft
 
 DENSITY = 3.2  # directions per pixel of the side; the outermost circle is pi sides long
 
 
+@checked_fields
 @dataclass(frozen=True)
 class AngularCorrelation:
     r"""Pearson's correlation of the reference with the image rotated by an angle, as a trigonometric polynomial.
@@ -31,20 +35,44 @@ class AngularCorrelation:
 
     coefficient: Complex[Tensor, "B F"]
 
-    def sampled(self, count: int) -> Float[Tensor, "B {count}"]:
-        """Return s at `count` equal steps of the circle; `count` is more than twice the number of coefficients."""
-        return torch.fft.irfft(F.pad(self.coefficient, (1, 0)), n=count) * (count / 2)
+    @checked
+    def sampled(self, count: Count) -> Float[Tensor, "B {count}"]:
+        """Return s at `count` equal steps of the circle; `count` is more than twice the number of coefficients.
 
+        Raises:
+            InputError: if `count` is too small; then several polynomials have the same samples.
+        """
+        frequencies = self.coefficient.shape[1]
+        if count <= 2 * frequencies:
+            raise InputError(
+                f"count: expected a whole number of at least {2 * frequencies + 1}, more than twice the "
+                f"{frequencies} coefficients, got {count}"
+            )
+        return irfft(F.pad(self.coefficient, (1, 0)), count) * (count / 2)
+
+    @checked
     def value_and_derivatives(
         self, angle: Float[Tensor, "B K"]
     ) -> tuple[Float[Tensor, "B K"], Float[Tensor, "B K"], Float[Tensor, "B K"]]:
-        """Return s, its first and its second derivative at angles (radians)."""
-        k = torch.arange(1, self.coefficient.shape[1] + 1, device=angle.device, dtype=angle.dtype)
+        """Return s, its first and its second derivative at angles (radians).
+
+        Raises:
+            InputError: if there is not one row of angles for each row of coefficients, on the same device.
+        """
+        of = self.coefficient
+        if len(angle) != len(of) or angle.device != of.device:
+            raise InputError(
+                f"angle: expected a tensor [B, K] on {of.device} with B = {len(of)}, got {described(angle)} on "
+                f"{angle.device}"
+            )
+        angle = angle.to(torch.promote_types(angle.dtype, of.real.dtype))
+        k = torch.arange(1, of.shape[1] + 1, device=angle.device, dtype=angle.dtype)
         phase = angle[..., None] * k
-        term = torch.polar(torch.ones_like(phase), phase) * self.coefficient[:, None]
+        term = torch.polar(torch.ones_like(phase), phase) * of[:, None]
         return term.real.sum(-1), -(term.imag * k).sum(-1), -(term.real * k**2).sum(-1)
 
 
+@checked
 def correlate(image: Float[Tensor, "B C H W"], reference: Float[Tensor, "R C h w"]) -> AngularCorrelation:
     r"""Correlate images with references over all angles, inside their inscribed discs.
 
@@ -54,6 +82,11 @@ def correlate(image: Float[Tensor, "B C H W"], reference: Float[Tensor, "R C h w
     circle has the weight of the area of its ring. On a circle a rotation is a shift, so the correlation at all angles
     is one product of Fourier transforms for each circle.
 
+    The computation is at least in float32, and in float64 if one of the two is.
+
+    Raises:
+        InputError: if there is neither one reference nor one for each image.
+
     Source of the principle: E. De Castro and C. Morandi, Registration of translated and rotated images using finite
     Fourier transforms, 1987.
 
@@ -62,19 +95,23 @@ def correlate(image: Float[Tensor, "B C H W"], reference: Float[Tensor, "R C h w
     >>> samples.argmax().item()
     90
     """
+    if len(reference) not in (1, len(image)):
+        raise InputError(
+            f"reference: expected one or {len(image)} references, one for each image, got {described(reference)}"
+        )
+    image, reference = same_type(image, reference)
     side = min(*image.shape[-2:], *reference.shape[-2:])
     radii, angles = max(side // 2, 4), next_fast_len(round(DENSITY * side), real=True)
-    dtype = torch.promote_types(image.dtype, torch.float32)
     with without_autocast(image):
-        circle = (torch.arange(radii, device=image.device, dtype=dtype) + 0.5) / radii
+        circle = (torch.arange(radii, device=image.device, dtype=image.dtype) + 0.5) / radii
         area = (circle / circle.sum())[:, None]
         same_shape = image.shape[1:] == reference.shape[1:]
         stacks = [torch.cat((image, reference))] if same_shape else [image, reference]  # one stack uses all cores
-        spectra = [_spectrum(_contrast(x.to(dtype)), circle * (1 - 1 / side), area.sqrt(), angles) for x in stacks]
+        spectra = [_spectrum(_contrast(x), circle * (1 - 1 / side), area.sqrt(), angles) for x in stacks]
         f, g = torch.cat(spectra).split((len(image), len(reference)))
         # the norm of complex numbers takes many times as long as the norm of their real and imaginary parts
         f_size, g_size = (torch.linalg.vector_norm(torch.view_as_real(x).flatten(1), dim=1) for x in (f, g))
-        size = (f_size * g_size).clamp(min=torch.finfo(dtype).tiny)
+        size = (f_size * g_size).clamp(min=torch.finfo(image.dtype).tiny)
         return AngularCorrelation((f.conj() * g).sum((1, 2)) / size[:, None])
 
 
@@ -107,4 +144,4 @@ def _spectrum(
     grid = torch.stack((x, y), -1).expand(len(image), -1, -1, -1)
     circles = F.grid_sample(image, grid, mode="bicubic", padding_mode="border", align_corners=False)
     highest = (angles - 1) // 2  # for an even number of directions, the frequency above it has no phase
-    return torch.fft.rfft(circles * weight)[..., 1 : highest + 1]
+    return rfft(circles * weight)[..., 1 : highest + 1]

@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from stnrot.arguments import checked
 from stnrot.errors import check_number
-from stnrot.geometry.autograd import without_autocast
-from stnrot.geometry.planar import rotation_theta, sample, sampling_grid
+from stnrot.geometry.autograd import at_least_float32, same_type, without_autocast
+from stnrot.geometry.planar import Mode, rotation_theta, sample, sampling_grid
 
 KNOTS = 5  # knots of the elastic field along each side
 NUMBERS = 6 + 2 * KNOTS**2  # standard normal numbers that deform one image: 56
@@ -49,16 +50,18 @@ class Deform:
         for name in ("stretch", "shift", "elastic"):
             check_number(name, getattr(self, name), 0, 1, whole=False)
 
+    @checked
     def random_angle(self, numbers: Float[Tensor, "B 56"]) -> Float[Tensor, "B"]:
         """Return the angle (radians) of the random rotation that standard normal `numbers` stand for."""
-        return (2 * torch.special.ndtr(numbers[:, 0]) - 1) * math.radians(self.turn_deg)
+        return (2 * torch.special.ndtr(at_least_float32(numbers[:, 0])) - 1) * math.radians(self.turn_deg)
 
+    @checked
     def __call__(
         self,
         image: Float[Tensor, "B C H W"],
         angle: Float[Tensor, "B"],
         numbers: Float[Tensor, "B 56"],
-        mode: str = "bilinear",
+        mode: Mode = "bilinear",
     ) -> Float[Tensor, "B C H W"]:
         """Rotate each image by `angle + random_angle(numbers)` (radians), then deform it.
 
@@ -69,8 +72,7 @@ class Deform:
             mode: of the interpolation, see `sample`.
         """
         height, width = image.shape[-2:]
-        dtype = torch.promote_types(angle.dtype, torch.float32)  # coordinates in bf16 are wrong by whole pixels
-        angle, numbers = angle.to(dtype), numbers.to(dtype)
+        angle, numbers = same_type(angle, numbers)  # coordinates in bf16 are wrong by whole pixels
         with without_autocast(image):
             scale, along, across = (self.stretch * math.sqrt(0.5) * numbers[:, 1:4]).unbind(1)
             size = torch.hypot(along, across)

@@ -9,18 +9,23 @@ same convention. A positive angle is counter-clockwise about an axis that points
 import math
 from functools import reduce
 from itertools import pairwise
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from stnrot.arguments import Between, checked, described
 from stnrot.errors import InputError
-from stnrot.geometry.autograd import at_least_float32, full_precision
+from stnrot.geometry.autograd import at_least_float32, full_precision, same_type
+
+Axis = Annotated[int, Between(0, 2)]
 
 AXES = "XYZ"
 LOCKED = 16  # times the machine epsilon: if sine and cosine are both smaller, the angle is undefined (gimbal lock)
 
 
+@checked
 def euler_to_matrix(angles: Float[Tensor, "*b A"], order: str = "XYZ") -> Float[Tensor, "*b 3 3"]:
     """Return the product of the rotations about the axes of `order` by `angles` (radians), one angle for each axis.
 
@@ -37,6 +42,7 @@ def euler_to_matrix(angles: Float[Tensor, "*b A"], order: str = "XYZ") -> Float[
     return _product(_factors(angles, order), order)
 
 
+@checked
 def euler_jacobian(angles: Float[Tensor, "*b A"], order: str = "XYZ") -> Float[Tensor, "*b A 3 3"]:
     """Return the derivative of `euler_to_matrix` for each angle, by d Ri(a) / da = Ri(a + pi/2) - e_i e_i^T."""
     factors, slopes = _factors(angles, order), []
@@ -47,6 +53,7 @@ def euler_jacobian(angles: Float[Tensor, "*b A"], order: str = "XYZ") -> Float[T
     return torch.stack(slopes, -3)
 
 
+@checked
 def matrix_to_euler(matrix: Float[Tensor, "*b 3 3"], order: str = "XYZ") -> Float[Tensor, "*b A"]:
     r"""Return angles (radians, in [-pi, pi]) whose `euler_to_matrix` is the matrix.
 
@@ -88,8 +95,9 @@ def matrix_to_euler(matrix: Float[Tensor, "*b 3 3"], order: str = "XYZ") -> Floa
     return torch.cat((a[..., None], two_axis_angles(rest, j, k)), -1)
 
 
-def geodesic_distance(a: Float[Tensor, "*b 3 3"], b: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b"]:
-    """Return the angle (radians, in [0, pi]) of the rotation a^T b between two rotations.
+@checked
+def geodesic_distance(a: Float[Tensor, "*#b 3 3"], b: Float[Tensor, "*#b 3 3"]) -> Float[Tensor, "*#b"]:
+    """Return the angle (radians, in [0, pi]) of the rotation a^T b between two rotations. The batches are broadcast.
 
     It is computed from sine and cosine, `atan2(|axial vector|, (trace - 1) / 2)`, which is exact near 0 and near pi.
     Source: D. Huynh, Metrics for 3D rotations, 2009.
@@ -97,13 +105,15 @@ def geodesic_distance(a: Float[Tensor, "*b 3 3"], b: Float[Tensor, "*b 3 3"]) ->
     >>> round(geodesic_distance(torch.eye(3), euler_to_matrix(torch.tensor([0.5]), "Z")).item(), 4)
     0.5
     """
+    a, b = same_type(a, b)
     with full_precision(a):
-        between = at_least_float32(a).mT @ at_least_float32(b)
+        between = a.mT @ b
     axial = torch.stack([between[..., k, j] - between[..., j, k] for j, k in ((1, 2), (2, 0), (0, 1))], -1) / 2
     trace = between.diagonal(dim1=-2, dim2=-1).sum(-1)
     return torch.atan2(torch.linalg.vector_norm(axial, dim=-1), (trace - 1) / 2)
 
 
+@checked
 def axis_numbers(order: str) -> list[int]:
     """Return 0, 1 or 2 for each letter of an order.
 
@@ -124,8 +134,8 @@ def _factors(angles: Float[Tensor, "*b A"], order: str) -> list[Float[Tensor, "*
     """Return one rotation matrix for each axis of the order."""
     axes = axis_numbers(order)
     if angles.shape[-1:] != (len(axes),):
-        raise InputError(f"order={order!r}: expected {len(axes)} angles, got shape {tuple(angles.shape)}")
-    return [axis_rotation(axis, angle) for axis, angle in zip(axes, at_least_float32(angles).unbind(-1), strict=True)]
+        raise InputError(f"angles: expected {len(axes)}, one for each axis of order={order!r}, got {described(angles)}")
+    return [axis_rotation(axis, angle) for axis, angle in zip(axes, angles.unbind(-1), strict=True)]
 
 
 def _product(factors: list[Tensor], order: str) -> Float[Tensor, "*b 3 3"]:
@@ -134,8 +144,10 @@ def _product(factors: list[Tensor], order: str) -> Float[Tensor, "*b 3 3"]:
         return reduce(torch.matmul, factors if order.isupper() else factors[::-1])
 
 
-def axis_rotation(axis: int, angle: Float[Tensor, "*b"]) -> Float[Tensor, "*b 3 3"]:
-    """Return the rotation about one axis."""
+@checked
+def axis_rotation(axis: Axis, angle: Float[Tensor, "*b"]) -> Float[Tensor, "*b 3 3"]:
+    """Return the rotation about one axis, 0 to 2, by an angle in radians. The result is at least in float32."""
+    angle = at_least_float32(angle)
     c, s = angle.cos(), angle.sin()
     zero, one = torch.zeros_like(c), torch.ones_like(c)
     rows = ((one, zero, zero), (zero, c, -s), (zero, s, c))  # about X; for Y and Z, shift rows and columns
@@ -143,14 +155,24 @@ def axis_rotation(axis: int, angle: Float[Tensor, "*b"]) -> Float[Tensor, "*b 3 
     return torch.stack([rows[p][q] for p in order for q in order], -1).unflatten(-1, (3, 3))
 
 
-def axis_rotation_angle(matrix: Float[Tensor, "*b 3 3"], axis: int) -> Float[Tensor, "*b"]:
-    """Return the angle of a rotation about one axis."""
+@checked
+def axis_rotation_angle(matrix: Float[Tensor, "*b 3 3"], axis: Axis) -> Float[Tensor, "*b"]:
+    """Return the angle (radians) of a rotation about one axis, 0 to 2. The result is at least in float32."""
+    matrix = at_least_float32(matrix)
     j, k = (axis + 1) % 3, (axis + 2) % 3
     return torch.atan2(matrix[..., k, j] - matrix[..., j, k], matrix[..., j, j] + matrix[..., k, k])
 
 
-def two_axis_angles(matrix: Float[Tensor, "*b 3 3"], i: int, j: int) -> Float[Tensor, "*b 2"]:
-    """Return a and b of Ri(a) Rj(b): its column j is column j of Ri(a), and its row i is row i of Rj(b)."""
+@checked
+def two_axis_angles(matrix: Float[Tensor, "*b 3 3"], i: Axis, j: Axis) -> Float[Tensor, "*b 2"]:
+    """Return a and b of Ri(a) Rj(b): its column j is column j of Ri(a), and its row i is row i of Rj(b).
+
+    Raises:
+        InputError: if the axes i and j, 0 to 2, are the same.
+    """
+    if i == j:
+        raise InputError(f"j: expected another axis than i = {i}, got {j}")
+    matrix = at_least_float32(matrix)
     other = 3 - i - j
     sign = 1.0 if (j - i) % 3 == 1 else -1.0
     a = torch.atan2(sign * matrix[..., other, j], matrix[..., j, j])

@@ -9,14 +9,16 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd import Function
 
-from stnrot.errors import InputError
-from stnrot.geometry.autograd import full_precision, gradients
+from stnrot.arguments import check_values, checked
+from stnrot.geometry.autograd import at_least_float32, full_precision, gradients, same_type
 
 SHORTEST = 1e-15  # length; the square of a shorter vector is near the smallest float32
+LONGEST = 1e15  # value; the square of a larger one may be near the largest float32
 NEAR = 0.9  # magnitude of a cosine; for vectors nearer to parallel, S is computed in float64
 SMALL, LARGE = 64, 128  # reflections in a block: for few points on a CPU, and otherwise; measured at d = 64 to 2,048
 
 
+@checked
 def reflect(
     x: Float[Tensor, "*b N d"], vectors: Float[Tensor, "*b m d"], inverse: bool = False
 ) -> Float[Tensor, "*b N d"]:
@@ -30,19 +32,16 @@ def reflect(
     additions forward, about 12 N m d together with the gradients, and 2 n m d forward and backward for S of all blocks.
     T is never formed; a triangular system is solved instead. No vector is normalised: S contains the lengths.
 
-    R is orthogonal up to rounding for vectors with a length from 1e-15 to 1e15. A shorter vector number i is replaced
-    by the coordinate axis i. Near-parallel vectors amplify the rounding errors of S and of x V^T T. So a block with
-    such vectors computes both in float64; on a GPU and in a compiled graph, where the vectors cannot be inspected,
-    every block does. The function can be differentiated twice. It computes at least in float32, and a result of 16-bit
-    arguments is in float32.
+    R is orthogonal up to rounding for vectors of any finite length; on a GPU and in a compiled graph, up to 1e150. A
+    vector number i that is shorter than 1e-15 is replaced by the coordinate axis i. Near-parallel vectors amplify the
+    rounding errors of S and of x V^T T. So a block with such vectors computes both in float64; on a GPU and in a
+    compiled graph, where the vectors cannot be inspected, every block does. The function can be differentiated twice.
+    It computes at least in float32, and a result of 16-bit arguments is in float32.
 
     Args:
         x: rows to map.
         vectors: v_1 ... v_m, the normals of the reflections.
         inverse: apply R^T instead of R.
-
-    Raises:
-        InputError: if the leading dimensions or d differ.
 
     Source: C. Bischof and C. Van Loan, The WY representation for products of Householder matrices, 1987; R. Schreiber
     and C. Van Loan, A storage-efficient WY representation, 1989; for S, T. Joffrain et al., Accumulating Householder
@@ -51,25 +50,22 @@ def reflect(
     >>> reflect(torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[1.0, 0.0, 0.0]])).tolist()
     [[-1.0, 2.0, 3.0]]
     """
-    if x.shape[:-2] != vectors.shape[:-2] or x.shape[-1] != vectors.shape[-1]:
-        raise InputError(
-            f"reflect: expected [*b, N, d] and [*b, m, d] with the same *b and d, got {list(x.shape)} and "
-            f"{list(vectors.shape)}"
-        )
-    dtype = torch.promote_types(torch.promote_types(x.dtype, vectors.dtype), torch.float32)
+    x, vectors = same_type(x, vectors)
     groups = math.prod(x.shape[:-2])
-    points = x.to(dtype).reshape(groups, *x.shape[-2:])
-    flat = vectors.to(dtype).reshape(groups, *vectors.shape[-2:])
+    points = x.reshape(groups, *x.shape[-2:])
+    flat = vectors.reshape(groups, *vectors.shape[-2:])
     with full_precision(x):
         return apply_blocks(points, blocks_of(flat, block_size(points.shape[1], x.is_cpu)), inverse).view(x.shape)
 
 
+@checked
 def householder_rotation(vectors: Float[Tensor, "*b m d"]) -> Float[Tensor, "*b d d"]:
     """Return the matrix H_1 H_2 ... H_m, with determinant (-1)^m. For the formula see `reflect`."""
     identity = torch.eye(vectors.shape[-1], device=vectors.device, dtype=vectors.dtype)
     return reflect(identity.expand(*vectors.shape[:-2], -1, -1), vectors, inverse=True)
 
 
+@checked
 def householder_vectors(rotation: Float[Tensor, "*b d d"]) -> tuple[Float[Tensor, "*b m d"], Float[Tensor, "*b d"]]:
     r"""Factor a rotation into reflections and signs s: `householder_rotation(vectors) * s` is the rotation.
 
@@ -83,7 +79,8 @@ def householder_vectors(rotation: Float[Tensor, "*b d d"]) -> tuple[Float[Tensor
     >>> torch.allclose(householder_rotation(vectors) * sign, rotation, atol=1e-6)
     True
     """
-    dim = rotation.shape[-1]
+    check_values("rotation", rotation)
+    dim, rotation = rotation.shape[-1], at_least_float32(rotation)
     reflectors, tau = torch.geqrf(rotation)
     identity = torch.eye(dim, device=rotation.device, dtype=rotation.dtype)
     sign = reflectors.diagonal(dim1=-2, dim2=-1).sign()
@@ -119,7 +116,11 @@ def blocks_of(vectors: Float[Tensor, "*b m d"], size: int, start: Float[Tensor, 
         parts = []
         for v in _split(vectors.detach(), size):
             s, half = _triangle(v, wide=False)
-            least = min(half.flatten().tolist(), default=1)  # for few numbers this is faster than torch.min
+            lengths = half.flatten().tolist()  # for few numbers min and max are faster than those of torch
+            least = min(lengths, default=1)
+            if max(lengths, default=1) == math.inf:
+                vectors = _shortened(vectors)
+                break
             if least < SHORTEST**2 / 2:
                 break
             parts.append((v, _triangle(v, wide=True)[0] if _near_parallel(s, half, least) else s))
@@ -154,6 +155,12 @@ def _near_parallel(s: Tensor, half: Tensor, least: float) -> bool:
         return False  # a bound that is enough in most cases; the exact test takes several times as long
     scale = half.rsqrt()
     return (s * scale[..., None] * scale[..., None, :]).abs().max().item() > most  # the diagonal is 1
+
+
+def _shortened(vectors: Tensor) -> Tensor:
+    """Scale each vector so long that its square could overflow. The reflection stays the same."""
+    largest = vectors.detach().abs().amax(-1, keepdim=True)
+    return vectors / torch.where((largest > LONGEST) & largest.isfinite(), largest, 1)
 
 
 def _replace_short(vectors: Tensor, start: Tensor | None) -> Tensor:

@@ -8,8 +8,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from stnrot.arguments import checked
 from stnrot.geometry.angles import wrap
+from stnrot.geometry.autograd import at_least_float32, full_precision, same_type
 from stnrot.geometry.euler import (
+    Axis,
     axis_numbers,
     axis_rotation,
     axis_rotation_angle,
@@ -20,6 +23,7 @@ from stnrot.geometry.euler import (
 ROUNDS = 12  # of the alternating optimisation of two angles
 
 
+@checked
 def nearest_euler(matrix: Float[Tensor, "*b 3 3"], order: str = "XYZ") -> Float[Tensor, "*b A"]:
     """Return angles (radians) whose `euler_to_matrix` is the nearest to a rotation, in Frobenius norm.
 
@@ -33,13 +37,16 @@ def nearest_euler(matrix: Float[Tensor, "*b 3 3"], order: str = "XYZ") -> Float[
     if len(axes) != 2:
         return matrix_to_euler(matrix, order)
     i, j = axes
+    matrix = at_least_float32(matrix)
     b = two_axis_angles(matrix, i, j)[..., 1]
-    for _ in range(ROUNDS):
-        a = axis_rotation_angle(matrix @ axis_rotation(j, -b), i)
-        b = axis_rotation_angle(axis_rotation(i, -a) @ matrix, j)
+    with full_precision(matrix):
+        for _ in range(ROUNDS):
+            a = axis_rotation_angle(matrix @ axis_rotation(j, -b), i)
+            b = axis_rotation_angle(axis_rotation(i, -a) @ matrix, j)
     return torch.stack((a, b), -1)
 
 
+@checked
 def axis_to_euler(axis: Float[Tensor, "*b 3"], own: Float[Tensor, "3"], order: str = "XYZ") -> Float[Tensor, "*b A"]:
     r"""Return angles (radians) whose `euler_to_matrix` rotates the unit vector `own` onto the unit vector `axis`.
 
@@ -54,7 +61,7 @@ def axis_to_euler(axis: Float[Tensor, "*b 3"], own: Float[Tensor, "3"], order: s
     >>> angles.rad2deg().round().tolist()
     [90.0, 0.0]
     """
-    axes = axis_numbers(order)
+    axes, (axis, own) = axis_numbers(order), same_type(axis, own)
     if order.islower():
         return axis_to_euler(axis, own, order[::-1].upper()).flip(-1)
     if len(axes) == 3:
@@ -69,12 +76,16 @@ def axis_to_euler(axis: Float[Tensor, "*b 3"], own: Float[Tensor, "3"], order: s
     to_first = angle_about(own, torch.eye(3).to(own)[i], j)
     b = torch.stack((wrap(to_first + offset), wrap(to_first - offset)), -1)
     b = b.gather(-1, b.abs().argmin(-1, keepdim=True))[..., 0]
-    a = angle_about((axis_rotation(j, b) @ own[:, None])[..., 0], axis, i)
+    with full_precision(own):
+        rotated = (axis_rotation(j, b) @ own[:, None])[..., 0]
+    a = angle_about(rotated, axis, i)
     return torch.stack((a, b), -1)
 
 
-def angle_about(first: Float[Tensor, "*b 3"], second: Float[Tensor, "*b 3"], axis: int) -> Float[Tensor, "*b"]:
-    """Return the angle (radians) about one axis that brings the first vector as near to the second as possible."""
+@checked
+def angle_about(first: Float[Tensor, "*#b 3"], second: Float[Tensor, "*#b 3"], axis: Axis) -> Float[Tensor, "*#b"]:
+    """Return the angle (radians) about one axis, 0 to 2, that brings one vector as near to another as possible."""
+    first, second = same_type(first, second)
     j, k = (axis + 1) % 3, (axis + 2) % 3
     sine = first[..., j] * second[..., k] - first[..., k] * second[..., j]
     return torch.atan2(sine, first[..., j] * second[..., j] + first[..., k] * second[..., k])
@@ -91,7 +102,8 @@ def _shortest(first: Float[Tensor, "*b 3"], second: Float[Tensor, "*b 3"]) -> Fl
     normal = torch.zeros_like(first).scatter(-1, first.abs().argmin(-1, keepdim=True), 1.0)
     normal = F.normalize(torch.linalg.cross(first, normal), dim=-1)  # for opposite vectors any normal will do
     middle = torch.where(length > 0, middle / length, normal)
-    return _reflection(middle) @ _reflection(first)
+    with full_precision(middle):
+        return _reflection(middle) @ _reflection(first)
 
 
 def _reflection(normal: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:

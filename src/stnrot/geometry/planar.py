@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from stnrot.arguments import Count, checked, described
+from stnrot.arguments import Count, NonNegative, checked, described
 from stnrot.errors import InputError
 from stnrot.geometry.autograd import without_autocast
 
@@ -248,7 +248,10 @@ def rotate_bicubic(image: Float[Tensor, "B C H W"], angle: Float[Tensor, "B"]) -
     return rotate(image, angle, "bicubic").clamp(0, 1)
 
 
-def inscribed_disc(size: Sequence[int], device: torch.device | None = None, margin: float = 0.0) -> Bool[Tensor, "H W"]:
+@checked
+def inscribed_disc(
+    size: Sequence[Count], device: torch.device | None = None, margin: NonNegative = 0.0
+) -> Bool[Tensor, "H W"]:
     """Mark the pixels of the largest centred disc that stays inside the image under every rotation.
 
     Its radius reaches to the centres of the outermost pixels, `(min(height, width) - 1) / 2`, less the margin.
@@ -256,11 +259,13 @@ def inscribed_disc(size: Sequence[int], device: torch.device | None = None, marg
     Args:
         size: height and width.
         device: of the result.
-        margin: pixels.
+        margin: pixels, at least 0. If it is more than the radius, at most the pixel in the middle is left.
 
     >>> inscribed_disc((3, 3)).int().tolist()
     [[0, 1, 0], [1, 1, 1], [0, 1, 0]]
     """
+    if len(size) != 2:
+        raise InputError(f"size: expected two numbers, height and width, got {described(size)}")
     height, width = size
     y = 2 * torch.arange(height, device=device) - (height - 1)  # in half pixels: whole numbers are exact
     x = 2 * torch.arange(width, device=device) - (width - 1)

@@ -7,17 +7,19 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from stnrot.arguments import Count, Natural, Positive, checked
 from stnrot.geometry.autograd import without_autocast
 
 
+@checked
 def to_polar(
     image: Float[Tensor, "B C H W"],
-    radii: int,
-    angles: int,
-    blur: float,
-    halo: int = 0,
+    radii: Count,
+    angles: Count,
+    blur: Positive,
+    halo: Natural = 0,
     centre: tuple[float, float] = (0.0, 0.0),
-    share: float = 1.0,
+    share: Positive = 1.0,
 ) -> Float[Tensor, "B C {radii} {angles}+2*{halo}"]:
     r"""Sample images with a Gaussian at `angles` directions (columns) on `radii` centred circles (rows).
 
@@ -30,7 +32,8 @@ def to_polar(
     Gaussian is round and hides the pixel grid: the share `exp(-2 pi^2 s^2)` of the frequency of the grid remains, 3e-6
     for s = 0.8 pixels. Bilinear sampling leaves one per cent, and is not the same along the axes and the diagonals.
 
-    If the circles would be more than one pixel apart, the image is first made smaller, with antialiasing.
+    If the circles would be more than one pixel apart, the image is first made smaller, with antialiasing. The
+    computation is at least in float32; the result has the type of the image.
 
     Args:
         image: images of any size.
@@ -54,7 +57,7 @@ def to_polar(
         dtype_given, image = image.dtype, image.to(dtype)
         pixel = max(1.0, share * min(height, width) / (2 * radii))  # size of a pixel of the smaller image, in pixels
         if pixel > 1:
-            size = (round(height / pixel), round(width / pixel))
+            size = (max(round(height / pixel), 1), max(round(width / pixel), 1))
             image = F.interpolate(image, size=size, mode="bilinear", align_corners=False, antialias=True)
         circle = torch.arange(radii, device=image.device, dtype=dtype) + 0.5
         radius = circle[:, None] * (share * (min(height, width) - 1) / (2 * radii))

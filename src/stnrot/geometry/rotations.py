@@ -4,6 +4,7 @@ The module has the angle, the Cayley transform, the exponential and the QR decom
 `householder.py`. The functions of parameters take batches, `[*b, ...]`, such as a network predicts.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -11,14 +12,15 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd import Function
 
-from stnrot.errors import InputError
-from stnrot.geometry.autograd import at_least_float32, full_precision, gradients
+from stnrot.arguments import Count, Natural, checked
+from stnrot.geometry.autograd import at_least_float32, full_precision, gradients, without_nan
 
 CONVERGED = {torch.float32: 1e-3, torch.float64: 1e-7}  # a step squares the gap: below this, one step reaches rounding
 ROUNDING = 32  # times the machine epsilon: a smaller gap is rounding, and the matrix is left unchanged
 STEPS = 12  # Newton-Schulz steps, at most: enough for singular values from 0.02 to 1.7
 
 
+@checked
 def planar_rotation(angle: Float[Tensor, "*b"]) -> Float[Tensor, "*b 2 2"]:
     """Return [[cos, -sin], [sin, cos]] of an angle in radians.
 
@@ -30,6 +32,7 @@ def planar_rotation(angle: Float[Tensor, "*b"]) -> Float[Tensor, "*b 2 2"]:
     return torch.stack((c, -s, s, c), -1).unflatten(-1, (2, 2))
 
 
+@checked
 def skew(x: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
     """Return the skew matrix L - L^T, where L is the part of x below the diagonal. It generates a rotation.
 
@@ -40,11 +43,13 @@ def skew(x: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
     return below - below.mT
 
 
+@checked
 def cayley(a: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
     """Return the Cayley transform (I - a/2)^-1 (I + a/2) of a skew matrix.
 
     It reaches all rotations except those with a rotation by 180 degrees in some plane. To second order it equals the
-    exponential of a. It is computed as (I/2 - a/4)^-1 - I, which has smaller rounding errors for large a.
+    exponential of a. It is computed as (I/2 - a/4)^-1 - I, which has smaller rounding errors for large a. If a is not
+    skew and the inverse does not exist, the result is NaN.
 
     Source: A. Cayley, Sur quelques proprietes des determinants gauches, 1846.
 
@@ -53,7 +58,9 @@ def cayley(a: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
     """
     quarter = at_least_float32(a) / 4
     identity = torch.eye(quarter.shape[-1], device=quarter.device, dtype=quarter.dtype)
-    return newton_schulz_step(torch.linalg.inv(identity / 2 - quarter) - identity)
+    inverse, failed = torch.linalg.inv_ex(identity / 2 - quarter)
+    inverse = torch.where(failed[..., None, None] == 0, inverse, math.nan)
+    return newton_schulz_step(inverse - identity)
 
 
 def cayley_from(start: Float[Tensor, "d d"], weight: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
@@ -89,6 +96,7 @@ class _CayleyFrom(Function):
         return None, (grad_a - grad_a.mT).div_(4).tril_(-1)
 
 
+@checked
 def exponential(a: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
     """Return exp(a) of a skew matrix. It reaches every rotation.
 
@@ -101,11 +109,13 @@ def exponential(a: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
     return newton_schulz_step(torch.linalg.matrix_exp(at_least_float32(a)))
 
 
+@checked
 def newton_schulz_step(r: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
     """Do one Newton-Schulz step towards the nearest rotation, r - r (r^T r - I) / 2.
 
     The correction is a constant for the gradient: the gradient of the result passes to r unchanged.
     """
+    r = at_least_float32(r)
     with torch.no_grad(), full_precision(r):
         gap = r.mT @ r
         gap.diagonal(dim1=-2, dim2=-1).sub_(1)
@@ -113,16 +123,12 @@ def newton_schulz_step(r: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
     return r.sub(step, alpha=0.5)
 
 
+@checked
 def qr_rotation(w: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
     """Return Q of the decomposition w = Q R with a positive diagonal of R. If det w < 0, the last column is negated.
 
     The result is smooth in w where w is regular. Source: the Gram-Schmidt process.
-
-    Raises:
-        InputError: if the matrices are not square.
     """
-    if w.shape[-2] != w.shape[-1]:
-        raise InputError(f"qr_rotation: expected square matrices, got shape {tuple(w.shape)}")
     q, r = torch.linalg.qr(at_least_float32(w))
     sign = r.detach().diagonal(dim1=-2, dim2=-1).sign()
     sign = torch.where(sign == 0, 1, sign)
@@ -130,7 +136,8 @@ def qr_rotation(w: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
     return q * torch.cat((sign[..., :-1], (sign[..., -1] * last)[..., None]), -1)[..., None, :]
 
 
-def random_rotation(dim: int, *batch: int) -> Float[Tensor, "*batch dim dim"]:
+@checked
+def random_rotation(dim: Count, *batch: Natural) -> Float[Tensor, "*batch dim dim"]:
     """Draw rotations from the Haar measure on SO(d), the uniform distribution, in float64.
 
     Source: F. Mezzadri, How to generate random matrices from the classical compact groups, 2007.
@@ -142,22 +149,27 @@ def random_rotation(dim: int, *batch: int) -> Float[Tensor, "*batch dim dim"]:
     return qr_rotation(torch.randn(*batch, dim, dim, dtype=torch.float64))
 
 
+@checked
 @torch.no_grad()
 def project_rotation(matrix: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
     """Return the rotation nearest to a matrix in Frobenius norm, without a gradient.
+
+    If a matrix has an infinite or NaN entry, its rotation is NaN. The others of the batch are not affected.
 
     Source: S. Umeyama, Least-squares estimation of transformation parameters between two point patterns, 1991.
 
     >>> project_rotation(3 * torch.eye(2)).round().int().tolist()
     [[1, 0], [0, 1]]
     """
-    u, _, vh = torch.linalg.svd(at_least_float32(matrix))
+    matrix, poison = without_nan(at_least_float32(matrix))
+    u, _, vh = torch.linalg.svd(matrix)
     sign = torch.ones_like(u[..., 0])
     with full_precision(u):
         sign[..., -1] = det_sign(u @ vh)
-        return (u * sign[..., None, :]) @ vh
+        return (u * sign[..., None, :]) @ vh + poison
 
 
+@checked
 @torch.no_grad()
 def newton_schulz(matrix: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
     r"""Return the rotation nearest to a matrix, fast if the matrix is near a rotation. The result has no gradient.
@@ -170,6 +182,8 @@ def newton_schulz(matrix: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
     Source: Z. Kovarik, Some iterative methods for improving orthonormality, 1970; A. Bjoerck and C. Bowie, 1971.
     """
     w = at_least_float32(matrix)
+    if w.is_meta:
+        return torch.empty_like(w)
     if not w.isfinite().all():
         return w
     identity = torch.eye(len(w), device=w.device, dtype=w.dtype)
@@ -197,6 +211,7 @@ def _largest(symmetric: Float[Tensor, "d d"]) -> Float[Tensor, ""]:
     return torch.linalg.vector_norm(v)
 
 
+@checked
 @torch.no_grad()
 def rotation_defect(matrix: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b"]:
     """Return max |R^T R - I|, computed in float64. It does not check the sign of the determinant.
@@ -209,9 +224,10 @@ def rotation_defect(matrix: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b"]:
     return gap.abs().amax((-2, -1))
 
 
+@checked
 def det_sign(matrix: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b"]:
     """Return the sign of the determinant.
 
     The determinant itself can be computed as 0 for a large orthogonal matrix in float32.
     """
-    return torch.linalg.slogdet(matrix).sign
+    return torch.linalg.slogdet(at_least_float32(matrix)).sign

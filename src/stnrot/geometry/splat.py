@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from stnrot.arguments import Count, Positive, checked
 from stnrot.errors import InputError, check_number
-from stnrot.geometry.autograd import full_precision
+from stnrot.geometry.autograd import full_precision, same_type
 
 SATURATIONS = ("clamp", "soft")
 LOWEST = -40.0  # least exponent: smaller values are invisible, and a CPU takes five times as long where exp underflows
@@ -55,8 +56,7 @@ class Camera:
         check_number("width", self.width, 1)
         check_number("sigma", self.sigma, 0.1, whole=False)
         check_number("near", self.near, 1e-6, whole=False)
-        if self.saturation not in SATURATIONS:
-            raise InputError(f"saturation={self.saturation!r}: expected one of {', '.join(SATURATIONS)}")
+        _check_saturation(self.saturation)
 
     @property
     def focal(self) -> float:
@@ -64,16 +64,18 @@ class Camera:
         return min(self.height, self.width) / (2 * math.tan(math.radians(self.fov_deg) / 2))
 
 
+@checked
 def project(
     points: Float[Tensor, "N 3"], rotation: Float[Tensor, "*b 3 3"], camera: Camera
 ) -> tuple[Float[Tensor, "*b N 2"], Bool[Tensor, "*b N"]]:
-    """Rotate points and project them.
+    """Rotate points and project them. The computation and the result are at least in float32.
 
     Points behind the near plane are moved onto it before the division, so that no gradient becomes infinite.
 
     Returns:
         The pixel (column, row) of each point, and whether it lies in front of the near plane.
     """
+    points, rotation = same_type(points, rotation)
     with full_precision(points):
         rotated = points @ rotation.mT
     depth = rotated[..., 2] + camera.distance
@@ -83,14 +85,15 @@ def project(
     return rotated[..., :2] * (camera.focal / depth[..., None]) + middle, in_front
 
 
+@checked
 def splat(
-    position: Float[Tensor, "*b N 2"],
+    position: Float[Tensor, "*#b N 2"],
     weight: Float[Tensor, "*#b N"],
-    height: int,
-    width: int,
-    sigma: float,
+    height: Count,
+    width: Count,
+    sigma: Positive,
     saturation: str,
-) -> Float[Tensor, "*b {height} {width}"]:
+) -> Float[Tensor, "*#b {height} {width}"]:
     r"""Draw a Gaussian at each position (column, row). Its height is the weight.
 
     A Gaussian is a product of a factor of the column and a factor of the row. So the sum over the points,
@@ -98,8 +101,10 @@ def splat(
         s[row, column] = sum_n w_n exp(-(row - v_n)^2 / 2 sigma^2) exp(-(column - u_n)^2 / 2 sigma^2),
 
     is one matrix product, H x N times N x W. It needs N (H + W) exponentials and as much memory, instead of N H W.
-    For `saturation` see `Camera`.
+    For `saturation` see `Camera`. The computation and the result are at least in float32.
     """
+    _check_saturation(saturation)
+    position, weight = same_type(position, weight)
     rows = _gaussian(position[..., 1], height, sigma) * weight[..., None]
     columns = _gaussian(position[..., 0], width, sigma)
     with full_precision(position):
@@ -107,10 +112,11 @@ def splat(
     return total.clamp(0, 1) if saturation == "clamp" else -torch.expm1(-total)
 
 
+@checked
 def render(
     points: Float[Tensor, "N 3"], rotation: Float[Tensor, "*b 3 3"], camera: Camera
 ) -> Float[Tensor, "*b {camera.height} {camera.width}"]:
-    """Render points, rotated by each rotation, with the camera.
+    """Render points, rotated by each rotation, with the camera. The computation and the result are at least in float32.
 
     >>> points = torch.tensor([[0.0, 0.0, 0.0]])
     >>> image = render(points, torch.eye(3), Camera(height=9, width=9, sigma=1.0))
@@ -119,6 +125,11 @@ def render(
     """
     position, in_front = project(points, rotation, camera)
     return splat(position, in_front.to(position.dtype), camera.height, camera.width, camera.sigma, camera.saturation)
+
+
+def _check_saturation(saturation: str) -> None:
+    if saturation not in SATURATIONS:
+        raise InputError(f"saturation={saturation!r}: expected one of {', '.join(SATURATIONS)}")
 
 
 def _gaussian(position: Float[Tensor, "*b N"], pixels: int, sigma: float) -> Float[Tensor, "*b N {pixels}"]:

@@ -225,8 +225,29 @@ def test_xmol(tmp_path: Path, comment: str, elements: str | list[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "1 ,2 ,3\n4, 5,6\n",
+        "1,2 ,3\n4,5, 6,\n,,,\n",
+        "2\nz y x\n3 2 1\n6 5 4\n",
+        "2\nx;y;z\n1;2;3;\n4;5;6;\n",
+        "2\nProperties=species:S:1:forces:R:3:pos:R:3\nC 7 7 7 1 2 3\nO 8 8 8 4 5 6\n",
+        "x,y,z,label\n1,2,3,\n4,5,6,oak\n",
+        "label;z;y;x;;\n;3;2;1;;\n;6;5;4;;\n",
+        "P1 1 2 3\nP2 4 5 6\n",
+        "1 2 3 first\n4 5 6 the second\n",
+        "\t1\t2\t3\n\t4\t\t5\t6\n",
+    ],
+)
+def test_what_people_write(tmp_path: Path, text: str) -> None:
+    assert read_text(tmp_path, text).tolist() == [[1, 2, 3], [4, 5, 6]]
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("label x y z w\noak 1 2 3 4\n1 2 3 4\n", "line 3: expected 5 columns, with the names label, x, y, z, w; got"),
+        ("label x y z\nan oak 1 2 3\n", "line 2: expected 4 columns"),
         ("1 2 3\n\n4 5\n", "line 3: expected rows of x, y and z, .*; got '4 5'"),
         ("1,2,3\n4,,6\n", "line 2: expected"),
         ("x,y,z\n1,2,3\n4,5,tree\n", "line 3: expected .* got '4 5 tree'"),

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, WebPImagePlugin
 from sklearn.datasets import load_sample_images
 
 from stnrot.data.image_file import read_header, read_whole
@@ -198,10 +198,8 @@ def test_pillows_limit_is_left_alone_and_does_not_apply(
     with Image.open(path) as opened:
         expected = np.asarray(ImageOps.exif_transpose(opened).convert("I" if kind == "tif I;16" else "RGB"))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-    if kind == "webp" and limit == 700:
-        with pytest.raises(
-            InputError, match=r"a\.webp: .*limit of 1400 .*convert it, or raise PIL.Image.MAX_IMAGE_PIXELS"
-        ):
+    if kind == "webp" and limit == 700 and hasattr(WebPImagePlugin, "_get_size"):  # Pillow 12 and later check it
+        with pytest.raises(InputError, match=r"a\.webp: .*limit of 1400 .*; convert it, or raise PIL"):
             read_header(path, 10**4)
     else:
         assert read_header(path, 10**4).pixels == 2400

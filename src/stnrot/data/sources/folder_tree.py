@@ -10,18 +10,18 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from stnrot.errors import InputError
 
-SPLIT_NAMES = {  # with `set`, `data` or `images` behind them too, in upper or lower case
+SPLIT_NAMES = {  # in upper or lower case; `set`, `data` or `images` may follow
     "train": ("train", "training"),
     "val": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing"),
 }
 KIND = {name: kind for kind, names in SPLIT_NAMES.items() for name in names}
 SPLIT = re.compile(rf"(?<![a-z])({'|'.join(sorted(KIND, reverse=True))})[ ._-]*(?:set|data|images)?(?![a-z])")
-IGNORED = ("__MACOSX", "@eaDir", "$RECYCLE.BIN")  # of macOS, Synology and Windows, which keep copies of images there
+IGNORED = ("__MACOSX", "@eaDir", "$RECYCLE.BIN")  # macOS, Synology and Windows keep copies of images there
 
 
 def split_folders(root: Path) -> dict[str, Path]:
-    """Return the folders of the splits, by `train`, `val` and `test`; only `train`, the root itself, if it has classes.
+    """Return the folders of `train`, `val` and `test`. A root without split folders is the folder of `train` itself.
 
     The name of a split folder is one of `SPLIT_NAMES`. Two or three folders whose names differ in such a word alone,
     such as `seg_train` and `seg_test`, are splits too. Other folders without images do not matter.
@@ -30,7 +30,7 @@ def split_folders(root: Path) -> dict[str, Path]:
         InputError: if a split folder lies beside other images. They could be classes or another split, so nothing is
             guessed. In a folder `train` every folder is a class, whatever its name.
     """
-    names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+    names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not _ignored(entry.name))
     named = {name: split for name in names if (split := _split(name)) is not None}
     kinds: dict[str, set[str]] = defaultdict(set)
     for kind, rest in named.values():
@@ -85,7 +85,7 @@ def _walk(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
     if real in above:  # a link to a folder that contains it
         return
     for entry in os.scandir(folder):
-        if entry.name.startswith(".") or entry.name in IGNORED:
+        if _ignored(entry.name):
             continue
         if entry.is_dir():
             yield from _walk(Path(entry.path), (*above, real))
@@ -94,8 +94,11 @@ def _walk(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
 
 
 def _split(name: str) -> tuple[str, str] | None:
-    """Return the kind of split that the name of a folder has, and the rest of the name; None without such a word."""
-    found = SPLIT.search(name.lower())
-    if found is None:
-        return None
-    return KIND[found[1]], (name[: found.start()] + name[found.end() :]).strip(" ._-").lower()
+    """Return the split that the name of a folder names, and the rest of the name, or None if it names no split."""
+    plain = name.lower()
+    found = SPLIT.search(plain)
+    return found and (KIND[found[1]], (plain[: found.start()] + plain[found.end() :]).strip(" ._-"))
+
+
+def _ignored(name: str) -> bool:
+    return name.startswith(".") or name in IGNORED

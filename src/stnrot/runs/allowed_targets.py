@@ -30,7 +30,7 @@ OURS: dict[Part, tuple[str, ...]] = {
 }
 MODULES = {"torch.nn": ("torch.nn.modules",), "torchvision.models": (), "torchvision.ops": ()}  # path: where defined
 NEVER = sys.stdlib_module_names | {"torch", "stnrot"}  # no package of networks
-ASK = "add trust=[{0}]"
+ASK = "add trust={0}"
 
 
 def check_targets(config: Any, part: Part = "model", trust: Iterable[str] | str = (), ask: str = ASK) -> None:
@@ -94,8 +94,8 @@ def _check_target(node: Mapping[str, Any], part: Part, packages: Sequence[str], 
     if package in NEVER or not str(target).replace(".", "").isidentifier():
         raise InputError(f"{reason}, torch.nn or torchvision.models: expected a checkpoint of train.py without it")
     raise InputError(
-        f"{reason} or of torch.nn, or would download weights: to run code of {package} with your rights, "
-        f"{ask.format(package)}"
+        f"{reason}, torch.nn or torchvision.models{' without weights' if known else ''}: to run code of {package} with "
+        f"your rights, {ask.format(package)}"
     )
 
 

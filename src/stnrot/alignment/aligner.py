@@ -1,6 +1,7 @@
 """Align images with references: the angles, a confidence, and the aligned images."""
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import repeat
@@ -114,6 +115,7 @@ class Aligner:
         self.masks_to_disc = data.get("border") == "disc"
         self.channels = int(saved["config"]["data_spec"]["channels"])
 
+    @checked
     def __call__(self, image: Images, reference: Images) -> Alignment:
         """Align; see `align`."""
         given, references = read_pair(image, reference, self.channels)
@@ -198,9 +200,11 @@ def align(image: Images, reference: Images, *, model: str | Path | Aligner | Non
     return (model if isinstance(model, Aligner) else Aligner(model))(image, reference)
 
 
-def _pairs(images: Tensor, references: Tensor, chunk: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _pairs(images: Tensor, references: Tensor, chunk: int) -> Iterable[tuple[Tensor, Tensor]]:
     """Split images and references into batches of at most `chunk` values."""
-    count = max(1, chunk // max(images[0].numel(), references[0].numel()))
+    count = max(1, chunk // max(math.prod(images.shape[1:]), math.prod(references.shape[1:])))
+    if len(images) <= count:
+        return [(images, references)]
     reference_chunks = references.split(count) if len(references) > 1 else repeat(references)
     return zip(images.split(count), reference_chunks, strict=False)
 

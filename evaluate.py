@@ -1,11 +1,11 @@
 """Test a trained run, or an ensemble of runs: python evaluate.py ckpt=PATH|latest data=..."""
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
 import hydra
-import lightning as L
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -13,10 +13,14 @@ from omegaconf import DictConfig, OmegaConf
 from stnrot.data.datamodule import DataModule
 from stnrot.errors import InputError
 from stnrot.models.ensemble import Ensemble
-from stnrot.runs.checkpoints import AtomicCheckpointIO, check_targets, read_checkpoint, rebuild
-from stnrot.runs.command_line import one_line_errors, quiet_libraries
+from stnrot.runs.allowed_targets import check_targets
+from stnrot.runs.checkpoints import read_checkpoint, rebuild
+from stnrot.runs.command_line import nothing_left, one_line_errors, quiet_libraries
 from stnrot.runs.config_checks import check_groups
 from stnrot.runs.find_checkpoints import check_differ_in_seed, find_checkpoints
+from stnrot.runs.overrides import switch_groups_off
+from stnrot.runs.trainer import build_trainer, switched_on
+from stnrot.runs.trainer_options import check_trainer
 from stnrot.tasks.register import Register
 
 log = logging.getLogger("evaluate")
@@ -25,7 +29,7 @@ log = logging.getLogger("evaluate")
 @hydra.main(version_base="1.3", config_path="configs", config_name="evaluate")
 def main(cfg: DictConfig) -> None:
     """Run one evaluation; Hydra has composed its configuration and created its folder."""
-    with one_line_errors():
+    with one_line_errors(), nothing_left():
         evaluate(cfg)
 
 
@@ -33,7 +37,10 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     """Rebuild the runs, test them, write metrics.json, predictions.csv and figures, and return the metrics."""
     if (Path(cfg.output_dir) / "metrics.json").exists():
         raise InputError(f"{cfg.output_dir} holds the results of another run: choose another hydra.run.dir")
-    check_groups(cfg)
+    check_groups(cfg, needed=("trainer",))
+    check_trainer(cfg.trainer)
+    if cfg.trainer.get("limit_test_batches") == 0:
+        raise InputError("trainer.limit_test_batches=0: there is nothing to test, expected more than 0")
     if OmegaConf.select(cfg, "ckpt") is None:
         raise InputError("ckpt is not set: expected latest or the path of a checkpoint")
     paths = find_checkpoints(cfg.ckpt)
@@ -45,24 +52,18 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
 
     cfg.seed = configs[0]["seed"]
     if "_target_" not in cfg.data:  # no other data was chosen: take the data of the run, with the given keys changed
-        check_targets(configs[0]["data"])
+        check_targets(configs[0]["data"], "data", cfg.trust)
         cfg.data = OmegaConf.merge(configs[0]["data"], cfg.data)
     data: DataModule = instantiate(cfg.data, _convert_="all")
     for path, config in zip(paths, configs, strict=True):
         data.check_trained_on(config["data_spec"], config["model"], path)
 
-    tasks = [rebuild(checkpoint, path) for checkpoint, path in zip(checkpoints, paths, strict=True)]
+    tasks = [rebuild(checkpoint, path, cfg.trust) for checkpoint, path in zip(checkpoints, paths, strict=True)]
     task = tasks[0] if len(tasks) == 1 else ensemble(tasks)
     task = task.to(memory_format=torch.channels_last)  # as in training, so that results are equal to the last bit
-    if cfg.trainer.precision == "auto":
-        cfg.trainer.precision = configs[0]["trainer"]["precision"]  # that of the run's own test
-    trainer: L.Trainer = instantiate(
-        cfg.trainer,
-        callbacks=list(filter(None, instantiate(cfg.callbacks).values())),
-        logger=False,
-        plugins=[AtomicCheckpointIO()],
-        enable_progress_bar=cfg.callbacks.get("progress") is not None,
-    )
+    if cfg.trainer.get("precision") == "auto":
+        cfg.trainer.precision = configs[0]["trainer"].get("precision")  # that of the run's own test
+    trainer = build_trainer(cfg, switched_on(cfg, "callbacks"))
     metrics = trainer.test(task, datamodule=data)[0]
     log.info("results: %s", cfg.output_dir)
     return dict(metrics)
@@ -82,5 +83,6 @@ def ensemble(tasks: list[Any]) -> Register:
 
 if __name__ == "__main__":
     quiet_libraries()
+    sys.argv = switch_groups_off(sys.argv, Path(__file__).with_name("configs"))
     with one_line_errors():
         main()

@@ -2,6 +2,8 @@
 
 import logging
 import math
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,12 @@ from omegaconf import DictConfig, OmegaConf
 from stnrot.callbacks.run_config import RunConfig
 from stnrot.data.datamodule import DataModule
 from stnrot.errors import InputError
-from stnrot.runs.checkpoints import AtomicCheckpointIO, read_checkpoint, weights_of
-from stnrot.runs.command_line import one_line, one_line_errors, quiet_libraries
+from stnrot.runs.checkpoints import read_checkpoint, weights_of
+from stnrot.runs.command_line import nothing_left, one_line, one_line_errors, quiet_libraries
 from stnrot.runs.config_checks import check_folder, check_groups, check_model, check_options, check_processes
+from stnrot.runs.overrides import switch_groups_off
 from stnrot.runs.precision import auto_precision
+from stnrot.runs.trainer import build_trainer, has_tensorboard, switched_on
 
 log = logging.getLogger("train")
 
@@ -31,7 +35,7 @@ def main(cfg: DictConfig) -> float:
     quiet_libraries()  # again, because a launcher may have started this process
     if in_search(cfg):
         return train(cfg)  # the search records errors
-    with one_line_errors():
+    with one_line_errors(), nothing_left():
         try:
             return train(cfg)
         except Exception as error:
@@ -44,7 +48,7 @@ def main(cfg: DictConfig) -> float:
 
 def train(cfg: DictConfig) -> float:
     """Train, test the best checkpoint, and return the best value of the monitored metric on the validation set."""
-    check_groups(cfg)
+    check_groups(cfg, needed=("data", "model", "task", "trainer"))
     check_options(cfg)
     if cfg.trial is not None and not in_search(cfg):
         raise InputError(f"trial={cfg.trial}: only a search sets it; expected none, or -m hparams_search=...")
@@ -55,19 +59,19 @@ def train(cfg: DictConfig) -> float:
     data: DataModule = instantiate(cfg.data, _convert_="all")
     cfg.data_spec = data.spec()
     check_model(cfg)
-    if cfg.trainer.precision == "auto":
-        cfg.trainer.precision = auto_precision(cfg.trainer.accelerator)
-    log.info("precision: %s", cfg.trainer.precision)
+    if cfg.trainer.get("precision") == "auto":
+        cfg.trainer.precision = auto_precision(cfg.trainer.get("accelerator", "auto"))
+    log.info("precision: %s", cfg.trainer.get("precision"))
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
 
-    task: L.LightningModule = instantiate(cfg.task, model=instantiate(cfg.model))
+    task: L.LightningModule = instantiate(cfg.task, _convert_="all", model=instantiate(cfg.model))
     task = task.to(memory_format=torch.channels_last)
     if cfg.ckpt_path is not None:
         weights_of(read_checkpoint(cfg.ckpt_path), task, cfg.ckpt_path)  # Lightning loads them; this checks them first
     if cfg.start_from is not None:
         task.load_state_dict(weights_of(read_checkpoint(cfg.start_from), task, cfg.start_from))
 
-    callbacks = [RunConfig(config, chosen_options()), *filter(None, instantiate(cfg.callbacks).values())]
+    callbacks = [RunConfig(config, chosen_options()), *switched_on(cfg, "callbacks")]
     pruning = None
     if cfg.trial is not None:
         from stnrot.search.pruning import pruning_callback  # imports Optuna, which takes a second
@@ -75,13 +79,7 @@ def train(cfg: DictConfig) -> float:
         search = HydraConfig.get().sweeper
         pruning = pruning_callback(search.storage, search.study_name, cfg.trial, cfg.monitor.metric)
         callbacks.append(pruning)
-    trainer: L.Trainer = instantiate(
-        cfg.trainer,
-        callbacks=callbacks,
-        logger=list(filter(None, instantiate(cfg.logger).values())),
-        enable_progress_bar=cfg.callbacks.get("progress") is not None,  # without, Lightning adds a bar of its own
-        plugins=[AtomicCheckpointIO(), *instantiate(cfg.trainer.get("plugins", []))],
-    )
+    trainer = build_trainer(cfg, callbacks)
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         check_processes(trainer.world_size, HydraConfig.get().launcher)
     data.check_processes(trainer.world_size)
@@ -94,11 +92,16 @@ def train(cfg: DictConfig) -> float:
         raise SystemExit(143) from stopped  # Lightning would exit with 0, as after a complete run
     if pruning is not None:
         pruning.check_pruned()  # with several processes, only this call raises
-    trainer.test(task, datamodule=data, ckpt_path="best", weights_only=True)
+    best: Any = trainer.checkpoint_callback  # the first of the configuration, `best`; None without checkpoints
+    chosen = getattr(best, "best_model_path", "") or None
+    if chosen is None:
+        log.info("there is no best checkpoint: the test uses the weights after step %d, the last", trainer.global_step)
+    trainer.test(task, datamodule=data, ckpt_path=chosen, weights_only=True)
     log.info("figures, tables and checkpoints: %s", folder)
-    log.info("to view them: tensorboard --logdir %s --samples_per_plugin images=1000", folder)
-    best: Any = trainer.checkpoint_callback  # the first of the configuration, `best`
-    return math.nan if best.best_model_score is None else float(best.best_model_score)
+    if has_tensorboard(trainer):
+        log.info("to view them: tensorboard --logdir %s --samples_per_plugin images=1000", shlex.quote(str(folder)))
+    score = getattr(best, "best_model_score", None)
+    return math.nan if score is None else float(score)
 
 
 def in_search(cfg: DictConfig) -> bool:
@@ -116,5 +119,6 @@ def chosen_options() -> dict[str, str]:
 
 if __name__ == "__main__":
     quiet_libraries()
+    sys.argv = switch_groups_off(sys.argv, Path(__file__).with_name("configs"))
     with one_line_errors():
         main()

@@ -25,7 +25,6 @@ runs. It starts from the epoch, of all short runs, with the lowest val/nll (on m
 The test metrics of the short runs are not used.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
@@ -37,6 +36,7 @@ from harness.environment import Facts, environment
 from harness.figures import error_curve
 from harness.jobs import PROJECT, QUICK
 from harness.report import Options, Row, Table, absolute, at_least_one, report
+from stnrot.machine import allowed_cores
 from stnrot.runs.command_line import one_line_errors
 
 
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tables = chosen(args.only, args.models, seeds)
     facts: Facts = {"seeds": args.seeds}
     if not args.report_only:
-        threads = 1 if args.quick else max(1, (os.cpu_count() or 1) // args.jobs)
+        threads = 1 if args.quick else max(1, allowed_cores() // args.jobs)
         Training(args.folder, args.root, runs, args.jobs, threads, QUICK if args.quick else ()).run_all(tables)
         facts |= environment("cpu") | {"threads": f"{threads} a run"}
     reported: list[Table] = []

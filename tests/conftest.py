@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import jaxtyping
 import pytest
 import torch
 from filelock import FileLock
@@ -166,6 +167,14 @@ def metrics_of(folder: Path) -> dict[str, float]:
 def epochs(folder: Path) -> set[int]:
     """Return the epochs that a run has trained itself; a resumed run has not trained the first ones."""
     return {int(row["epoch"]) for row in rows(folder / "csv" / "version_0" / "metrics.csv") if row["train/loss"]}
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Switch off the checks of annotations that only tests have, as a user's values reach a constructor unchecked."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(autouse=True)

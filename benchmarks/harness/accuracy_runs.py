@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from harness.accuracy_tables import Run
+from stnrot.regular_file import check_regular
 
 Result = dict[str, Any]  # one line of the file
 
@@ -29,6 +30,7 @@ class Runs:
             raise SystemExit(f"{path}: expected a file in a folder that exists")
         self.path, self.options, self.lock = path, options, Lock()
         self.results: dict[Run, Result] = {}
+        check_regular(path)
         for number, text in enumerate(path.read_text().splitlines() if path.exists() else [], start=1):
             try:
                 line = json.loads(text)

@@ -34,7 +34,7 @@ DTYPES = frozenset(each for each in vars(torch).values() if isinstance(each, tor
 REAL = frozenset(dtype for dtype in DTYPES if dtype.is_floating_point and dtype.itemsize > 1)  # none computes in 8 bits
 COMPLEX = frozenset(dtype for dtype in DTYPES if dtype.is_complex and dtype.itemsize > 4)
 BOOL = frozenset([torch.bool])
-WHOLE = frozenset([torch.uint8, torch.int8, torch.uint16, torch.int16, torch.int32, torch.int64])
+WHOLE = frozenset(getattr(torch, f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64))
 KINDS: dict[Any, tuple[str, frozenset[torch.dtype]]] = {
     Float: ("real numbers", REAL),
     Complex: ("complex numbers", COMPLEX),

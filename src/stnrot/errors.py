@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any
 
+LARGEST = 2**63 - 1  # the largest whole number of a tensor
+
 
 class InputError(ValueError):
     """A bad option, file or argument. The message says what was expected, what was given and what to do.
@@ -24,11 +26,24 @@ def check_number(name: str, value: Any, low: float, high: float | None = None, w
         whole: accept integers only.
     """
     kind = Integral if whole else Real  # NumPy numbers too
-    is_number = isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
-    if is_number and low <= value and (high is None or value <= high):
+    if high is None and isinstance(value, Integral) and int(value) > LARGEST:
+        high = LARGEST
+    is_number = isinstance(value, kind) and not isinstance(value, bool)
+    if is_number and low <= value < math.inf and (high is None or value <= high):
         return
     span = f"of at least {low}" if high is None else f"from {low} to {high}"
     raise InputError(f"{name}={value}: expected a {'whole ' if whole else ''}number {span}")
+
+
+def check_choice(name: str, value: Any, *choices: str | int | bool | None) -> None:
+    """Raise InputError unless `value` is one of several choices, and of the same type.
+
+    Args:
+        name: argument that holds the value; it begins the message.
+    """
+    if not any(type(value) is type(choice) and value == choice for choice in choices):
+        words = [{"None": "null", "True": "true", "False": "false"}.get(str(choice), str(choice)) for choice in choices]
+        raise InputError(f"{name}={value}: expected {', '.join(words[:-1])} or {words[-1]}")
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import pytest
@@ -120,15 +121,16 @@ def test_a_manifest_opens_each_file_twice(called: Called, pair: Path, monkeypatc
     """Once for the header, once for the pixels."""
     (pair / "pairs.csv").write_text("image,reference\nimage.png,reference.jpg\n")
     opened: list[str] = []
-    original = Image.open
+    original = Path.open
 
-    def recorded(path: Path) -> Image.Image:
+    def recorded(path: Path, *arguments: Any, **options: Any) -> IO[Any]:
         opened.append(path.name)
-        return original(path)
+        return original(path, *arguments, **options)
 
-    monkeypatch.setattr(Image, "open", recorded)
+    monkeypatch.setattr(Path, "open", recorded)
     assert called("align", "--manifest", "pairs.csv", "--out", "results.csv", cwd=pair)[0] == 0
-    assert sorted(opened) == ["image.png", "image.png", "reference.jpg", "reference.jpg"]
+    images = ["image.png", "reference.jpg"]
+    assert sorted(name for name in opened if name in images) == [images[0], *images, images[1]]
 
 
 def test_an_interrupted_table_is_resumed(called: Called, pair: Path) -> None:

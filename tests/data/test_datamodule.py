@@ -59,7 +59,7 @@ def test_a_difference_that_does_not_matter_is_accepted() -> None:
     [
         (("data.batch_size=0",), "batch_size=0: expected a whole number of at least 1"),
         (("data.repeats=0",), "repeats=0: expected a whole number of at least 1"),
-        (("data.num_workers=-1",), "num_workers=-1: expected a whole number of at least 0"),
+        (("data.num_workers=-1",), "num_workers=-1: expected a whole number from 0 to 1024"),
         (("data.border=round",), "border=round: expected disc or keep"),
         (("data.train_turns=twice",), "train_turns=twice: expected every_epoch, once or never"),
         (("data=image_pairs", "data.border=round"), "border=round: expected disc, cut or keep"),

@@ -190,6 +190,32 @@ def test_pairs_of_a_manifest_cannot_be_unrelated(pair_manifest) -> None:
         pairs("data/source=manifest", f"data.root={path}", "data.unrelated=0.1")
 
 
+@pytest.mark.parametrize(
+    ("count", "options", "line"),
+    [
+        (
+            9,
+            ("data.border=cut", "data.degrade.shift=0.5"),
+            "data.border=cut: expected .*, got 4 x 4 pixels; lower data",
+        ),
+        (
+            1,
+            ("data.unrelated=1", "data.source.val_fraction=0"),
+            "data.unrelated=1: expected 0 for a training set of on",
+        ),
+        (9, ("data.other_instance=true",), "data.other_instance=true: expected at least 2 images of each class in ea"),
+    ],
+)
+def test_images_that_are_too_few_or_too_small(count: int, options: tuple[str, ...], line: str, tmp_path: Path) -> None:
+    for k in range(count):
+        path = tmp_path / "class" / f"{k}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.full((9, 9), 20 * k, dtype=np.uint8)).save(path)
+    source = ("data/source=image_folder", f"data.root={tmp_path}", "data.source.image_size=[4,4]")
+    with pytest.raises(InputError, match=line):
+        pairs(*source, "data.source.test_fraction=0.1", *options).spec()
+
+
 def test_manifest_pairs_are_evaluated_as_they_are(pair_manifest) -> None:
     path, angles = pair_manifest
     data = pairs(

@@ -58,7 +58,7 @@ def test_the_command_prints_it_last_and_exits_with_1(
         (["task.optimizer.lr=fast"], ["task.optimizer"]),
         (["data=image_pairs", "data.source=image_folder"], ["data/source=image_folder"]),
         (["model.augment=deform"], ["choose with a slash, model/augment=deform"]),
-        (["model/augment=null"], ["~model/augment"]),
+        (["model=null"], ["model=null: the job needs one"]),
         (["trainer.max_epochs=0"], ["trainer.max_epochs=0: expected a whole number of at least 1"]),
         (["task.angle_weight=-1"], ["task.angle_weight=-1: expected a number of at least 0"]),
         (["task.angle_spread_deg=90"], ["task.angle_spread_deg=90: expected a number from 0 to 60"]),

@@ -31,9 +31,10 @@ def test_two_processes_end_with_the_metrics_of_one(job: Job, tmp_path: Path) -> 
     assert_same_results(tmp_path / "one", tmp_path / "two", rows=500)
 
 
-def assert_same_results(one: Path, several: Path, rows: int | None) -> None:
+def assert_same_results(one: Path, several: Path, rows: int | None, of: str = "") -> None:
     """Compare the metrics and the index of each row of predictions.csv, if there is one."""
-    expected, found = metrics_of(one), metrics_of(several)
+    expected = {name: value for name, value in metrics_of(one).items() if name.startswith(of)}
+    found = metrics_of(several)
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert found[name] == pytest.approx(value, rel=1e-3, abs=2e-3), name
@@ -88,3 +89,15 @@ def test_batches_smaller_than_the_number_of_processes(
     done = command("train.py", *common, "trainer=ddp", f"trainer.devices={processes}", f"hydra.run.dir={several}")
     assert done.returncode == 0, done.stderr
     assert_same_results(one, several, rows)
+
+
+@pytest.mark.slow
+def test_evaluation_by_three_processes(job: Job, tmp_path: Path) -> None:
+    """500 test images in batches of at most 3 would be 167 batches, of which one has two images."""
+    job("task=register", "data=image_pairs", "trainer.precision=64-true", NO_FIGURES, folder=tmp_path / "one")
+    options = ["trainer=ddp", "trainer.devices=3", "trainer.accelerator=cpu", "trainer.precision=64-true"]
+    ckpt = tmp_path / "one" / "checkpoints" / "best.ckpt"
+    several = tmp_path / "several"
+    done = command("evaluate.py", f"ckpt={ckpt}", "+data.batch_size=3", *options, f"hydra.run.dir={several}")
+    assert done.returncode == 0, done.stderr
+    assert_same_results(tmp_path / "one", several, rows=500, of="test/")

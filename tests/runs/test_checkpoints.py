@@ -10,7 +10,8 @@ import torch
 from conftest import NO_FIGURES
 
 from stnrot.errors import InputError
-from stnrot.runs.checkpoints import AtomicCheckpointIO, check_targets, read_checkpoint, rebuild
+from stnrot.runs.allowed_targets import check_targets
+from stnrot.runs.checkpoints import AtomicCheckpointIO, read_checkpoint, rebuild
 
 Job = Callable[..., tuple[float, Path]]
 

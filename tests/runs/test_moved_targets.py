@@ -12,7 +12,8 @@ from conftest import composed
 from hydra.utils import get_object
 
 from evaluate import evaluate
-from stnrot.runs.checkpoints import check_targets, read_checkpoint, rebuild
+from stnrot.runs.allowed_targets import check_targets
+from stnrot.runs.checkpoints import read_checkpoint, rebuild
 from stnrot.runs.moved_targets import MOVED
 
 OLD = Path(__file__).parent / "before_0_3"
@@ -34,7 +35,7 @@ def test_a_folder_of_images_too(mine: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", sorted(OLD.glob("*.ckpt")), ids=lambda path: path.stem)
 def test_an_old_checkpoint_is_rebuilt(path: Path) -> None:
     checkpoint = read_checkpoint(path)
-    check_targets(checkpoint["config"]["data"])
+    check_targets(checkpoint["config"]["data"], "data")
     assert not rebuild(checkpoint, path).training
 
 

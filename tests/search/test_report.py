@@ -12,6 +12,7 @@ import optuna
 import pytest
 from conftest import rows
 
+from stnrot.errors import InputError
 from stnrot.search.heartbeat import beat, machine
 from stnrot.search.report import report
 
@@ -64,3 +65,10 @@ def test_a_report_whose_reader_is_gone(tmp_path: Path) -> None:
         buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
         done = subprocess.run(line, stdout=closed, stderr=subprocess.PIPE, env=buffered)
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_report_to_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(InputError, match=f"^cannot write the report to {folder}: .*; choose another folder with"):
+            report(optuna.create_study(), folder)

@@ -1,13 +1,21 @@
 """A search with wrong options is refused in one line, before anything is written."""
 
+import math
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
-from conftest import SMALL
+from conftest import ROOT, SMALL
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from stnrot.runs.command_line import one_line
 
 SPACE = ["hparams_search=_search", "model=cnn", "task.optimizer.lr=interval(1e-4,1e-2)"]
 
@@ -68,3 +76,42 @@ def test_wrong_options(refused: Callable[..., str], options: list[str], words: s
 def test_trials_of_a_lost_study(refused: Callable[..., str]) -> None:
     Path("outputs/search/_search/0/checkpoints").mkdir(parents=True)
     assert "holds the trials of a study that is not in sqlite:///outputs/search/_search/study.db" in refused(*SPACE)
+
+
+BAD = (0, -1, 2.5, "abc", "", None, True, [], [1], {"a": 1}, math.nan, math.inf, 10**30)
+GOOD: dict[str, tuple[object, ...]] = {  # of BAD
+    "direction": BAD,  # compared with monitor.mode later
+    "storage": ("abc",),
+    "study_name": ("abc",),
+    "n_trials": (),
+    "n_jobs": (),
+    "max_failure_rate": (0,),
+    "params": (None, "", 0, [], {"a": 1}),
+    "custom_search_space": ("abc", "", None),
+    "sampler": (),
+    "sampler.seed": (0, None),
+}
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_every_bad_value_of_an_option_of_a_search_is_one_line_that_names_the_option() -> None:
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        config = compose("train", ["hparams_search=_search", "hydra.sweeper.study_name=x"], return_hydra_config=True)
+    plain: Any = OmegaConf.to_container(config.hydra.sweeper)
+    assert {*plain, "sampler.seed"} == {*GOOD, "_target_"}
+    plain |= {"direction": "minimize", "storage": "x", "sampler": plain["sampler"] | {"seed": 1}}
+
+    def refusal(option: str, value: object) -> str | None:
+        changed = OmegaConf.create({"hydra": {"sweeper": plain}})
+        OmegaConf.update(changed, f"hydra.sweeper.{option}", value, merge=False)
+        try:
+            instantiate(changed.hydra.sweeper)
+        except HydraException as error:
+            return one_line(error)
+        return None
+
+    for option, good in GOOD.items():
+        for value in BAD:
+            line = refusal(option, value)
+            assert (line is None) == (repr(value) in map(repr, good)), (option, value, line)
+            assert line is None or line.startswith(f"hydra.sweeper.{option}="), line

@@ -40,11 +40,13 @@ def test_a_journal_with_an_incomplete_last_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("location", ["sqlite:///none/study.db", "none/study.log", "nonsense://x",
-                                      "sqlite:///text.log", "text.log", "postgresql://me:secret@127.0.0.1:1/x",
+                                      "sqlite:///text.log", "text.log", "list.log", "number.log", "object.log", "postgresql://me:secret@127.0.0.1:1/x",
                                       "sqlite://"])  # fmt: skip
 def test_unusable_storages(location: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("text.log").write_text("not a journal\n")
+    for name, text in (("list", "[1, 2]"), ("number", "5"), ("object", '{"a": 1}')):
+        Path(f"{name}.log").write_text(f"{text}\n")
     with pytest.raises(InputError) as failure:
         open_storage(location)
     assert len(str(failure.value).splitlines()) == 1

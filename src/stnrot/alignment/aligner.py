@@ -1,6 +1,7 @@
 """Align images with references: the angles, a confidence, and the aligned images."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import repeat
@@ -85,22 +86,25 @@ class Aligner:
         checkpoint: of a run of `model=rot_stn`, on pairs or with a learned reference. None: correlate the pixels.
         refine: fuse the posterior of the encoder with that of the pixels. It applies only to encoders that were
             trained on pairs of images of the same thing.
+        trust: packages whose classes the checkpoint may build, beside stnrot, torch.nn and torchvision. Their code runs
+            with your rights.
     """
 
     @checked
-    def __init__(self, checkpoint: str | Path | None = None, *, refine: bool = True) -> None:
+    def __init__(self, checkpoint: str | Path | None = None, *, refine: bool = True, trust: Iterable[str] = ()) -> None:
         self.encoder: nn.Module | None = None
         self.channels: int | None = None  # of the images that the encoder was trained on
         self.refine, self.masks_to_disc = refine, False
         if checkpoint is not None:
-            self._load(Path(checkpoint))
+            self._load(Path(checkpoint), trust)
 
-    def _load(self, path: Path) -> None:
+    def _load(self, path: Path, trust: Iterable[str]) -> None:
         with needs_extra("a checkpoint"):  # imports Hydra and Lightning, which take seconds
             from stnrot.runs.checkpoints import read_checkpoint, rebuild
 
         saved = read_checkpoint(path)
-        model: Any = rebuild(saved, path).model
+        ask = "add --trust {0}; in Python Aligner(..., trust=['{0}'])"
+        model: Any = rebuild(saved, path, trust, ask).model
         if not isinstance(getattr(model, "encoder", None), PolarEncoder):
             raise InputError(f"{path} has no encoder that searches the angle: train model=rot_stn model/encoder=polar")
         encoder = model.encoder.to(memory_format=torch.channels_last)
@@ -111,6 +115,7 @@ class Aligner:
         self.masks_to_disc = data.get("border") == "disc"
         self.channels = int(saved["config"]["data_spec"]["channels"])
 
+    @checked
     def __call__(self, image: Images, reference: Images) -> Alignment:
         """Align; see `align`."""
         given, references = read_pair(image, reference, self.channels)
@@ -195,9 +200,11 @@ def align(image: Images, reference: Images, *, model: str | Path | Aligner | Non
     return (model if isinstance(model, Aligner) else Aligner(model))(image, reference)
 
 
-def _pairs(images: Tensor, references: Tensor, chunk: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _pairs(images: Tensor, references: Tensor, chunk: int) -> Iterable[tuple[Tensor, Tensor]]:
     """Split images and references into batches of at most `chunk` values."""
-    count = max(1, chunk // max(images[0].numel(), references[0].numel()))
+    count = max(1, chunk // max(math.prod(images.shape[1:]), math.prod(references.shape[1:])))
+    if len(images) <= count:
+        return [(images, references)]
     reference_chunks = references.split(count) if len(references) > 1 else repeat(references)
     return zip(images.split(count), reference_chunks, strict=False)
 

@@ -2,8 +2,7 @@
 
 import math
 import sys
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import groupby
@@ -21,6 +20,7 @@ from stnrot.alignment.result_table import Row, csv_line, finished_lines, locked
 from stnrot.data.image_file import read_header
 from stnrot.data.sources.manifest import pair_files, read_manifest
 from stnrot.errors import InputError
+from stnrot.machine import thread_pool
 
 MAX_PAIRS = 64  # that are read together
 MAX_VALUES = 2**24  # of their images
@@ -39,7 +39,7 @@ class Pair:
     error: InputError | None = None  # why a header cannot be read
 
 
-def align_manifest(manifest: Path, out: Path, ckpt: Path | None) -> int:
+def align_manifest(manifest: Path, out: Path, ckpt: Path | None, trust: Sequence[str] = ()) -> int:
     """Align the pairs of a CSV file, write the table `out`, and return 0, or 1 if a row has an error.
 
     The table has a row for each pair: the line in the manifest, the two paths, the angle that rotates the image onto
@@ -50,7 +50,7 @@ def align_manifest(manifest: Path, out: Path, ckpt: Path | None) -> int:
         {"line": line, "image": row["image"] or "", "reference": row["reference"] or ""}
         for line, row in read_manifest(manifest)[0]
     ]
-    aligner = Aligner(ckpt)
+    aligner = Aligner(ckpt, trust=trust)
     model = "correlation" if ckpt is None else f"{ckpt.name} {sha256(ckpt.read_bytes()).hexdigest()[:12]}"
     failed = 0
     try:
@@ -79,7 +79,7 @@ def _progress(total: int, completed: int) -> Progress:
 def _aligned(aligner: Aligner, manifest: Path, rows: list[Row]) -> Iterator[Row]:
     """Yield the finished rows in order. Consecutive pairs of the same sizes are aligned together."""
     pairs = (_inspect(manifest, row, aligner.channels) for row in rows)
-    with ThreadPoolExecutor() as pool:
+    with thread_pool() as pool:
         for portion in _portions(pairs):
             decoded = zip((pair.row for pair in portion), pool.map(_decode, portion), strict=True)
             for size, group in groupby(decoded, key=lambda item: _size(item[1])):

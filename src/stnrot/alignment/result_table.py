@@ -10,6 +10,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from stnrot.errors import InputError
+from stnrot.regular_file import check_regular
 from stnrot.runs.atomic_write import atomic_write
 
 COLUMNS = ("line", "image", "reference", "angle_deg", "confidence", "model", "error")
@@ -22,6 +23,7 @@ def locked(out: Path) -> Iterator[None]:
     """Lock the table. A second process would write the same rows again."""
     if out.is_dir() or not out.parent.is_dir():
         raise InputError(f"cannot write {out}: expected a file, such as results.csv, in a folder that exists")
+    check_regular(out)  # it is read to resume it
     target = out.resolve()  # a table may have several names, by links
     lock = FileLock(target.with_name(f".{target.name}.lock"))
     try:

@@ -16,12 +16,12 @@ class MetricsFile(L.Callback):
     def __init__(self, folder: str) -> None:
         self.path = Path(folder) / "metrics.json"
 
-    def on_test_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Write the file."""
-        if trainer.is_global_zero:
-            best: Any = trainer.checkpoint_callback
-            chosen_by = getattr(best, "monitor", None) or ""  # evaluate.py has Lightning's own, without
-            metrics = {chosen_by: float(best.best_model_score)} if chosen_by.startswith("val/") else {}
+    def teardown(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
+        """Write the file after the test, also if the test has no batches (`trainer.limit_test_batches=0`)."""
+        if stage == "test" and trainer.is_global_zero:
+            best: Any = trainer.checkpoint_callback  # None without checkpoints
+            chosen_by, score = getattr(best, "monitor", None) or "", getattr(best, "best_model_score", None)
+            metrics = {} if score is None or not chosen_by.startswith("val/") else {chosen_by: float(score)}
             metrics |= {n: float(v) for n, v in trainer.callback_metrics.items() if n.startswith("test/")}
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.write_text(json.dumps(metrics, indent=2) + "\n")

@@ -45,6 +45,15 @@ def align(
             "their pixels.",
         ),
     ] = None,
+    trust: Annotated[
+        list[str] | None,
+        typer.Option(
+            rich_help_panel="Model",
+            metavar="PACKAGE",
+            help="Package whose classes the checkpoint may build, beside stnrot, torch.nn and torchvision. Its code "
+            "runs with your rights. Repeat the option for several packages.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -75,7 +84,7 @@ def align(
             raise InputError("--manifest needs --out: expected the CSV file to write, such as --out angles.csv")
         from stnrot.alignment.manifest import align_manifest
 
-        return align_manifest(manifest, out, ckpt)
+        return align_manifest(manifest, out, ckpt, trust or ())
     if image is None or reference is None:
         given = "one image" if image is not None else "none"
         raise InputError(f"expected two images, IMAGE REFERENCE, got {given}; give both, or --manifest pairs.csv")
@@ -84,7 +93,7 @@ def align(
 
     if out is not None:
         check_output(out, image, reference)
-    alignment = Aligner(ckpt)(image, reference)
+    alignment = Aligner(ckpt, trust=trust or ())(image, reference)
     _print(image, reference, alignment, as_json)
     if out is not None:
         _write_aligned(image, alignment.angle, out)

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from stnrot.errors import InputError
+from stnrot.regular_file import check_regular
 
 
 def check_output(out: Path, *inputs: Path) -> None:
@@ -14,6 +15,7 @@ def check_output(out: Path, *inputs: Path) -> None:
         raise InputError(f"--out {out} is an input image: expected another file")
     if not out.parent.is_dir():
         raise InputError(f"--out {out}: there is no folder {out.parent}; make it first")
+    check_regular(out)  # a named pipe waits for a reader
     if out.suffix.lower() not in Image.registered_extensions():
         raise InputError(f"--out {out}: expected the name of an image file, such as {out.stem}.png")
 

@@ -28,7 +28,11 @@ def pose(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="Image of the solid, bright on black.")],
     points: Annotated[
         str,
-        typer.Option(help="Points of the solid: torus, or a .ply, .obj, .xyz or .npy file.", show_default=False),
+        typer.Option(
+            help="Points of the solid: torus, or a file. Text (.xyz, .csv, .tsv, .txt, .asc, .pts): columns x, y, z. A "
+            "mesh (.ply, .obj, .stl, .off, .glb, .gltf): its vertices. An array of NumPy (.npy): N x 3.",
+            show_default=False,
+        ),
     ],
     axes: Annotated[
         str,

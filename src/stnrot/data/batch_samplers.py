@@ -80,7 +80,9 @@ def epoch_counter(trainer: L.Trainer) -> Callable[[], int]:
     """Return a function that returns the number of finished epochs, those before a resume included.
 
     `trainer.current_epoch` is not enough: it still holds the epoch of the checkpoint when a resumed run first feeds its
-    workers.
+    workers. With `trainer.overfit_batches` every epoch counts as the first, so that all have the same batches.
     """
+    if trainer.overfit_batches:  # type: ignore[attr-defined]  # Lightning sets it without declaring it
+        return lambda: 0
     progress: Any = trainer.fit_loop.epoch_progress.current
     return lambda: progress.processed

@@ -17,6 +17,7 @@ from stnrot.data.batch_samplers import EvaluationBatches, TrainingBatches, epoch
 from stnrot.data.rng import Split
 from stnrot.errors import InputError, check_number
 
+LARGEST_SEED = 2**32 - 1  # the same as for the seed of a job
 STAGE_SPLIT = {RunningStage.TRAINING: Split.TRAIN, RunningStage.TESTING: Split.TEST}  # every other stage validates
 
 
@@ -53,6 +54,8 @@ class DataModule(L.LightningDataModule, ABC):
         super().__init__()
         check_number("batch_size", self.batch_size, 1)
         check_number("repeats", self.repeats, 1)
+        check_number("seed", self.seed, 0, LARGEST_SEED)
+        check_number("split_seed", self.split_seed, 0, LARGEST_SEED)
 
     @abstractmethod
     def dataset(self, split: Split) -> BatchDataset:
@@ -128,9 +131,10 @@ class DataModule(L.LightningDataModule, ABC):
     def _check_size(self, split: Split, processes: int) -> None:
         size = len(self.dataset(split))
         if size < processes:
+            why = ", one for each process" if processes > 1 else ""
             raise InputError(
-                f"samples in the {split.name.lower()} set: expected at least {processes}, one for each process, "
-                f"got {size}; {self.more_samples}"
+                f"samples in the {split.name.lower()} set: expected at least {processes}{why}, got {size}; "
+                f"{self.more_samples}"
             )
 
     def loader(self, dataset: BatchDataset, batches: Iterable[Tensor]) -> DataLoader:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from stnrot.errors import check_number
+from stnrot.errors import InputError, check_number
 
 NUMBERS = 11  # uniform numbers that degrade one pair
 
@@ -90,3 +90,9 @@ class Degrade:
             within = (centre >= start) & (centre < start + length[:, None])
             inside = inside & within.view(len(image), 1, *((-1, 1) if axis == 2 else (1, -1)))
         return inside
+
+
+def check_degrade(degrade: object) -> None:
+    """Raise InputError unless the argument `degrade` of a datamodule is a `Degrade`."""
+    if not isinstance(degrade, Degrade):
+        raise InputError(f"degrade={degrade}: expected a choice with a slash, such as data/degrade=clean")

@@ -17,7 +17,9 @@ from stnrot.data.datamodule import BatchDataset, DataModule
 from stnrot.data.image_set import ImageDataset, ImageSet, Splits, balanced_order
 from stnrot.data.rng import Purpose, Split
 from stnrot.errors import InputError, check_number
+from stnrot.machine import allowed_cores
 
+MOST_WORKERS = 1024  # more than any machine has cores for
 Source = Callable[[Path | None, int], Splits]
 
 
@@ -29,8 +31,8 @@ class ImageData(DataModule):
         source: called with (root, split_seed); returns the splits.
         root: folder or file of the images; None for a source that needs none.
         n_train: keep this many training images, balanced over the classes; None keeps all.
-        num_workers: processes that fetch images; None uses one for each core if the set is streamed, none if it is in
-            memory.
+        num_workers: processes that fetch images; None uses one for each core that the process may use if the set is
+            streamed, none if it is in memory.
     """
 
     more_samples = "add images or change data.source.val_fraction and data.source.test_fraction"
@@ -43,10 +45,14 @@ class ImageData(DataModule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not (self.root is None or (isinstance(self.root, str | os.PathLike) and str(self.root))):
+            raise InputError(
+                f"root={self.root}: expected the path of a folder or file, or null; for a name of digits write ./2026"
+            )
         if self.n_train is not None:
             check_number("n_train", self.n_train, 1)
         if self.num_workers is not None:
-            check_number("num_workers", self.num_workers, 0)
+            check_number("num_workers", self.num_workers, 0, MOST_WORKERS)
         try:
             inspect.signature(self.source).bind(self.root, self.split_seed)
         except (TypeError, ValueError) as error:  # of a partial function the TypeError is the cause
@@ -111,10 +117,10 @@ class ImageData(DataModule):
         """Return what a task receives, computed on the device as a function of the counters."""
 
     def workers(self, dataset: BatchDataset) -> int:
-        """Return `num_workers`; by default none for a set in memory and one for each core for a streamed set."""
+        """Return `num_workers`; by default 0 for a set in memory, and the allowed cores for a streamed set."""
         if self.num_workers is not None:
             return self.num_workers
-        return 0 if isinstance(dataset, ImageSet) else os.cpu_count() or 1
+        return 0 if isinstance(dataset, ImageSet) else allowed_cores()
 
 
 def as_float(image: UInt8[Tensor, "*s"]) -> Float[Tensor, "*s"]:

@@ -1,17 +1,18 @@
 """Read one image file: its header, or its pixels as they are shown. Every error names the file."""
 
+import math
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Shaped
 from PIL import Image, ImageOps
 
 from stnrot.errors import InputError
-
-Image.MAX_IMAGE_PIXELS = None  # `max_pixels` limits the size instead: its error names the file, and users can raise it
+from stnrot.regular_file import check_regular
 
 
 class ImageHeader(NamedTuple):
@@ -61,20 +62,57 @@ def read_whole(path: Path, channels: int | None, max_pixels: int) -> Shaped[np.n
 
 @contextmanager
 def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
+    check_regular(path)
     try:
-        with Image.open(path) as image:
+        with path.open("rb") as file:
+            image = _identified(file, path)
             if image.width * image.height > max_pixels:
                 raise InputError(
                     f"the image {path} is {image.width} x {image.height}: expected at most {max_pixels} pixels; "
                     "shrink it or, in training, raise data.source.max_pixels"
                 )
+            _prepare(image)
             yield image
     except InputError:
         raise
+    except Image.DecompressionBombError as error:  # of WebP and ICO: Pillow compares the size while it opens the file
+        raise InputError(
+            f"cannot read the image {path}: {error} Expected an image of another format, such as PNG; convert it, or "
+            "raise PIL.Image.MAX_IMAGE_PIXELS"
+        ) from error
     except FileNotFoundError as error:
         raise InputError(f"there is no image {path}: expected the path of an image file") from error
     except Exception as error:  # a decoder can raise almost anything on a broken file
         raise InputError(f"cannot read the image {path}: {error}; expected a whole image file") from error
+
+
+def _identified(file: IO[bytes], path: Path) -> Image.Image:
+    """Open an image as `Image.open` does, but without Pillow's limit on the number of pixels.
+
+    The limit, `PIL.Image.MAX_IMAGE_PIXELS`, holds for the whole process and all its threads, and belongs to the user.
+    `max_pixels` limits the size here: its error names the file.
+    """
+    start = file.read(16)
+    for load_formats in (Image.preinit, Image.init):  # the common formats, then all
+        load_formats()
+        for name in list(Image.ID):
+            open_format, accepts = Image.OPEN[name]
+            accepted = accepts is None or accepts(start)
+            if not accepted or isinstance(accepted, str):  # a string says why a format is not supported
+                continue
+            try:
+                file.seek(0)
+                return open_format(file, str(path))
+            except (SyntaxError, IndexError, TypeError, struct.error):  # not this format
+                continue
+    raise ValueError("it has none of the image formats that Pillow reads")
+
+
+def _prepare(image: Image.Image) -> None:
+    """Give a TIFF file the memory for its pixels. Otherwise Pillow compares its size with the limit once more."""
+    if image.format == "TIFF" and image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):
+        size = getattr(image, "_tile_size", image.size)  # width and height before the EXIF orientation
+        image.im = Image.new(image.mode, size).im
 
 
 def _is_deep(image: Image.Image) -> bool:

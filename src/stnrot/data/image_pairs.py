@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from stnrot.data.batch import Batch, RawBatch
-from stnrot.data.degrade import NUMBERS, Degrade
+from stnrot.data.degrade import NUMBERS, Degrade, check_degrade
 from stnrot.data.image_data import ImageData, as_float
 from stnrot.data.image_set import Splits
 from stnrot.data.partners import OtherInstance, Unrelated
 from stnrot.data.rng import Purpose, Split, normal, uniform
-from stnrot.errors import InputError, check_number
+from stnrot.errors import InputError, check_choice, check_number
 from stnrot.geometry import inscribed_disc, rotate_bicubic, rotation_theta, warp, wrap
 
 
@@ -46,8 +46,10 @@ class ImagePairs(ImageData):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_number("unrelated", self.unrelated, 0, 1, whole=False)
-        if self.border not in ("disc", "cut", "keep"):
-            raise InputError(f"border={self.border}: expected disc, cut or keep")
+        check_choice("border", self.border, "disc", "cut", "keep")
+        check_choice("turn_reference", self.turn_reference, True, False)
+        check_choice("other_instance", self.other_instance, True, False)
+        check_degrade(self.degrade)
 
     def setup(self, stage: str | None = None) -> None:
         """Load the splits and choose the references, once."""
@@ -71,6 +73,11 @@ class ImagePairs(ImageData):
         spec = super().spec()
         channels, height, width = self.splits.train.shape
         _, spec["height"], spec["width"] = self._cut(torch.empty(channels, height, width)).shape
+        if not spec["height"] * spec["width"]:
+            raise InputError(
+                f"data.border=cut: expected images of which a square is left, got {height} x {width} pixels; lower "
+                "data.degrade.shift, or use larger images or data.border=disc"
+            )
         return spec
 
     def _cut(self, image: Tensor) -> Tensor:

@@ -91,8 +91,16 @@ class Splits:
 def balanced_order(label: Int[Tensor, "N"], key: Key) -> Int[Tensor, "N"]:
     """Return a random order in which every prefix holds the classes as evenly as possible."""
     order = permutation(key, len(label))
-    rank = torch.zeros(len(label), dtype=torch.int64)
-    for c in label.unique():
-        members = order[label[order] == c]
-        rank[members] = torch.arange(len(members))
+    rank, _ = rank_in_class(label, order)
     return order[rank[order].argsort(stable=True)]
+
+
+def rank_in_class(label: Int[Tensor, "N"], order: Int[Tensor, "N"]) -> tuple[Int[Tensor, "N"], Int[Tensor, "N"]]:
+    """Return how many samples of the same class come before each sample in `order`, and the size of its class."""
+    sizes = label.unique(return_counts=True)[1]  # classes in ascending order
+    by_class = order[label[order].argsort(stable=True)]
+    start = (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+    rank, size = torch.empty_like(order), torch.empty_like(order)
+    rank[by_class] = torch.arange(len(order)) - start
+    size[by_class] = sizes.repeat_interleave(sizes)
+    return rank, size

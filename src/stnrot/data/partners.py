@@ -33,7 +33,8 @@ class OtherInstance:
         if (self.size == 1).any():
             lone = int((self.size == 1).nonzero()[0])
             raise InputError(
-                f"data.other_instance=true: expected at least 2 images in each class, class {lone} has 1; add images"
+                "data.other_instance=true: expected at least 2 images of each class in each of the three sets, "
+                f"class {lone} has 1 in one of them; add images"
             )
 
     @property
@@ -66,6 +67,8 @@ class Unrelated:
     def __init__(self, images: ImageDataset, share: float, key: Key) -> None:
         if images.paired and not isinstance(images, OtherInstance):
             raise InputError(f"data.unrelated={share}: expected 0 for the pairs of a manifest")
+        if len(images) == 1:
+            raise InputError(f"data.unrelated={share}: expected 0 for a training set of one image; add images")
         self.images, self.share, self.key = images, share, key
         self.label, self.names, self.shape, self.paired = images.label, images.names, images.shape, True
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from stnrot.data.datamodule import DataModule
-from stnrot.data.degrade import NUMBERS, Degrade
+from stnrot.data.degrade import NUMBERS, Degrade, check_degrade
 from stnrot.data.pose_sampling import uniform_angles
 from stnrot.data.rng import Purpose, Split, normal, uniform
 from stnrot.errors import InputError, check_number
@@ -80,7 +81,15 @@ class RenderedPoses(DataModule):
     ) -> None:
         super().__init__(batch_size=batch_size, repeats=1, seed=seed, split_seed=split_seed)
         check_number("samples", samples, 10)
-        axis_numbers(axes)
+        check_degrade(degrade)
+        if not isinstance(points, str | PathLike):
+            raise InputError(f"points={points}: expected torus, or the path of a file of points")
+        if not isinstance(camera, Camera):
+            raise InputError(f"camera={camera}: expected a stnrot.geometry.splat.Camera; leave the option out")
+        try:
+            axis_numbers(axes)
+        except InputError as error:
+            raise InputError(f"axes={axes}: {str(error).partition(': ')[2]}") from error
         self.source, self.axes, self.camera, self.degrade = points, axes, camera, degrade
         self.own_axis = None if own_axis is None else torch.tensor(_checked(own_axis))
         self.points = read_points(points)
@@ -152,7 +161,8 @@ def _may_revolve(points: Float[Tensor, "N 3"], own_axis: Float[Tensor, "3"]) -> 
 
 
 def _checked(own_axis: list[float]) -> list[float]:
-    known = len(own_axis) == 3 and all(isinstance(x, (int, float)) and abs(x) < 1e6 for x in own_axis)
+    known = isinstance(own_axis, list | tuple) and len(own_axis) == 3
+    known = known and all(isinstance(x, (int, float)) and abs(x) < 1e6 for x in own_axis)
     if not known or not any(own_axis):
         raise InputError(f"own_axis={own_axis}: expected three numbers, not all 0, or null")
     return [float(x) for x in own_axis]

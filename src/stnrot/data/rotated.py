@@ -8,7 +8,7 @@ import torch
 from stnrot.data.batch import Batch, RawBatch
 from stnrot.data.image_data import ImageData, as_float
 from stnrot.data.rng import Purpose, Split, normal, uniform
-from stnrot.errors import InputError, check_number
+from stnrot.errors import InputError, check_choice, check_number
 from stnrot.geometry import Deform, inscribed_disc, rotate_bicubic, wrap
 from stnrot.geometry.deform import NUMBERS
 
@@ -34,10 +34,10 @@ class RotatedImages(ImageData):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.train_turns not in ("every_epoch", "once", "never"):
-            raise InputError(f"train_turns={self.train_turns}: expected every_epoch, once or never")
-        if self.border not in ("disc", "keep"):
-            raise InputError(f"border={self.border}: expected disc or keep")
+        check_choice("train_turns", self.train_turns, "every_epoch", "once", "never")
+        check_choice("border", self.border, "disc", "keep")
+        if not (self.augment is None or callable(self.augment)):
+            raise InputError(f"augment={self.augment}: expected null, or a choice with a slash: data/augment=deform")
         check_number("max_angle_deg", self.max_angle_deg, 0, 180, whole=False)
         self.max_angle = math.radians(self.max_angle_deg)
 

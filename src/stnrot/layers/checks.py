@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from stnrot.arguments import described
+from stnrot.arguments import REAL, described
 from stnrot.errors import InputError
 from stnrot.geometry.rotations import det_sign, project_rotation, random_rotation, rotation_defect
 
@@ -44,7 +44,7 @@ def check_points(z: Any, dim: int, device: torch.device) -> None:
     """Raise InputError unless z is a dense tensor [*n, dim] of real numbers on this device."""
     if torch.compiler.is_compiling() or (
         isinstance(z, Tensor)
-        and z.is_floating_point()
+        and z.dtype in REAL
         and z.layout == torch.strided
         and not z.is_nested
         and z.ndim > 0
@@ -102,4 +102,4 @@ def _whole(name: str, value: Any, expected: str) -> int:
 
 def _is_real(value: Any, *shape: int) -> bool:
     dense = isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
-    return dense and value.is_floating_point() and value.shape == shape
+    return dense and value.dtype in REAL and value.shape == shape

@@ -5,5 +5,6 @@
 - `encoders`: networks that compare an image with a reference and predict the angle; `classifiers`.
 - `mixture`: class probabilities, mixed over the hypotheses of an image; `ensemble`: several trained models as one.
 - `pose_net`: the pose of a solid from an image.
+- `checks`: what the networks accept.
 - `conv_regressor`: a small convolutional regressor, a part of several of these.
 """

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stnrot.geometry import nearest_rotation, warp
+from stnrot.models.checks import check_network
 from stnrot.models.model import Model
 from stnrot.models.outputs import Orientation, Prediction
 
@@ -25,6 +26,8 @@ class AffineSTN(Model):
 
     def __init__(self, localisation: nn.Module, classifier: nn.Module) -> None:
         super().__init__()
+        check_network("localisation", localisation)
+        check_network("classifier", classifier)
         self.localisation, self.classifier = localisation, classifier
 
     @property

@@ -3,6 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from stnrot.models.checks import check_network
 from stnrot.models.model import Model
 from stnrot.models.outputs import Prediction
 
@@ -16,6 +17,7 @@ class CNN(Model):
 
     def __init__(self, classifier: nn.Module) -> None:
         super().__init__()
+        check_network("classifier", classifier)
         self.classifier = classifier
 
     def forward(self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "B C H W"] | None) -> Prediction:

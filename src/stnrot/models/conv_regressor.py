@@ -8,6 +8,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from stnrot.errors import check_number
+from stnrot.models.checks import check_images
+
+SMALLEST = 4  # pixels, which two poolings reduce to one
+
 
 class PooledConv2d(nn.Conv2d):
     """A 3 x 3 convolution followed by 2 x 2 average pooling, computed as one 4 x 4 convolution of stride 2.
@@ -30,7 +35,7 @@ class PooledConv2d(nn.Conv2d):
 
 
 class ConvRegressor(nn.Module):
-    """Regress a few numbers from an image of any size.
+    """Regress a few numbers from an image of at least 4 x 4 pixels.
 
     Convolutions to 64, 128, 128 and 1 channels, with batch norm and ELU between them, and average pooling after the
     first two. The last map is averaged to 7 x 7 and read by a small fully connected head. The weights of the last layer
@@ -40,10 +45,15 @@ class ConvRegressor(nn.Module):
     Args:
         channels: of an image.
         start: the numbers that are predicted before training.
+
+    Raises:
+        InputError: if channels is less than 1, or the images do not fit.
     """
 
     def __init__(self, channels: int, start: Sequence[float]) -> None:
         super().__init__()
+        check_number("channels", channels, 1)
+        self.channels = channels
         widths = (channels, 64, 128, 128)
         layers: list[nn.Module] = []
         for i, (wide_in, wide_out) in enumerate(pairwise(widths)):
@@ -60,6 +70,7 @@ class ConvRegressor(nn.Module):
 
     def forward(self, image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B outputs"]:
         """Return the numbers. Under autocast, the head still computes in the precision of its weights."""
+        check_images("image", image, self.channels, self, self.head[0].weight, SMALLEST)
         features = self.stack(image)
         with torch.autocast(image.device.type, enabled=False):  # bf16 has steps of 0.9 degrees near pi
             return self.head(features.to(self.head[0].weight.dtype))

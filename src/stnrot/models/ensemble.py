@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from stnrot.errors import InputError
 from stnrot.geometry import rotate
 from stnrot.models.model import Model
 from stnrot.models.outputs import Orientation, Prediction
@@ -37,6 +38,8 @@ class Ensemble(Model):
 
     def __init__(self, members: Sequence[Model], same_upright: bool) -> None:
         super().__init__()
+        if not members:
+            raise InputError("members: expected at least one model, got none")
         self.members, self.same_upright = nn.ModuleList(members), same_upright
         self.aligns_to_batch, self.learns_angle = members[0].aligns_to_batch, members[0].learns_angle
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from stnrot.errors import InputError
 from stnrot.geometry.autograd import at_least_float32
 from stnrot.geometry.symmetry import symmetry_of
+from stnrot.models.checks import check_images
 from stnrot.models.conv_regressor import PooledConv2d
 
 GROUPS = 4  # of the group norms
@@ -29,7 +30,7 @@ class PoseNet(nn.Module):
         width: channels of the first layer, a multiple of 4; later layers have up to 4 times as many.
 
     Raises:
-        InputError: if side or width is not valid.
+        InputError: if side or width is not valid, or the images do not fit.
 
     >>> PoseNet("XYZ", None, side=16, width=4).angles(torch.rand(2, 1, 40, 40)).shape
     torch.Size([2, 3])
@@ -55,6 +56,7 @@ class PoseNet(nn.Module):
 
     def forward(self, image: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B 3 3"]:
         """Return the matrix. Under autocast, the head still computes in the precision of its weights."""
+        check_images("image", image, 1, self, self.head[0].weight)
         small = F.adaptive_avg_pool2d(image, self.side).contiguous(memory_format=torch.channels_last)
         features = self.stack(small)
         with torch.autocast(image.device.type, enabled=False):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from stnrot.errors import InputError, check_number
 from stnrot.geometry import Deform, rotate
 from stnrot.geometry.deform import NUMBERS
+from stnrot.models.checks import check_network
 from stnrot.models.mixture import joint_log_probability
 from stnrot.models.model import Model
 from stnrot.models.outputs import Orientation, Prediction
@@ -69,6 +70,9 @@ class RotSTN(Model):
         image_shape: Sequence[int],
     ) -> None:
         super().__init__()
+        check_network("encoder", encoder)
+        if classifier is not None:
+            check_network("classifier", classifier)
         check_number("hypotheses", hypotheses, 1)
         if reference not in ("features", "learned", "batch"):
             raise InputError(f"reference: expected features, learned or batch, got {reference!r}")
@@ -93,7 +97,7 @@ class RotSTN(Model):
             if reference is not None:
                 raise InputError("the data have a reference for each image: set model.reference=batch")
             learned: Tensor = self.reference
-            if learned.ndim == 4 and learned.shape[1:] != image.shape[1:]:
+            if learned.ndim == image.ndim == 4 and learned.shape[1:] != image.shape[1:]:
                 shape, expected = list(learned.shape[1:]), list(image.shape[1:])
                 raise InputError(f"model.image_shape={shape}: expected the shape of the images, {expected}")
             orientation = self.encoder(image, learned, self.hypotheses)

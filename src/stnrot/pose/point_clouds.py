@@ -2,20 +2,20 @@
 
 import hashlib
 import math
-import warnings
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from stnrot.errors import InputError, needs_extra
+from stnrot.errors import InputError
 from stnrot.geometry.euler import AXES
 from stnrot.geometry.splat import Camera
+from stnrot.pose.meshes import read_vertices
+from stnrot.pose.point_tables import read_table
+from stnrot.regular_file import check_regular
 
 
 def torus(
@@ -34,8 +34,9 @@ def torus(
 def read_points(source: str | Path) -> Float[Tensor, "N 3"]:
     """Return the points of `torus` or of a file.
 
-    Of a .ply or .obj all vertices are read, of a .npy the rows, of a .xyz the first three columns. A mesh with few
-    vertices is rendered as few dots: sample its surface first, with `trimesh.sample.sample_surface_even`.
+    Of a mesh (.ply, .obj, .stl, .off, .glb, .gltf) each vertex is read once, of an array (.npy) the rows, and of text
+    (.xyz, .csv, .tsv, .txt, .asc, .pts) the columns x, y and z: see `read_table`. A mesh with few vertices is rendered
+    as few dots: sample its surface first, with `trimesh.sample.sample_surface_even`.
 
     Raises:
         InputError: names the file that cannot be read or has no points.
@@ -45,11 +46,11 @@ def read_points(source: str | Path) -> Float[Tensor, "N 3"]:
     path = Path(source)
     if path.suffix.lower() not in READERS:
         raise InputError(f"points={source}: expected torus, or a file that ends in {', '.join(READERS)}")
+    check_regular(path)
     if not path.is_file():
         raise InputError(f"points={source}: there is no such file; give torus or the path of a file")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # NumPy only warns about a file without numbers
+        with np.errstate(over="ignore"):  # infinite values are refused below
             points = READERS[path.suffix.lower()](path).astype(np.float32, casting="same_kind")
     except InputError:
         raise
@@ -89,20 +90,8 @@ def _deepest(points: Float[Tensor, "N 3"], axes: str) -> float:
     return torch.linalg.vector_norm(points[:, off], dim=1).max().item()
 
 
-def _vertices(path: Path) -> np.ndarray:
-    with needs_extra("a mesh file"):
-        import trimesh
-
-    loaded: Any = trimesh.load(path, process=False, maintain_order=True)  # else vertices at texture seams appear twice
-    if isinstance(loaded, trimesh.Scene):
-        parts: Any = loaded.dump()
-        return np.unique(np.concatenate([part.vertices for part in parts]), axis=0)  # each part has the vertices of all
-    return np.asarray(loaded.vertices)
-
-
 READERS: dict[str, Callable[[Path], np.ndarray]] = {
-    ".ply": _vertices,
-    ".obj": _vertices,
-    ".xyz": partial(np.loadtxt, usecols=range(3), ndmin=2),
+    **dict.fromkeys((".ply", ".obj", ".stl", ".off", ".glb", ".gltf"), read_vertices),
+    **dict.fromkeys((".xyz", ".csv", ".tsv", ".txt", ".asc", ".pts"), read_table),
     ".npy": np.load,
 }

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from stnrot.arguments import REAL, WHOLE
 from stnrot.errors import InputError, needs_extra
 from stnrot.models.pose_net import PoseNet
 from stnrot.pose.point_clouds import fingerprint
@@ -17,18 +18,23 @@ from stnrot.pose.view import View
 Start: TypeAlias = Tensor | np.ndarray | nn.Module | str | Path
 
 
-def real_numbers(values: object, name: str) -> Float[Tensor, "..."]:
-    """Return a tensor or a NumPy array of real numbers or integers as a tensor of at least float32.
+def real_numbers(values: object, name: str, kinds: str = "iuf") -> Float[Tensor, "..."]:
+    """Return a tensor or a NumPy array of real numbers as a tensor of at least float32.
+
+    Args:
+        values: what was passed.
+        name: of the argument.
+        kinds: NumPy's letters of the types that are taken: `f` for floats, `iu` for integers.
 
     Raises:
         InputError: names the argument that is neither, or holds other values.
     """
-    if isinstance(values, np.ndarray) and values.dtype.kind in "iuf":
+    if isinstance(values, np.ndarray) and values.dtype.kind in kinds:
         values = torch.from_numpy(values.astype(np.float64, order="C"))
     if not isinstance(values, Tensor) or values.layout != torch.strided or values.is_quantized or values.is_meta:
         kind = f"an array of {values.dtype}" if isinstance(values, np.ndarray) else type(values).__name__
         raise InputError(f"{name}: expected a dense tensor or a NumPy array of real numbers, got {kind}")
-    if values.dtype.is_complex or values.dtype is torch.bool:
+    if values.dtype not in (REAL if kinds == "f" else REAL | WHOLE):
         raise InputError(f"{name}: expected real numbers, got {values.dtype}")
     return values.to(torch.float64 if values.dtype is torch.float64 else torch.float32)
 
@@ -41,7 +47,7 @@ def start_angles(start: Start, images: Float[Tensor, "B H W"], view: View) -> Fl
     """
     axes = view.order
     if isinstance(start, Tensor | np.ndarray):
-        start = real_numbers(start, "start")
+        start = real_numbers(start, "start", "f")  # whole numbers are probably degrees
         if start.shape != (len(images), len(axes)) or not bool(start.isfinite().all()):
             raise InputError(
                 f"start: expected [{len(images)}, {len(axes)}] finite angles for {len(images)} images and "
@@ -69,7 +75,8 @@ def _network(path: Path, view: View) -> nn.Module:
         from stnrot.runs.checkpoints import read_checkpoint, rebuild
 
     saved = read_checkpoint(path)
-    model: nn.Module = rebuild(saved, path).model
+    ask = "build the network yourself and pass it as start"
+    model: nn.Module = rebuild(saved, path, ask=ask).model
     if isinstance(model, PoseNet):
         spec = saved["config"]["data_spec"]
         if spec["points_digest"] != fingerprint(view.points):

@@ -1,7 +1,9 @@
 """Parts of a job that are neither model nor data.
 
 - `checkpoints`, `atomic_write`, `moved_targets`, `find_checkpoints`: write checkpoints, read and find them.
-- `config_checks`, `command_line`: checks of the configuration, and error messages of one line.
+- `config_checks`, `trainer_options`: checks of the configuration.
+- `trainer`: builds Lightning's trainer.
+- `command_line`, `overrides`: error messages of one line; overrides that are typed, and those that are printed.
 - `precision`, `sync_batch_norm`: what depends on the device and on the number of processes.
 - `tables`, `multirun_table`: tables on the screen and in files.
 """

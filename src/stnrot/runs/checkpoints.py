@@ -1,6 +1,8 @@
 """Write checkpoints atomically, read them without running code from them, and rebuild a task from one."""
 
 import pickle
+import re
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -8,11 +10,15 @@ from typing import Any
 import lightning as L
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import OmegaConf
+from torch import nn
+from torch.nn.parameter import is_lazy
 
 from stnrot.errors import InputError
+from stnrot.regular_file import check_regular
+from stnrot.runs.allowed_targets import ASK, check_targets
 from stnrot.runs.atomic_write import atomic_write
 from stnrot.runs.command_line import input_error
 from stnrot.runs.moved_targets import with_new_names
@@ -45,6 +51,7 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
     Raises:
         InputError: if there is no such file, or it is no checkpoint of this project.
     """
+    check_regular(path)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -61,7 +68,29 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
         raise InputError(
             f"{path} was not written by train.py: it has no run configuration; give a run's best.ckpt or last.ckpt"
         )
+    _check_plain(config, path)
     return checkpoint | {"config": config}
+
+
+def _check_plain(config: dict[str, Any], path: Path | str) -> None:
+    """Raise InputError unless the values that a job copies into its own configuration are plain.
+
+    `check_targets` checks the sections that are built from the checkpoint. These two values become part of sections
+    that are built from the command line: a `_target_` or an interpolation in them would be built too.
+    """
+    trainer = config.get("trainer")
+    precision = trainer.get("precision") if isinstance(trainer, dict) else trainer
+    sections = [config[name] for name in ("model", "task", "data", "data_spec")]
+    if (
+        type(config.get("seed")) is not int
+        or not isinstance(precision, str | int | None)
+        or not re.fullmatch(r"[\w-]+", str(precision))
+        or not all(isinstance(section, dict) for section in sections)
+    ):
+        raise InputError(
+            f"{path} has a run configuration that train.py does not write: seed={config.get('seed')!r:.50}, "
+            f"trainer.precision={precision!r:.50}; give a run's best.ckpt or last.ckpt"
+        )
 
 
 def weights_of(checkpoint: dict[str, Any], task: L.LightningModule, path: Path | str) -> dict[str, Any]:
@@ -71,7 +100,10 @@ def weights_of(checkpoint: dict[str, Any], task: L.LightningModule, path: Path |
         InputError: names the first weight whose name or shape is not that of the task's model.
     """
     have = {name: tuple(value.shape) for name, value in checkpoint["state_dict"].items()}
-    want = {name: tuple(value.shape) for name, value in task.state_dict().items()}
+    want = {
+        name: have.get(name, "any") if is_lazy(value) else tuple(value.shape)
+        for name, value in task.state_dict().items()
+    }
     for name in sorted(have.keys() | want.keys()):
         if have.get(name) != want.get(name):
             built = type(task.model).__name__
@@ -83,51 +115,29 @@ def weights_of(checkpoint: dict[str, Any], task: L.LightningModule, path: Path |
     return checkpoint["state_dict"]
 
 
-def check_targets(config: Any) -> None:
-    """Raise InputError if a configuration would build anything that is not defined in this project.
-
-    A dotted path such as `stnrot.some.module.os.system` reaches what a module imports. So `__module__` and
-    `__qualname__` of the object must equal the path.
-    """
-    if isinstance(config, (DictConfig, ListConfig)):
-        config = OmegaConf.to_container(config)
-    if isinstance(config, list):
-        for item in config:
-            check_targets(item)
-    elif isinstance(config, str) and "${" in config:
-        raise InputError(f"the configuration of the checkpoint has {config!r}: expected plain values")
-    elif isinstance(config, dict):
-        target = config.get("_target_")
-        if target is not None:
-            module, _, name = str(target).rpartition(".")
-            try:
-                found = get_object(target) if module.startswith("stnrot.") else None
-            except ImportError:
-                found = None
-            if getattr(found, "__module__", None) != module or getattr(found, "__qualname__", None) != name:
-                raise InputError(
-                    f"the configuration of the checkpoint builds {target}, which is not part of stnrot "
-                    f"{version('stnrot')}: expected a checkpoint of train.py without classes of your own"
-                )
-        for item in config.values():
-            check_targets(item)
-
-
-def rebuild(checkpoint: dict[str, Any], path: Path | str) -> Any:
+def rebuild(checkpoint: dict[str, Any], path: Path | str, trust: Iterable[str] | str = (), ask: str = ASK) -> Any:
     """Build the task of a run with its weights from a checkpoint, in evaluation mode and without an optimizer.
+
+    Args:
+        checkpoint: as `read_checkpoint` returns it.
+        path: of the checkpoint; it begins the messages.
+        trust: packages whose code the checkpoint may run, see `allowed_targets.py`.
+        ask: what the user types to trust a package, with {0} for its name.
 
     Raises:
         InputError: if this version of the package cannot build it, or the configuration names other code.
     """
     task = checkpoint["config"]["task"] | {"optimizer": None, "scheduler": None}
     plain = {"model": checkpoint["config"]["model"], "task": task}
-    check_targets(plain)
+    check_targets(plain, "model", trust, ask)
     config = OmegaConf.create(plain)
+    here = f"stnrot {version('stnrot')}"
     try:
         built: L.LightningModule = instantiate(config.task, model=instantiate(config.model))
     except InstantiationException as error:
         reason = input_error(error) or str(error.__cause__ or error).splitlines()[0]
-        here = f"stnrot {version('stnrot')}"
         raise InputError(f"{here} cannot rebuild {path}: {reason}; use the version that wrote it") from error
+    if not isinstance(built, L.LightningModule) or not isinstance(getattr(built, "model", None), nn.Module):
+        raise InputError(f"{here} cannot rebuild {path}: expected a task with a model, got {type(built).__name__}")
     built.load_state_dict(weights_of(checkpoint, built, path))
     return built.eval()

@@ -6,12 +6,16 @@ import inspect
 import logging
 import os
 import re
+import shutil
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from hydra.utils import get_object
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf.errors import OmegaConfBaseException
@@ -57,6 +61,28 @@ def one_line_errors() -> Iterator[None]:
         sys.exit(f"error: {line}")
 
 
+@contextmanager
+def nothing_left() -> Iterator[None]:
+    """Remove the folder of a single job that is refused before it has written anything.
+
+    Hydra makes the folder, with its own files, before it calls the job. Empty folders above it go too, up to the
+    folder in which the command was started. A multirun keeps the folders of its jobs, for its table.
+    """
+    try:
+        yield
+    except Exception as error:
+        hydra = HydraConfig.get()
+        folder, start = Path(hydra.runtime.output_dir), Path(hydra.runtime.cwd)
+        own = {hydra.output_subdir, f"{hydra.job.name}.log"}
+        if hydra.mode != RunMode.MULTIRUN and one_line(error) is not None and {f.name for f in folder.iterdir()} <= own:
+            shutil.rmtree(folder, ignore_errors=True)
+            for parent in folder.parents:
+                if start not in parent.parents or any(parent.iterdir()):
+                    break
+                parent.rmdir()
+        raise
+
+
 def one_line(error: BaseException) -> str | None:
     """Return the message of an error that the user can correct, in one line, or None if the error is a bug."""
     chain = [error]
@@ -76,13 +102,22 @@ def one_line(error: BaseException) -> str | None:
         if "gpu backend" in message:
             return "no GPU was found: choose trainer=auto or trainer=cpu"
         return f"{message}; --help lists the choices, --cfg job prints all keys"
-    if isinstance(error, MisconfigurationException):
+    if isinstance(error, MisconfigurationException) or _is_refusal_of_lightning(error):
         return _flat(str(error))
     if isinstance(error, ValueError) and "Config group override" in str(error):
         return "a group cannot be null: leave it out with ~, such as '~model/augment'"
     if isinstance(error, OSError) and (error.filename is not None or error.errno == errno.ENOSPC):
         return f"{_flat(str(error))}; if it is the run's own folder, choose another with hydra.run.dir=FOLDER"
     return None
+
+
+def _is_refusal_of_lightning(error: BaseException) -> bool:
+    """Return whether Lightning itself has raised a ValueError, its answer to an option that does not fit the job."""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    raised_in = "" if at is None else at.tb_frame.f_globals.get("__name__", "")
+    return isinstance(error, ValueError) and raised_in.startswith("lightning.")
 
 
 def input_error(error: BaseException) -> str | None:

@@ -1,5 +1,6 @@
 """Checks of a job's configuration before anything is built or written. Each error is one line for the user."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -7,13 +8,22 @@ from typing import Any
 from omegaconf import DictConfig
 
 from stnrot.errors import InputError, check_number
+from stnrot.runs.overrides import as_override
+from stnrot.runs.trainer_options import check_trainer
 
 
-def check_groups(cfg: DictConfig) -> None:
-    """Raise InputError if a choice was made with a dot, `model.encoder=cnn`, instead of a slash."""
+def check_groups(cfg: DictConfig, needed: tuple[str, ...]) -> None:
+    """Raise InputError if a group is switched off that the job needs, or chosen with a dot, `model.encoder=cnn`.
+
+    Args:
+        needed: groups without which there is no job.
+    """
+    for group in needed:
+        if cfg.get(group) is None:
+            raise InputError(f"{group}=null: the job needs one; expected a choice such as --help lists")
     for section in ("model", "data"):
         for group in ("encoder", "classifier", "augment", "degrade", "source"):
-            chosen = cfg.get(section, {}).get(group)
+            chosen = (cfg.get(section) or {}).get(group)
             if isinstance(chosen, str):
                 raise InputError(f"{section}.{group}={chosen}: choose with a slash, {section}/{group}={chosen}")
 
@@ -21,16 +31,24 @@ def check_groups(cfg: DictConfig) -> None:
 def check_options(cfg: DictConfig) -> None:
     """Raise InputError if an option of the job itself has a bad value."""
     check_number("seed", cfg.seed, 0, 2**32 - 1)
-    check_number("trainer.max_epochs", cfg.trainer.max_epochs, 1)
-    for name, callback in cfg.callbacks.items():
-        if callback is not None and "_target_" not in callback:
-            raise InputError(f"callbacks.{name}: expected one of {', '.join(cfg.callbacks)}; or give it a _target_")
-    if cfg.trainer.precision == "16-true":
-        raise InputError("trainer.precision=16-true: AdamW divides by zero in it, expected 16-mixed or bf16-true")
+    check_trainer(cfg.trainer)
+    for group in ("callbacks", "logger"):
+        section = cfg.get(group) or {}
+        for name, entry in section.items():
+            if entry is not None and not _has_target(entry):
+                raise InputError(f"{group}.{name}: expected one of {', '.join(section)}; or give it a _target_")
+    for name in ("optimizer", "scheduler"):
+        entry = cfg.task.get(name)
+        if entry is not None and not _has_target(entry):
+            raise InputError(f"task.{name}={entry}: expected a class in task.{name}._target_, or null")
     if cfg.ckpt_path is not None and cfg.start_from is not None:
         raise InputError(
             f"ckpt_path={cfg.ckpt_path} resumes a run, start_from={cfg.start_from} starts a new one: give one of them"
         )
+
+
+def _has_target(entry: Any) -> bool:
+    return isinstance(entry, DictConfig) and "_target_" in entry
 
 
 def check_folder(folder: Path, ckpt_path: str | None) -> None:
@@ -38,8 +56,8 @@ def check_folder(folder: Path, ckpt_path: str | None) -> None:
     existing = sorted((folder / "checkpoints").glob("*.ckpt"))
     if existing and (ckpt_path is None or Path(ckpt_path).resolve() not in [each.resolve() for each in existing]):
         raise InputError(
-            f"{folder} holds the checkpoints of a run already: resume it with ckpt_path={existing[-1]}, "
-            "or choose another hydra.run.dir"
+            f"{folder} holds the checkpoints of a run already: choose another hydra.run.dir, or resume it with "
+            f"{shlex.quote(as_override('ckpt_path', existing[-1]))}"
         )
 
 

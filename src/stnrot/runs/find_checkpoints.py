@@ -51,5 +51,5 @@ def check_differ_in_seed(configs: list[dict[str, Any]], paths: list[Path]) -> No
 def _training_options(config: dict[str, Any]) -> dict[str, Any]:
     """Return the options of a run that influence its weights, except the seed."""
     sections = {f"{part}.{name}": value for part in ("model", "data", "task") for name, value in config[part].items()}
-    trained = {f"trainer.{name}": config["trainer"][name] for name in ("max_epochs", "precision")}
+    trained = {f"trainer.{name}": config["trainer"].get(name) for name in ("max_epochs", "max_steps", "precision")}
     return {n: v for n, v in sections.items() if n not in ("data.seed", "data.root", "data.num_workers")} | trained

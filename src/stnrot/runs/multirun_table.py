@@ -15,11 +15,12 @@ from stnrot.runs.tables import decimals, print_table, short_names, write_table
 
 @dataclass(frozen=True)
 class Job:
-    """The folder of a job, its options and its metrics; no metrics if it did not finish."""
+    """The folder of a job, its options and its metrics, and whether it finished; metrics.json is its last file."""
 
     folder: Path
     options: dict[str, str]
     metrics: dict[str, float]
+    finished: bool
 
 
 class MultirunTable(Callback):
@@ -41,10 +42,10 @@ class MultirunTable(Callback):
         write_table(folder / "jobs.csv", columns)
         print_table(str(folder), numbers | _columns([[job] for job in jobs], options, metrics), keys=1 + len(options))
         for job in jobs:
-            if not job.metrics:
+            if not job.finished:
                 print(f"job {job.folder.name} did not finish")
         _print_seeds(jobs, [key for key in options if key != "seed"], metrics)
-        if failures := sum(not job.metrics for job in jobs):
+        if failures := sum(not job.finished for job in jobs):
             sys.exit(f"error: {failures} of {len(jobs)} jobs did not finish, see the lines above")
 
 
@@ -52,7 +53,8 @@ def _read(folder: Path) -> Job:
     overrides: Any = OmegaConf.load(folder / ".hydra" / "overrides.yaml")
     options = {override.partition("=")[0]: override.partition("=")[2] for override in overrides}
     metrics = folder / "metrics.json"
-    return Job(folder, options, json.loads(metrics.read_text()) if metrics.is_file() else {})
+    finished = metrics.is_file()
+    return Job(folder, options, json.loads(metrics.read_text()) if finished else {}, finished)
 
 
 def _differing(jobs: list[Job]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 from optuna.samplers import BaseSampler
 
 from stnrot.errors import InputError, check_number
+from stnrot.search.storage import EXPECTED
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,18 @@ class SearchConfig:
     custom_search_space: str | None
 
     def __post_init__(self) -> None:
+        if not callable(self.sampler):
+            raise InputError(f"sampler={self.sampler}: expected a choice with a slash, hydra/sweeper/sampler=tpe")
+        if not isinstance(self.storage, str) or not self.storage:
+            raise InputError(f"storage={self.storage}: {EXPECTED}")
+        if not isinstance(self.study_name, str) or not self.study_name:
+            raise InputError(f"study_name={self.study_name}: expected a name that is not a number")
+        if not isinstance(self.params, Mapping):
+            raise InputError(f"params={self.params}: expected a search space by option, as in configs/hparams_search")
+        if not (self.custom_search_space is None or isinstance(self.custom_search_space, str)):
+            raise InputError(
+                f"custom_search_space={self.custom_search_space}: expected the dotted name of a function, or null"
+            )
         check_number("n_trials", self.n_trials, 1)
         check_number("n_jobs", self.n_jobs, 1)
         check_number("max_failure_rate", self.max_failure_rate, 0, 1, whole=False)

@@ -33,7 +33,7 @@ class Heartbeat:
 
     def __init__(self, study: optuna.Study) -> None:
         self.study, self.trials = study, dict[int, Trial]()
-        self._start = dict[int, float]()
+        self._start = dict[int, float]()  # of each trial, on the monotonic clock
         self._stop = Event()
         self._thread = Thread(target=self._run, daemon=True)
 
@@ -118,18 +118,19 @@ class StaleTrials:
 
     def find(self) -> list[FrozenTrial]:
         """Read the running trials; return the stale ones."""
-        now = time.monotonic()
+        begin = time.monotonic()
         running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         beats = {trial.number: trial.user_attrs.get(WORKER) for trial in running}  # None before the first heartbeat
+        end = time.monotonic()  # reading may take long: the silence lasts at least from this `end` to the next `begin`
         before = self._read
         self._read = {
-            number: before[number] if number in before and before[number][0] == worker else (worker, now)
+            number: before[number] if number in before and before[number][0] == worker else (worker, end)
             for number, worker in beats.items()
         }
         return [
             trial
             for trial in running
-            if is_dead(beats[trial.number]) or now - self._read[trial.number][1] > GRACE_PERIOD
+            if is_dead(beats[trial.number]) or begin - self._read[trial.number][1] > GRACE_PERIOD
         ]
 
     def retry(self) -> None:

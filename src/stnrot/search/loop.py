@@ -2,6 +2,7 @@
 
 import logging
 import math
+import shlex
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -47,7 +48,7 @@ class Search:
     def run(self) -> None:
         """Launch batches of trials until the study is complete."""
         storage = without_password(self.search.storage)
-        log.info("%d trials; to see them: stnrot study %s", self.search.n_trials, storage)
+        log.info("%d trials; to see them: stnrot study %s", self.search.n_trials, shlex.quote(storage))
         with Heartbeat(self.study) as heartbeat:
             while batch := self._next_batch(heartbeat):
                 self._launch(heartbeat, batch)

@@ -9,6 +9,8 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from stnrot.errors import InputError
+from stnrot.runs.overrides import as_override
 from stnrot.runs.tables import decimals, print_table, short_names, write_table
 from stnrot.search.figures import save_figures
 from stnrot.search.heartbeat import is_dead, machine
@@ -33,15 +35,18 @@ def report(study: optuna.Study, folder: Path) -> None:
     names = list(dict.fromkeys(name for trial in trials for name in trial.params))
     spec = spec_of(study)
     metric = "value" if spec is None else spec.metric
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "trials.csv", trials, names, metric)
-    figures = save_figures(study, folder, metric)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder / "trials.csv", trials, names, metric)
+        figures = save_figures(study, folder, metric)
+    except OSError as error:
+        raise InputError(f"cannot write the report to {folder}: {error}; choose another folder with --out") from error
     _print(study.study_name, trials, names, metric)
     for name, share in _importances(study).items():
         print(f"importance of {name}: {share:.2f}")
     print(f"written: {', '.join(str(path) for path in [folder / 'trials.csv', *figures])}")
     if trials and trials[0].state == TrialState.COMPLETE and spec is not None:
-        overrides = [*spec.options, *(f"{name}={value}" for name, value in trials[0].params.items())]
+        overrides = [*spec.options, *(as_override(name, value) for name, value in trials[0].params.items())]
         print(f"to repeat the best trial, {trials[0].number}:")
         print(shlex.join(["python", "train.py", *overrides]))  # one line, to copy
 

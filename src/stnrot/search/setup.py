@@ -59,7 +59,7 @@ def _check(search: SearchConfig, job: DictConfig) -> None:
         raise InputError(
             f"hydra.sweeper.direction={search.direction}: expected {monitor.mode}imize, as monitor.mode={monitor.mode}"
         )
-    if not monitor.metric.startswith("val/"):
+    if not str(monitor.metric).startswith("val/"):
         raise InputError(f"monitor.metric={monitor.metric}: a search compares validation metrics, expected val/...")
     for key in ("ckpt_path", "start_from"):
         if (path := job[key]) is not None:

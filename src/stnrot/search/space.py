@@ -19,6 +19,7 @@ from optuna.distributions import (
 from optuna.trial import Trial
 
 from stnrot.errors import InputError
+from stnrot.runs.overrides import as_override
 
 
 class Space:
@@ -71,7 +72,7 @@ class Space:
                     f"{name} is both fixed and searched by {self.custom}: expected one of the two; "
                     "leave out the option, or set hydra.sweeper.custom_search_space=null"
                 )
-        return self.fixed + [f"{name}={value}" for name, value in trial.params.items()]
+        return self.fixed + [as_override(name, value) for name, value in trial.params.items()]
 
     def examples(self, config: DictConfig) -> Iterator[list[str]]:
         """Yield the overrides of trials that together cover every choice."""

@@ -14,6 +14,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from stnrot.errors import InputError
+from stnrot.regular_file import check_regular
 
 EXPECTED = (
     "expected the URL of a database, such as sqlite:///study.db, or the path of a journal file, such as study.log"
@@ -50,10 +51,12 @@ def open_storage(location: str) -> BaseStorage:
 
 
 def check_folder(location: str) -> None:
-    """Raise InputError if the storage is a file in a folder that does not exist."""
+    """Raise InputError if the storage is a file in a folder that does not exist, or no regular file."""
     path = file_of(location)
     if path is not None and not path.parent.is_dir():
         raise InputError(f"cannot use the storage {location}: there is no folder {path.parent}; {EXPECTED}")
+    if path is not None:
+        check_regular(path)
 
 
 def is_empty(location: str) -> bool:
@@ -63,8 +66,10 @@ def is_empty(location: str) -> bool:
         InputError: if a file is the database of another program. A database server may hold tables of several programs.
     """
     path = file_of(location)
-    if path is not None and not path.exists():
-        return True
+    if path is not None:
+        check_regular(path)
+        if not path.exists():
+            return True
     if not _is_url(location):
         return False
     with input_errors(location):
@@ -155,5 +160,7 @@ def _complete_size(path: Path) -> int:
     """Return the size of the complete lines in bytes. A file that is not a journal raises a ValueError."""
     lines = path.read_bytes()
     if lines:
-        json.loads(lines.partition(b"\n")[0])
+        entry = json.loads(lines.partition(b"\n")[0])
+        if not isinstance(entry, dict) or "op_code" not in entry:
+            raise ValueError("its first line is not that of a journal")
     return lines.rfind(b"\n") + 1

@@ -1,14 +1,17 @@
 """What all tasks share: optimizer, learning rate schedule, and the hooks of validation and test."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.utilities.types import LRSchedulerConfig
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import LBFGS, Optimizer, SparseAdam
 
 from stnrot.errors import InputError
+from stnrot.tasks.schedule import build_schedule, planned_lengths
 
 
 class Task(L.LightningModule, ABC):
@@ -19,8 +22,7 @@ class Task(L.LightningModule, ABC):
     Args:
         model: network to train.
         optimizer: called with the parameters; None for a task that only predicts.
-        scheduler: called with (optimizer, max_lr=[...], total_steps=...) and stepped after every batch; None keeps the
-            learning rate constant.
+        scheduler: builds the learning rate schedule, see `build_schedule`; None keeps the learning rate constant.
     """
 
     model: Any
@@ -29,12 +31,12 @@ class Task(L.LightningModule, ABC):
         self,
         model: nn.Module,
         optimizer: Callable[[Iterable[Any]], Optimizer] | None,
-        scheduler: Callable[..., Any] | None,
+        scheduler: Callable[..., Any] | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.optimizer, self.scheduler = optimizer, scheduler
-        self._planned_steps: int | None = None
+        self._planned: list[int] = []
 
     @abstractmethod
     def measure(self, batch: Any, part: str) -> Any:
@@ -75,16 +77,27 @@ class Task(L.LightningModule, ABC):
 
     def optimizer_of(self, parameters: Iterable[Any]) -> Optimizer:
         """Build the optimizer of some parameters or parameter groups."""
-        assert self.optimizer is not None
-        try:
-            return self.optimizer(parameters)
-        except (TypeError, ValueError) as error:
+        if self.optimizer is None:
             raise InputError(
-                f"task.optimizer cannot be built: {error}; expected its options, such as task.optimizer.lr=3e-3"
-            ) from error
+                "task.optimizer=null: training needs one; expected a class of torch.optim, such as "
+                "task.optimizer._target_=torch.optim.AdamW"
+            )
+        try:
+            optimizer = self.optimizer(parameters)
+        except (TypeError, ValueError, NotImplementedError) as error:
+            surplus = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+            leave_out = f"leave it out with ~task.optimizer.{surplus[1]}" if surplus else None
+            hint = leave_out or "expected its options, such as task.optimizer.lr=3e-3"
+            raise InputError(f"task.optimizer cannot be built: {error}; {hint}") from error
+        if isinstance(optimizer, SparseAdam):
+            raise InputError("task.optimizer: SparseAdam needs sparse gradients, and these models have none; use Adam")
+        weights = [each for group in optimizer.param_groups for each in group["params"]]
+        if isinstance(optimizer, LBFGS) and not all(each.is_contiguous() for each in weights):
+            raise InputError("task.optimizer: LBFGS cannot flatten the weights of a convolution; use AdamW")
+        return optimizer
 
     def configure_optimizers(self) -> Any:
-        """Return the optimizer and its schedule, which spans all steps of the run.
+        """Return the optimizer and its schedule.
 
         Raises:
             InputError: if a resumed run has another number of steps than its schedule was planned for.
@@ -92,16 +105,41 @@ class Task(L.LightningModule, ABC):
         optimizer = self.build_optimizer()
         if self.scheduler is None:
             return optimizer
-        steps = int(self.trainer.estimated_stepping_batches)
-        if self._planned_steps not in (None, steps):
-            raise InputError(
-                f"the schedule of the run to resume was planned for {self._planned_steps} steps, this run has {steps}: "
-                "give the same trainer.max_epochs and data, or train without a schedule (task.scheduler=null)"
-            )
-        rates = [group["lr"] for group in optimizer.param_groups]
-        scheduler = self.scheduler(optimizer, max_lr=rates, total_steps=steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        schedule = build_schedule(self.scheduler, optimizer, self.trainer)
+        for planned, now in zip(self._planned, planned_lengths(schedule["scheduler"].state_dict()), strict=False):
+            if planned != now:
+                raise InputError(
+                    f"the schedule of the run to resume was planned for {planned} steps, this run has {now}: "
+                    "give the same trainer.max_epochs and data, or train without a schedule (task.scheduler=null)"
+                )
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def on_validation_end(self) -> None:
+        """Step `ReduceLROnPlateau`. Lightning would step it after the checkpoint: a resumed run would miss the step."""
+        for config in [] if self.trainer.sanity_checking else self.trainer.lr_scheduler_configs:
+            metric = self.trainer.callback_metrics.get(str(config.monitor))
+            scheduler: Any = config.scheduler
+            if _steps_after_validation(config) and metric is not None:
+                scheduler.step(metric)
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Step the schedule; Lightning calls this method.
+
+        Raises:
+            InputError: if the scheduler fails, for example after more steps than `task.scheduler.total_steps`.
+        """
+        configs = [each for each in self.trainer.lr_scheduler_configs if each.scheduler is scheduler]
+        if any(map(_steps_after_validation, configs)):
+            return
+        try:
+            super().lr_scheduler_step(scheduler, metric)
+        except (TypeError, ValueError, ArithmeticError) as error:
+            raise InputError(f"task.scheduler: {error}; expected the options of {type(scheduler).__name__}") from error
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Read from the checkpoint of a run to resume how many steps its schedule was planned for."""
-        self._planned_steps = next((each["total_steps"] for each in checkpoint.get("lr_schedulers", [])), None)
+        self._planned = [length for state in checkpoint.get("lr_schedulers", []) for length in planned_lengths(state)]
+
+
+def _steps_after_validation(config: LRSchedulerConfig) -> bool:
+    return config.reduce_on_plateau and config.interval == "epoch" and str(config.monitor).startswith("val/")

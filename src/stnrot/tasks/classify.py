@@ -30,7 +30,7 @@ class Classify(Register):
         *,
         model: Model,
         optimizer: Callable[[Iterable[dict[str, Any]]], Optimizer] | None,
-        scheduler: Callable[..., Any] | None,
+        scheduler: Callable[..., Any] | None = None,
         encoder_lr_factor: float,
         angle_weight: float,
         angle_spread_deg: float,

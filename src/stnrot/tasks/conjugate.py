@@ -21,7 +21,7 @@ class FindRotation(Task):
     Args:
         model: a `Conjugate` of `ScaledTanh`.
         optimizer: called with the parameters; None for a task that only predicts.
-        scheduler: called with (optimizer, max_lr=[...], total_steps=...) and stepped after every batch, or None.
+        scheduler: builds the learning rate schedule, see `build_schedule`; None keeps the learning rate constant.
         penalty_weight: weight of the rotation's `penalty()`, which is 0 for all methods but `penalty`.
     """
 
@@ -30,7 +30,7 @@ class FindRotation(Task):
         *,
         model: Conjugate,
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None,
-        scheduler: Callable[..., Any] | None,
+        scheduler: Callable[..., Any] | None = None,
         penalty_weight: float,
     ) -> None:
         super().__init__(model, optimizer, scheduler)

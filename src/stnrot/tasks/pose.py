@@ -27,7 +27,7 @@ class EstimatePose(Task):
     Args:
         model: a `PoseNet`.
         optimizer: called with the parameters; None for a task that only predicts.
-        scheduler: called with (optimizer, max_lr=[...], total_steps=...) and stepped after every batch, or None.
+        scheduler: builds the learning rate schedule, see `build_schedule`; None keeps the learning rate constant.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class EstimatePose(Task):
         *,
         model: PoseNet,
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None,
-        scheduler: Callable[..., Any] | None,
+        scheduler: Callable[..., Any] | None = None,
     ) -> None:
         super().__init__(model, optimizer, scheduler)
         self.angle_error = AngleError(relative=False)

@@ -32,7 +32,7 @@ class Register(Task):
     Args:
         model: a `Model`.
         optimizer: called with parameter groups; None for a task that only predicts.
-        scheduler: called with (optimizer, max_lr=[...], total_steps=...) and stepped after every batch, or None.
+        scheduler: builds the learning rate schedule, see `build_schedule`; None keeps the learning rate constant.
         encoder_lr_factor: learning rate of the module that predicts the transform (`Model.localiser`), relative to
             that of all other parameters.
         angle_weight: weight of `angle_loss`; 0 trains without known angles.
@@ -48,7 +48,7 @@ class Register(Task):
         *,
         model: Model,
         optimizer: Callable[[Iterable[dict[str, Any]]], Optimizer] | None,
-        scheduler: Callable[..., Any] | None,
+        scheduler: Callable[..., Any] | None = None,
         encoder_lr_factor: float,
         angle_weight: float,
         angle_spread_deg: float,

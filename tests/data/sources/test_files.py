@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps, WebPImagePlugin
 from sklearn.datasets import load_sample_images
 
-from stnrot.data.image_file import read_header
+from stnrot.data.image_file import read_header, read_whole
 from stnrot.data.image_set import ImageSet, Splits
 from stnrot.data.sources.decoding import Decoding
 from stnrot.data.sources.files import FileSet, split_by_seed
@@ -70,18 +70,67 @@ def test_classes_splits_and_shape(folder: Path) -> None:
     assert other.train.names != splits.train.names
 
 
-def test_given_folders_are_kept(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("train", "val", "test"),
+    [
+        ("train", None, "test"),
+        ("train", "val", "test"),
+        ("Training", None, "Testing"),
+        ("TRAIN", "VALID", "TEST"),
+        ("train", "validation", None),
+        ("train", "dev", "test"),
+        ("train_set", "val_set", "test_set"),
+        ("trainset", "Validation Set", "test-data"),
+        ("train_images", "val", "TestImages"),
+        ("seg_train", None, "seg_test"),
+        ("train2017", "val2017", None),
+        ("Train_Alphabet", None, "Test_Alphabet"),
+    ],
+)
+def test_given_folders_are_kept(folder: Path, tmp_path: Path, train: str, val: str | None, test: str | None) -> None:
     root = tmp_path / "split"
-    for part, ids in (("train", range(14)), ("test", range(14, 20))):
-        for k in ids:
+    given = {"train": (train, range(14)), "val": (val, range(10, 14)), "test": (test, range(14, 20))}
+    for name, ids in given.values():
+        for k in ids if name else ():
             source = next(folder.rglob(f"{k:02d}.*"))
-            target = root / part / source.parent.name / source.name
+            target = root / str(name) / source.parent.name / source.name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(source.read_bytes())
+    (root / "annotations").mkdir()
+    (root / "annotations" / "all.json").write_text("{}")
     splits = image_folder(root, 0)
-    assert {Path(n).name[:2] for n in splits.test.names} == {f"{k:02d}" for k in range(14, 20)}
-    assert len(splits.val) > 0
-    assert len(splits.train) + len(splits.val) == 14
+    assert splits.classes == ("roof", "sky")
+    for part, (name, ids) in given.items():
+        found = getattr(splits, part).names
+        assert len(found) > 0
+        if name is not None and (part != "train" or (val and test)):
+            assert {Path(n).name[:2] for n in found} == {f"{k:02d}" for k in ids}
+            assert all(f"/{name}/" in n for n in found)
+    total = 14 + (4 if val else 0) + (6 if test else 0)
+    assert len(splits.train) + len(splits.val) + len(splits.test) == total
+
+
+def test_the_folders_that_are_read(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    put(root, "cat/1.png", "cat/old/deeper/2.PNG", "dog/3.png", "dog/x.png/4.png", "test tube/5.png")
+    put(root, "train station/6.png", "cat/.hidden/7.png", ".trash/8.png", "__MACOSX/cat/9.png")
+    put(root, "cat/._1.png", "dog/@eaDir/10.png", "$RECYCLE.BIN/11.png")
+    for name in (".DS_Store", "Thumbs.db", "cat/.DS_Store", "cat/Thumbs.db", "notes.txt"):
+        (root / name).write_bytes(b"x")
+    (root / "empty").mkdir()
+    put(tmp_path, "elsewhere/12.png", "elsewhere/13.png")
+    (root / "linked").symlink_to(tmp_path / "elsewhere")
+    (root / "cat" / "upwards").symlink_to(root)
+    splits = image_folder(root, 0, val_fraction=0, test_fraction=0)
+    assert splits.classes == ("cat", "dog", "linked", "test tube", "train station")
+    tops = [Path(name).relative_to(root).parts[0] for name in splits.train.names]
+    assert [splits.classes[k] for k in splits.train.label] == tops
+    assert [Path(name).stem for name in splits.train.names] == ["1", "2", "3", "4", "12", "13", "5", "6"]
+
+
+def test_inside_a_folder_train_every_name_is_a_class(tmp_path: Path) -> None:
+    put(tmp_path, "train/train/1.png", "train/test/2.png", "train/bus/3.png")
+    assert image_folder(tmp_path, 0, val_fraction=0, test_fraction=0).classes == ("bus", "test", "train")
 
 
 def test_aspect_ratio_and_exif_orientation_are_kept(tmp_path: Path) -> None:
@@ -128,6 +177,42 @@ def test_modes(tmp_path: Path, photograph: Image.Image, mode: str) -> None:
 def test_transparency_lies_on_black(tmp_path: Path) -> None:
     Image.new("RGBA", (48, 32), (255, 255, 255, 0)).save(tmp_path / "clear.png")
     assert decoding().read(tmp_path / "clear.png").max() == 0
+
+
+@pytest.mark.parametrize("limit", [700, 2000, None])  # below half of the pixels, below them, none
+@pytest.mark.parametrize(
+    "kind", ["png", "jpg", "bmp", "gif", "ppm", "webp", "tif", "tif lzw", "tif I;16", "tif turned"]
+)
+@pytest.mark.filterwarnings("error")
+def test_pillows_limit_is_left_alone_and_does_not_apply(
+    tmp_path: Path, photograph: Image.Image, monkeypatch: pytest.MonkeyPatch, kind: str, limit: int | None
+) -> None:
+    crop = photograph.crop((0, 0, 60, 40))
+    path = tmp_path / f"a.{kind.split()[0]}"
+    exif = crop.getexif()
+    exif[0x0112] = 6
+    options = {"tif lzw": {"compression": "tiff_lzw"}, "tif turned": {"exif": exif}, "webp": {"lossless": True}}
+    if kind == "tif I;16":
+        crop = Image.fromarray(np.asarray(crop.convert("L")).astype(np.uint16) * 257)
+    crop.save(path, **options.get(kind, {}))
+    with Image.open(path) as opened:
+        expected = np.asarray(ImageOps.exif_transpose(opened).convert("I" if kind == "tif I;16" else "RGB"))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    if kind == "webp" and limit == 700 and hasattr(WebPImagePlugin, "_get_size"):  # Pillow 12 and later check it
+        with pytest.raises(InputError, match=r"a\.webp: .*limit of 1400 .*; convert it, or raise PIL"):
+            read_header(path, 10**4)
+    else:
+        assert read_header(path, 10**4).pixels == 2400
+        pixels = read_whole(path, 3, 10**4)
+        assert np.array_equal(pixels[..., 0] * 65535 if kind == "tif I;16" else pixels, expected)
+        assert decoding(image_size=expected.shape[:2]).read(path).shape == (3, *expected.shape[:2])
+        with pytest.raises(InputError, match="expected at most 2399 pixels"):
+            read_header(path, 2399)
+    assert limit == Image.MAX_IMAGE_PIXELS
+
+
+def test_importing_leaves_pillows_limit_alone() -> None:
+    assert Image.MAX_IMAGE_PIXELS == 1024**3 // 4 // 3  # Pillow's own value
 
 
 def test_streamed_is_what_is_kept(folder: Path) -> None:
@@ -178,6 +263,31 @@ def test_bad_images_are_named_or_skipped(folder: Path, how: str, memory_gb: floa
         (
             lambda root: put(root, "train/a/x.png", "train/b/x.png", "val/.hidden/x.png"),
             "val holds no images",
+        ),
+        (lambda root: put(root, "train/a/x.png", "Train/b/x.png"), "two folders for the train set, Train and train"),
+        (lambda root: put(root, "train/a/x.png", "val/a/x.png", "valid/a/x.png"), "for the val set, val and valid"),
+        (
+            lambda root: put(root, "train/a/x.png", "test/a/x.png", "eval/a/x.png"),
+            "root has test, train, beside eval: expected the split folders train, val and test alone; move",
+        ),
+        (lambda root: put(root, "train/a/x.png", "stray.png"), "root has train, beside stray.png"),
+        (
+            lambda root: put(root, "car/x.png", "bus/x.png", "train/x.png"),
+            "has train, beside bus: .* or, if train is a class, put all classes into a folder train",
+        ),
+        (
+            lambda root: put(root, "cat/x.png", "dog/x.png", "test/x.png"),
+            "root has test, beside cat: .* if test is a class",
+        ),
+        (lambda root: put(root, "test/cat/x.png", "test/dog/x.png"), "root has test, but no train"),
+        (lambda root: put(root, "Testing/a/x.png", "validation/a/x.png"), "has Testing, validation, but no train"),
+        (
+            lambda root: put(root, "a/train/x.png", "a/test/y.png"),
+            r"root/a holds .* test, train: .*set data.root=.*root/a",
+        ),
+        (
+            lambda root: put(root, "train/a/train/x.png", "train/a/Val/y.png"),
+            "train/a holds the split folders Val, train",
         ),
     ],
 )

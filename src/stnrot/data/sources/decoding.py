@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -12,7 +11,8 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
 from stnrot.data.image_file import ImageHeader, read_header, read_upright
-from stnrot.errors import InputError
+from stnrot.errors import InputError, check_choice, check_number
+from stnrot.machine import thread_pool
 
 log = logging.getLogger(__name__)
 D = TypeVar("D", bound="Decoding")
@@ -32,7 +32,7 @@ class Decoding:
         on_bad_image: `error` stops at a file that is unreadable, truncated or too large; `skip` warns and leaves the
             file out. Both name the file.
         memory_gb: a data set of at most this size (in gigabytes, decoded) is kept in memory, a larger one is streamed;
-            None is a quarter of the machine's memory.
+            None is a quarter of the memory that the process may use.
     """
 
     image_size: Sequence[int]
@@ -48,12 +48,12 @@ class Decoding:
             raise InputError(
                 f"image_size={self.image_size}: expected a height and a width of at least 4, such as [64,64]"
             )
-        if self.fit not in ("crop", "pad"):
-            raise InputError(f"fit={self.fit}: expected crop or pad")
-        if self.on_bad_image not in ("error", "skip"):
-            raise InputError(f"on_bad_image={self.on_bad_image}: expected error or skip")
-        if self.channels not in (None, 1, 3):
-            raise InputError(f"channels={self.channels}: expected 1, 3 or null")
+        check_choice("fit", self.fit, "crop", "pad")
+        check_choice("on_bad_image", self.on_bad_image, "error", "skip")
+        check_choice("channels", self.channels, 1, 3, None)
+        check_number("max_pixels", self.max_pixels, 1)
+        if self.memory_gb is not None:
+            check_number("memory_gb", self.memory_gb, 0, whole=False)
 
     def read(self, path: Path) -> UInt8[np.ndarray, "C H W"]:
         """Decode one file, with its EXIF orientation applied."""
@@ -72,7 +72,7 @@ class Decoding:
             except InputError as error:
                 return error
 
-        with ThreadPoolExecutor() as pool:
+        with thread_pool() as pool:
             found = list(pool.map(headers, samples))
         good = [i for i, answer in enumerate(found) if not self.is_bad(answer)]
         grey = all(header.is_grey for answer in found if isinstance(answer, list) for header in answer)

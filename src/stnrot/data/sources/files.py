@@ -2,9 +2,8 @@
 
 import logging
 import math
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +12,11 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from stnrot.data.batch import RawBatch
-from stnrot.data.image_set import ImageSet, Splits
+from stnrot.data.image_set import ImageSet, Splits, rank_in_class
 from stnrot.data.rng import permutation
 from stnrot.data.sources.decoding import Decoding
-from stnrot.errors import InputError
+from stnrot.errors import InputError, check_number
+from stnrot.machine import allowed_memory, thread_pool
 
 log = logging.getLogger(__name__)
 
@@ -42,9 +42,9 @@ class FileSet:
     @property
     def paired(self) -> bool:
         """Whether every image has a reference."""
-        return any(len(files) == 2 for files in self.files)
+        return len(self.files) > 0 and len(self.files[0]) == 2
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The path of each sample's image."""
         return tuple(str(files[0]) for files in self.files)
@@ -62,7 +62,7 @@ class FileSet:
         found = [self._read(index) for index in (counters % len(self)).tolist()]
         good = torch.tensor([not self.decoding.is_bad(answer) for answer in found])
         if not good.any():
-            first = self.names[int(counters[0]) % len(self)]
+            first = self.files[int(counters[0]) % len(self)][0]
             raise InputError(f"no image of a whole batch can be read: replace the files, the first is {first}")
         pixels = torch.stack([answer for answer in found if isinstance(answer, Tensor)])
         counters = counters[good]
@@ -85,12 +85,14 @@ class FileSet:
         )
 
     def in_memory(self) -> ImageSet:
-        """Decode all files now, on all cores."""
-        with ThreadPoolExecutor() as pool:
+        """Decode all files now, in several threads."""
+        with thread_pool() as pool:
             found = list(pool.map(self._read, range(len(self))))
         good = torch.tensor([i for i, answer in enumerate(found) if not self.decoding.is_bad(answer)])
         if not len(good):
-            raise InputError(f"none of {len(self)} images can be read: replace the files, the first is {self.names[0]}")
+            raise InputError(
+                f"none of {len(self)} images can be read: replace the files, the first is {self.files[0][0]}"
+            )
         pixels = torch.stack([answer for answer in found if isinstance(answer, Tensor)])
         kept = self.subset(good)
         reference = pixels[:, 1] if pixels.shape[1] == 2 else None
@@ -102,7 +104,7 @@ def memory_or_stream(train: FileSet, val: FileSet, test: FileSet, classes: tuple
     parts = (train, val, test)
     limit = train.decoding.memory_gb
     if limit is None:
-        limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 4e9
+        limit = allowed_memory() / 4e9
     images = sum(len(files) for part in parts for files in part.files)
     if images * math.prod(train.shape) > limit * 1e9:
         log.info("%d images take more than %.3g GB: they are streamed, see data.num_workers", images, limit)
@@ -115,17 +117,17 @@ def split_by_seed(
     samples: FileSet, split_seed: int, val_fraction: float, test_fraction: float
 ) -> tuple[FileSet, FileSet, FileSet]:
     """Return a training, a validation and a test set with the same fractions of every class, drawn by `split_seed`."""
-    if not (val_fraction >= 0 and test_fraction >= 0 and val_fraction + test_fraction <= 1):
+    check_number("data.source.val_fraction", val_fraction, 0, 1, whole=False)
+    check_number("data.source.test_fraction", test_fraction, 0, 1, whole=False)
+    if val_fraction + test_fraction > 1:
         raise InputError(
             "data.source: expected val_fraction and test_fraction that sum to at most 1, "
             f"got {val_fraction} and {test_fraction}"
         )
     label = torch.zeros(len(samples), dtype=torch.int64) if samples.label is None else samples.label
     order = permutation((split_seed,), len(samples))
-    place = torch.empty(len(label))  # of a sample in its class, in (0, 1)
-    for c in label.unique():
-        members = order[label[order] == c]
-        place[members] = (torch.arange(len(members)) + 0.5) / len(members)
+    rank, size = rank_in_class(label, order)
+    place = (rank + 0.5) / size  # of a sample in its class, in (0, 1)
     in_test = place < test_fraction
     in_val = ~in_test & (place < test_fraction + val_fraction)
     train, val, test = (samples.subset(mask.nonzero()[:, 0]) for mask in (~in_test & ~in_val, in_val, in_test))

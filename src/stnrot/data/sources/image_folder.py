@@ -1,4 +1,4 @@
-"""Images in a folder of the user: `root/class/image`, or the same below `train`, `val` and `test`."""
+"""Images in a folder of the user: `root/class/image`, or the same below a folder for each of train, val and test."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,19 +9,23 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from stnrot.data.image_set import Splits
 from stnrot.data.sources.decoding import Decoding
 from stnrot.data.sources.files import FileSet, memory_or_stream, split_by_seed
+from stnrot.data.sources.folder_tree import images_below, split_folders
 from stnrot.errors import InputError
+
+Row = tuple[Path, str | None, str]  # image, class, split
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFolder(Decoding):
     """Read the images below a folder, each labelled by the class folder that holds it.
 
-    If there is no folder `val` or `test`, that set is split off from the rest by `split_seed`, class by class. Images
-    without class folders make a set without labels, for pairs.
+    If there is no folder for the validation set or the test set, that set is split off from the rest by `split_seed`,
+    class by class. Images without class folders make a set without labels, for pairs. `split_folders` lists the names
+    of the three folders.
 
     Args:
-        val_fraction: share of the images for validation, if there is no folder `val`.
-        test_fraction: share of the images for the test, if there is no folder `test`.
+        val_fraction: share of the images for validation, if there is no folder for it.
+        test_fraction: share of the images for the test, if there is no folder for it.
     """
 
     val_fraction: float
@@ -31,23 +35,23 @@ class ImageFolder(Decoding):
         """Return the training, validation and test images below `root`."""
         if root is None or not root.is_dir():
             raise InputError(f"data.root={root}: expected a folder of images, found none; set data.root to its path")
-        found = {part: _images(root / part) for part in ("train", "val", "test") if (root / part).is_dir()}
-        if "train" not in found:
-            found = {"train": _images(root)}
+        folders = split_folders(root)
+        found = {part: images_below(folder) for part, folder in folders.items()}
         for part, images in found.items():
             if not images:
                 raise InputError(
-                    f"{root if len(found) == 1 else root / part} holds no images: expected class folders with "
-                    f"files that end in {', '.join(IMG_EXTENSIONS)}"
+                    f"{folders[part]} holds no images: expected class folders with files that end in "
+                    f"{', '.join(IMG_EXTENSIONS)}"
                 )
         rows = [(path, name, part) for part, images in found.items() for path, name in images]
         good, decoding = self.readable([(path,) for path, _, _ in rows])
         rows = [rows[i] for i in good]
         classes = _classes(rows)
+        number = {name: k for k, name in enumerate(classes)}
 
         def file_set(part: str) -> FileSet:
             mine = [(path, name) for path, name, where in rows if where == part]
-            label = torch.tensor([classes.index(name) for _, name in mine if name is not None]) if classes else None
+            label = torch.tensor([number[name] for _, name in mine if name is not None]) if classes else None
             return FileSet(tuple((path,) for path, _ in mine), decoding, label)
 
         val_fraction = 0.0 if "val" in found else self.val_fraction
@@ -58,8 +62,8 @@ class ImageFolder(Decoding):
         return memory_or_stream(train, val, test, classes)
 
 
-def _classes(rows: list[tuple[Path, str | None, str]]) -> tuple[str, ...]:
-    """Return the names of the classes in rows of (path, class, part). Each class must have a training image."""
+def _classes(rows: list[Row]) -> tuple[str, ...]:
+    """Return the names of the classes. Each class must have a training image."""
     known = {name for _, name, part in rows if part == "train"}
     for path, name, part in rows:
         if name not in known:
@@ -69,15 +73,3 @@ def _classes(rows: list[tuple[Path, str | None, str]]) -> tuple[str, ...]:
         stray = next(path for path, name, _ in rows if name is None)
         raise InputError(f"{stray} lies beside class folders: expected every image inside one, move it or remove it")
     return classes
-
-
-def _images(folder: Path) -> list[tuple[Path, str | None]]:
-    """Return the images below a folder with the names of their class folders, in a fixed order."""
-    files = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMG_EXTENSIONS
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
-    parts = [path.relative_to(folder).parts for path in files]
-    return [(path, part[0] if len(part) > 1 else None) for path, part in zip(files, parts, strict=True)]

@@ -14,6 +14,7 @@ from stnrot.data.image_set import Splits
 from stnrot.data.sources.decoding import Decoding
 from stnrot.data.sources.files import FileSet, memory_or_stream, split_by_seed
 from stnrot.errors import InputError
+from stnrot.regular_file import check_regular
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,8 @@ class Manifest(Decoding):
 
     def __call__(self, root: Path | None, split_seed: int) -> Splits:
         """Return the training, validation and test pairs of the CSV file `root`, split by `split_seed`."""
+        if root is not None:
+            check_regular(root)
         if root is None or not root.is_file():
             raise InputError(
                 f"data.root={root}: expected a CSV file with the columns image,reference[,angle_deg][,label], "
@@ -59,6 +62,7 @@ def read_manifest(path: Path) -> tuple[list[tuple[int, dict[str, str | None]]], 
 
     An empty line between two rows counts as a row of empty fields: it may be a pair that was lost.
     """
+    check_regular(path)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)
@@ -87,6 +91,10 @@ def pair_files(path: Path, line: int, row: Mapping[str, Any]) -> tuple[Path, Pat
     for column, file in (("image", first), ("reference", second)):
         if not row[column]:
             raise InputError(f"{path}, line {line}: the {column} is empty: expected the path of an image")
+        try:
+            check_regular(file)
+        except InputError as error:
+            raise InputError(f"{path}, line {line}: {error}") from error
         if not file.is_file():
             raise InputError(
                 f"{path}, line {line}: the file {file} does not exist: expected a path relative to the folder of the "

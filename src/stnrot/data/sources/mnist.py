@@ -8,7 +8,8 @@ from torchvision.datasets import MNIST
 
 from stnrot.data.image_set import ImageSet, Splits
 from stnrot.data.rng import permutation
-from stnrot.errors import InputError
+from stnrot.errors import InputError, check_choice
+from stnrot.regular_file import check_regular
 
 CLASSES = tuple("0123456789")
 
@@ -21,6 +22,7 @@ def mnist(root: Path | None, split_seed: int, fit_validation: bool) -> Splits:
 
     Source: Y. LeCun, C. Cortes, C. Burges, The MNIST database of handwritten digits, 1998.
     """
+    check_choice("data.source.fit_validation", fit_validation, True, False)
     train, test = _load(root)
     order = permutation((split_seed,), len(train))
     fit, val = order.split((55_000, 5_000))
@@ -36,6 +38,7 @@ def mnist_pooled(root: Path | None, split_seed: int, fit_validation: bool) -> Sp
     variation, 2007. The numbers of images are theirs; which images they drew and how they rotated them is not
     reproduced.
     """
+    check_choice("data.source.fit_validation", fit_validation, True, False)
     train, test = _load(root)
     assert train.label is not None
     assert test.label is not None
@@ -50,6 +53,8 @@ def mnist_pooled(root: Path | None, split_seed: int, fit_validation: bool) -> Sp
 def _load(root: Path | None) -> tuple[ImageSet, ImageSet]:
     if root is None:
         raise InputError("data.root is not set: expected the folder that holds MNIST, or where it is downloaded to")
+    for url, _ in MNIST.resources:
+        check_regular(root / "MNIST" / "raw" / Path(url).stem)
     try:
         MNIST(str(root), train=True)
     except RuntimeError:

@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stnrot.errors import check_number
+from stnrot.models.checks import check_images
 
 
 class ConvClassifier(nn.Module):
@@ -21,7 +22,7 @@ class ConvClassifier(nn.Module):
         width: channels of the first layer; later layers have 2 and 4 times as many.
 
     Raises:
-        InputError: if width is less than 1.
+        InputError: if a number is less than 1, or the images do not fit.
 
     >>> ConvClassifier(channels=1, classes=10, width=8)(torch.rand(2, 1, 28, 28)).shape
     torch.Size([2, 10])
@@ -29,7 +30,10 @@ class ConvClassifier(nn.Module):
 
     def __init__(self, channels: int, classes: int, width: int) -> None:
         super().__init__()
+        check_number("channels", channels, 1)
+        check_number("classes", classes, 1)
         check_number("width", width, 1)
+        self.channels = channels
 
         def layer(wide_in: int, wide_out: int) -> list[nn.Module]:
             conv = nn.Conv2d(wide_in, wide_out, 3, padding=1, bias=False)
@@ -48,6 +52,9 @@ class ConvClassifier(nn.Module):
 
     def forward(self, image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B classes"]:
         """Return logits. Under autocast, the last layer still computes in the precision of its weights."""
+        check_images("image", image, self.channels, self, self.linear.weight)
+        if not len(image):  # pixel_unshuffle does nothing to an empty batch
+            return self.linear(self.linear.weight.new_zeros(0, self.linear.in_features))
         height, width = image.shape[-2:]
         even = F.pad(image, (0, width % 2, 0, height % 2))
         features = self.stack(F.pixel_unshuffle(even, 2).contiguous(memory_format=torch.channels_last))

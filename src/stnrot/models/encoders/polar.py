@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from stnrot.errors import InputError, check_number
 from stnrot.geometry import circular_peaks, to_polar
+from stnrot.models.checks import check_images
 from stnrot.models.outputs import Orientation
 
 HALO = 4  # the number of convolutions
@@ -54,7 +55,7 @@ class PolarEncoder(nn.Module):
             the image about every centre: zeros beyond the border would distinguish the middle from the other centres.
 
     Raises:
-        InputError: if an argument is outside its range.
+        InputError: if an argument is outside its range, or the images do not fit.
 
     Source of the principle: E. De Castro and C. Morandi, Registration of translated and rotated images using finite
     Fourier transforms, 1987; here the features are learned.
@@ -78,6 +79,7 @@ class PolarEncoder(nn.Module):
         shift: float,
     ) -> None:
         super().__init__()
+        check_number("channels", channels, 1)
         check_number("width", width, 2)
         check_number("radii", radii, 4, MOST)
         check_number("angles", angles, 2 * REACH + 1, MOST)
@@ -86,7 +88,7 @@ class PolarEncoder(nn.Module):
         check_number("dropout_circles", dropout_circles, 0, 0.99, whole=False)
         check_number("shift", shift, 0, 0.25, whole=False)
         self.radii, self.angles, self.blur, self.share = radii, angles, blur, 1 - 2 * shift
-        self.width, self.dropout_circles = width, dropout_circles
+        self.channels, self.width, self.dropout_circles = channels, width, dropout_circles
         self.centres, self.coarse = (_middles(count, shift) if shift else [(0.0, 0.0)] for count in (SEARCHED, TRAINED))
         layers: list[nn.Module] = []
         for wide_in, wide_out in ((channels, width // 2), (width // 2, width), (width, width)):
@@ -113,6 +115,12 @@ class PolarEncoder(nn.Module):
         """
         if not 1 <= hypotheses <= self.angles:
             raise InputError(f"model.hypotheses={hypotheses}: expected 1 to model.encoder.angles={self.angles}")
+        check_images("image", image, self.channels, self, self.log_scale)
+        if reference.ndim != 3:
+            check_images("reference", reference, self.channels, self, self.log_scale, 1, len(image))
+        elif reference.shape[1:] != self.feature_shape or len(reference) not in (1, len(image)):
+            features = f"[{len(image)} or 1, {', '.join(map(str, self.feature_shape))}]"
+            raise InputError(f"reference: expected features {features}, got shape {list(reference.shape)}")
         centres = self.centres
         if self.training:
             true, *wrong = self.coarse

@@ -1,0 +1,55 @@
+"""Check what networks are given, where a user would meet the traceback of a convolution."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stnrot.arguments import described
+from stnrot.errors import InputError
+
+
+def check_network(name: str, value: Any) -> None:
+    """Raise InputError unless an argument is a module."""
+    if not isinstance(value, nn.Module):
+        raise InputError(f"{name}: expected a network (torch.nn.Module), got {described(value)}")
+
+
+def check_images(
+    name: str, image: Any, channels: int, like: nn.Module, weight: Any, smallest: int = 1, count: int | None = None
+) -> None:
+    """Raise InputError unless an argument is a batch of images that a network accepts. Compiled graphs have no check.
+
+    Args:
+        name: of the argument; it begins the message.
+        image: the argument.
+        channels: of the images.
+        like: the network. In training, batch norm needs an image.
+        weight: of the network: images have its device, and its dtype unless autocast converts them.
+        smallest: the least height and width, in pixels.
+        count: the number of images; None for any. One image serves for all.
+    """
+    if torch.compiler.is_compiling():
+        return
+    place = weight.device
+    allowed = {weight.dtype}
+    if torch.is_autocast_enabled(place.type) if place.type != "meta" else False:
+        allowed = {torch.float32, torch.get_autocast_dtype(place.type)}
+    if (
+        isinstance(image, Tensor)
+        and image.dtype in allowed
+        and image.device == place
+        and image.layout == torch.strided
+        and image.ndim == 4
+        and image.shape[1] == channels
+        and min(image.shape[2:]) >= smallest
+        and len(image) >= like.training
+        and count in (None, len(image), *[count] * (len(image) == 1))
+    ):
+        return
+    batch = "B" if count is None else f"{count} or 1"
+    size = f" of at least {smallest} x {smallest} pixels" if smallest > 1 else ""
+    dtypes = " or ".join(sorted(map(str, allowed)))
+    on = f" on {image.device}" if isinstance(image, Tensor) and image.device != place else ""
+    shape = f"[{batch}, {channels}, H, W]{size}"
+    raise InputError(f"{name}: expected a tensor {shape} of {dtypes} on {place}, got {described(image)}{on}")

@@ -1,3 +1,5 @@
+import math
+
 """Angles about one or two axes that move an axis, or approximate a rotation: compared with SciPy on a grid."""
 
 from itertools import pairwise, product
@@ -99,3 +101,10 @@ def test_a_product_is_recovered_from_a_matrix_near_it() -> None:
 def test_the_lengths_of_axes_have_no_effect(order: str) -> None:
     axis, own = torch.randn(20, 3, dtype=torch.float64), torch.randn(3, dtype=torch.float64)
     torch.testing.assert_close(axis_to_euler(3 * axis, own / 7, order), axis_to_euler(axis, own, order))
+
+
+def test_an_axis_with_nan_has_no_angles() -> None:
+    axis = torch.tensor([[math.nan, 0.0, 1.0], [1.0, 0.0, 0.0]])
+    found = axis_to_euler(axis, torch.tensor([0.0, 0.0, 1.0]), "XYZ")
+    assert found[0].isnan().any()
+    assert found[1].isfinite().all()

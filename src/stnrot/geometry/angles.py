@@ -36,7 +36,8 @@ def angular_distance(a: Float[Tensor, "*#n"], b: Float[Tensor, "*#n"]) -> Float[
     >>> round(angular_distance(torch.tensor(3.0), torch.tensor(-3.0)).item(), 4)
     0.2832
     """
-    return wrap(at_least_float32(a) - at_least_float32(b)).abs().to(torch.result_type(a, b))
+    dtype = a.dtype if a.dtype == b.dtype else torch.result_type(a, b)
+    return wrap(at_least_float32(a) - at_least_float32(b)).abs().to(dtype)
 
 
 @checked
@@ -57,27 +58,22 @@ def circular_mean(angle: Float[Tensor, "n"]) -> Float[Tensor, ""]:
 def upsample_log_density(log_density: Float[Tensor, "B a"], bins: Count) -> Float[Tensor, "B {bins}"]:
     """Resample a log-density on equal bins of the circle to more bins, by trigonometric interpolation.
 
+    With fewer bins, the frequencies that they cannot represent are left out.
     The result is normalised: its exponentials sum to one. The computation is at least in float32.
-
-    Args:
-        log_density: logarithm of a density in `a` bins.
-        bins: number of bins of the result, at least `a`.
-
-    Raises:
-        InputError: if `bins` is less than `a`.
 
     >>> upsample_log_density(torch.zeros(1, 8).log_softmax(1), 32).exp().sum().round().item()
     1.0
     """
     few = log_density.shape[1]
-    if bins < few:
-        raise InputError(f"bins: expected a whole number of at least {few}, the bins of log_density, got {bins}")
     wide = at_least_float32(log_density)
     if few == bins:
         return wide.log_softmax(1).to(log_density.dtype)
     spectrum = rfft(wide)
-    if few % 2 == 0:
-        spectrum[:, -1] *= 0.5  # the highest frequency stands for both signs; with more bins each has its own term
+    # with an even number of bins, the highest frequency stands for both signs
+    if bins > few and few % 2 == 0:
+        spectrum[:, -1] *= 0.5
+    elif bins < few and bins % 2 == 0:
+        spectrum[:, bins // 2] *= 2
     return (irfft(spectrum, bins) * (bins / few)).log_softmax(1).to(log_density.dtype)
 
 

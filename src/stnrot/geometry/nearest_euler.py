@@ -102,7 +102,7 @@ def _shortest(first: Float[Tensor, "*b 3"], second: Float[Tensor, "*b 3"]) -> Fl
     length = torch.linalg.vector_norm(middle, dim=-1, keepdim=True)
     normal = torch.zeros_like(first).scatter(-1, first.abs().argmin(-1, keepdim=True), 1.0)
     normal = F.normalize(torch.linalg.cross(first, normal), dim=-1)  # for opposite vectors any normal will do
-    middle = torch.where(length > 0, middle / length, normal)
+    middle = torch.where(length == 0, normal, middle / length)
     with full_precision(middle):
         return _reflection(middle) @ _reflection(first)
 

@@ -88,7 +88,7 @@ class Revolution:
     def __init__(self, own_axis: Float[Tensor, "3"]) -> None:
         own_axis = at_least_float32(own_axis)
         length = torch.linalg.vector_norm(own_axis)
-        if not own_axis.is_meta and not 0 < length.item() < math.inf:
+        if not (own_axis.is_meta or torch.compiler.is_compiling()) and not 0 < length.item() < math.inf:
             raise InputError(f"own_axis: expected a vector of finite length other than 0, got {own_axis.tolist()}")
         self.own_axis = own_axis / length
 

@@ -7,10 +7,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
+from property import property_test
 from skimage.util import img_as_float64
 
 from stnrot.errors import InputError
@@ -51,7 +51,8 @@ def arrays(draw: st.DrawFn) -> np.ndarray:
     )(values)
 
 
-def check_array(array: np.ndarray) -> None:
+@property_test(array=arrays())
+def test_arrays(array: np.ndarray) -> None:
     floats = to_floats(array, "image")
     known = array.dtype.name in ("bool", "uint8", "uint16")
     with np.errstate(over="ignore"):
@@ -64,18 +65,6 @@ def check_array(array: np.ndarray) -> None:
     np.testing.assert_array_equal(back, array)
     assert back.flags.writeable
     assert not np.shares_memory(back, array)
-
-
-@given(arrays())
-def test_arrays(array: np.ndarray) -> None:
-    check_array(array)
-
-
-@pytest.mark.slow
-@given(arrays())
-@settings(max_examples=2000, deadline=None)
-def test_many_arrays(array: np.ndarray) -> None:
-    check_array(array)
 
 
 @st.composite
@@ -99,7 +88,8 @@ def tensors(draw: st.DrawFn) -> torch.Tensor:
     return values.requires_grad_() if how == "gradient" and dtype.is_floating_point else values
 
 
-def check_tensor(image: torch.Tensor) -> None:
+@property_test(image=tensors())
+def test_tensors(image: torch.Tensor) -> None:
     floats = to_floats(image, "image")
     full = {torch.uint8: 255, torch.uint16: 65535}.get(image.dtype, 1)
     expected = image.detach().double().numpy().reshape((1,) * (4 - image.ndim) + tuple(image.shape)) / full
@@ -112,19 +102,7 @@ def check_tensor(image: torch.Tensor) -> None:
     )
 
 
-@given(tensors())
-def test_tensors(image: torch.Tensor) -> None:
-    check_tensor(image)
-
-
-@pytest.mark.slow
-@given(tensors())
-@settings(max_examples=2000, deadline=None)
-def test_many_tensors(image: torch.Tensor) -> None:
-    check_tensor(image)
-
-
-@given(hnp.arrays(np.uint8, (5, 6, 4)), st.booleans())
+@property_test(array=hnp.arrays(np.uint8, (5, 6, 4)), deep=st.booleans())
 def test_transparent_parts_are_black_and_return(array: np.ndarray, deep: bool) -> None:
     """Pillow composites the same image on black."""
     image = Image.fromarray(array)
@@ -139,7 +117,7 @@ def test_transparent_parts_are_black_and_return(array: np.ndarray, deep: bool) -
     np.testing.assert_array_equal(grey.restore(grey.planes), given_array[..., 2:] * visible)
 
 
-@given(hnp.arrays(np.float32, (5, 6, 3), elements=st.floats(0, 1, width=32)))
+@property_test(array=hnp.arrays(np.float32, (5, 6, 3), elements=st.floats(0, 1, width=32)))
 def test_grey_is_that_of_opencv_and_pillow(array: np.ndarray) -> None:
     grey = to_floats(array, "image").with_channels(1)[0, 0].numpy()
     np.testing.assert_allclose(grey, cv2.cvtColor(array, cv2.COLOR_RGB2GRAY), atol=1e-6)

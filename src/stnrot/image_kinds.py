@@ -16,6 +16,7 @@ from stnrot.errors import InputError
 
 ImageKind: TypeAlias = Tensor | np.ndarray | Image.Image
 
+NUMBERS = REAL | WHOLE | BOOL  # types of tensors
 FULL = {"uint8": 255.0, "uint16": 65535.0}  # the value that stands for 1; other types have no known range
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue in a grey value, as in Pillow (ITU-R BT.601)
 WITH_ALPHA = {"1": "LA", "L": "LA", "La": "LA", "LA": "LA"}  # mode of a transparent PIL image; RGBA for all others
@@ -80,17 +81,24 @@ def to_floats(image: object, name: str, expected: str = "a tensor, a NumPy array
     raise InputError(f"{name}: expected {expected}, got {type(image).__name__}")
 
 
-def check_one_size(parts: Sequence[FloatImages], names: Sequence[str]) -> None:
-    """Raise InputError unless a list holds single images of one size."""
-    for part, name in zip(parts, names, strict=True):
-        (height, width), (first_height, first_width) = part.planes.shape[-2:], parts[0].planes.shape[-2:]
-        if len(parts) > 1 and len(part.planes) > 1:
-            raise InputError(f"{name} holds {len(part.planes)} images: expected one image in each place of a list")
-        if (height, width) != (first_height, first_width):
+def joined(images: Sequence[Float[Tensor, "_ _ _ _"]], names: Sequence[str]) -> Float[Tensor, "B C H W"]:
+    """Join the images of a list to a batch, on the device of the first.
+
+    Raises:
+        InputError: unless each place of the list holds one image, and all have one size and number of channels.
+    """
+    (_, channels, height, width), device = images[0].shape, images[0].device
+    for image, name in zip(images, names, strict=True):
+        if len(images) > 1 and len(image) > 1:
+            raise InputError(f"{name} holds {len(image)} images: expected one image in each place of a list")
+        if image.shape[2:] != (height, width):
             raise InputError(
-                f"{name} is {width} x {height}, {names[0]} is {first_width} x {first_height}: expected images of one "
-                "size; pass them one by one"
+                f"{name} is {image.shape[3]} x {image.shape[2]}, {names[0]} is {width} x {height}: expected images of "
+                "one size; pass them one by one"
             )
+        if image.shape[1] != channels:
+            raise InputError(f"{name} has {image.shape[1]} channels, {names[0]} {channels}: expected the same number")
+    return torch.cat([image.to(device) for image in images])
 
 
 def _of_tensor(image: Tensor, name: str) -> FloatImages:
@@ -99,7 +107,7 @@ def _of_tensor(image: Tensor, name: str) -> FloatImages:
         raise InputError(
             f"{name}: expected a dense tensor that holds values, got {type(image).__name__} {image.layout}"
         )
-    if dtype not in REAL | WHOLE | BOOL:
+    if dtype not in NUMBERS:
         raise InputError(f"{name}: expected real numbers, integers or bools, got {dtype}")
     if not 2 <= image.ndim <= 4 or 0 in shape:
         raise InputError(f"{name}: expected [B, C, H, W], [C, H, W] or [H, W], got {list(shape)}")
@@ -110,10 +118,10 @@ def _of_tensor(image: Tensor, name: str) -> FloatImages:
             f".permute({call})"
         )
     full = FULL.get(str(dtype).removeprefix("torch."), 1.0)
-    planes = (
-        image.detach().reshape((1,) * (4 - image.ndim) + shape).to(_float_type(dtype.itemsize, dtype.is_floating_point))
-    )
-    planes = planes if full == 1 else planes / full
+    planes = image.detach() if image.ndim == 4 else image.detach().view((1,) * (4 - image.ndim) + shape)
+    planes = planes.to(_float_type(dtype.itemsize, dtype.is_floating_point))
+    if full != 1:
+        planes = planes / full
     return FloatImages(planes, False, False, partial(_to_tensor, dtype=dtype, full=full))
 
 

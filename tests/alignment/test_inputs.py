@@ -1,5 +1,7 @@
 """Arrays, PIL images, tensors and files: the same angle, and the aligned image in the kind that was passed."""
 
+import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +9,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from PIL import Image
+from property import property_test
 from sample_images import DEGREES
 from sklearn.datasets import load_sample_image
 
@@ -46,8 +49,13 @@ def check_aligned(aligned: np.ndarray, expected: np.ndarray, full: float) -> Non
     assert (np.abs(corner) <= 0.02 * full).all(), "black"
 
 
-@given(st.sampled_from(DTYPES), st.sampled_from(DTYPES), st.booleans(), st.booleans(), st.booleans())
-@settings(deadline=None, max_examples=25)
+@property_test(
+    dtype=st.sampled_from(DTYPES),
+    other=st.sampled_from(DTYPES),
+    grey=st.booleans(),
+    other_grey=st.booleans(),
+    backwards=st.booleans(),
+)
 def test_an_array_gives_an_array(dtype, other, grey: bool, other_grey: bool, backwards: bool) -> None:
     image, turned = (each.convert("L") if grey else each for each in PAIR)
     reference = PAIR[1].convert("L") if other_grey else PAIR[1]
@@ -57,6 +65,54 @@ def test_an_array_gives_an_array(dtype, other, grey: bool, other_grey: bool, bac
     found = align(array, as_array(reference, other))
     assert degrees(found) == pytest.approx([DEGREES], abs=1 if bool in (dtype, other) else 0.3)
     check_aligned(found.aligned, as_array(turned, dtype), FULL.get(dtype, 1))
+
+
+@st.composite
+def anything(draw: st.DrawFn) -> Any:
+    """Return a small image of any kind, shape, dtype and values, NaN and the largest numbers among them."""
+    dtype = draw(hnp.scalar_dtypes() | st.sampled_from([np.dtype(each) for each in DTYPES]))
+    shape = draw(st.lists(st.sampled_from((1, 2, 3, 4, 8, 9, 12)), max_size=5) | st.just([9, 8]) | st.just([9, 12, 3]))
+    array = draw(hnp.arrays(dtype, shape, fill=st.nothing() if np.prod(shape) < 200 else None))
+    kind = draw(st.sampled_from(("array", "tensor", "PIL", "list")))
+    try:
+        if kind == "tensor":
+            return torch.from_numpy(array)
+        if kind == "PIL":
+            return Image.fromarray(array)
+    except (TypeError, ValueError, IndexError):  # there is no tensor or PIL image of this dtype and shape
+        pass
+    return [array] * draw(st.integers(0, 3)) if kind == "list" else array
+
+
+@property_test(image=anything(), reference=anything())
+def test_an_answer_or_one_error(image: Any, reference: Any) -> None:
+    for pair in ((image, reference), (image, image), (image, PAIR[0])):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                found = align(*pair)
+        except InputError as error:
+            message = str(error)
+        else:
+            check_answer(found, pair[0])
+            continue
+        assert "\n" not in message
+        assert re.match(r"image|reference|the image|\d+ images", message)
+
+
+def check_answer(found: Alignment, image: Any) -> None:
+    shape = (len(found.image),)
+    assert found.angle.shape == found.confidence.shape == found.mirrored.shape == shape
+    assert found.angle.isfinite().all()
+    assert ((found.confidence >= 0) & (found.confidence <= 1)).all()
+    pairs = zip(image, found.aligned, strict=True) if isinstance(image, list) else [(image, found.aligned)]
+    for before, aligned in pairs:
+        assert type(aligned) is type(before) or isinstance(before, Image.Image)
+        if isinstance(before, Image.Image):
+            assert before.size == aligned.size
+        else:
+            assert aligned.dtype == before.dtype
+            assert aligned.shape[-2:] == before.shape[-2:]
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "P", "I", "I;16", "F"])

@@ -239,6 +239,12 @@ def test_a_class_of_the_users_own_trains_resumes_and_is_tested(
     assert called(*line, "--trust", package, cwd=tmp_path)[0] == 0
 
 
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", 64, None])
+def test_a_plain_precision_is_read(precision: object, tmp_path: Path) -> None:
+    path = forged(tmp_path / "plain.ckpt", lambda saved: saved["trainer"].update(precision=precision))
+    assert read_checkpoint(path)["config"]["trainer"]["precision"] == precision
+
+
 @pytest.mark.parametrize("target", ["{}.Net", "{}.nets.Net", "{}.small", "{}.Net.tiny"])
 def test_a_trusted_package_gives_what_it_defines(package: str, target: str) -> None:
     check_targets({"classifier": {"_target_": target.format(package)}}, "model", [package])

@@ -1,6 +1,7 @@
 """Align images with references: the angles, a confidence, and the aligned images."""
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import repeat
@@ -156,7 +157,6 @@ class Aligner:
         return fuse_posteriors(orientation, correlate(*small), HYPOTHESES) if self.refine else orientation
 
 
-@checked
 def align(image: Images, reference: Images, *, model: str | Path | Aligner | None = None) -> Alignment:
     """Find the angles that rotate images onto their references.
 
@@ -195,12 +195,16 @@ def align(image: Images, reference: Images, *, model: str | Path | Aligner | Non
     >>> align(array, np.rot90(array)).aligned.shape
     (64, 64)
     """
+    if not isinstance(model, str | Path | Aligner | None):
+        raise InputError(f"model: expected the path of a checkpoint, an Aligner or None, got {type(model).__name__}")
     return (model if isinstance(model, Aligner) else Aligner(model))(image, reference)
 
 
-def _pairs(images: Tensor, references: Tensor, chunk: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _pairs(images: Tensor, references: Tensor, chunk: int) -> Iterable[tuple[Tensor, Tensor]]:
     """Split images and references into batches of at most `chunk` values."""
-    count = max(1, chunk // max(images[0].numel(), references[0].numel()))
+    count = max(1, chunk // max(math.prod(images.shape[1:]), math.prod(references.shape[1:])))
+    if len(images) <= count:
+        return [(images, references)]
     reference_chunks = references.split(count) if len(references) > 1 else repeat(references)
     return zip(images.split(count), reference_chunks, strict=False)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from stnrot.data.image_file import ImageHeader, read_header, read_whole
 from stnrot.errors import InputError
 from stnrot.geometry.planar import inscribed_disc
-from stnrot.image_kinds import FloatImages, ImageKind, check_one_size, to_floats
+from stnrot.image_kinds import FloatImages, ImageKind, joined, to_floats
 
 Images: TypeAlias = ImageKind | str | Path | Sequence[ImageKind | str | Path]
 
@@ -114,14 +114,8 @@ def _channels(items: Sequence[Path | FloatImages]) -> int:
 def _as_batch(items: list[tuple[str, Path | FloatImages]], channels: int, is_list: bool) -> Batch:
     names = [name for name, _ in items]
     parts = [_decoded(each, channels) if isinstance(each, Path) else each for _, each in items]
-    check_one_size(parts, names)
     floats = [part.with_channels(channels) for part in parts]
-    for each, name in zip(floats, names, strict=True):
-        if each.shape[1] != floats[0].shape[1]:
-            raise InputError(
-                f"{name} has {each.shape[1]} channels, {names[0]} {floats[0].shape[1]}: expected the same number"
-            )
-    batch = floats[0] if len(floats) == 1 else torch.cat([each.to(floats[0].device) for each in floats])
+    batch = floats[0] if len(floats) == 1 else joined(floats, names)
     if len(batch) > len(names):
         names = [f"{names[0]}[{k}]" for k in range(len(batch))]
     _check(batch, names)
@@ -138,9 +132,9 @@ def _check(images: Float[Tensor, "B C H W"], names: list[str]) -> None:
     height, width = images.shape[-2:]
     if min(height, width) < MIN_SIDE:
         raise InputError(f"{names[0]} is {width} x {height}: expected sides of at least {MIN_SIDE} pixels")
-    finite = images.isfinite().flatten(1).all(1)
+    finite = images.isfinite()
     if not finite.all():
-        name = names[int((~finite).nonzero()[0])]
+        name = names[int((~finite.flatten(1).all(1)).nonzero()[0])]
         raise InputError(f"{name} contains NaN or infinite values: expected finite values everywhere")
     middle = images[..., height // 2, width // 2][..., None, None]
     left = (width - min(height, width)) // 2

@@ -65,8 +65,8 @@ def is_mirrored(plain: AngularCorrelation, mirrored: AngularCorrelation) -> Bool
     The evidence for a match is the mean over all angles of its odds against unrelated images (`log_posterior`). The
     mirror image must have MIRROR_ODDS times the evidence of the image, and of unrelated images.
 
-    With 3,600 pairs of photographs of 28 to 128 pixels, 98 % of the mirrored ones were found without noise, and 0.4 %
-    of the unrelated ones were taken for mirrored.
+    Measured on 400 pairs of photographs of 28, 64 and 128 pixels each: of the mirrored pairs 98 % are found without
+    noise, and 75 % with a noise of 0.1. Of the unrelated pairs 0.7 % count as mirrored, of the rotated ones none.
 
     Args:
         plain: correlation of image and reference.

@@ -17,7 +17,7 @@ from stnrot.geometry.angles import wrap
 from stnrot.geometry.autograd import full_precision
 from stnrot.geometry.euler import axis_numbers, euler_to_matrix
 from stnrot.geometry.splat import Camera
-from stnrot.image_kinds import ImageKind, to_floats
+from stnrot.image_kinds import ImageKind, joined, to_floats
 from stnrot.pose.half_turns import half_turn_matrices, is_repeated, is_same, with_half_turns
 from stnrot.pose.levenberg_marquardt import GAIN, descend, robust_loss
 from stnrot.pose.point_clouds import check_in_front
@@ -155,14 +155,14 @@ def _fit(
 def _as_batch(image: Images, camera: Camera) -> Float[Tensor, "B H W"]:
     """Return images in grey, with values in [0, 1], of the camera's size."""
     if not isinstance(image, Sequence) or isinstance(image, str):
-        return _in_grey(image, "image", camera)
+        return _in_grey(image, "image", camera)[:, 0]
     if not image:
         raise InputError("image: expected at least one image, got an empty list")
-    parts = [_in_grey(each, f"image[{k}]", camera) for k, each in enumerate(image)]
-    return torch.cat([part.to(parts[0].device) for part in parts])
+    names = [f"image[{k}]" for k in range(len(image))]
+    return joined([_in_grey(each, name, camera) for each, name in zip(image, names, strict=True)], names)[:, 0]
 
 
-def _in_grey(image: object, name: str, camera: Camera) -> Float[Tensor, "B H W"]:
+def _in_grey(image: object, name: str, camera: Camera) -> Float[Tensor, "B 1 H W"]:
     grey = to_floats(image, name, "a tensor, a NumPy array, a PIL image or a list of these").with_channels(1)
     size = (camera.height, camera.width)
     if grey.shape[1:] != (1, *size):
@@ -179,7 +179,7 @@ def _in_grey(image: object, name: str, camera: Camera) -> Float[Tensor, "B H W"]
             f"{name}: expected real numbers from 0 to 1, got {kind} from {grey.min().item():g} to "
             f"{grey.max().item():g}; divide by the largest possible value"
         )
-    return grey[:, 0]
+    return grey
 
 
 def _check_points(points: Tensor | np.ndarray, camera: Camera, axes: str) -> Float[Tensor, "N 3"]:

@@ -83,7 +83,7 @@ def _check_plain(config: dict[str, Any], path: Path | str) -> None:
     sections = [config[name] for name in ("model", "task", "data", "data_spec")]
     if (
         type(config.get("seed")) is not int
-        or type(precision) not in (str, int)
+        or not isinstance(precision, str | int | None)
         or not re.fullmatch(r"[\w-]+", str(precision))
         or not all(isinstance(section, dict) for section in sections)
     ):

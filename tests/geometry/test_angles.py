@@ -7,6 +7,7 @@ from scipy import ndimage, signal, stats
 from scipy.signal import find_peaks
 from scipy.special import logsumexp
 
+from stnrot.errors import InputError
 from stnrot.geometry import angular_distance, circular_mean, circular_peaks, upsample_log_density, wrap
 
 
@@ -107,3 +108,34 @@ def test_a_flat_score_moves_no_angle() -> None:
     angle.sum().backward()
     assert angle.isfinite().all()
     assert torch.equal(score.grad, torch.zeros_like(score))
+
+
+def test_bins_of_zero_density_and_invalid_scores() -> None:
+    score = torch.full((4, 16), -math.inf)
+    score[0, 5] = 0.0  # all of the mass in one bin
+    score[1, 5], score[1, 6] = 0.0, -1.0
+    score[2], score[3] = math.nan, math.inf
+    angle, log_mass = circular_peaks(score, 1, 1)
+    assert angle[0].item() == pytest.approx(5 * 2 * math.pi / 16)
+    assert angle[1].item() == pytest.approx(5.5 * 2 * math.pi / 16)  # towards the neighbour that has mass
+    torch.testing.assert_close(log_mass[:2], torch.zeros(2, 1))
+    assert angle[2:].isnan().all()
+    assert log_mass[2:].isnan().all()
+
+
+@pytest.mark.parametrize(
+    ("count", "reach", "message"),
+    [(9, 1, "count: expected a whole number from 1 to 8"), (1, 4, "reach: expected"), (1, 0, "reach: expected")],
+)
+def test_too_many_peaks_and_too_wide_windows_are_refused(count: int, reach: int, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        circular_peaks(torch.zeros(1, 8), count, reach)
+
+
+def test_a_density_is_not_resampled_to_fewer_bins() -> None:
+    with pytest.raises(InputError, match="bins: expected a whole number of at least 8, the bins of log_density, got 7"):
+        upsample_log_density(torch.zeros(1, 8), 7)
+
+
+def test_a_density_of_the_same_bins_is_normalised_too() -> None:
+    assert upsample_log_density(torch.ones(2, 8), 8).exp().sum(1).tolist() == pytest.approx([1, 1])

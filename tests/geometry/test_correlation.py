@@ -7,6 +7,7 @@ from PIL import Image
 from scipy import ndimage
 from sklearn.datasets import load_sample_image
 
+from stnrot.errors import InputError
 from stnrot.geometry import correlate
 
 
@@ -81,3 +82,18 @@ def test_every_frequency_that_has_a_phase_is_there() -> None:
     """Without the mean, the real transform of 75 directions (23 pixels) has 37 of them; of 96 (30 pixels), 47."""
     counts = {side: correlate(*torch.rand(2, 1, 1, side, side)).coefficient.shape[1] for side in (23, 30)}
     assert counts == {23: 37, 30: 47}
+
+
+def test_references_are_one_or_as_many_as_images() -> None:
+    image = torch.rand(3, 1, 8, 8)
+    with pytest.raises(InputError, match=r"reference: expected one or 3 references, .*, got .* \[2, 1, 8, 8\]"):
+        correlate(image, image[:2])
+    assert correlate(image[:0], image[:1]).sampled(64).shape == (0, 64)
+
+
+def test_too_few_samples_are_refused() -> None:
+    correlation = correlate(torch.rand(1, 1, 8, 8), torch.rand(1, 1, 8, 8).double())
+    assert correlation.coefficient.dtype == torch.complex128
+    count = 2 * correlation.coefficient.shape[1]
+    with pytest.raises(InputError, match=f"count: expected a whole number of at least {count + 1}"):
+        correlation.sampled(count)

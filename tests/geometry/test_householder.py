@@ -118,3 +118,12 @@ def test_parallels_of_an_axis_do_no_harm(parallel: int, length: float) -> None:
 def test_no_points_and_no_reflections() -> None:
     assert householder_rotation(torch.zeros(0, 4, 4)).shape == (0, 4, 4)
     assert reflect(torch.zeros(0, 3, 4), torch.zeros(0, 4, 4)).shape == (0, 3, 4)
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [(torch.float32, 1e25), (torch.float32, 1e37), (torch.float64, 1e200)])
+def test_the_length_of_a_vector_has_no_effect(dtype: torch.dtype, scale: float) -> None:
+    """The square of such a length overflows."""
+    x, vectors = torch.randn(3, 6, dtype=dtype), torch.randn(5, 6, dtype=dtype)
+    expected = reflect(x, vectors)
+    vectors[2] *= scale
+    torch.testing.assert_close(reflect(x, vectors), expected)

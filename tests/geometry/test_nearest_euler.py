@@ -93,3 +93,9 @@ def test_a_product_is_recovered_from_a_matrix_near_it() -> None:
         off = torch.from_numpy(ScipyRotation.from_rotvec(0.05 * unit(100).numpy()).as_matrix())
         found = geodesic_distance(euler_to_matrix(nearest_euler(off @ product, order), order), product)
         assert found.max() < 0.051
+
+
+@pytest.mark.parametrize("order", ["Y", "XZ", "XYZ"])
+def test_the_lengths_of_axes_have_no_effect(order: str) -> None:
+    axis, own = torch.randn(20, 3, dtype=torch.float64), torch.randn(3, dtype=torch.float64)
+    torch.testing.assert_close(axis_to_euler(3 * axis, own / 7, order), axis_to_euler(axis, own, order))

@@ -145,3 +145,12 @@ def test_predicted_parameters_of_sixteen_bits_give_rotations(function) -> None:
         rotation = function(predicted)
         rotation.square().sum().backward()
     assert rotation_defect(rotation).max() < 1e-5
+
+
+def test_a_matrix_with_nan_affects_no_other_of_its_batch() -> None:
+    matrix = torch.randn(3, 4, 4)
+    expected = project_rotation(matrix)
+    matrix[1, 2, 3] = math.nan
+    found = project_rotation(matrix)
+    assert found[1].isnan().all()
+    assert torch.equal(found[::2], expected[::2])

@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation as ScipyRotation
 
+from stnrot.errors import InputError
 from stnrot.geometry import random_rotation
 from stnrot.geometry.euler import euler_to_matrix
 from stnrot.geometry.symmetry import Asymmetric, Revolution, Symmetry, symmetry_of
@@ -66,3 +67,13 @@ def test_direction_to_the_camera() -> None:
     torch.testing.assert_close(Asymmetric().direction(quarter), torch.tensor([[0.0, -1, 0]]), rtol=0, atol=1e-6)
     found = symmetry_of([0.0, 1, 0]).direction(quarter)
     torch.testing.assert_close(found, torch.tensor([[0.0, 0, 1]]), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("axis", [[0.0, 0.0, 0.0], [1.0, 2.0], [math.nan, 0.0, 1.0]])
+def test_an_axis_without_a_direction_is_refused(axis: list[float]) -> None:
+    with pytest.raises(InputError, match="own_axis: expected"):
+        symmetry_of(axis)
+
+
+def test_an_axis_of_whole_numbers() -> None:
+    assert symmetry_of([0, 3, 0]).own_axis.tolist() == [0.0, 1.0, 0.0]

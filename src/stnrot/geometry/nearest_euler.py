@@ -48,10 +48,11 @@ def nearest_euler(matrix: Float[Tensor, "*b 3 3"], order: str = "XYZ") -> Float[
 
 @checked
 def axis_to_euler(axis: Float[Tensor, "*b 3"], own: Float[Tensor, "3"], order: str = "XYZ") -> Float[Tensor, "*b A"]:
-    r"""Return angles (radians) whose `euler_to_matrix` rotates the unit vector `own` onto the unit vector `axis`.
+    r"""Return angles (radians) whose `euler_to_matrix` rotates the vector `own` to the direction of `axis`.
 
-    With one or two axes, some directions cannot be reached; the result then brings `own` as near to `axis` as possible.
-    For two axes let R = Ri(a) Rj(b). The component along i depends on b alone: it is `sqrt(1 - own_j^2) cos(b - c)`,
+    The lengths of the vectors do not matter. With one or two axes, some directions cannot be reached; the result then
+    brings `own` as near to `axis` as possible. For two axes let R = Ri(a) Rj(b), and let both vectors have length 1.
+    The component along i depends on b alone: it is `sqrt(1 - own_j^2) cos(b - c)`,
     where c is the value of b that brings `own` nearest to i. There are two solutions for b, and the one of smaller
     magnitude is returned; a is the remaining angle about i. With three axes the result is the shortest rotation from
     `own` to `axis`, as angles.
@@ -61,7 +62,7 @@ def axis_to_euler(axis: Float[Tensor, "*b 3"], own: Float[Tensor, "3"], order: s
     >>> angles.rad2deg().round().tolist()
     [90.0, 0.0]
     """
-    axes, (axis, own) = axis_numbers(order), same_type(axis, own)
+    axes, (axis, own) = axis_numbers(order), (F.normalize(each, dim=-1) for each in same_type(axis, own))
     if order.islower():
         return axis_to_euler(axis, own, order[::-1].upper()).flip(-1)
     if len(axes) == 3:

@@ -204,7 +204,11 @@ def _angles(angle: float | Tensor, image: Tensor) -> Float[Tensor, "B *K"]:
     return angle if angle.ndim else angle.expand(len(image))
 
 
-def _about(theta: Float[Tensor, "B *K 2 3"], center: Point, image: Float[Tensor, "B C H W"]) -> Tensor:
+def _about(
+    theta: Float[Tensor, "B *K 2 3"],
+    center: tuple[float, float] | Float[Tensor, "... 2"],
+    image: Float[Tensor, "B C H W"],
+) -> Tensor:
     """Move the fixed point of rotations from the middle of the image to `center` (pixels)."""
     height, width = image.shape[-2:]
     center = torch.as_tensor(center, device=theta.device, dtype=theta.dtype)

@@ -106,7 +106,7 @@ def exponential(a: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
     >>> bool(rotation_defect(exponential(a)) < 1e-5)
     True
     """
-    return newton_schulz_step(torch.linalg.matrix_exp(at_least_float32(a)))
+    return newton_schulz_step(torch.linalg.matrix_exp(at_least_float32(a).contiguous()))
 
 
 @checked

@@ -123,7 +123,7 @@ class Revolution:
         It is computed from sine and cosine, `atan2(|m x n|, |m . n|)`, which is exact near 0, where the cosine rounds
         to 1.
         """
-        m, n = same_type(self.direction(a), self.direction(b))
+        m, n = torch.broadcast_tensors(*same_type(self.direction(a), self.direction(b)))
         cross = torch.linalg.vector_norm(torch.linalg.cross(m, n), dim=-1)
         return torch.atan2(cross, (m * n).sum(-1).abs())
 

@@ -252,6 +252,6 @@ for call in (
     assert done.stdout.splitlines() == [
         f"image: {kinds} NoneType",
         f"reference: {kinds} int",
-        "model: expected text or a Path or a Aligner or None, got 3",
+        "model: expected the path of a checkpoint, an Aligner or None, got int",
         "refine: expected one of True, False, got 'no'",
     ], done.stderr

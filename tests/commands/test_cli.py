@@ -118,7 +118,7 @@ def test_ctrl_c_and_a_closed_pipe(tmp_path: Path) -> None:
 import sys
 import stnrot.alignment.aligner
 from stnrot.cli import main
-def work(*args):
+def work(*args, **options):
     raise {error}
 stnrot.alignment.aligner.Aligner = work
 sys.argv = ["stnrot", "align", "a.png", "b.png"]

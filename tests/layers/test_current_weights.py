@@ -175,8 +175,7 @@ def test_a_conjugate_trains_under_ddp() -> None:
         dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_an_import_hooks_nothing_into_optimizers(method: str) -> None:
+def test_an_import_hooks_nothing_into_optimizers() -> None:
     from torch.optim import optimizer
 
     assert not [hook for hook in optimizer._global_optimizer_post_hooks.values() if "stnrot" in hook.__module__]

@@ -270,6 +270,6 @@ def test_a_trusted_package_gives_nothing_that_it_imports(package: str) -> None:
         (["absent_package"], "absent_package cannot be imported: install it, or add its folder to PYTHONPATH"),
     ],
 )
-def test_what_cannot_be_trusted_is_one_line(trust: Any, message: str) -> None:
+def test_a_bad_name_of_a_trusted_package_is_one_line(trust: Any, message: str) -> None:
     with pytest.raises(InputError, match=re.escape(message)):
         check_targets({"_target_": "absent_package.Net"}, "model", trust)

@@ -1,7 +1,6 @@
-import math
-
 """Angles about one or two axes that move an axis, or approximate a rotation: compared with SciPy on a grid."""
 
+import math
 from itertools import pairwise, product
 
 import numpy as np

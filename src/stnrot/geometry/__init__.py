@@ -12,7 +12,19 @@ Pixels
 
 Shapes
     `B` batch, `C H W` image, `K` hypotheses, `A` angle bins, `R` references (one for all images, or one for each),
-    `N` points, `d` dimension.
+    `N` points, `d` dimension. `*b` stands for any number of dimensions; with `*#b` they are broadcast. Batches and
+    sets of points may be empty.
+
+Arguments
+    Every function checks its arguments and raises an `InputError` that names the one that does not fit.
+    `Count` is a whole number of at least 1, `Natural` of at least 0, `Axis` 0, 1 or 2. `NonNegative` is a number of at
+    least 0, `Positive` of at least 1e-6. Integer and bool tensors are refused: convert them with `.float()`.
+
+Precision
+    Every function computes at least in float32, also under autocast, and in the widest type of its arguments. Images,
+    grids, angles on the circle and log-densities come back in the type of the argument. Matrices, Euler angles,
+    projected points and rendered images come back at least in float32. A NaN gives NaN where the result depends on it.
+    Exception: `sample` reads some pixel at a NaN point if the mode is `nearest` or the padding is not `zeros`.
 
 Modules
     angles          arithmetic on the circle
@@ -27,6 +39,7 @@ Modules
     nearest_euler   such angles that come nearest to a rotation or an axis
     symmetry        what an image of a solid shows of its pose
     splat           the image of a point set
+    fourier         Fourier transforms of real numbers, also of empty batches
     autograd        tools for gradients written by hand
 """
 

@@ -133,10 +133,12 @@ class Arguments:
         if isinstance(value, Tensor) and draw(st.booleans()):
             self.by_name[name] = _misshaped(value, draw(st.sampled_from(MISSHAPED)), draw(st.integers(0, 3)))
             return
-        kinds: list[Any] = [None, "text", True, False, -1, 0, 2.5, math.nan, math.inf, [1.0, 2.0], (1, "a"), 1j]
+        kinds: list[Any] = [None, "text", True, False, -1, 0, 2.5, math.nan, math.inf, (1.0, 2.0), (1, "a"), 1j]
         if isinstance(value, Tensor):
             elsewhere = "cpu" if self.device == "meta" else "meta"
-            kinds = [None, "text", 2.5, [1.0], np.ones(tuple(value.shape)), torch.ones(value.shape, device=elsewhere)]
+            kinds = [None, "text", 2.5, [1.0], np.ones(tuple(value.shape))]
+            if len(self.tensors()) > 1:
+                kinds.append(torch.ones(value.shape, device=elsewhere))
             for dtype in (torch.int64, torch.bool, torch.uint8, torch.complex64, torch.float64, torch.float8_e5m2):
                 kinds.append(value.detach().real.to(dtype))
             if self.device == "cpu":

@@ -297,3 +297,10 @@ exported = torch.export.export(Turn(), (image, angle)).module()
 torch.testing.assert_close(exported(image, angle), rotate(image, angle, center=(3, 4), fill=0.5))
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_a_plane_has_one_fill_and_strides_do_not_matter() -> None:
+    with pytest.raises(InputError, match=r"fill: expected \[1\], a value for each channel, got torch.float32 of shape"):
+        rotate(torch.rand(3, 4), 0.5, fill=torch.tensor([0.1, 0.2]))
+    image, theta = torch.rand(2, 1, 5, 5), torch.randn(2, 3, 3, 2).mT
+    torch.testing.assert_close(warp(image, theta), warp(image, theta.contiguous()))

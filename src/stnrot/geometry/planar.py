@@ -117,7 +117,7 @@ def warp(
         theta = theta.to(torch.promote_types(image.dtype, torch.float32))
         grid = sampling_grid(theta.flatten(0, -3), height, width)
     count = math.prod(hypotheses)
-    stacked = sample(image, grid.view(len(image), count * height, width, 2), mode, padding_mode)
+    stacked = sample(image, grid.reshape(len(image), count * height, width, 2), mode, padding_mode)
     if not hypotheses:
         return stacked
     return stacked.unflatten(2, (count, height)).transpose(1, 2).unflatten(1, hypotheses)
@@ -180,6 +180,8 @@ def rotate(
     if not plain:
         if padding_mode != "zeros":
             raise InputError(f"fill: expected padding_mode='zeros', got {padding_mode!r}, which needs no fill")
+        if isinstance(fill, Tensor) and len(fill) != batch.shape[1]:
+            raise InputError(f"fill: expected [{batch.shape[1]}], a value for each channel, got {described(fill)}")
         fill = torch.as_tensor(fill, dtype=image.dtype, device=image.device).view(-1, 1, 1)
         batch = batch - fill
     rotated = warp(batch, theta, mode, padding_mode, size)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from stnrot.arguments import Count, NonNegative, checked, described
+from stnrot.arguments import Count, NonNegative, check_values, checked, described
 from stnrot.errors import InputError
 from stnrot.geometry.autograd import without_autocast
 
@@ -165,6 +165,7 @@ def rotate(
     """
     dims, (height, width) = image.ndim, image.shape[-2:]
     batch = image if dims == 4 else image.reshape(1, -1, height, width)
+    given, number = angle, not isinstance(angle, Tensor)
     angle = _angles(angle, image)
     theta, size = rotation_theta(angle, height, width), None
     if expand:
@@ -172,7 +173,7 @@ def rotate(
             raise InputError(
                 "center: expected None with expand=True, which shows the whole image, got a point; leave one out"
             )
-        size = _whole_size(angle, height, width)
+        size = _whole_size(torch.tensor(given, dtype=angle.dtype) if number else angle, height, width)
         theta = theta * theta.new_tensor([size[1] / width, size[0] / height, 1])
     elif center is not None:
         theta = _about(theta, center, batch)
@@ -232,6 +233,7 @@ def _whole_size(angle: Tensor, height: int, width: int) -> tuple[int, int]:
     """
     if not angle.numel():
         return height, width
+    check_values("angle", angle)
     if not angle.isfinite().all():
         raise InputError("angle: expected finite angles with expand=True, got NaN or infinity")
     c, s = (each.abs().double().cpu() for each in (angle.detach().cos(), angle.detach().sin()))

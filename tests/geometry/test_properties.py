@@ -377,7 +377,9 @@ CASES = {
     "symmetry.symmetry_of": Case(
         symmetry.symmetry_of,
         None,
-        valid=lambda own_axis: own_axis is None or (len(own_axis) == 3 and torch.tensor(own_axis).norm() > 0),
+        valid=lambda own_axis: (
+            own_axis is None or (len(own_axis) == 3 and torch.tensor(own_axis, dtype=torch.float32).norm() > 0)
+        ),
     ),
 }
 NOT_HERE = {

@@ -473,7 +473,7 @@ for image, solid, start in (
         f"image: {kinds} str",
         "points: expected N x 3 finite numbers, N at least 1, got shape [3, 9]",
         "points: expected N x 3 finite numbers, N at least 1, got shape [3]",
-        "points: expected a dense tensor or a NumPy array of real numbers, got list",
+        "points: expected a dense tensor or a NumPy array of real numbers, got list of 9",
         "points: expected a dense tensor or a NumPy array of real numbers, got an array of object",
         "points: expected real numbers, got torch.bool",
         "start: expected angles, a PoseNet or the checkpoint of a run of task=pose, got list",

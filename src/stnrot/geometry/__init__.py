@@ -37,7 +37,7 @@ Modules
     - `axis_matching`: comparison of rotations up to order and sign of the axes
     - `euler`: angles about the axes of R^3
     - `nearest_euler`: such angles that come nearest to a rotation or an axis
-    - `symmetry`: what an image of a solid shows of its pose
+    - `symmetry`: poses as matrices that are equal for poses that look the same
     - `splat`: the image of a point set
     - `fourier`: Fourier transforms of real numbers, also of empty batches
     - `autograd`: tools for gradients written by hand

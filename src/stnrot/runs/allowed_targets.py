@@ -89,7 +89,9 @@ def _check_target(node: Mapping[str, Any], part: Part, packages: Sequence[str], 
     shown = str(target) if str(target).isprintable() else repr(target)
     reason = f"the configuration of the checkpoint builds {shown:.100}, which is not part of stnrot {version('stnrot')}"
     if inside:
-        raise InputError(f"{reason} and not a class or function that {package} itself defines; trust the package that defines it")
+        raise InputError(
+            f"{reason} and not a class or function that {package} itself defines; trust the package that defines it"
+        )
     if package in NEVER or not str(target).replace(".", "").isidentifier():
         raise InputError(f"{reason}, torch.nn or torchvision.models: expected a checkpoint of train.py without it")
     raise InputError(

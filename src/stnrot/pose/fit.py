@@ -109,7 +109,7 @@ def fit_pose(
     camera = Camera() if camera is None else camera
     if not isinstance(camera, Camera):
         raise InputError(f"camera: expected a Camera, got {type(camera).__name__}")
-    axis_numbers(axes)  # raises an InputError for an unknown order
+    axis_numbers(axes, "axes")  # raises an InputError for an unknown order
     images = _as_batch(image, camera)
     points = _check_points(points, camera, axes).to(images)
     with full_precision(images):

@@ -87,7 +87,7 @@ class Aligner:
         refine: fuse the posterior of the encoder with that of the pixels. It applies only to encoders that were
             trained on pairs of images of the same thing.
         trust: packages whose classes the checkpoint may build, beside stnrot, torch.nn and torchvision. Their code runs
-            with your rights.
+            with your permissions.
     """
 
     @checked

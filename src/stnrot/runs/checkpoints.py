@@ -79,10 +79,12 @@ def _check_plain(config: dict[str, Any], path: Path | str) -> None:
     that are built from the command line: a `_target_` or an interpolation in them would be built too.
     """
     trainer = config.get("trainer")
+    known = isinstance(trainer, dict) and trainer.get("_target_") == "lightning.Trainer"
     precision = trainer.get("precision") if isinstance(trainer, dict) else trainer
     sections = [config[name] for name in ("model", "task", "data", "data_spec")]
     if (
         type(config.get("seed")) is not int
+        or not known
         or not isinstance(precision, str | int | None)
         or not re.fullmatch(r"[\w-]+", str(precision))
         or not all(isinstance(section, dict) for section in sections)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from stnrot.arguments import BOOL, REAL, WHOLE
+from stnrot.arguments import BOOL, REAL, WHOLE, described
 from stnrot.errors import InputError
 
 ImageKind: TypeAlias = Tensor | np.ndarray | Image.Image
@@ -104,9 +104,7 @@ def joined(images: Sequence[Float[Tensor, "_ _ _ _"]], names: Sequence[str]) -> 
 def _of_tensor(image: Tensor, name: str) -> FloatImages:
     dtype, shape = image.dtype, image.shape
     if image.layout != torch.strided or image.is_nested or image.is_quantized or image.is_meta:
-        raise InputError(
-            f"{name}: expected a dense tensor that holds values, got {type(image).__name__} {image.layout}"
-        )
+        raise InputError(f"{name}: expected a dense tensor that holds values, got {described(image)}")
     if dtype not in NUMBERS:
         raise InputError(f"{name}: expected real numbers, integers or bools, got {dtype}")
     if not 2 <= image.ndim <= 4 or 0 in shape:

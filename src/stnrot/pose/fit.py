@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Shaped
 from PIL import Image
 from torch import Tensor
 
+from stnrot.arguments import described
 from stnrot.errors import InputError
 from stnrot.geometry.angles import wrap
 from stnrot.geometry.autograd import full_precision
@@ -109,6 +110,8 @@ def fit_pose(
     camera = Camera() if camera is None else camera
     if not isinstance(camera, Camera):
         raise InputError(f"camera: expected a Camera, got {type(camera).__name__}")
+    if not isinstance(axes, str):
+        raise InputError(f"axes: expected text, such as XYZ, got {described(axes)}")
     axis_numbers(axes)  # raises an InputError for an unknown order
     images = _as_batch(image, camera)
     points = _check_points(points, camera, axes).to(images)
@@ -154,7 +157,7 @@ def _fit(
 
 def _as_batch(image: Images, camera: Camera) -> Float[Tensor, "B H W"]:
     """Return images in grey, with values in [0, 1], of the camera's size."""
-    if not isinstance(image, Sequence) or isinstance(image, str):
+    if not isinstance(image, Sequence) or isinstance(image, str | bytes):
         return _in_grey(image, "image", camera)[:, 0]
     if not image:
         raise InputError("image: expected at least one image, got an empty list")

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stnrot.arguments import REAL, WHOLE
+from stnrot.arguments import REAL, WHOLE, described
 from stnrot.errors import InputError, needs_extra
 from stnrot.models.pose_net import PoseNet
 from stnrot.pose.point_clouds import fingerprint
@@ -29,10 +29,14 @@ def real_numbers(values: object, name: str, kinds: str = "iuf") -> Float[Tensor,
     Raises:
         InputError: names the argument that is neither, or holds other values.
     """
+    if isinstance(values, np.ma.MaskedArray):
+        raise InputError(
+            f"{name}: expected an array without a mask, got a masked array; call .filled(0) or .compressed()"
+        )
     if isinstance(values, np.ndarray) and values.dtype.kind in kinds:
         values = torch.from_numpy(values.astype(np.float64, order="C"))
     if not isinstance(values, Tensor) or values.layout != torch.strided or values.is_quantized or values.is_meta:
-        kind = f"an array of {values.dtype}" if isinstance(values, np.ndarray) else type(values).__name__
+        kind = f"an array of {values.dtype}" if isinstance(values, np.ndarray) else described(values)
         raise InputError(f"{name}: expected a dense tensor or a NumPy array of real numbers, got {kind}")
     if values.dtype not in (REAL if kinds == "f" else REAL | WHOLE):
         raise InputError(f"{name}: expected real numbers, got {values.dtype}")

@@ -126,11 +126,8 @@ def described(value: Any) -> str:
     if isinstance(value, bool | int | float | str | NoneType | np.generic):
         return repr(value)
     if isinstance(value, tuple | list):
-        if len(value) < 4 and all(
-            isinstance(each, float | NoneType | str) or type(each) in (int, bool) for each in value
-        ):
-            return repr(value)[:80]
-        return f"{type(value).__name__} of {len(value)}"
+        wrong = next((each for each in value if isinstance(each, float) and not math.isfinite(each)), None)
+        return f"{type(value).__name__} of {len(value)}" + ("" if wrong is None else f" with {wrong}")
     return type(value).__name__
 
 

@@ -448,12 +448,18 @@ for image, solid, start in (
     (black.numpy()[1:], points, None), (Image.new("RGB", (9, 8)), points, None), ([], points, None),
     ([black, None], points, None), ("image.png", points, None), (black, points.T, None), (black, points[0], None),
     (black, points.tolist(), None), (black, np.array([None, None, None]), None), (black, points > 0, None),
+    (black, np.ma.masked_array(points.numpy(), False), None), (black, points.to("meta"), None),
+    (b"image", points, None),
     (black, points, [[0.1, 0.2]]), (black, points, np.zeros((1, 3))), (black, points, np.zeros((1, 2), complex)),
 ):
     try:
         fit_pose(image, solid, start=start)
     except InputError as error:
         print(error)
+try:
+    fit_pose(black, points, ["X", "Z"])
+except InputError as error:
+    print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     size = (
@@ -473,12 +479,17 @@ for image, solid, start in (
         f"image: {kinds} str",
         "points: expected N x 3 finite numbers, N at least 1, got shape [3, 9]",
         "points: expected N x 3 finite numbers, N at least 1, got shape [3]",
-        "points: expected a dense tensor or a NumPy array of real numbers, got list",
+        "points: expected a dense tensor or a NumPy array of real numbers, got list of 9",
         "points: expected a dense tensor or a NumPy array of real numbers, got an array of object",
         "points: expected real numbers, got torch.bool",
+        "points: expected an array without a mask, got a masked array; leave out what is masked",
+        "points: expected a dense tensor or a NumPy array of real numbers, got torch.float32 of shape [9, 3] without "
+        "values",
+        f"image: {kinds} bytes",
         "start: expected angles, a PoseNet or the checkpoint of a run of task=pose, got list",
         "start: expected [1, 2] finite angles for 1 images and axes=XZ, got shape [1, 3]",
         "start: expected a dense tensor or a NumPy array of real numbers, got an array of complex128",
+        "axes: expected text, such as XYZ, got list of 2",
     ], done.stderr
 
 

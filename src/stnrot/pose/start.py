@@ -30,9 +30,7 @@ def real_numbers(values: object, name: str, kinds: str = "iuf") -> Float[Tensor,
         InputError: names the argument that is neither, or holds other values.
     """
     if isinstance(values, np.ma.MaskedArray):
-        raise InputError(
-            f"{name}: expected an array without a mask, got a masked array; call .filled(0) or .compressed()"
-        )
+        raise InputError(f"{name}: expected an array without a mask, got a masked array; leave out what is masked")
     if isinstance(values, np.ndarray) and values.dtype.kind in kinds:
         values = torch.from_numpy(values.astype(np.float64, order="C"))
     if not isinstance(values, Tensor) or values.layout != torch.strided or values.is_quantized or values.is_meta:

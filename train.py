@@ -20,7 +20,7 @@ from stnrot.callbacks.run_config import RunConfig
 from stnrot.data.datamodule import DataModule
 from stnrot.errors import InputError
 from stnrot.runs.checkpoints import read_checkpoint, weights_of
-from stnrot.runs.command_line import nothing_left, one_line, one_line_errors, quiet_libraries
+from stnrot.runs.command_line import nothing_left, one_line, one_line_errors, quiet_libraries, remove_new
 from stnrot.runs.config_checks import check_folder, check_groups, check_model, check_options, check_processes
 from stnrot.runs.overrides import switch_groups_off
 from stnrot.runs.precision import auto_precision
@@ -83,6 +83,7 @@ def train(cfg: DictConfig) -> float:
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         check_processes(trainer.world_size, HydraConfig.get().launcher)
     data.check_processes(trainer.world_size)
+    before = set(folder.iterdir())
     if trainer.is_global_zero:
         OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
 
@@ -90,6 +91,10 @@ def train(cfg: DictConfig) -> float:
         trainer.fit(task, datamodule=data, ckpt_path=cfg.ckpt_path, weights_only=True)
     except SIGTERMException as stopped:
         raise SystemExit(143) from stopped  # Lightning would exit with 0, as after a complete run
+    except Exception as error:
+        if trainer.global_step == 0 and trainer.is_global_zero and one_line(error) is not None:
+            remove_new(folder, before)  # refused before its first step: there is nothing to look at
+        raise
     if pruning is not None:
         pruning.check_pruned()  # with several processes, only this call raises
     best: Any = trainer.checkpoint_callback  # the first of the configuration, `best`; None without checkpoints

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from stnrot import InputError
 from stnrot.arguments import Count, checked, checked_fields
+from stnrot.image_kinds import to_floats
 
 
 @checked
@@ -138,6 +139,15 @@ def test_refused_in_one_line(function: Any, arguments: tuple[Any, ...], message:
         function(*arguments)
     assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_a_nested_tensor_is_refused() -> None:
+    """Reading its shape is an error of torch."""
+    nested = torch.nested.nested_tensor([torch.zeros(2, 3), torch.zeros(1, 3)])
+    for call in (lambda: pair(nested, 0.5), lambda: to_floats(nested, "image")):
+        with pytest.raises(InputError, match=r"^image: expected .*, got a nested tensor of torch.float32"):
+            call()
 
 
 def test_keywords_are_checked_in_any_order() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, ParamSpec, TypeGuard, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
@@ -27,7 +27,6 @@ Sizes = dict[str, Any]  # of the dimensions that have a name, and the device of 
 
 NEVER_EMPTY = frozenset(["C", "H", "W", "h", "w", "d", "A", "a"])  # names of dimensions that are at least 1
 DEVICE = "device"
-DENSE = torch.strided
 MOST_DIMS = 64  # of a tensor, in torch
 WHOLE_NUMBERS = (int, np.integer)
 NUMBERS = (int, float, np.integer, np.floating)
@@ -116,8 +115,15 @@ def check_values(name: str, tensor: Tensor) -> None:
         raise InputError(f"{name}: expected a tensor with values, got {described(tensor)}")
 
 
+def is_dense(value: Any) -> TypeGuard[Tensor]:
+    """Return whether a value is a tensor that is neither sparse nor nested."""
+    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_nested
+
+
 def described(value: Any) -> str:
     """Describe a value in an error message: a tensor by type, layout and shape, anything else by type and value."""
+    if isinstance(value, Tensor) and value.is_nested:  # it has no shape
+        return f"a nested tensor of {value.dtype}"
     if isinstance(value, Tensor):
         layout = "" if value.layout == torch.strided else f"{value.layout} "
         return f"{layout}{value.dtype} of shape {list(value.shape)}" + (" without values" if value.is_meta else "")
@@ -155,7 +161,7 @@ class _Tensor(_Rule):
         self.dims = [int(name) if name.isdigit() else name for name in names]
 
     def fits(self, value: Any, sizes: Sizes) -> bool:
-        if not isinstance(value, Tensor) or value.dtype not in self.dtypes or value.layout != DENSE or value.is_nested:
+        if not is_dense(value) or value.dtype not in self.dtypes:
             return False
         device, shape = value.device, value.shape
         if sizes.setdefault(DEVICE, device) != device:

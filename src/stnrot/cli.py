@@ -30,7 +30,7 @@ class Commands(TyperGroup):
     def _with_option(self, ctx: Any, message: str) -> str:
         """Name the option in a message that begins with the argument: `fov_deg=0: ...` becomes `--fov-deg=0: ...`."""
         options = {each.name: each.opts[0] for each in self.commands[ctx.invoked_subcommand].params}
-        name = re.match(r"\w+(?==|: | ')", message)
+        name = re.match(r"\w+(?==|: )", message)
         option = options.get(name[0], "") if name else ""
         return option + message[name.end() :] if name and option.startswith("--") else message
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from stnrot.arguments import BOOL, REAL, WHOLE, described
+from stnrot.arguments import BOOL, REAL, WHOLE, described, is_dense
 from stnrot.errors import InputError
 
 ImageKind: TypeAlias = Tensor | np.ndarray | Image.Image
@@ -102,9 +102,9 @@ def joined(images: Sequence[Float[Tensor, "_ _ _ _"]], names: Sequence[str]) -> 
 
 
 def _of_tensor(image: Tensor, name: str) -> FloatImages:
-    dtype, shape = image.dtype, image.shape
-    if image.layout != torch.strided or image.is_nested or image.is_quantized or image.is_meta:
+    if not is_dense(image) or image.is_meta:
         raise InputError(f"{name}: expected a dense tensor that holds values, got {described(image)}")
+    dtype, shape = image.dtype, image.shape
     if dtype not in NUMBERS:
         raise InputError(f"{name}: expected real numbers, integers or bools, got {dtype}")
     if not 2 <= image.ndim <= 4 or 0 in shape:

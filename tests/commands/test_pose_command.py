@@ -62,7 +62,7 @@ def test_points_of_a_file_about_three_axes_as_json(called: Called, shot: Path) -
     [
         (["--points", "knot.ply"], "error: --points=knot.ply: there is no such file"),
         (["--points", "torus.png"], "error: --points=torus.png: expected torus, or a file that ends in .ply"),
-        (["--points", "torus", "--axes", "QQ"], "error: --axes 'QQ': expected one to three of X, Y and Z"),
+        (["--points", "torus", "--axes", "QQ"], "error: --axes='QQ': expected one to three of X, Y and Z"),
         (["--points", "torus", "--distance", "-9"], "error: --distance=-9.0: expected a number of at least 0"),
         (["--points", "torus", "--fov-deg", "180"], "error: --fov-deg=180.0: expected a number from 1 to 170"),
         (["--points", "torus", "--out", "torus.png"], "--out torus.png is an input image"),

@@ -72,7 +72,7 @@ def test_images_are_degraded_as_configured() -> None:
     [
         ("data.samples=5", "data.samples=5: expected a whole number of at least 10"),
         ("data.batch_size=0", "data.batch_size=0: expected a whole number of at least 1"),
-        ("data.axes=XX", "data.axes=XX: expected one to three of X, Y and Z"),
+        ("data.axes=XX", "data.axes='XX': expected one to three of X, Y and Z"),
         ("data.own_axis=[0,0,0]", "data.own_axis=[0, 0, 0]: expected three numbers, not all 0, or null"),
         ("data.own_axis=[0,1]", "data.own_axis=[0, 1]: expected three numbers, not all 0, or null"),
         (

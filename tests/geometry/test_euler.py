@@ -143,7 +143,7 @@ def test_angles_of_sixteen_bits_give_rotations(order: str) -> None:
 @pytest.mark.parametrize("order", ["", "XX", "XYY", "XYZX", "Xy", "AB", "X Z"])
 def test_an_invalid_order_is_refused(order: str) -> None:
     for function in (euler_to_matrix, euler_jacobian):
-        with pytest.raises(InputError, match=f"axes '{order}': expected one to three of X, Y and Z, no axis"):
+        with pytest.raises(InputError, match=f"order='{order}': expected one to three of X, Y and Z, no axis"):
             function(torch.zeros(max(1, len(order))), order)
     with pytest.raises(InputError, match="no axis twice in a row"):
         matrix_to_euler(torch.eye(3), order)

@@ -121,6 +121,8 @@ def test_evaluation_refuses_to_test_nothing(finished: Path, tmp_path: Path) -> N
         ("evaluate.py", ["ckpt=missing.ckpt", "hydra.run.dir=a/b/c"]),
         ("train.py", ["data.n_train=1001"]),
         ("train.py", ["trainer.max_epochs=0", "hydra.run.dir=runs/mine"]),
+        ("train.py", ["task.optimizer.lr=nonsense", "trainer=cpu"]),
+        ("train.py", ["task=register", "trainer=cpu", "callbacks.progress=null"]),
     ],
 )
 def test_a_refusal_leaves_no_folder(

@@ -255,6 +255,27 @@ def test_without_a_best_checkpoint_the_last_weights_are_tested(
     assert ("there is no best checkpoint" in caplog.text) == (options != "callbacks.best=null")
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        "experiment=conjugate data.samples=100 data.batch_size=50 data.dim=4",
+        "data=rendered task=pose model=pose_net data.samples=10 data.batch_size=5 data.camera.height=24 "
+        "data.camera.width=24",
+    ],
+    ids=["conjugate", "pose"],
+)
+def test_figures_of_the_other_tasks_in_bfloat16(tmp_path: Path, options: str) -> None:
+    """NumPy, which draws them, has no bfloat16."""
+    from train import train
+
+    options += " trainer=cpu trainer.max_epochs=1 trainer.precision=bf16-true callbacks.progress=null ~logger"
+    train(composed("train", *options.split(), f"output_dir={tmp_path}"))
+    metrics = metrics_of(tmp_path)
+    assert any(name.startswith("test/") for name in metrics)
+    assert all(map(math.isfinite, metrics.values()))
+    assert any((tmp_path / "pictures").iterdir())
+
+
 def test_without_test_batches_the_run_is_finished(job: Job) -> None:
     metric, folder = job(*SMALLEST, "+trainer.limit_test_batches=0")
     assert metrics_of(folder) == {"val/nll": metric}

@@ -51,7 +51,7 @@ def test_other_types_are_one_line() -> None:
         "f: expected a function of a tensor, got None; write Conjugate(f, rotation)",
         "f: expected a function of a tensor, got type; write Conjugate(f, rotation)",
         "f: expected it to return torch.float32 of shape [2, 3], as its argument, got list of 2",
-        f"{points} a nested tensor",
+        f"{points} a nested tensor of torch.float32",
         f"{points} ndarray",
         f"{points} list of 3",
         f"{points} None",

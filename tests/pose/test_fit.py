@@ -403,9 +403,9 @@ def test_descent_never_raises_the_loss_and_reports_when_it_was_cut_short() -> No
             r"all points are behind the camera: expected a distance of more than 2\.\d+, got 2",
         ),
         ({"points": RING - torch.tensor([0, 0, 4.0]), "axes": "Z"}, r"all points are behind the camera"),
-        ({"axes": ""}, r"axes '': expected one to three of X, Y and Z"),
-        ({"axes": "XYZX"}, r"axes 'XYZX': expected one to three of X, Y and Z"),
-        ({"axes": "UV"}, r"axes 'UV': expected one to three of X, Y and Z"),
+        ({"axes": ""}, r"axes='': expected one to three of X, Y and Z"),
+        ({"axes": "XYZX"}, r"axes='XYZX': expected one to three of X, Y and Z"),
+        ({"axes": "UV"}, r"axes='UV': expected one to three of X, Y and Z"),
         (
             {"start": torch.zeros(2, 2)},
             r"start: expected \[1, 2\] finite angles for 1 images and axes=XZ, got shape \[2, 2\]",

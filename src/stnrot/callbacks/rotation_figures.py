@@ -35,7 +35,7 @@ class RotationFigures(L.Callback):
             return
         product = task.relative_rotation()
         order, sign = matched_axes(product)
-        found = task.model.f.log_height.detach().cpu()[order].exp().numpy()
+        found = task.model.f.log_height.detach().float().cpu()[order].exp().numpy()
         hidden = trainer.datamodule.truth.f.log_height.exp().numpy()
         cosine = (product[order] * sign[:, None]).numpy()
         save_figures(trainer, self.folder, part, {"rotation": rotation_figure(cosine, found, hidden)})

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import lightning as L
 from jaxtyping import Int
+from lightning.fabric.utilities.seed import max_seed_value
 from lightning.pytorch.accelerators import CUDAAccelerator
 from lightning.pytorch.trainer.states import RunningStage
 from torch import Tensor
@@ -17,7 +18,6 @@ from stnrot.data.batch_samplers import EvaluationBatches, TrainingBatches, epoch
 from stnrot.data.rng import Split
 from stnrot.errors import InputError, check_number
 
-LARGEST_SEED = 2**32 - 1  # the same as for the seed of a job
 STAGE_SPLIT = {RunningStage.TRAINING: Split.TRAIN, RunningStage.TESTING: Split.TEST}  # every other stage validates
 
 
@@ -54,8 +54,8 @@ class DataModule(L.LightningDataModule, ABC):
         super().__init__()
         check_number("batch_size", self.batch_size, 1)
         check_number("repeats", self.repeats, 1)
-        check_number("seed", self.seed, 0, LARGEST_SEED)
-        check_number("split_seed", self.split_seed, 0, LARGEST_SEED)
+        check_number("seed", self.seed, 0, max_seed_value)
+        check_number("split_seed", self.split_seed, 0, max_seed_value)
 
     @abstractmethod
     def dataset(self, split: Split) -> BatchDataset:

@@ -86,10 +86,7 @@ class RenderedPoses(DataModule):
             raise InputError(f"points={points}: expected torus, or the path of a file of points")
         if not isinstance(camera, Camera):
             raise InputError(f"camera={camera}: expected a stnrot.geometry.splat.Camera; leave the option out")
-        try:
-            axis_numbers(axes)
-        except InputError as error:
-            raise InputError(f"axes={axes}: {str(error).partition(': ')[2]}") from error
+        axis_numbers(axes, "axes")  # raises an InputError for an unknown order
         self.source, self.axes, self.camera, self.degrade = points, axes, camera, degrade
         self.own_axis = None if own_axis is None else torch.tensor(_checked(own_axis))
         self.points = read_points(points)

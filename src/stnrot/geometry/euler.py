@@ -113,9 +113,12 @@ def geodesic_distance(a: Float[Tensor, "*#b 3 3"], b: Float[Tensor, "*#b 3 3"]) 
     return torch.atan2(torch.linalg.vector_norm(axial, dim=-1), (trace - 1) / 2)
 
 
-@checked
-def axis_numbers(order: str) -> list[int]:
+def axis_numbers(order: str, name: str = "order") -> list[int]:
     """Return 0, 1 or 2 for each letter of an order.
+
+    Args:
+        order: names one to three axes.
+        name: of the argument that holds the order; it begins the message.
 
     Raises:
         InputError: if the order is not valid.
@@ -124,7 +127,7 @@ def axis_numbers(order: str) -> list[int]:
     axes = [AXES.find(letter) for letter in order.upper()] if known else []
     if not axes or -1 in axes or any(one == other for one, other in pairwise(axes)):
         raise InputError(
-            f"axes {order!r}: expected one to three of X, Y and Z, no axis twice in a row, all in upper case (axes "
+            f"{name}={order!r}: expected one to three of X, Y and Z, no axis twice in a row, all in upper case (axes "
             "rotate with the body) or all in lower case (axes stay fixed), such as XYZ"
         )
     return axes

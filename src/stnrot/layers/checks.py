@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from stnrot.arguments import REAL, described
+from stnrot.arguments import REAL, described, is_dense
 from stnrot.errors import InputError
 from stnrot.geometry.rotations import det_sign, project_rotation, random_rotation, rotation_defect
 
@@ -43,18 +43,11 @@ def checked_reflections(reflections: Any, dim: int, init: str | Tensor) -> int:
 def check_points(z: Any, dim: int, device: torch.device) -> None:
     """Raise InputError unless z is a dense tensor [*n, dim] of real numbers on this device."""
     if torch.compiler.is_compiling() or (
-        isinstance(z, Tensor)
-        and z.dtype in REAL
-        and z.layout == torch.strided
-        and not z.is_nested
-        and z.ndim > 0
-        and z.shape[-1] == dim
-        and z.device == device
+        is_dense(z) and z.dtype in REAL and z.ndim > 0 and z.shape[-1] == dim and z.device == device
     ):
         return
-    got = "a nested tensor" if isinstance(z, Tensor) and z.is_nested else described(z)
     place = f" on {z.device}" if isinstance(z, Tensor) and z.device != device else ""
-    raise InputError(f"z: expected a dense tensor [*n, {dim}] of real numbers on {device}, got {got}{place}")
+    raise InputError(f"z: expected a dense tensor [*n, {dim}] of real numbers on {device}, got {described(z)}{place}")
 
 
 def check_center(center: Tensor | None, dim: int) -> None:
@@ -101,5 +94,4 @@ def _whole(name: str, value: Any, expected: str) -> int:
 
 
 def _is_real(value: Any, *shape: int) -> bool:
-    dense = isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
-    return dense and value.dtype in REAL and value.shape == shape
+    return is_dense(value) and not value.is_meta and value.dtype in REAL and value.shape == shape

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stnrot.arguments import described
+from stnrot.arguments import described, is_dense
 from stnrot.errors import InputError
 
 
@@ -33,18 +33,17 @@ def check_images(
         return
     place = weight.device
     allowed = {weight.dtype}
-    if torch.is_autocast_enabled(place.type) if place.type != "meta" else False:
+    if place.type != "meta" and torch.is_autocast_enabled(place.type):
         allowed = {torch.float32, torch.get_autocast_dtype(place.type)}
     if (
-        isinstance(image, Tensor)
+        is_dense(image)
         and image.dtype in allowed
         and image.device == place
-        and image.layout == torch.strided
         and image.ndim == 4
         and image.shape[1] == channels
         and min(image.shape[2:]) >= smallest
         and len(image) >= like.training
-        and count in (None, len(image), *[count] * (len(image) == 1))
+        and (count is None or len(image) in (1, count))
     ):
         return
     batch = "B" if count is None else f"{count} or 1"

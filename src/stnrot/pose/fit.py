@@ -12,7 +12,6 @@ from jaxtyping import Bool, Float, Shaped
 from PIL import Image
 from torch import Tensor
 
-from stnrot.arguments import described
 from stnrot.errors import InputError
 from stnrot.geometry.angles import wrap
 from stnrot.geometry.autograd import full_precision
@@ -110,9 +109,7 @@ def fit_pose(
     camera = Camera() if camera is None else camera
     if not isinstance(camera, Camera):
         raise InputError(f"camera: expected a Camera, got {type(camera).__name__}")
-    if not isinstance(axes, str):
-        raise InputError(f"axes: expected text, such as XYZ, got {described(axes)}")
-    axis_numbers(axes)  # raises an InputError for an unknown order
+    axis_numbers(axes, "axes")  # raises an InputError for an unknown order
     images = _as_batch(image, camera)
     points = _check_points(points, camera, axes).to(images)
     with full_precision(images):

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stnrot.arguments import REAL, WHOLE, described
+from stnrot.arguments import REAL, WHOLE, described, is_dense
 from stnrot.errors import InputError, needs_extra
 from stnrot.models.pose_net import PoseNet
 from stnrot.pose.point_clouds import fingerprint
@@ -33,7 +33,7 @@ def real_numbers(values: object, name: str, kinds: str = "iuf") -> Float[Tensor,
         raise InputError(f"{name}: expected an array without a mask, got a masked array; leave out what is masked")
     if isinstance(values, np.ndarray) and values.dtype.kind in kinds:
         values = torch.from_numpy(values.astype(np.float64, order="C"))
-    if not isinstance(values, Tensor) or values.layout != torch.strided or values.is_quantized or values.is_meta:
+    if not is_dense(values) or values.is_meta:
         kind = f"an array of {values.dtype}" if isinstance(values, np.ndarray) else described(values)
         raise InputError(f"{name}: expected a dense tensor or a NumPy array of real numbers, got {kind}")
     if values.dtype not in (REAL if kinds == "f" else REAL | WHOLE):

@@ -83,6 +83,15 @@ def nothing_left() -> Iterator[None]:
         raise
 
 
+def remove_new(folder: Path, before: set[Path]) -> None:
+    """Remove what a folder holds beside the entries that it had before."""
+    for path in set(folder.iterdir()) - before:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
+
+
 def one_line(error: BaseException) -> str | None:
     """Return the message of an error that the user can correct, in one line, or None if the error is a bug."""
     chain = [error]

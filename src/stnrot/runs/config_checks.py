@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from lightning.fabric.utilities.seed import max_seed_value
 from omegaconf import DictConfig
 
 from stnrot.errors import InputError, check_number
@@ -30,7 +31,7 @@ def check_groups(cfg: DictConfig, needed: tuple[str, ...]) -> None:
 
 def check_options(cfg: DictConfig) -> None:
     """Raise InputError if an option of the job itself has a bad value."""
-    check_number("seed", cfg.seed, 0, 2**32 - 1)
+    check_number("seed", cfg.seed, 0, max_seed_value)
     check_trainer(cfg.trainer)
     for group in ("callbacks", "logger"):
         section = cfg.get(group) or {}

@@ -38,8 +38,8 @@ def as_override(name: str, value: Any) -> str:
     text = str(value)
     # in OmegaConf `${` begins an interpolation, `\${` is text, and `\\${` is a backslash and an interpolation
     escaped = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
-    plain = f"{name}={text}"
-    return plain if escaped == text and _is_read_as(plain, text) else f"{name}={_quoted(escaped)}"
+    plain, quoted = f"{name}={text}", QuotedString(escaped, Quote.single).with_quotes()
+    return plain if escaped == text and _is_read_as(plain, text) else f"{name}={quoted}"
 
 
 def _is_read_as(line: str, text: str) -> bool:
@@ -48,7 +48,3 @@ def _is_read_as(line: str, text: str) -> bool:
         return not override.is_sweep_override() and override.value() == text
     except HydraException:
         return False
-
-
-def _quoted(text: str) -> str:
-    return QuotedString(text, Quote.single).with_quotes()

@@ -489,7 +489,8 @@ except InputError as error:
         "start: expected angles, a PoseNet or the checkpoint of a run of task=pose, got list",
         "start: expected [1, 2] finite angles for 1 images and axes=XZ, got shape [1, 3]",
         "start: expected a dense tensor or a NumPy array of real numbers, got an array of complex128",
-        "axes: expected text, such as XYZ, got list of 2",
+        "axes=['X', 'Z']: expected one to three of X, Y and Z, no axis twice in a row, all in upper case (axes rotate "
+        "with the body) or all in lower case (axes stay fixed), such as XYZ",
     ], done.stderr
 
 

@@ -22,6 +22,7 @@ from stnrot.errors import InputError
 from stnrot.runs.checkpoints import read_checkpoint, weights_of
 from stnrot.runs.command_line import nothing_left, one_line, one_line_errors, quiet_libraries, remove_new
 from stnrot.runs.config_checks import check_folder, check_groups, check_model, check_options, check_processes
+from stnrot.runs.multirun_table import FINISHED
 from stnrot.runs.overrides import switch_groups_off
 from stnrot.runs.precision import auto_precision
 from stnrot.runs.trainer import build_trainer, has_tensorboard, switched_on
@@ -102,7 +103,7 @@ def train(cfg: DictConfig) -> float:
     if chosen is None:
         log.info("there is no best checkpoint: the test uses the weights after step %d, the last", trainer.global_step)
     trainer.test(task, datamodule=data, ckpt_path=chosen, weights_only=True)
-    log.info("figures, tables and checkpoints: %s", folder)
+    log.info("%s: %s", FINISHED, folder)
     if has_tensorboard(trainer):
         log.info("to view them: tensorboard --logdir %s --samples_per_plugin images=1000", shlex.quote(str(folder)))
     score = getattr(best, "best_model_score", None)

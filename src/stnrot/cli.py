@@ -1,5 +1,6 @@
 """The `stnrot` command: its subcommands, error lines and exit codes."""
 
+import errno
 import os
 import re
 import sys
@@ -61,7 +62,8 @@ def main() -> None:
     """Run the command line. A usage error exits with 2 and one line, a closed pipe (`| head`) with 141."""
     try:
         status = app(prog_name="stnrot", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed before the start, `>&-`
+            sys.stdout.flush()
     except UsageError as error:
         if message := error.format_message():  # empty for a bare `stnrot`, which has printed its help
             command = " ".join(["stnrot", *(word for word in sys.argv[1:2] if word in COMMANDS)])
@@ -72,6 +74,11 @@ def main() -> None:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes at exit
         status = 141
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(f"error: the output cannot be written: {error}; make room on the disk, or choose another")
     sys.exit(status)
 
 

@@ -140,6 +140,16 @@ def test_a_pipe_that_closes_early_ends_the_help_quietly(line: str) -> None:
     assert (done.returncode, done.stderr) == (141, "")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+def test_a_full_disk_behind_the_output_is_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "stnrot.cli", "--version"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: the output cannot be written: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_the_shell_completes_commands_and_options(tmp_path: Path) -> None:
     for typed, place, expected in (("stnrot al", 1, "align"), ("stnrot align --man", 2, "--manifest")):
         done = subprocess.run(

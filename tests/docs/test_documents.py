@@ -245,7 +245,9 @@ def run_pip(arguments: list[str], request: pytest.FixtureRequest) -> None:
 
 
 def run_pytest(arguments: list[str], request: pytest.FixtureRequest) -> None:
-    """Check that the marker or the paths exist."""
+    """Check that the marker or the paths exist; `-n auto` is an option of pytest-xdist."""
+    if arguments[:2] == ["-n", "auto"]:
+        arguments = arguments[2:]
     if arguments[:1] == ["-m"]:
         names = {marker.partition(":")[0] for marker in request.config.getini("markers")}
         assert set(arguments[1:]) <= names

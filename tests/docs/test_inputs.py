@@ -32,18 +32,9 @@ CASES = [
     for shape in re.findall("`(.*?)`", shapes) or [""]
     for dtype in re.findall("`(.*?)`", dtypes)
 ]
-KINDS_OF_NUMBERS = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "complex64")
-KINDS_OF_NUMBERS += (
-    "float16",
-    "bfloat16",
-    "float32",
-    "float64",
-    "float8_e4m3fn",
-    "float8_e5m2",
-    "complex64",
-    "complex128",
-)
-TENSOR_TYPES = {name: getattr(torch, name) for name in KINDS_OF_NUMBERS}
+WHOLE = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+FLOATS = ("float8_e4m3fn", "float8_e5m2", "float16", "bfloat16", "float32", "float64", "complex64", "complex128")
+TENSOR_TYPES = {name: getattr(torch, name) for name in WHOLE + FLOATS}
 ARRAY_TYPES = {
     np.dtype(code).name: np.dtype(code) for code in np.typecodes["All"] if code not in "SUVgG"
 }  # no long doubles: they differ by machine
@@ -72,7 +63,7 @@ def image(kind: str, shape: tuple[int, ...], dtype: str, folder: Path) -> Any:
     """Return the scene as a tensor, an array, a PIL image or a file."""
     pixels = in_range(scene(), {"tensor": dtype, "array": dtype}.get(kind, "uint8"))
     if kind == "tensor":
-        full = np.ascontiguousarray(np.broadcast_to(pixels, shape))
+        full = np.array(np.broadcast_to(pixels, shape))  # a copy: torch warns of arrays that are read-only
         return torch.from_numpy(full).to(TENSOR_TYPES[dtype])
     if kind == "array":
         full = np.broadcast_to(pixels[..., None] if len(shape) > 2 else pixels, shape).astype(ARRAY_TYPES[dtype])

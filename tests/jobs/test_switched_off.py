@@ -108,6 +108,17 @@ def test_in_a_multirun(ends: Callable[..., object], tmp_path: Path, monkeypatch:
         assert not (sweep / number / "csv").exists()
 
 
+def test_a_multirun_without_callbacks(
+    ends: Callable[..., object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A job that has no metrics.json has finished if its log ends so; the other one has not."""
+    monkeypatch.chdir(tmp_path)
+    options = ["data.n_train=100", "data.repeats=1", "trainer=cpu", "+trainer.fast_dev_run=true", *SMALLEST]
+    said = ends("train.py", "-m", *options, "callbacks=null", "logger=null", "task.optimizer.lr=0.01,nonsense")
+    assert str(said).startswith("error: 1 of 2 jobs did not finish")
+    assert "job 1 did not finish" in capfd.readouterr().out.splitlines()
+
+
 def test_evaluation_refuses_to_test_nothing(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"trainer\.limit_test_batches=0: there is nothing to test"):
         evaluated(str(finished / "checkpoints" / "best.ckpt"), tmp_path / "out", "+trainer.limit_test_batches=0")

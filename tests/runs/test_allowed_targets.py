@@ -220,7 +220,7 @@ def test_a_class_of_the_users_own_trains_resumes_and_is_tested(
     given = (f"ckpt={path}", f"output_dir={tmp_path / 'evaluated'}", *OPTIONS)
     with pytest.raises(InputError, match=re.escape(f"builds {package}.Net, which is not part of stnrot")) as refused:
         evaluate(composed("evaluate", *given))
-    assert str(refused.value).endswith(f"to run code of {package} with your rights, add trust={package}")
+    assert str(refused.value).endswith(f"to run code of {package} with your permissions, add trust={package}")
     measured = evaluate(composed("evaluate", *given, f"trust={package}"))
     assert measured["test/accuracy"] == pytest.approx(metrics_of(folder)["test/accuracy"])
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from stnrot.alignment.inputs import Batch, Images, read_pair
+from stnrot.alignment.inputs import Images, PassedImages, read_pair
 from stnrot.alignment.posterior import confidence, fuse_posteriors, is_mirrored, log_posterior, refine_peaks
 from stnrot.alignment.upright_difference import DifferenceEncoder
 from stnrot.arguments import checked, described
@@ -43,7 +43,7 @@ class Alignment:
     confidence: Float[Tensor, "B"]
     orientation: Orientation
     reference: Float[Tensor, "R C h w"] = field(repr=False)
-    given: Batch = field(repr=False)
+    given: PassedImages = field(repr=False)
 
     @property
     def angle(self) -> Float[Tensor, "B"]:
@@ -87,7 +87,7 @@ class Aligner:
         refine: fuse the posterior of the encoder with that of the pixels. It applies only to encoders that were
             trained on pairs of images of the same thing.
         trust: packages whose classes the checkpoint may build, beside stnrot, torch.nn and torchvision. Their code runs
-            with your rights.
+            with your permissions.
     """
 
     @checked
@@ -122,7 +122,7 @@ class Aligner:
         return self._align(*read_pair(image, reference, self.channels))
 
     @checked  # once for all: else each step checks its tensors, which takes a tenth of the time of a small pair
-    def _align(self, given: Batch, references: Float[Tensor, "R C h w"]) -> Alignment:
+    def _align(self, given: PassedImages, references: Float[Tensor, "R C h w"]) -> Alignment:
         images = given.floats
         device = images.device
         chunk = CHUNK if device.type == "cpu" else 32 * CHUNK

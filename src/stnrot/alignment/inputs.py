@@ -22,7 +22,7 @@ EXPECTED = "a tensor, a NumPy array, a PIL image, the path of an image, or a lis
 
 
 @dataclass(frozen=True)
-class Batch:
+class PassedImages:
     """The images that a user passed as one argument.
 
     Attributes:
@@ -36,7 +36,7 @@ class Batch:
     is_list: bool
 
 
-def read_pair(image: Images, reference: Images, channels: int | None) -> tuple[Batch, Float[Tensor, "R C h w"]]:
+def read_pair(image: Images, reference: Images, channels: int | None) -> tuple[PassedImages, Float[Tensor, "R C h w"]]:
     """Return the images, and the references as floats. There are as many references as images, or one for all.
 
     Args:
@@ -111,7 +111,7 @@ def _channels(items: Sequence[Path | FloatImages]) -> int:
     return common_channels([read_header(path, MAX_PIXELS) for path in items if isinstance(path, Path)])
 
 
-def _as_batch(items: list[tuple[str, Path | FloatImages]], channels: int, is_list: bool) -> Batch:
+def _as_batch(items: list[tuple[str, Path | FloatImages]], channels: int, is_list: bool) -> PassedImages:
     names = [name for name, _ in items]
     parts = [_decoded(each, channels) if isinstance(each, Path) else each for _, each in items]
     floats = [part.with_channels(channels) for part in parts]
@@ -119,7 +119,7 @@ def _as_batch(items: list[tuple[str, Path | FloatImages]], channels: int, is_lis
     if len(batch) > len(names):
         names = [f"{names[0]}[{k}]" for k in range(len(batch))]
     _check(batch, names)
-    return Batch(batch, parts, is_list)
+    return PassedImages(batch, parts, is_list)
 
 
 def _decoded(path: Path, channels: int) -> FloatImages:

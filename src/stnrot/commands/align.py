@@ -51,7 +51,7 @@ def align(
             rich_help_panel="Model",
             metavar="PACKAGE",
             help="Package whose classes the checkpoint may build, beside stnrot, torch.nn and torchvision. Its code "
-            "runs with your rights. Repeat the option for several packages.",
+            "runs with your permissions. Repeat the option for several packages.",
         ),
     ] = None,
     out: Annotated[
@@ -69,7 +69,8 @@ def align(
     """Find the angle between two images.
 
     The angle, in degrees counter-clockwise, rotates IMAGE onto REFERENCE. The confidence is the probability that the
-    error of the angle is below 5 degrees. If the mirror image of IMAGE matches REFERENCE better, a line says so.
+    error of the angle is below 5 degrees. If the mirror image of IMAGE matches REFERENCE better, a line that begins
+    with `mirrored` is printed.
 
     For two images of the same thing, leave out --ckpt: the pixels are correlated. For images with strong noise,
     occlusion or a shift, pass the checkpoint of a run on pairs (task=register data=image_pairs): its encoder compares

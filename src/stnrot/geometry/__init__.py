@@ -16,31 +16,31 @@ Shapes
     sets of points may be empty.
 
 Arguments
-    Every function checks its arguments and raises an `InputError` that names the one that does not fit.
-    `Count` is a whole number of at least 1, `Natural` of at least 0, `Axis` 0, 1 or 2. `NonNegative` is a number of at
-    least 0, `Positive` of at least 1e-6. Integer and bool tensors are refused: convert them with `.float()`.
+    Every function checks its arguments. If one does not fit, an `InputError` names it. In the signatures, `Count` is a
+    whole number of at least 1, `Natural` one of at least 0, and `Axis` is 0, 1 or 2. `NonNegative` is a number of at
+    least 0, `Positive` one of at least 1e-6. Integer and bool tensors are refused: convert them with `.float()`.
 
 Precision
-    Every function computes at least in float32, also under autocast, and in the widest type of its arguments. Images,
-    grids, angles on the circle and log-densities come back in the type of the argument. Matrices, Euler angles,
-    projected points and rendered images come back at least in float32. A NaN gives NaN where the result depends on it.
-    Exception: `sample` reads some pixel at a NaN point if the mode is `nearest` or the padding is not `zeros`.
+    Every function computes in the widest type of its arguments and at least in float32, also under autocast. Images,
+    grids, angles on the circle and log-densities have the type of the argument. Matrices, Euler angles, projected
+    points and rendered images are at least in float32. If the result depends on a NaN, it is NaN. Exception: at a NaN
+    point, `sample` returns an arbitrary pixel if the mode is `nearest` or the padding is not `zeros`.
 
 Modules
-    angles          arithmetic on the circle
-    planar          rotation and sampling of images
-    polar           sampling of images on circles
-    correlation     correlation of two images over the angle
-    deform          random deformations of images
-    rotations       rotation matrices of R^d
-    householder     products of reflections
-    axis_matching   comparison of rotations up to order and sign of the axes
-    euler           angles about the axes of R^3
-    nearest_euler   such angles that come nearest to a rotation or an axis
-    symmetry        what an image of a solid shows of its pose
-    splat           the image of a point set
-    fourier         Fourier transforms of real numbers, also of empty batches
-    autograd        tools for gradients written by hand
+    - `angles`: arithmetic on the circle
+    - `planar`: rotation and sampling of images
+    - `polar`: sampling of images on circles
+    - `correlation`: correlation of two images over the angle
+    - `deform`: random deformations of images
+    - `rotations`: rotation matrices of R^d
+    - `householder`: products of reflections
+    - `axis_matching`: comparison of rotations up to order and sign of the axes
+    - `euler`: angles about the axes of R^3
+    - `nearest_euler`: such angles that come nearest to a rotation or an axis
+    - `symmetry`: poses as matrices that are equal for poses that look the same
+    - `splat`: the image of a point set
+    - `fourier`: Fourier transforms of real numbers, also of empty batches
+    - `autograd`: tools for gradients written by hand
 """
 
 from stnrot.geometry.angles import angular_distance, circular_mean, circular_peaks, upsample_log_density, wrap

@@ -77,7 +77,7 @@ def _network(path: Path, view: View) -> nn.Module:
         from stnrot.runs.checkpoints import read_checkpoint, rebuild
 
     saved = read_checkpoint(path)
-    ask = "build the network yourself and pass it as start"
+    ask = "load the network in Python and pass its angles as start"
     model: nn.Module = rebuild(saved, path, ask=ask).model
     if isinstance(model, PoseNet):
         spec = saved["config"]["data_spec"]

@@ -1,13 +1,12 @@
 """Which code a checkpoint may name. A checkpoint can come from anyone, and building a class of its choice runs code.
 
-| part of the configuration | what is built without a question |
+| part of the configuration | what is built by default |
 |---|---|
 | model, task | classes of `stnrot.models`, `.layers`, `.tasks` and `.geometry`; modules of `torch.nn`, `torchvision.models` and `torchvision.ops`; the builders of `torchvision.models` without pretrained weights, which they would download |
 | data | classes of `stnrot.data` and `stnrot.geometry`; the functions of `stnrot.data.sources` |
 
-Everything else needs the word of the person who runs the command: the name of the package in `trust`. From a trusted
-package come the classes and functions that it defines itself, not what it imports. Nothing is imported before its
-package is known to be allowed.
+Everything else is built only if the user names its package in `trust`. Of a trusted package, the classes and functions
+that it defines itself are allowed, but not those that it imports. A package is imported only after this check.
 """  # noqa: E501
 
 import inspect
@@ -90,12 +89,14 @@ def _check_target(node: Mapping[str, Any], part: Part, packages: Sequence[str], 
     shown = str(target) if str(target).isprintable() else repr(target)
     reason = f"the configuration of the checkpoint builds {shown:.100}, which is not part of stnrot {version('stnrot')}"
     if inside:
-        raise InputError(f"{reason} and not a class or function that {package} itself defines")
+        raise InputError(
+            f"{reason} and not a class or function that {package} itself defines; trust the package that defines it"
+        )
     if package in NEVER or not str(target).replace(".", "").isidentifier():
         raise InputError(f"{reason}, torch.nn or torchvision.models: expected a checkpoint of train.py without it")
     raise InputError(
         f"{reason}, torch.nn or torchvision.models{' without weights' if known else ''}: to run code of {package} with "
-        f"your rights, {ask.format(package)}"
+        f"your permissions, {ask.format(package)}"
     )
 
 

@@ -12,10 +12,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from stnrot.runs.tables import decimals, print_table, short_names, write_table
 
+FINISHED = "figures, tables and checkpoints"  # begins the line that a job logs at its end
+
 
 @dataclass(frozen=True)
 class Job:
-    """The folder of a job, its options and its metrics, and whether it finished; metrics.json is its last file."""
+    """The folder of a job, its options and its metrics, and whether it finished.
+
+    A finished job has metrics.json, its last file. With `callbacks=null` it has only the last line of its log.
+    """
 
     folder: Path
     options: dict[str, str]
@@ -53,8 +58,9 @@ def _read(folder: Path) -> Job:
     overrides: Any = OmegaConf.load(folder / ".hydra" / "overrides.yaml")
     options = {override.partition("=")[0]: override.partition("=")[2] for override in overrides}
     metrics = folder / "metrics.json"
-    finished = metrics.is_file()
-    return Job(folder, options, json.loads(metrics.read_text()) if finished else {}, finished)
+    if metrics.is_file():
+        return Job(folder, options, json.loads(metrics.read_text()), True)
+    return Job(folder, options, {}, any(f"- {FINISHED}: " in log.read_text() for log in folder.glob("*.log")))
 
 
 def _differing(jobs: list[Job]) -> list[str]:

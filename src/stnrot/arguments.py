@@ -5,6 +5,7 @@ So an annotation such as `Float[Tensor, "B C H W"]` holds wherever the function 
 
 import inspect
 import math
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import torch
 from jaxtyping import AbstractArray, Bool, Complex, Float, Int, Shaped
 from torch import Tensor
 
-from stnrot.errors import InputError
+from stnrot.errors import LARGEST, InputError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -126,10 +127,13 @@ def described(value: Any) -> str:
     if isinstance(value, Tensor):
         layout = "" if value.layout == torch.strided else f"{value.layout} "
         return f"{layout}{value.dtype} of shape {list(value.shape)}" + (" without values" if value.is_meta else "")
-    if isinstance(value, bool | int | float | str | NoneType):
+    if isinstance(value, int) and abs(value) > LARGEST:
+        return f"a whole number of {value.bit_length()} bits"
+    if isinstance(value, bool | int | float | str | NoneType | np.generic):
         return repr(value)
     if isinstance(value, tuple | list):
-        return f"{type(value).__name__} of {len(value)}"
+        wrong = next((each for each in value if isinstance(each, float) and not math.isfinite(each)), None)
+        return f"{type(value).__name__} of {len(value)}" + ("" if wrong is None else f" with {wrong}")
     return type(value).__name__
 
 
@@ -205,6 +209,8 @@ class _Number(_Rule):
     def fits(self, value: Any, sizes: Sizes) -> bool:
         if not isinstance(value, WHOLE_NUMBERS if self.whole else NUMBERS) or isinstance(value, bool):
             return False
+        if isinstance(value, int) and abs(value) > (LARGEST if self.whole else sys.float_info.max):
+            return False  # torch cannot hold it
         return bool(self.limits.low <= value <= self.limits.high and -math.inf < value < math.inf)
 
     def expected(self, sizes: Sizes) -> str:

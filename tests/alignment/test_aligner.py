@@ -241,6 +241,7 @@ image = torch.rand(30, 30)
 for call in (
     lambda: align(None, image), lambda: align(image, 3), lambda: align(image, image, model=3),
     lambda: Aligner(refine="no"),
+    lambda: Aligner(trust="package"),
 ):
     try:
         call()
@@ -254,4 +255,5 @@ for call in (
         f"reference: {kinds} int",
         "model: expected the path of a checkpoint, an Aligner or None, got int",
         "refine: expected one of True, False, got 'no'",
+        "trust: expected a list of names of packages, got 'package'",
     ], done.stderr

@@ -241,6 +241,11 @@ def test_what_was_passed_may_change_afterwards() -> None:
             None,
             "image: expected a tensor, a NumPy array, a PIL image, the path of an image, or a list of these, got NoneT",
         ),
+        (b"image.png", "image: expected a tensor, .* got bytes"),
+        (
+            torch.ones(3, 30, 30, device="meta"),
+            "image: expected a dense tensor .* without values",
+        ),
         ([], "image: expected at least one image, got an empty list"),
         ([PAIR[0], None], r"image\[1\]: expected a tensor, .* got NoneType"),
         ([[0.5, 1], [2]], r"image\[0\]: expected a tensor, .* got list"),

@@ -174,6 +174,30 @@ def test_fill_is_kornias_everywhere_and_torchvisions_but_on_the_edge(fill: float
     torch.testing.assert_close(ours[..., off_edge], torchvisions[..., off_edge], atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("fill", [-1e9, 255.0, -3.4e38])
+def test_a_large_fill_keeps_labels(fill: float) -> None:
+    """Compare with torchvision. In float32, 3 + 1e9 - 1e9 is 0."""
+    labels = torch.randint(1, 9, (1, 41, 60)).float()
+    expected = TF.rotate(labels, 33, TF.InterpolationMode.NEAREST, fill=fill)
+    assert torch.equal(rotate(labels, math.radians(33), "nearest", fill=fill), expected)
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_a_fill_has_no_weight_inside_the_image(mode: str) -> None:
+    """Also one of NaN, and in 16 bits; a plane without a fill has the same values there."""
+    image, angle = torch.rand(2, 300, 400), torch.linspace(-3, 3, 5)
+    inside = inscribed_disc((300, 400), margin=3)
+    plain = rotate(image, angle, mode)[..., inside]
+    for fill in (1e30, torch.tensor([math.nan, math.inf])):
+        filled = rotate(image, angle, mode, fill=fill)
+        assert torch.equal(filled[..., inside], plain)
+        assert not filled[0, ..., 0, 0].abs().max() < 1e29
+    for dtype, atol in ((torch.float16, 1e-3), (torch.bfloat16, 1e-2)):
+        rounded = rotate(image.to(dtype), angle, mode, fill=100.0)
+        assert rounded.dtype == dtype
+        torch.testing.assert_close(rounded[..., inside].float(), plain, atol=atol, rtol=0)
+
+
 def test_gradients_to_angle_centre_and_fill_are_finite_differences() -> None:
     image = smooth(6, 9, 2).double().requires_grad_()
     rest = [torch.tensor(each).double().requires_grad_() for each in ([0.37], [2.3, 3.9], [0.2, -0.1])]
@@ -204,6 +228,12 @@ def test_shapes_of_images_and_angles(shape: tuple[int, ...]) -> None:
         ({"angle": torch.tensor([30, 60])}, "angle: expected a finite number or a tensor [*K] of real numbers"),
         ({"angle": math.inf}, "angle: expected a finite number"),
         ({"angle": "30"}, "angle: expected a finite number"),
+        (
+            {"angle": 10**5000},
+            "angle: expected a finite number or a tensor [*K] of real numbers on cpu, got a whole number of",
+        ),
+        ({"fill": 10**400}, "fill: expected a finite number"),
+        ({"center": (1.0, math.nan)}, "center: expected (a finite number, a finite number)"),
         (
             {"angle": torch.zeros(2, device="meta")},
             "angle: expected a finite number or a tensor [*K] of real numbers on cpu",
@@ -293,6 +323,11 @@ for batch in (4, 4, 3):  # the last batch of an epoch is smaller
     image, angle = torch.rand(batch, 1, 12, 17), torch.rand(batch, requires_grad=True)
     torch.testing.assert_close(compiled(image, angle), rotate(image, angle, center=(3, 4), fill=0.5))
     compiled(image, angle).sum().backward()
+whole = torch.compile(lambda image, angle: rotate(image, angle, expand=True), fullgraph=True, backend="aot_eager")
+for radians in (0.3, 0.9):
+    torch.testing.assert_close(whole(image, radians), rotate(image, radians, expand=True))
+with torch.device("meta"):
+    assert rotate(torch.zeros(4, 6), 0.3, expand=True).shape == rotate(image[0, 0, :4, :6], 0.3, expand=True).shape
 exported = torch.export.export(Turn(), (image, angle)).module()
 torch.testing.assert_close(exported(image, angle), rotate(image, angle, center=(3, 4), fill=0.5))
 """

@@ -24,6 +24,7 @@ calls = [
     lambda: Conjugate(layer, torch.tanh),
     lambda: Conjugate(torch.tanh, torch.eye(3)),
     lambda: Conjugate(None, layer),
+    lambda: Conjugate(torch.nn.Tanh, layer),
     lambda: Conjugate(lambda u: u.tolist(), layer)(torch.zeros(2, 3)),
     lambda: layer(nested),
     lambda: layer(numpy.zeros((2, 3))),
@@ -48,6 +49,7 @@ def test_other_types_are_one_line() -> None:
         "rotation: expected a Rotation, got builtin_function_or_method; write Conjugate(f, rotation)",
         "rotation: expected a Rotation, got torch.float32 of shape [3, 3]; write Conjugate(f, rotation)",
         "f: expected a function of a tensor, got None; write Conjugate(f, rotation)",
+        "f: expected a function of a tensor, got type; write Conjugate(f, rotation)",
         "f: expected it to return torch.float32 of shape [2, 3], as its argument, got list of 2",
         f"{points} a nested tensor of torch.float32",
         f"{points} ndarray",
@@ -72,6 +74,18 @@ def test_other_types_are_one_line() -> None:
 def test_a_function_that_changes_shape_or_dtype_is_named(f: nn.Module, got: str) -> None:
     with pytest.raises(InputError, match=rf"^f: expected it to return torch.float32 of shape \[4, 3\], .*, got {got}$"):
         Conjugate(f, Rotation(3))(torch.randn(4, 3))
+
+
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "angle"])
+def test_only_the_prepared_rotation_of_such_a_layer_is_taken(method: str) -> None:
+    layer, z = Rotation(3, method, init="haar"), torch.randn(4, 3)
+    expected = z @ layer.matrix().mT
+    for prepared in (layer.prepare(z), layer.matrix(), None):
+        torch.testing.assert_close(layer(z, prepared=prepared), expected)
+    for prepared in (Rotation(4, method).prepare(torch.randn(4, 4)), torch.eye(2), torch.eye(3)[0], (1, 2), 3):
+        for call in (layer.forward, layer.inverse):
+            with pytest.raises(InputError, match=r"^prepared: expected the result of prepare\(\) of this layer, got "):
+                call(z, prepared=prepared)
 
 
 def test_autocast_may_change_the_dtype_inside_a_conjugate() -> None:

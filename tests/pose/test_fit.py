@@ -448,12 +448,18 @@ for image, solid, start in (
     (black.numpy()[1:], points, None), (Image.new("RGB", (9, 8)), points, None), ([], points, None),
     ([black, None], points, None), ("image.png", points, None), (black, points.T, None), (black, points[0], None),
     (black, points.tolist(), None), (black, np.array([None, None, None]), None), (black, points > 0, None),
+    (black, np.ma.masked_array(points.numpy(), False), None), (black, points.to("meta"), None),
+    (b"image", points, None),
     (black, points, [[0.1, 0.2]]), (black, points, np.zeros((1, 3))), (black, points, np.zeros((1, 2), complex)),
 ):
     try:
         fit_pose(image, solid, start=start)
     except InputError as error:
         print(error)
+try:
+    fit_pose(black, points, ["X", "Z"])
+except InputError as error:
+    print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     size = (
@@ -476,9 +482,15 @@ for image, solid, start in (
         "points: expected a dense tensor or a NumPy array of real numbers, got list of 9",
         "points: expected a dense tensor or a NumPy array of real numbers, got an array of object",
         "points: expected real numbers, got torch.bool",
+        "points: expected an array without a mask, got a masked array; leave out what is masked",
+        "points: expected a dense tensor or a NumPy array of real numbers, got torch.float32 of shape [9, 3] without "
+        "values",
+        f"image: {kinds} bytes",
         "start: expected angles, a PoseNet or the checkpoint of a run of task=pose, got list",
         "start: expected [1, 2] finite angles for 1 images and axes=XZ, got shape [1, 3]",
         "start: expected a dense tensor or a NumPy array of real numbers, got an array of complex128",
+        "axes=['X', 'Z']: expected one to three of X, Y and Z, no axis twice in a row, all in upper case (axes rotate "
+        "with the body) or all in lower case (axes stay fixed), such as XYZ",
     ], done.stderr
 
 

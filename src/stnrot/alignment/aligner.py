@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from stnrot.alignment.inputs import Images, PassedImages, read_pair
 from stnrot.alignment.posterior import confidence, fuse_posteriors, is_mirrored, log_posterior, refine_peaks
 from stnrot.alignment.upright_difference import DifferenceEncoder
-from stnrot.arguments import checked
+from stnrot.arguments import checked, described
 from stnrot.errors import InputError, needs_extra
 from stnrot.geometry.correlation import correlate
 from stnrot.geometry.planar import inscribed_disc, rotate
@@ -92,6 +92,8 @@ class Aligner:
 
     @checked
     def __init__(self, checkpoint: str | Path | None = None, *, refine: bool = True, trust: Iterable[str] = ()) -> None:
+        if isinstance(trust, str) or not isinstance(trust, Iterable):
+            raise InputError(f"trust: expected a list of names of packages, got {described(trust)}")
         self.encoder: nn.Module | None = None
         self.channels: int | None = None  # of the images that the encoder was trained on
         self.refine, self.masks_to_disc = refine, False

@@ -86,7 +86,7 @@ def _named(images: object, role: str) -> list[tuple[str, Any]]:
     """Return the images of an argument, each with its name in error messages."""
     if isinstance(images, str | Path):
         return [(str(images), Path(images))]
-    if not isinstance(images, Sequence):
+    if not isinstance(images, Sequence) or isinstance(images, bytes):
         return [(role, images)]
     if not images:
         raise InputError(f"{role}: expected at least one image, got an empty list")

@@ -173,7 +173,7 @@ def rotate(
             raise InputError(
                 "center: expected None with expand=True, which shows the whole image, got a point; leave one out"
             )
-        size = _whole_size(torch.tensor(given, dtype=angle.dtype) if number else angle, height, width)
+        size = _whole_size(given if number else angle, height, width)
         theta = theta * theta.new_tensor([size[1] / width, size[0] / height, 1])
     elif center is not None:
         theta = _about(theta, center, batch)
@@ -183,10 +183,7 @@ def rotate(
             raise InputError(f"fill: expected padding_mode='zeros', got {padding_mode!r}, which needs no fill")
         if isinstance(fill, Tensor) and len(fill) != batch.shape[1]:
             raise InputError(f"fill: expected [{batch.shape[1]}], a value for each channel, got {described(fill)}")
-        fill = torch.as_tensor(fill, dtype=image.dtype, device=image.device).view(-1, 1, 1)
-        batch = batch - fill
-    rotated = warp(batch, theta, mode, padding_mode, size)
-    rotated = rotated if plain else rotated + fill
+    rotated = warp(batch, theta, mode, padding_mode, size) if plain else _filled(batch, theta, mode, fill, size)
     if dims == 4:
         return rotated
     return rotated[0] if dims == 3 else rotated[0].squeeze(-3)
@@ -225,21 +222,46 @@ def _about(
     return torch.cat((linear, shift.expand(theta.shape[:-1])[..., None]), -1)
 
 
-def _whole_size(angle: Tensor, height: int, width: int) -> tuple[int, int]:
+def _filled(
+    image: Float[Tensor, "B C H W"],
+    theta: Float[Tensor, "B *K 2 3"],
+    mode: Mode,
+    fill: float | Float[Tensor, "C"],
+    size: tuple[int, int] | None,
+) -> Float[Tensor, "B *K C h w"]:
+    """Warp images that are surrounded by a fill. Its weight is the share of a sample that lies outside the image.
+
+    Inside the image the weight is exactly 0, without a rounding error. Else a large fill, such as -1e9 around labels,
+    would change the image.
+    """
+    dtype = torch.promote_types(image.dtype, torch.float32)
+    fill = torch.as_tensor(fill, dtype=dtype, device=image.device).view(-1, 1, 1)
+    ones = image.new_ones((), dtype=dtype).expand(len(image), 1, *image.shape[2:])
+    warped = warp(torch.cat((image.to(dtype), ones), 1), theta, mode, "zeros", size)
+    inside, outside = warped[..., :-1, :, :], 1 - warped[..., -1:, :, :]
+    filled = torch.where(outside.abs() < 16 * torch.finfo(dtype).eps, inside, inside + fill * outside)
+    return filled.to(image.dtype)
+
+
+def _whole_size(angle: float | Tensor, height: int, width: int) -> tuple[int, int]:
     """Return the height and width that show the whole image under every angle.
 
     A side has the parity of the image's, as in torchvision, so that the pixels of a hardly rotated image stay in place.
     Where rotated images end between two whole pixels, as under quarter turns, the side is exact.
     """
-    if not angle.numel():
-        return height, width
-    check_values("angle", angle)
-    if not angle.isfinite().all():
-        raise InputError("angle: expected finite angles with expand=True, got NaN or infinity")
-    c, s = (each.abs().double().cpu() for each in (angle.detach().cos(), angle.detach().sin()))
+    if isinstance(angle, Tensor):
+        if not angle.numel():
+            return height, width
+        check_values("angle", angle)
+        if not angle.isfinite().all():
+            raise InputError("angle: expected finite angles with expand=True, got NaN or infinity")
+        c, s = (each.abs().double().cpu() for each in (angle.detach().cos(), angle.detach().sin()))
+        extents = [(c * side + s * other).max().item() for side, other in ((height, width), (width, height))]
+    else:
+        cosine, sine = abs(math.cos(angle)), abs(math.sin(angle))
+        extents = [cosine * height + sine * width, cosine * width + sine * height]
     sides = []
-    for side, other in ((height, width), (width, height)):
-        extent = (c * side + s * other).max().item()
+    for side, extent in zip((height, width), extents, strict=True):
         whole = round(extent)
         exact = abs(extent - whole) < WHOLE
         sides.append(whole if exact else side + 2 * math.ceil((extent - side) / 2))

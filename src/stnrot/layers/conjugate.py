@@ -35,7 +35,7 @@ class Conjugate(nn.Module):
         super().__init__()
         if not isinstance(rotation, Rotation):
             raise InputError(f"rotation: expected a Rotation, got {described(rotation)}; write Conjugate(f, rotation)")
-        if not callable(f):
+        if not callable(f) or isinstance(f, type):
             raise InputError(f"f: expected a function of a tensor, got {described(f)}; write Conjugate(f, rotation)")
         self.f, self.rotation = f, rotation
 

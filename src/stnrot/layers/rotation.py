@@ -6,8 +6,10 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from stnrot.arguments import described
 from stnrot.errors import InputError
 from stnrot.geometry.autograd import full_precision
+from stnrot.geometry.householder import Blocks
 from stnrot.geometry.rotations import rotation_defect
 from stnrot.layers.checks import check_center, check_points, checked_dim, checked_reflections, start_rotation
 from stnrot.layers.maps import METHODS
@@ -140,10 +142,19 @@ class Rotation(nn.Module):
         with full_precision(self.map.weight):
             return self.map.prepare(self.map.kind(points))
 
+    def _check_prepared(self, prepared: Any) -> None:
+        """Raise InputError unless it is the matrix, or the reflections, of a rotation of this dimension."""
+        blocks = isinstance(prepared, Blocks) and self.method == "householder"
+        rows = prepared.vectors if blocks else prepared
+        if not isinstance(rows, Tensor) or rows.shape[1:] != (self.dim,) or not (blocks or len(rows) == self.dim):
+            raise InputError(f"prepared: expected the result of prepare() of this layer, got {described(prepared)}")
+
     def _transform(self, z: Tensor, prepared: Any, inverse: bool) -> Tensor:
         """Check z, flatten it to rows, and rotate them about the centre."""
         weight, center = self.map.weight, self.center
         check_points(z, self.dim, weight.device)
+        if prepared is not None and not torch.compiler.is_compiling():
+            self._check_prepared(prepared)
         with full_precision(z):
             x = z if z.ndim == 2 else z.reshape(-1, self.dim)
             x = x.to(torch.promote_types(weight.dtype, torch.float32))

@@ -154,7 +154,7 @@ def _fit(
 
 def _as_batch(image: Images, camera: Camera) -> Float[Tensor, "B H W"]:
     """Return images in grey, with values in [0, 1], of the camera's size."""
-    if not isinstance(image, Sequence) or isinstance(image, str):
+    if not isinstance(image, Sequence) or isinstance(image, str | bytes):
         return _in_grey(image, "image", camera)[:, 0]
     if not image:
         raise InputError("image: expected at least one image, got an empty list")

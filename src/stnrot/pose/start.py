@@ -29,6 +29,8 @@ def real_numbers(values: object, name: str, kinds: str = "iuf") -> Float[Tensor,
     Raises:
         InputError: names the argument that is neither, or holds other values.
     """
+    if isinstance(values, np.ma.MaskedArray):
+        raise InputError(f"{name}: expected an array without a mask, got a masked array; leave out what is masked")
     if isinstance(values, np.ndarray) and values.dtype.kind in kinds:
         values = torch.from_numpy(values.astype(np.float64, order="C"))
     if not is_dense(values) or values.is_meta:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jaxtyping import AbstractArray, Float, jaxtyped
 from torch import Tensor
 
-from stnrot.arguments import Between
+from stnrot.annotations import Between
 
 NEVER_EMPTY = set("CHWhwdAa")
 REAL = (torch.float64, torch.float32, torch.bfloat16, torch.float16)

@@ -11,7 +11,8 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from stnrot.arguments import BOOL, REAL, WHOLE, described, is_dense
+from stnrot.annotations import BOOL, REAL, WHOLE, is_dense
+from stnrot.arguments import described
 from stnrot.errors import InputError
 
 ImageKind: TypeAlias = Tensor | np.ndarray | Image.Image

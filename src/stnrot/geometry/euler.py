@@ -15,7 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from stnrot.arguments import Between, checked, described
+from stnrot.annotations import Between
+from stnrot.arguments import checked, described
 from stnrot.errors import InputError
 from stnrot.geometry.autograd import at_least_float32, full_precision, same_type
 

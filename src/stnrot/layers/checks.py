@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from stnrot.arguments import REAL, described, is_dense
+from stnrot.annotations import REAL, is_dense
+from stnrot.arguments import described
 from stnrot.errors import InputError
 from stnrot.geometry.rotations import det_sign, project_rotation, random_rotation, rotation_defect
 

@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stnrot.arguments import described, is_dense
+from stnrot.annotations import is_dense
+from stnrot.arguments import described
 from stnrot.errors import InputError
 
 

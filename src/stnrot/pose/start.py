@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stnrot.arguments import REAL, WHOLE, described, is_dense
+from stnrot.annotations import REAL, WHOLE, is_dense
+from stnrot.arguments import described
 from stnrot.errors import InputError, needs_extra
 from stnrot.models.pose_net import PoseNet
 from stnrot.pose.point_clouds import fingerprint

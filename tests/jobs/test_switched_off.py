@@ -29,6 +29,7 @@ def left(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Train:
     return run
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("arguments", "missing"),
     [
@@ -76,6 +77,7 @@ def test_a_group_that_the_job_needs(ends: Callable[..., object], tmp_path: Path,
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("argument", ["callbacks=null", "~callbacks", "callbacks.metrics=null", "data=null"])
 def test_in_evaluation(finished: Path, tmp_path: Path, argument: str) -> None:
     from evaluate import evaluate

@@ -198,6 +198,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
     return metrics_of(folder)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("option", [each for options in NEUTRAL.values() for each in options])
 def test_an_option_without_influence_on_the_numbers(job: Job, expected: dict[str, float], option: str) -> None:
     metric, folder = job(*SMALLEST, TWO_EPOCHS, option)

@@ -45,6 +45,14 @@ PAGES = [
 TEXT = {page: (ROOT / page).read_text() for page in PAGES if page not in HISTORY}
 BLOCK = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
 BLOCKS = {page: [(found[2], dedent(found[3])) for found in BLOCK.finditer(text)] for page, text in TEXT.items()}
+MY_PACKAGE = """
+from torch import nn
+
+
+class Net(nn.Sequential):
+    def __init__(self, width: int) -> None:
+        super().__init__(nn.Conv2d(1, width, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 10))
+"""
 SHOWN = {"text", "json", "yaml", "csv"}  # not run
 WITHOUT = ("callbacks.progress=null", "callbacks.alignment_figures=null")  # tests/callbacks and tests/jobs have them
 SMALL = ("debug=one_batch", "trainer.accelerator=cpu", "trainer.precision=32-true", "data.batch_size=16", *WITHOUT)
@@ -139,6 +147,9 @@ def place(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of its own for a command, with all of `world` in it."""
     for path in world.iterdir():
         (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "my_package.py").write_text(MY_PACKAGE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_package", raising=False)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -60,6 +60,10 @@ def test_the_command_prints_it_last_and_exits_with_1(
         (["model.augment=deform"], ["choose with a slash, model/augment=deform"]),
         (["model=null"], ["model=null: the job needs one"]),
         (["trainer.max_epochs=0"], ["trainer.max_epochs=0: expected a whole number of at least 1"]),
+        (
+            ["model.classifier.classes=12"],
+            ["expected 10 logits, one for each class of the data, got 12"],
+        ),
         (["task.angle_weight=-1"], ["task.angle_weight=-1: expected a number of at least 0"]),
         (["task.angle_spread_deg=90"], ["task.angle_spread_deg=90: expected a number from 0 to 60"]),
         (["task.consistency_weight=1", "model=cnn"], ["task.consistency_weight=1", "model=rot_stn"]),

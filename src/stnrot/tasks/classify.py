@@ -50,17 +50,24 @@ class Classify(Register):
             consistency_weight=consistency_weight,
         )
         check_number("classification_weight", classification_weight, 0, whole=False)
-        self.classification_weight = classification_weight
+        self.classification_weight, self.classes = classification_weight, classes
         self.accuracy = MulticlassAccuracy(classes, average="micro", validate_args=False)
 
     def losses(self, prediction: Prediction, batch: Batch) -> dict[str, tuple[float, Tensor]]:
         """Return the terms of the loss by name, each with its weight.
 
         Raises:
-            InputError: in training, if the data has no labels or the model has no classifier.
+            InputError: if the classifier has another number of classes than the data; in training, if the data has no
+                labels or the model has no classifier.
         """
         terms = super().losses(prediction, batch)
         if batch.label is not None and prediction.log_probability is not None:
+            found = prediction.log_probability.shape[1]
+            if found != self.classes:
+                raise InputError(
+                    f"model.classifier: expected {self.classes} logits, one for each class of the data, got {found}; "
+                    "write its number of classes as ${data_spec.classes}"
+                )
             nll = F.nll_loss(prediction.log_probability, batch.label)
             terms = {"nll": (self.classification_weight, nll)} | terms
         elif self.training:

@@ -179,6 +179,7 @@ def test_the_next_call_is_checked_after_an_error_inside() -> None:
         fails(torch.zeros(2, 2))
 
 
+@pytest.mark.ci
 def test_a_compiled_graph_has_no_checks() -> None:
     """In a process of its own: the run-time shape checks of pytest would break the graph."""
     code = """

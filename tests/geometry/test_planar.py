@@ -308,6 +308,7 @@ def test_no_rotation_moves_the_outside_into_the_disc() -> None:
         assert abs(int(inside.sum()) - area) < 0.05 * area
 
 
+@pytest.mark.ci
 def test_compiles_and_exports_whole() -> None:
     """Run in a separate process: the run-time shape checks of pytest would break the graph."""
     code = """

@@ -11,6 +11,7 @@ from conftest import SMALL, command, evaluated, metrics_of, rows
 Ends = Callable[..., object]
 
 
+@pytest.mark.ci
 def test_multirun_ends_with_a_table(ends: Ends, tmp_path: Path) -> None:
     done = command("train.py", "-m", *SMALL, "model=cnn,rot_stn", "seed=1,2", cwd=tmp_path, timeout=400)
     assert done.returncode == 0, done.stderr

@@ -16,6 +16,7 @@ from stnrot.errors import InputError
 Job = Callable[..., tuple[float, Path]]
 
 
+@pytest.mark.ci
 def test_a_killed_run_resumes_to_the_metrics_of_the_whole_run(job: Job, tmp_path: Path) -> None:
     """kill -9 after the second epoch. Only the killed run draws figures; the folder of an epoch shows when to kill."""
     options = ["trainer.max_epochs=4", "data.n_train=200"]
@@ -37,6 +38,7 @@ def test_a_killed_run_resumes_to_the_metrics_of_the_whole_run(job: Job, tmp_path
     assert epochs(resumed) < epochs(whole) == {0, 1, 2, 3}
 
 
+@pytest.mark.ci
 def test_sigterm_exits_with_143(tmp_path: Path) -> None:
     arguments = [
         sys.executable,

@@ -198,7 +198,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
     return metrics_of(folder)
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 @pytest.mark.parametrize("option", [each for options in NEUTRAL.values() for each in options])
 def test_an_option_without_influence_on_the_numbers(job: Job, expected: dict[str, float], option: str) -> None:
     metric, folder = job(*SMALLEST, TWO_EPOCHS, option)
@@ -207,6 +207,7 @@ def test_an_option_without_influence_on_the_numbers(job: Job, expected: dict[str
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("options", [each for options in WORKS.values() for each in options])
 def test_an_option_that_changes_the_run(job: Job, options: str) -> None:
     metric, folder = job(*SMALLEST, TWO_EPOCHS, *options.split())

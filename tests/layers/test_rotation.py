@@ -431,7 +431,7 @@ for call in wrong:
 @pytest.mark.parametrize(
     "methods",
     [
-        ("householder",),
+        pytest.param(("householder",), marks=pytest.mark.ci),
         pytest.param(("cayley", "exp", "qr", "newton_schulz", "penalty", "angle"), marks=pytest.mark.slow),
     ],
 )

@@ -85,6 +85,7 @@ for _ in sys.stdin:  # one heartbeat for each line
 """
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("offset", [-600, 600])
 @pytest.mark.parametrize("name", ["study.db", "study.log"])
 def test_a_machine_whose_clock_differs_by_ten_minutes(

@@ -126,6 +126,7 @@ def test_a_search(search) -> None:
     assert "importance of task.optimizer.lr" in printed
 
 
+@pytest.mark.ci
 def test_the_printed_command_repeats_the_best_trial(search, tmp_path: Path) -> None:
     work, printed = search
     line = next(line for line in printed.splitlines() if line.startswith("python train.py"))
@@ -244,6 +245,7 @@ def test_several_processes_share_a_study(name: str, count: int, tmp_path: Path) 
     assert rates.count(killed.params["task.optimizer.lr"]) == 1
 
 
+@pytest.mark.ci
 def test_bad_trials_are_pruned_and_not_tested(search, tmp_path: Path) -> None:
     work, _ = search
     shutil.copytree(work / "outputs", tmp_path / "outputs")
@@ -263,6 +265,7 @@ def test_bad_trials_are_pruned_and_not_tested(search, tmp_path: Path) -> None:
     assert events.Scalars("best/val/nll")[0].value == pytest.approx(trial.intermediate_values[0])
 
 
+@pytest.mark.ci
 def test_a_failed_trial_is_recorded_and_equal_parameters_run_once(tmp_path: Path) -> None:
     """Five trials of two choices, one of which fails; two jobs at a time, in processes of submitit."""
     options = ["task.optimizer.lr=1e-3", "data.n_train=100,5000", "hydra/launcher=submitit_local"]

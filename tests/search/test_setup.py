@@ -36,6 +36,7 @@ def refused(ends: Callable[..., object], tmp_path: Path, monkeypatch: pytest.Mon
     return run
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("options", "words"),
     [

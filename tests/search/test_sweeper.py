@@ -36,6 +36,7 @@ def test_a_program_with_hydra_imports_neither_torch_nor_optuna(tmp_path: Path) -
     assert done.stdout == "[]\n"
 
 
+@pytest.mark.ci
 def test_train_imports_no_optuna() -> None:
     """Optuna takes a second, and a job outside a search does without it."""
     code = (

@@ -113,7 +113,7 @@ def test_the_table_has_every_scheduler_of_torch() -> None:
     assert TABLE.keys() | {"ReduceLROnPlateau"} == classes - {"LRScheduler", "_LRScheduler"}
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLE)
 def test_a_scheduler_of_torch_and_its_resume(rates: Callable[..., list[float]], tmp_path: Path, name: str) -> None:
     """The rates are those of the scheduler built by hand, also when the run is resumed after its first epoch."""
@@ -186,7 +186,7 @@ def test_what_is_refused(job: Job, options: list[str], words: str) -> None:
     assert words in line
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_an_optimizer_of_torch_with_the_schedule(job: Job, name: str) -> None:
     """All work with the default schedule, which cycles the momentum only of those that have one."""

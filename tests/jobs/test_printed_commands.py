@@ -21,7 +21,7 @@ from stnrot.runs.overrides import as_override
 from stnrot.search.report import report
 from stnrot.search.study import SearchSpec, join_study
 
-NAME = "Läufe, 'neu' $stnrot [a]=1 \"x\""
+NAME = "Läufe, 'neu' $HOME [a]=1 \"x\""
 
 
 def argv(line: str) -> list[str]:

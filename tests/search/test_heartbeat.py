@@ -101,7 +101,7 @@ def test_a_machine_whose_clock_differs_by_ten_minutes(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=os.environ | {"TZ": f"XXX{offset // 60:+d}"},
+        env=os.environ | {"TZ": f"TST{offset // 60:+d}"},
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None

@@ -3,7 +3,7 @@
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from torchvision.datasets.folder import IMG_EXTENSIONS
@@ -43,8 +43,7 @@ def split_folders(root: Path) -> dict[str, Path]:
         if kind in found:
             raise InputError(f"{root} has two folders for the {kind} set, {found[kind].name} and {name}: keep one")
         found[kind] = root / name
-    tops = dict.fromkeys(path.relative_to(root).parts[0] for path in sorted(_walk(root)))
-    others = [name for name in tops if name not in splits]
+    others = sorted(_holders(root, splits))
     if others or "train" not in found:
         shown = ", ".join(splits)
         raise InputError(
@@ -52,6 +51,15 @@ def split_folders(root: Path) -> dict[str, Path]:
             f"train, val and test alone; move the others or, if {shown} is a class, put all classes into a folder train"
         )
     return {kind: found[kind] for kind in SPLIT_NAMES if kind in found}
+
+
+def _holders(root: Path, splits: Iterable[str]) -> Iterator[str]:
+    """Yield the images of a root, and its folders with images, that are no splits."""
+    for entry in os.scandir(root):
+        if entry.name in splits or _ignored(entry.name):
+            continue
+        if next(_walk(Path(entry.path)), None) if entry.is_dir() else entry.name.lower().endswith(IMG_EXTENSIONS):
+            yield entry.name
 
 
 def images_below(folder: Path) -> list[tuple[Path, str | None]]:

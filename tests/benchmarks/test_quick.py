@@ -11,7 +11,7 @@ from conftest import ROOT
 
 BENCHMARKS = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py"))
 NEEDS = {"rotate": "kornia", "rotations": "geotorch", "pairs": "cv2", "pairs_confidence": "skimage"}
-NEEDS |= {"pairs_speed": "cv2"}
+NEEDS |= {"pairs_speed": "cv2", "mirrored": "skimage"}
 WITH_MNIST = {"accuracy", "by_angle", "escnn_curve", "pairs", "pairs_confidence", "pairs_speed", "throughput"}
 WITH_MNIST |= {"training_step"}
 TRAINED_BY = {"by_angle": "accuracy", "pairs_confidence": "pairs"}  # takes the runs that the other leaves

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from conftest import ENVIRONMENT, ROOT
 
 PROGRAM = """

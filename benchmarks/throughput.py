@@ -1,11 +1,17 @@
 """The default model trains on 1,500 and classifies 6,000 digits of 28 x 28 pixels a second on two cores.
 
-    python benchmarks/throughput.py [--root data] [--device cuda] [--batch 4096] [--json PATH]
+    python benchmarks/throughput.py [--root data] [--device cuda] [--batch 4096] [--json PATH] [--against COMMIT]
 
 Three minutes on two cores. Needs MNIST. The model first takes 300 training steps, since it looks at fewer hypotheses
 where one is certain. Prints the images a second of training steps, of inference and of the encoder alone. The last row
 is a job of train.py: the rate from the end of the first epoch to the end of the third, with validation, figures and
 checkpoints. On a GPU an epoch of that job is ten times the training set.
+
+With `--against COMMIT` it compares this code with that of another commit instead: training and inference on MNIST and
+on images in colour of 32 x 32 pixels. Two processes take turns, a few steps at a time. They have the same data and
+options, and each loads its own code and configuration. A ratio is the time of the commit divided by that of this code:
+the median of the rounds' ratios. The memory is the largest of the process so far. On a busy machine set
+OMP_NUM_THREADS=1; otherwise the time that threads wait for one another is measured.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,6 +27,7 @@ from harness.jobs import QUICK, run_job
 from harness.plain_loop import built, composed, fed, rotated_mnist, stepper, training_batches
 from harness.report import Options, Row, Table, at_least_one, report
 from harness.timing import alternate
+from harness.two_commits import compare, known_commit, photographs
 from stnrot.models.rot_stn import RotSTN
 from stnrot.runs.command_line import one_line_errors
 from stnrot.runs.precision import auto_precision
@@ -95,12 +102,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_root()
     options.add_argument("--batch", type=at_least_one, default=128)
     options.add_argument("--steps", type=at_least_one, default=300, help="of training before the first measurement")
+    options.add_argument("--against", type=known_commit, metavar="COMMIT", help="compare with this commit instead")
     args = options.read(arguments)
     precision = auto_precision(args.device)
+    facts = environment(args.device) | {"precision": precision, "batch": args.batch}
+    if args.against is not None:
+        with TemporaryDirectory() as name:
+            folder = Path(name)
+            colour = ["data=image_folder", f"data.root={photographs(folder / 'photographs')}"]
+            data = {
+                "28 x 28": rotated_mnist(args.root, args.batch),
+                "32 x 32 in colour": [*colour, f"data.batch_size={args.batch}"],
+            }
+            calls = 1 if args.quick else 3
+            rows = compare(args.against, data, args.device, args.steps, args.rounds, calls, folder / "code")
+        report(args, facts, Table(f"the default model, beside that of commit {args.against}", rows))
+        return
     torch.manual_seed(0)
     rows = default_model(args.root, args.batch, args.steps, args.device, precision == "bf16-mixed", args.rounds)
     rows.append(whole_job(args.root, args.batch, args.device, args.quick))
-    facts = environment(args.device) | {"precision": precision, "batch": args.batch}
     report(args, facts, Table("rates of the default model", rows))
 
 

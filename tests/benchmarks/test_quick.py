@@ -41,6 +41,18 @@ def test_a_benchmark_writes_its_tables(names: list[str], mnist_root: Path, tmp_p
             assert all(row.keys() == table["rows"][0].keys() for row in table["rows"])
 
 
+@pytest.mark.ci
+def test_throughput_compares_with_a_commit(mnist_root: Path, tmp_path: Path) -> None:
+    path = tmp_path / "against.json"
+    options = ["--quick", "--against", "HEAD", "--root", str(mnist_root), "--json", str(path)]
+    importlib.import_module("throughput").main(options)
+    (table,) = json.loads(path.read_text())["tables"]
+    assert [row["default model"] for row in table["rows"]] == [
+        f"{what}, {size}" for size in ("28 x 28", "32 x 32 in colour") for what in ("training", "inference")
+    ]
+    assert all(value > 0 for row in table["rows"] for name, value in row.items() if name != "default model")
+
+
 def test_the_known_accuracy_is_reported_without_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -60,6 +72,7 @@ def test_the_known_accuracy_is_reported_without_training(
     [
         ("accuracy", ["--models", "none"], "--models.*expected some of"),
         ("accuracy", ["--report-only", "--runs", "none.jsonl"], "expected the file of the results"),
+        ("throughput", ["--against", "no-such-commit"], "--against: expected a commit of this repository"),
         ("conjugate", ["--samples", "20"], "expected a multiple of 250"),
         ("correlation", ["--rounds", "0"], "expected a whole number of at least 1, got 0"),
         ("escnn_curve", ["--minutes", "0"], "expected more than 0"),

@@ -41,6 +41,7 @@ Modules
     - `splat`: the image of a point set
     - `fourier`: Fourier transforms of real numbers, also of empty batches
     - `autograd`: tools for gradients written by hand
+    - `constants`: a cache for tensors that depend on sizes and options alone
 """
 
 from stnrot.geometry.angles import angular_distance, circular_mean, circular_peaks, upsample_log_density, wrap

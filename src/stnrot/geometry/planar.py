@@ -12,6 +12,7 @@ from torch import Tensor
 from stnrot.arguments import Count, NonNegative, check_values, checked, described
 from stnrot.errors import InputError
 from stnrot.geometry.autograd import without_autocast
+from stnrot.geometry.constants import constant
 
 Mode = Literal["bilinear", "bicubic", "nearest"]
 PaddingMode = Literal["zeros", "border", "reflection"]
@@ -59,12 +60,17 @@ def sampling_grid(theta: Float[Tensor, "n 2 3"], height: Count, width: Count) ->
     and `v = theta_y`. One multiply-add over contiguous rows computes it. That is many times cheaper than the matrix
     product with the coordinates of every pixel in `affine_grid`.
     """
-    y = (2 * torch.arange(height, device=theta.device, dtype=theta.dtype) + 1 - height) / height
-    x = (2 * torch.arange(width, device=theta.device, dtype=theta.dtype) + 1 - width) / width
+    y, x = (_centres(side, theta.device, theta.dtype) for side in (height, width))
     across, down, shift = (theta[:, None, :, k] for k in range(3))
     column = (across * x[:, None] + shift).flatten(1)[:, None]
     slope = down.expand(-1, width, -1).flatten(1)[:, None]
     return torch.addcmul(column, slope, y[:, None]).unflatten(-1, (width, 2))
+
+
+@constant
+def _centres(pixels: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "{pixels}"]:
+    """Return the centres of the pixels along a side, in normalised coordinates."""
+    return (2 * torch.arange(pixels, device=device, dtype=dtype) + 1 - pixels) / pixels
 
 
 @checked
@@ -296,7 +302,13 @@ def inscribed_disc(
     """
     if len(size) != 2:
         raise InputError(f"size: expected two numbers, height and width, got {described(size)}")
+    device = torch.get_default_device() if device is None else device
     height, width = size
+    return _disc(height, width, device, margin).clone()  # a caller may write into it
+
+
+@constant
+def _disc(height: int, width: int, device: torch.device, margin: float) -> Bool[Tensor, "{height} {width}"]:
     y = 2 * torch.arange(height, device=device) - (height - 1)  # in half pixels: whole numbers are exact
     x = 2 * torch.arange(width, device=device) - (width - 1)
     return y[:, None] ** 2 + x**2 <= max(min(height, width) - 1 - 2 * margin, 0) ** 2

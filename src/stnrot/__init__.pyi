@@ -2,6 +2,7 @@ from . import geometry
 from .alignment.aligner import Aligner, Alignment, align
 from .errors import InputError
 from .geometry.planar import rotate
+from .layers.block_rotation import BlockRotation
 from .layers.conjugate import Conjugate
 from .layers.rotation import Rotation
 from .pose.fit import Pose, fit_pose
@@ -9,6 +10,7 @@ from .pose.fit import Pose, fit_pose
 __all__ = [
     "Aligner",
     "Alignment",
+    "BlockRotation",
     "Conjugate",
     "InputError",
     "Pose",

@@ -83,6 +83,9 @@ class ConstantWatch(TorchDispatchMode):
         return result
 
 
+NO_WATCH: Any = nullcontext()
+
+
 class Steps:
     """A task and its data as train.py builds them, without Lightning's loop."""
 
@@ -110,7 +113,7 @@ class Steps:
         raw = dataset.__getitems__(counters)
         return lambda: self.data.view(raw, split)
 
-    def train(self, watch: Any = nullcontext()) -> None:
+    def train(self, watch: Any = NO_WATCH) -> None:
         """Take one training step, with the images of the batch and the optimizer."""
         batch = self.fetch(Split.TRAIN)
         with watch:
@@ -121,7 +124,7 @@ class Steps:
             nn.utils.clip_grad_norm_(self.task.parameters(), self.clip)
             self.optimizer.step()
 
-    def infer(self, watch: Any = nullcontext()) -> None:
+    def infer(self, watch: Any = NO_WATCH) -> None:
         """Measure a batch of the test set."""
         batch = self.fetch(Split.TEST)
         with watch, torch.inference_mode(), self.autocast():

@@ -9,9 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stnrot.errors import InputError
-from stnrot.geometry import rotate
 from stnrot.models.model import Model
-from stnrot.models.outputs import Orientation, Prediction
+from stnrot.models.outputs import Orientation, Prediction, RotatedPrediction
 
 CONCENTRATION = 400.0  # of the kernel by which hypotheses support each other: a width of about 3 degrees
 
@@ -60,9 +59,8 @@ class Ensemble(Model):
         if not self.same_upright or not orientations:
             return Prediction(None, None, None, log_probability)
         orientation, first = _merge(orientations)
-        aligned = rotate(image, orientation.angle[:, 0])
         reference = _select(first, [prediction.reference for prediction in predictions])
-        return Prediction(orientation, aligned, reference, log_probability)
+        return RotatedPrediction(image, orientation, reference, log_probability)
 
 
 def _merge(orientations: Sequence[Orientation]) -> tuple[Orientation, Tensor]:

@@ -11,6 +11,7 @@ from stnrot.errors import InputError, check_number
 from stnrot.geometry import circular_peaks, to_polar
 from stnrot.geometry.constants import constant
 from stnrot.models.checks import check_images
+from stnrot.models.conv_stack import ConvStack
 from stnrot.models.outputs import Orientation
 
 HALO = 4  # the number of convolutions
@@ -98,7 +99,7 @@ class PolarEncoder(nn.Module):
                 nn.BatchNorm2d(wide_out),
                 nn.ReLU(inplace=True),
             ]
-        self.features = nn.Sequential(*layers, nn.Conv2d(width, width, 3, padding=(1, 0)), nn.Dropout2d(dropout))
+        self.features = ConvStack(*layers, nn.Conv2d(width, width, 3, padding=(1, 0)), nn.Dropout2d(dropout))
         self.feature_shape = (radii * width, angles)
         self.log_scale = nn.Parameter(torch.tensor(math.log(SCALE)))
 

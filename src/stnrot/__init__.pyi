@@ -5,6 +5,7 @@ from .geometry.planar import rotate
 from .layers.block_rotation import BlockRotation
 from .layers.conjugate import Conjugate
 from .layers.rotation import Rotation
+from .layers.rotational import rotational
 from .pose.fit import Pose, fit_pose
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "fit_pose",
     "geometry",
     "rotate",
+    "rotational",
 ]

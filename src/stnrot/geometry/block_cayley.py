@@ -11,8 +11,8 @@ from stnrot.geometry.autograd import full_precision, gradients
 from stnrot.geometry.constants import constant
 from stnrot.geometry.rotations import cayley
 
-# Up to this size and this bound on the eigenvalues of A^2 / 4, products are faster on a CPU than LAPACK's inverses, by a
-# factor of 2 to 10 for sizes from 4 to 128 (two cores of an AMD EPYC, 2026-11-29).
+# Up to this size, and up to this bound on the eigenvalues of -A^2 / 4, products are faster on a CPU than LAPACK's
+# inverses: sizes from 16 to 128 on an AMD EPYC, 2026-11-29.
 SIZE, BOUND = 128, 19.0
 ERROR = {torch.float32: 1e-5, torch.float64: 1e-15}  # of the inverse; a Newton-Schulz step makes its result a rotation
 

@@ -19,15 +19,15 @@ class BlockRotation(nn.Module):
     Orthogonal fine-tuning (OFT) puts this layer before a frozen linear layer. A rotation of `dim` coordinates has
     dim (dim - 1) / 2 parameters, `BlockRotation` only dim (block - 1) / 2. The layer starts at the identity.
 
-    R_i is the Cayley transform (I - A_i/2)^-1 (I + A_i/2) of a skew matrix. It reaches all rotations except those with a
-    rotation by 180 degrees in some plane. Each R_i is orthogonal with det R_i = +1: max |R_i^T R_i - I| <= 1e-6 in
-    float32, for weights up to some hundred. The usual short Neumann series for the inverse is off by 0.1 where A/2 has
-    a norm of 0.6, and by more for larger weights.
+    R_i is the Cayley transform (I - A_i/2)^-1 (I + A_i/2) of a skew matrix A_i. It reaches all rotations except those
+    with a rotation by 180 degrees in some plane. Each R_i is orthogonal with det R_i = +1: max |R_i^T R_i - I| <= 1e-6
+    in float32, for weights up to some hundred. The usual short Neumann series for the inverse is off by 0.1 where A/2
+    has a norm of 0.6, and by more for larger weights.
 
     Computed in the dtype of the weights and in at least float32, even under autocast. The result has the dtype of z.
 
-    The weights are the entries of A_i below the diagonal, column after column. So `weight = 2 * oft_R` for the parameter
-    `oft_R` of the library PEFT.
+    The weights are the entries of A_i below the diagonal, column after column. So `weight = 2 * oft_R` for the
+    parameter `oft_R` of the library PEFT.
 
     Args:
         dim: number of coordinates, a multiple of `block`.

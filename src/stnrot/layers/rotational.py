@@ -13,6 +13,7 @@ from stnrot.errors import InputError
 from stnrot.geometry.autograd import full_precision
 from stnrot.geometry.rotations import project_rotation
 from stnrot.layers.maps import METHODS
+from stnrot.layers.maps.base import FromStart
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -80,7 +81,9 @@ class _Rotational(nn.Module):
         dim = len(weight)
         options = {"reflections": dim - dim % 2} if method == "householder" else {}
         with torch.device("cpu"):
-            self.map = METHODS[method](torch.eye(dim, dtype=torch.float64), **options)
+            made = METHODS[method](torch.eye(dim, dtype=torch.float64), **options)
+        assert isinstance(made, FromStart)
+        self.map = made
         self.map.to(weight.device, torch.promote_types(weight.dtype, torch.float32))
         del self.map.weight
 

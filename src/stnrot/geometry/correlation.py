@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from jaxtyping import Complex, Float
-from scipy.fft import next_fast_len
 from torch import Tensor
 
 from stnrot.arguments import Count, checked, checked_fields, described
@@ -101,7 +100,7 @@ def correlate(image: Float[Tensor, "B C H W"], reference: Float[Tensor, "R C h w
         )
     image, reference = same_type(image, reference)
     side = min(*image.shape[-2:], *reference.shape[-2:])
-    radii, angles = max(side // 2, 4), next_fast_len(round(DENSITY * side), real=True)
+    radii, angles = max(side // 2, 4), _fast_length(round(DENSITY * side))
     with without_autocast(image):
         circle = (torch.arange(radii, device=image.device, dtype=image.dtype) + 0.5) / radii
         area = (circle / circle.sum())[:, None]
@@ -125,6 +124,14 @@ def _contrast(image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
     image = image / image.abs().amax((1, 2, 3), keepdim=True).clamp(min=tiny)
     image = image - image.mean((2, 3), keepdim=True)
     return image / image.abs().amax((1, 2, 3), keepdim=True).clamp(min=tiny)
+
+
+def _fast_length(shortest: int) -> int:
+    """Return the smallest number of at least `shortest` without a prime factor above 5, which a fast FFT can have."""
+    length = shortest
+    while 30 ** length.bit_length() % length:
+        length += 1
+    return length
 
 
 def _spectrum(

@@ -3,25 +3,19 @@
 import logging
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
-import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from stnrot.data.datamodule import DataModule
 from stnrot.errors import InputError
-from stnrot.models.ensemble import Ensemble
-from stnrot.runs.allowed_targets import check_targets
-from stnrot.runs.checkpoints import read_checkpoint, rebuild
 from stnrot.runs.command_line import nothing_left, one_line_errors, quiet_libraries
-from stnrot.runs.config_checks import check_groups
-from stnrot.runs.find_checkpoints import check_differ_in_seed, find_checkpoints
 from stnrot.runs.overrides import switch_groups_off
-from stnrot.runs.trainer import build_trainer, switched_on
-from stnrot.runs.trainer_options import check_trainer
-from stnrot.tasks.register import Register
+
+if TYPE_CHECKING:
+    from stnrot.data.datamodule import DataModule
+    from stnrot.tasks.register import Register
 
 log = logging.getLogger("evaluate")
 
@@ -35,6 +29,16 @@ def main(cfg: DictConfig) -> None:
 
 def evaluate(cfg: DictConfig) -> dict[str, float]:
     """Rebuild the runs, test them, write metrics.json, predictions.csv and figures, and return the metrics."""
+    # imported here and not above, so that --help and a mistyped option do not wait for torch and Lightning
+    import torch
+
+    from stnrot.runs.allowed_targets import check_targets
+    from stnrot.runs.checkpoints import read_checkpoint, rebuild
+    from stnrot.runs.config_checks import check_groups
+    from stnrot.runs.find_checkpoints import check_differ_in_seed, find_checkpoints
+    from stnrot.runs.trainer import build_trainer, switched_on
+    from stnrot.runs.trainer_options import check_trainer
+
     if (Path(cfg.output_dir) / "metrics.json").exists():
         raise InputError(f"{cfg.output_dir} holds the results of another run: choose another hydra.run.dir")
     check_groups(cfg, needed=("trainer",))
@@ -69,8 +73,11 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     return dict(metrics)
 
 
-def ensemble(tasks: list[Any]) -> Register:
+def ensemble(tasks: list[Any]) -> "Register":
     """Return the first task with an ensemble of all models in the place of its model."""
+    from stnrot.models.ensemble import Ensemble
+    from stnrot.tasks.register import Register
+
     task = tasks[0]
     if not isinstance(task, Register):
         raise InputError(

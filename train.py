@@ -5,27 +5,22 @@ import math
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
-import lightning as L
-import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
-from stnrot.callbacks.run_config import RunConfig
-from stnrot.data.datamodule import DataModule
 from stnrot.errors import InputError
-from stnrot.runs.checkpoints import read_checkpoint, weights_of
 from stnrot.runs.command_line import nothing_left, one_line, one_line_errors, quiet_libraries, remove_new
-from stnrot.runs.config_checks import check_folder, check_groups, check_model, check_options, check_processes
-from stnrot.runs.multirun_table import FINISHED
 from stnrot.runs.overrides import switch_groups_off
-from stnrot.runs.precision import auto_precision
-from stnrot.runs.trainer import build_trainer, has_tensorboard, switched_on
+
+if TYPE_CHECKING:
+    import lightning as L
+
+    from stnrot.data.datamodule import DataModule
 
 log = logging.getLogger("train")
 
@@ -49,13 +44,25 @@ def main(cfg: DictConfig) -> float:
 
 def train(cfg: DictConfig) -> float:
     """Train, test the best checkpoint, and return the best value of the monitored metric on the validation set."""
+    # imported here and not above, so that --help and a mistyped option do not wait for torch and Lightning
+    import torch
+    from lightning import seed_everything
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+    from stnrot.callbacks.run_config import RunConfig
+    from stnrot.runs.checkpoints import read_checkpoint, weights_of
+    from stnrot.runs.config_checks import check_folder, check_groups, check_model, check_options, check_processes
+    from stnrot.runs.multirun_table import FINISHED
+    from stnrot.runs.precision import auto_precision
+    from stnrot.runs.trainer import build_trainer, has_tensorboard, switched_on
+
     check_groups(cfg, needed=("data", "model", "task", "trainer"))
     check_options(cfg)
     if cfg.trial is not None and not in_search(cfg):
         raise InputError(f"trial={cfg.trial}: only a search sets it; expected none, or -m hparams_search=...")
     folder = Path(cfg.output_dir)
     check_folder(folder, cfg.ckpt_path)
-    L.seed_everything(cfg.seed, workers=True, verbose=False)
+    seed_everything(cfg.seed, workers=True, verbose=False)
 
     data: DataModule = instantiate(cfg.data, _convert_="all")
     cfg.data_spec = data.spec()

@@ -30,9 +30,10 @@ class Worker:
     """
 
     def __init__(self, tree: Path, device: str, steps: int, overrides: Sequence[str]) -> None:
-        command = [sys.executable, str(WORKER), device, str(steps), *overrides]
+        self.command = [sys.executable, str(WORKER), device, str(steps), *overrides]
         environ = os.environ | {"PYTHONPATH": f"{tree / 'benchmarks'}{os.pathsep}{tree / 'src'}"}
-        self.process = subprocess.Popen(command, env=environ, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(self.command, env=environ, text=True, stdin=pipe, stdout=pipe)
         _, train, infer = self.answer().split()
         self.images = {"train": int(train), "infer": int(infer)}
 
@@ -44,7 +45,7 @@ class Worker:
             print(request, file=self.process.stdin, flush=True)
         line = self.process.stdout.readline()
         if not line:
-            raise SystemExit(f"failed: {' '.join(map(str, self.process.args))}")  # type: ignore[union-attr]
+            raise SystemExit(f"failed: {' '.join(self.command)}")
         return line
 
     def close(self) -> None:
@@ -115,6 +116,7 @@ def compare(
                 rates = [workers[side].images[what] / median(each) for side, each in enumerate((old, new))]
                 ratio = median(a / b for a, b in zip(old, new, strict=True))
                 memory = [float(worker.answer("memory")) for worker in workers]
-                row = {"default model": f"{title}, {name}", f"{commit}, images/s": rates[0], "now, images/s": rates[1]}
-                rows.append(row | {"ratio": ratio, f"{commit}, MB": memory[0], "now, MB": memory[1]})
+                speed = {f"{commit}, images/s": rates[0], "now, images/s": rates[1]}
+                megabytes = {f"{commit}, MB": memory[0], "now, MB": memory[1]}
+                rows.append({"default model": f"{title}, {name}", **speed, "ratio": ratio, **megabytes})
     return rows

@@ -31,13 +31,17 @@ def two(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
     return torch.ones(count, device=device), torch.eye(count, device=device)
 
 
+KEPT = [constants._kept[each.__wrapped__] for each in (ramp, two)]  # type: ignore[attr-defined]
+
+
 def scaled(x: Tensor) -> Tensor:
     return x * ramp(x.shape[-1], x.device, x.dtype)
 
 
 @pytest.fixture(autouse=True)
-def _empty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(constants, "_kept", {})
+def _empty() -> None:
+    for store in KEPT:
+        store.clear()
     calls.clear()
 
 
@@ -52,18 +56,15 @@ def test_a_constant_is_made_once_for_each_device_and_dtype() -> None:
 
 
 def test_no_more_is_kept_than_the_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    for count in range(constants.MOST + 10):
+    monkeypatch.setattr(constants, "MOST", 8)
+    for count in range(18):
         ramp(count, CPU, torch.float32)
-    assert len(constants._kept) == constants.MOST
-    newest = constants.MOST + 9
-    assert ramp(newest, CPU, torch.float32) is ramp(newest, CPU, torch.float32)  # the oldest were dropped
-    constants._kept.clear()
+    assert [len(x) for x in KEPT[0].values()] == list(range(10, 18))  # the oldest were dropped
     monkeypatch.setattr(constants, "MOST_BYTES", 1000)
-    monkeypatch.setattr(constants, "LARGEST", 400)
     for count in (100, 99, 98, 97):
         ramp(count, CPU, torch.float32)
-    assert sum(x.nbytes for x in constants._kept.values()) == 4 * (98 + 97)
-    assert ramp(101, CPU, torch.float32) is not ramp(101, CPU, torch.float32)  # too large to keep
+    assert [len(x) for x in KEPT[0].values()] == [98, 97]
+    assert ramp(251, CPU, torch.float32) is not ramp(251, CPU, torch.float32)  # too large to keep
 
 
 @pytest.mark.parametrize("context", [torch.inference_mode, torch.no_grad, partial(torch.autocast, "cpu")])
@@ -96,7 +97,7 @@ def test_a_compiled_and_an_exported_graph_compute_it() -> None:
         program = torch.export.export(Scaled(), (x,), strict=strict)
         torch.testing.assert_close(program.module()(x), expected)
         assert not program.constants
-    assert not constants._kept
+    assert not KEPT[0]
     scaled(x)  # also when it is kept already
     torch.testing.assert_close(torch.compile(scaled, fullgraph=True, backend="eager")(x), expected)
     assert not torch.export.export(Scaled(), (x,)).constants
@@ -122,11 +123,11 @@ def test_it_is_right_under_transformations_of_functions() -> None:
     expected = torch.linspace(0, 1, 4).expand(3, 4)
     torch.testing.assert_close(torch.vmap(scaled)(ones), expected)
     calls.clear()
-    constants._kept.clear()  # so that it is made under the transformation
+    KEPT[0].clear()  # so that it is made under the transformation
     torch.testing.assert_close(torch.func.vmap(torch.func.grad(lambda z: scaled(z).sum()))(x), expected)
-    constants._kept.clear()
+    KEPT[0].clear()
     torch.testing.assert_close(torch.func.jvp(scaled, (x,), (ones,))[1], expected)
-    constants._kept.clear()
+    KEPT[0].clear()
     torch.testing.assert_close(torch.func.functionalize(scaled)(ones), expected)
     torch.testing.assert_close(scaled(ones), expected)  # what is kept has outlived the transformation
     assert len(calls) == 3  # made under `grad`, `jvp` and `functionalize`

@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
 from stnrot.geometry import householder_rotation, householder_vectors, reflect
-from stnrot.geometry.householder import LARGE, SMALL
+from stnrot.geometry.reflection_blocks import LARGE, SMALL, blocks_of, stack_of
+from stnrot.geometry.reflection_product import apply_blocks, matrix_of
 
 
 def one_after_the_other(x: Tensor, vectors: Tensor, inverse: bool) -> Tensor:
@@ -127,3 +128,45 @@ def test_the_length_of_a_vector_has_no_effect(dtype: torch.dtype, scale: float) 
     expected = reflect(x, vectors)
     vectors[2] *= scale
     torch.testing.assert_close(reflect(x, vectors), expected)
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+@pytest.mark.parametrize(("shape", "points"), [((2 * LARGE + 3, 9), 7), ((LARGE, 9), 3), ((2, 5, 6), 4)])
+def test_the_blocks_of_a_gpu_give_the_same_rotation(shape: tuple[int, ...], points: int, inverse: bool) -> None:
+    """With its gradients, and with their gradients."""
+    sign = torch.randn(shape[-1]).sign().double()
+    vectors = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(*shape[:-2], points, shape[-1], dtype=torch.float64, requires_grad=True)
+    results = []
+    for blocks in (blocks_of(vectors, SMALL, sign=sign), stack_of(vectors, LARGE, sign)):
+        y = apply_blocks(x, blocks, inverse)
+        with torch.no_grad():
+            torch.testing.assert_close(apply_blocks(x, blocks, inverse), y)
+        plain = torch.autograd.grad(apply_blocks(x, blocks, inverse).pow(3).sum(), (x, vectors))
+        graph = torch.autograd.grad(y.pow(3).sum(), (x, vectors), create_graph=True)
+        torch.testing.assert_close(graph, plain)
+        second = torch.autograd.grad(sum(each.pow(2).sum() for each in graph), (x, vectors))
+        results.append((y, *plain, *second))
+    torch.testing.assert_close(results[1], results[0], rtol=1e-9, atol=1e-9)
+    if not inverse and vectors.ndim == 2:
+        y = x
+        for v, one in zip(vectors.flip(0), [sign] + [torch.ones_like(sign)] * len(vectors), strict=False):
+            y = y * one - 2 * torch.outer((y * one) @ v, v) / (v @ v)
+        torch.testing.assert_close(results[1][0], y, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("spread", [1e-6, 1e-2])
+def test_the_blocks_of_a_gpu_are_rotations_for_near_parallel_vectors(spread: float) -> None:
+    vectors = torch.randn(1, 256) + spread * torch.randn(256, 256)
+    rotation = apply_blocks(torch.eye(256), stack_of(vectors, LARGE), inverse=True).double()
+    torch.testing.assert_close(rotation.mT @ rotation, torch.eye(256).double(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (3, 4, 7), (SMALL + 1, 5)])
+def test_the_matrix_has_the_gradients_of_finite_differences(shape: tuple[int, ...]) -> None:
+    vectors = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    gradcheck(householder_rotation, (vectors,))
+    if len(vectors) <= SMALL:
+        sign = torch.randn(shape[-1]).sign().double()
+        gradcheck(lambda v: matrix_of(blocks_of(v, SMALL, sign=sign)), (vectors,))
+        gradgradcheck(lambda v: matrix_of(blocks_of(v, SMALL, sign=sign)), (vectors,))

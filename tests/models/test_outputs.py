@@ -1,7 +1,12 @@
+import math
+from dataclasses import fields
+
 import pytest
 import torch
 
-from stnrot.models.outputs import Orientation
+from stnrot.geometry import rotate
+from stnrot.models import outputs
+from stnrot.models.outputs import Orientation, Prediction, RotatedPrediction
 
 
 def orientation(count: int, start: float, bins: int | None = 5) -> Orientation:
@@ -32,3 +37,17 @@ def test_a_posterior_may_be_absent_from_all_parts_or_from_none() -> None:
     assert Orientation.where(torch.ones(3, dtype=torch.bool), none, none).log_posterior is None
     with pytest.raises(ValueError, match="log_posterior: expected a tensor in all parts or in none, got 1 None"):
         Orientation.cat([some, none])
+
+
+def test_the_aligned_image_is_computed_when_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr(outputs, "rotate", lambda *each: calls.append(each) or rotate(*each))
+    image, angle = torch.rand(2, 1, 9, 9), torch.tensor([[math.pi / 2, 1.0], [math.pi, 0.0]], requires_grad=True)
+    prediction = RotatedPrediction(image, Orientation(angle, torch.zeros(2, 2), None), None, None)
+    assert not calls
+    turned = torch.stack([torch.rot90(image[0], 1, (1, 2)), torch.rot90(image[1], 2, (1, 2))])
+    torch.testing.assert_close(prediction.aligned.detach(), turned, atol=1e-5, rtol=0)
+    assert prediction.aligned is prediction.aligned
+    assert len(calls) == 1
+    assert torch.autograd.grad(prediction.aligned.square().sum(), angle)[0][:, 0].all()
+    assert [field.name for field in fields(prediction)] == [field.name for field in fields(Prediction)]

@@ -9,6 +9,7 @@ from torch import Tensor
 from stnrot.geometry.angles import circular_peaks, upsample_log_density, wrap
 from stnrot.geometry.constants import constant
 from stnrot.geometry.correlation import AngularCorrelation
+from stnrot.geometry.tails import exp
 from stnrot.models.outputs import Orientation
 
 TOLERANCE = math.radians(5)  # an angle that is off by less counts as right
@@ -18,7 +19,6 @@ NEWTON_STEPS = 2  # from the vertex of a parabola through bins of this size, a t
 MIN_EXPLAINED = 0.5  # share of the variance that an angle must explain to be refined
 MIRROR_ODDS = 10.0  # of a mirror image against the image, from which it counts as mirrored
 ROUNDING = 16  # of s^2, times the machine epsilon
-LEAST = -80.0  # of a logarithm whose exponential is taken: smaller results would be subnormal numbers, which are slow
 # The two priors minimise the calibration error on photographs and digits, a fifth of the pairs unrelated. The benchmark
 # uses other images.
 MATCH_ODDS = 3.0  # prior odds that two images match
@@ -151,7 +151,7 @@ def confidence(orientation: Orientation) -> Float[Tensor, "B K"]:
     log_density = orientation.log_posterior
     if log_density.shape[1] < BINS:
         log_density = upsample_log_density(log_density, BINS)
-    posterior = log_density.clamp(min=LEAST).exp()
+    posterior = exp(log_density)
     bins = posterior.shape[1]
     width, angle = 2 * math.pi / bins, orientation.angle[..., None]
     reach = math.ceil(TOLERANCE / width)

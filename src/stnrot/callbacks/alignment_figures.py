@@ -51,6 +51,8 @@ class AlignmentFigures(PredictionCollector):
         """Return the images of the samples that are drawn."""
         orientation = prediction.orientation
         mine = torch.isin(batch.index, self._choose(trainer, part).to(batch.index.device)).nonzero()[:, 0]
+        if not len(mine):
+            return []  # without reading `aligned`, which is computed when it is read
 
         def at(column: Tensor | None) -> Any:
             return [None] * len(mine) if column is None else column[mine].detach().float().cpu().numpy()

@@ -6,16 +6,16 @@ from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 P = ParamSpec("P")
 T = TypeVar("T", bound=Tensor | tuple[Tensor, ...])
 
-MOST_BYTES = 64 * 2**20  # of all constants that are kept; beyond it, the oldest are dropped
-LARGEST = MOST_BYTES // 4  # bytes of one constant; a larger one is computed at each call
-MOST = 1024  # constants
+# Of the constants of one function. Beyond it, the oldest are dropped.
+MOST, MOST_BYTES = 1024, 48 * 2**20
 
-_kept: dict[Hashable, Any] = {}
+_kept: dict[Callable[..., Any], dict[Hashable, Any]] = {}
 
 
 def constant(function: Callable[P, T]) -> Callable[P, T]:
@@ -34,19 +34,39 @@ def constant(function: Callable[P, T]) -> Callable[P, T]:
     True
     """
 
+    store = _kept.setdefault(function, {})
+
     @wraps(function)
     def kept(*args: P.args, **kwargs: P.kwargs) -> T:
         # an empty tensor has the type that a mode, such as that of fake tensors, gives to new tensors
         if torch.compiler.is_compiling() or type(torch.empty(0, device="cpu")) is not Tensor:
             return function(*args, **kwargs)
-        key = (function, args, *kwargs.items())
-        found = _kept.get(key)
+        key = (args, *kwargs.items())
+        found = store.get(key)
         if found is None:
             found = _made(partial(function, *args, **kwargs))
-            _keep(key, found)
+            _keep(store, key, found)
         return found
 
     return kept
+
+
+@constant
+def counting(count: int, device: torch.device, dtype: torch.dtype = torch.int64) -> Shaped[Tensor, "{count}"]:
+    """Return the numbers 0 ... count - 1."""
+    return torch.arange(count, device=device, dtype=dtype)
+
+
+@constant
+def identity(dim: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "{dim} {dim}"]:
+    """Return the identity matrix."""
+    return torch.eye(dim, device=device, dtype=dtype)
+
+
+@constant
+def vector(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Float[Tensor, "n"]:
+    """Return numbers as a tensor."""
+    return torch.tensor(values, device=device, dtype=dtype)
 
 
 def _made(function: Callable[[], T]) -> T:
@@ -67,17 +87,16 @@ def _made(function: Callable[[], T]) -> T:
         return thread.submit(make).result()
 
 
-def _keep(key: Hashable, made: Any) -> None:
+def _keep(store: dict[Hashable, Any], key: Hashable, made: Any) -> None:
     """Keep tensors, and drop the oldest beyond the limits. Each step is atomic, so threads need no lock."""
-    if _size(made) > LARGEST:
+    if _size(made) > MOST_BYTES:
         return
-    _kept[key] = made
-    count, total = len(_kept), sum(map(_size, list(_kept.values())))
-    for old in list(_kept):
+    store[key] = made
+    count, total = len(store), sum(map(_size, list(store.values())))
+    for old in list(store):
         if count <= MOST and total <= MOST_BYTES:
             break
-        dropped = _kept.pop(old, ())
-        count, total = count - 1, total - _size(dropped)
+        count, total = count - 1, total - _size(store.pop(old, ()))
 
 
 def _tensors(made: Any) -> tuple[Tensor, ...]:

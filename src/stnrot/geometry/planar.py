@@ -12,6 +12,7 @@ from torch import Tensor
 from stnrot.arguments import Count, NonNegative, check_values, checked, described
 from stnrot.errors import InputError
 from stnrot.geometry.autograd import without_autocast
+from stnrot.geometry.constants import constant
 
 Mode = Literal["bilinear", "bicubic", "nearest"]
 PaddingMode = Literal["zeros", "border", "reflection"]
@@ -32,7 +33,7 @@ def rotation_theta(angle: Float[Tensor, "*n"], height: Count, width: Count) -> F
     """
     c, s = angle.cos(), angle.sin()
     zero = torch.zeros_like(c)
-    rows = (c, -s * (height / width), zero, s * (width / height), c, zero)
+    rows = (c, s * (-height / width), zero, s * (width / height), c, zero)
     return torch.stack(rows, -1).unflatten(-1, (2, 3))
 
 
@@ -55,16 +56,27 @@ def nearest_rotation(theta: Float[Tensor, "*n 2 3"], height: Count, width: Count
 def sampling_grid(theta: Float[Tensor, "n 2 3"], height: Count, width: Count) -> Float[Tensor, "n H W 2"]:
     r"""Return the point (x, y) where each output pixel is sampled: `F.affine_grid(theta, ..., align_corners=False)`.
 
-    The rows of an affine grid have rank two: `grid[i, j] = u_j + y_i v`, with `u_j = x_j theta_x + t` for each column
-    and `v = theta_y`. One multiply-add over contiguous rows computes it. That is many times cheaper than the matrix
-    product with the coordinates of every pixel in `affine_grid`.
+    Each coordinate is an outer sum, `x[i, j] = u_j + v_i`. One addition over contiguous rows computes it. That is many
+    times cheaper than the matrix product with the coordinates of every pixel in `affine_grid`.
     """
-    y = (2 * torch.arange(height, device=theta.device, dtype=theta.dtype) + 1 - height) / height
-    x = (2 * torch.arange(width, device=theta.device, dtype=theta.dtype) + 1 - width) / width
-    across, down, shift = (theta[:, None, :, k] for k in range(3))
-    column = (across * x[:, None] + shift).flatten(1)[:, None]
-    slope = down.expand(-1, width, -1).flatten(1)[:, None]
-    return torch.addcmul(column, slope, y[:, None]).unflatten(-1, (width, 2))
+    return _stacked_grids(theta[:, None], height, width)
+
+
+def _stacked_grids(theta: Float[Tensor, "B K 2 3"], height: int, width: int) -> Float[Tensor, "B K*{height} {width} 2"]:
+    """Return the K sampling grids of each image, one below the other.
+
+    In memory all x stand before all y. `F.grid_sample` reads this order faster than pairs (x, y).
+    """
+    y, x = (_centres(side, theta.device, theta.dtype) for side in (height, width))
+    across, down, shift = theta.transpose(1, 2).contiguous().unsqueeze(-2).unbind(-1)
+    column, row = torch.addcmul(shift, across, x), down * y
+    return (column.unsqueeze(-2) + row.unsqueeze(-1)).flatten(2, 3).permute(0, 2, 3, 1)
+
+
+@constant
+def _centres(pixels: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "{pixels}"]:
+    """Return the centres of the pixels along a side, in normalised coordinates."""
+    return (2 * torch.arange(pixels, device=device, dtype=dtype) + 1 - pixels) / pixels
 
 
 @checked
@@ -114,10 +126,9 @@ def warp(
     height, width = image.shape[-2:] if size is None else size
     hypotheses = theta.shape[1:-2]
     with without_autocast(image):
-        theta = theta.to(torch.promote_types(image.dtype, torch.float32))
-        grid = sampling_grid(theta.flatten(0, -3), height, width)
-    count = math.prod(hypotheses)
-    stacked = sample(image, grid.reshape(len(image), count * height, width, 2), mode, padding_mode)
+        count = math.prod(hypotheses)
+        theta = theta.to(torch.promote_types(image.dtype, torch.float32)).reshape(len(image), count, 2, 3)
+        stacked = sample(image, _stacked_grids(theta, height, width), mode, padding_mode)
     if not hypotheses:
         return stacked
     return stacked.unflatten(2, (count, height)).transpose(1, 2).unflatten(1, hypotheses)
@@ -296,7 +307,13 @@ def inscribed_disc(
     """
     if len(size) != 2:
         raise InputError(f"size: expected two numbers, height and width, got {described(size)}")
+    device = torch.get_default_device() if device is None else device
     height, width = size
+    return _disc(height, width, device, margin).clone()  # a caller may write into it
+
+
+@constant
+def _disc(height: int, width: int, device: torch.device, margin: float) -> Bool[Tensor, "{height} {width}"]:
     y = 2 * torch.arange(height, device=device) - (height - 1)  # in half pixels: whole numbers are exact
     x = 2 * torch.arange(width, device=device) - (width - 1)
     return y[:, None] ** 2 + x**2 <= max(min(height, width) - 1 - 2 * margin, 0) ** 2

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from stnrot.arguments import described
 from stnrot.errors import InputError
 from stnrot.geometry.autograd import full_precision
-from stnrot.geometry.householder import Blocks
+from stnrot.geometry.reflection_blocks import Blocks, Stack
 from stnrot.geometry.rotations import rotation_defect
 from stnrot.layers.checks import check_center, check_points, checked_dim, checked_reflections, start_rotation
 from stnrot.layers.maps import METHODS
@@ -112,12 +112,13 @@ class Rotation(nn.Module):
         that it is passed to, so these calls need one backward pass together.
         """
         check_points(z, self.dim, self.map.weight.device)
-        return self._prepare(z.numel() // self.dim)
+        with full_precision(z):
+            return self.map.prepare(z.numel() // self.dim)
 
     def matrix(self) -> Float[Tensor, "d d"]:
         """Return R, with its gradient."""
         with full_precision(self.map.weight):
-            matrix = self.map.prepare("matrix")
+            matrix = self.map.prepare(None)
         return matrix.clone() if matrix is self.map.weight else matrix
 
     def defect(self) -> Float[Tensor, ""]:
@@ -137,21 +138,17 @@ class Rotation(nn.Module):
         """Describe the layer."""
         return f"dim={self.dim}, method={self.method!r}"
 
-    def _prepare(self, points: int) -> Any:
-        """Compute the form of R that is the fastest for this number of points."""
-        with full_precision(self.map.weight):
-            return self.map.prepare(self.map.kind(points))
-
     def _check_prepared(self, prepared: Any) -> None:
         """Raise InputError unless it is the matrix, or the reflections, of a rotation of this dimension."""
-        blocks = isinstance(prepared, Blocks) and self.method == "householder"
+        blocks = isinstance(prepared, Blocks | Stack) and self.method == "householder"
         rows = prepared.vectors if blocks else prepared
         if not isinstance(rows, Tensor) or rows.shape[1:] != (self.dim,) or not (blocks or len(rows) == self.dim):
             raise InputError(f"prepared: expected the result of prepare() of this layer, got {described(prepared)}")
 
     def _transform(self, z: Tensor, prepared: Any, inverse: bool) -> Tensor:
         """Check z, flatten it to rows, and rotate them about the centre."""
-        weight, center = self.map.weight, self.center
+        rotation_map, center = self.map, self.center
+        weight = rotation_map.weight
         check_points(z, self.dim, weight.device)
         if prepared is not None and not torch.compiler.is_compiling():
             self._check_prepared(prepared)
@@ -160,6 +157,6 @@ class Rotation(nn.Module):
             x = x.to(torch.promote_types(weight.dtype, torch.float32))
             center = None if center is None else center.to(x.dtype)
             x = x if center is None else x - center
-            y = self.map.rotate(x, self._prepare(len(x)) if prepared is None else prepared, inverse)
+            y = rotation_map.rotate(x, rotation_map.prepare(x.shape[0]) if prepared is None else prepared, inverse)
             y = y if center is None else y + center
         return y.to(z.dtype) if z.ndim == 2 else y.to(z.dtype).view(z.shape)

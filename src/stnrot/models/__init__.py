@@ -6,5 +6,6 @@
 - `mixture`: class probabilities, mixed over the hypotheses of an image; `ensemble`: several trained models as one.
 - `pose_net`: the pose of a solid from an image.
 - `checks`: what the networks accept.
+- `conv_stack`: convolutions that batch norm is folded into in inference.
 - `conv_regressor`: a small convolutional regressor, a part of several of these.
 """

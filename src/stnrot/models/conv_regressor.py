@@ -4,34 +4,14 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from stnrot.errors import check_number
 from stnrot.models.checks import check_images
+from stnrot.models.conv_stack import ConvStack, PooledConv2d
 
 SMALLEST = 4  # pixels, which two poolings reduce to one
-
-
-class PooledConv2d(nn.Conv2d):
-    """A 3 x 3 convolution followed by 2 x 2 average pooling, computed as one 4 x 4 convolution of stride 2.
-
-    Both are linear. So the average moves into the kernel: `w4 = mean of w3 at the four shifts`. The result equals
-    `Conv2d(3, padding=1)` followed by `AvgPool2d(2)`, with 16/36 of the products and without the large map.
-
-    >>> PooledConv2d(1, 4)(torch.rand(2, 1, 28, 28)).shape
-    torch.Size([2, 4, 14, 14])
-    """
-
-    def __init__(self, channels_in: int, channels_out: int) -> None:
-        super().__init__(channels_in, channels_out, 3, bias=False)
-
-    def forward(self, input: Float[Tensor, "B C H W"]) -> Float[Tensor, "B features H//2 W//2"]:
-        """Convolve and pool."""
-        shifts = [F.pad(self.weight, (x, 1 - x, y, 1 - y)) for x in (0, 1) for y in (0, 1)]
-        kernel = torch.stack(shifts).mean(0).contiguous(memory_format=torch.channels_last)
-        return F.conv2d(input, kernel, stride=2, padding=1)
 
 
 class ConvRegressor(nn.Module):
@@ -61,7 +41,7 @@ class ConvRegressor(nn.Module):
             conv = PooledConv2d(wide_in, wide_out) if pooled else nn.Conv2d(wide_in, wide_out, 3, padding=1, bias=False)
             layers += [conv, nn.BatchNorm2d(wide_out), nn.ELU(inplace=True)]
         last_map = nn.Conv2d(widths[-1], 1, 3, padding=1)
-        self.stack = nn.Sequential(*layers, last_map, nn.AdaptiveAvgPool2d(7), nn.Flatten())
+        self.stack = ConvStack(*layers, last_map, nn.AdaptiveAvgPool2d(7), nn.Flatten())
         last = nn.Linear(64, len(start))
         nn.init.zeros_(last.weight)
         with torch.no_grad():

@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stnrot.errors import InputError
-from stnrot.geometry import rotate
+from stnrot.geometry.constants import counting
 from stnrot.models.model import Model
-from stnrot.models.outputs import Orientation, Prediction
+from stnrot.models.outputs import Orientation, Prediction, RotatedPrediction
 
 CONCENTRATION = 400.0  # of the kernel by which hypotheses support each other: a width of about 3 degrees
 
@@ -60,9 +60,8 @@ class Ensemble(Model):
         if not self.same_upright or not orientations:
             return Prediction(None, None, None, log_probability)
         orientation, first = _merge(orientations)
-        aligned = rotate(image, orientation.angle[:, 0])
         reference = _select(first, [prediction.reference for prediction in predictions])
-        return Prediction(orientation, aligned, reference, log_probability)
+        return RotatedPrediction(image, orientation, reference, log_probability)
 
 
 def _merge(orientations: Sequence[Orientation]) -> tuple[Orientation, Tensor]:
@@ -86,4 +85,4 @@ def _log_mean(logs: Sequence[Tensor | None]) -> Tensor | None:
 def _select(member: Tensor, references: Sequence[Tensor | None]) -> Tensor | None:
     """Return for each image the reference of the given member; None if there are no reference images."""
     known = [reference for reference in references if reference is not None]
-    return torch.stack(known)[member, torch.arange(len(member), device=member.device)] if known else None
+    return torch.stack(known)[member, counting(len(member), member.device)] if known else None

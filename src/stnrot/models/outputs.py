@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+from stnrot.geometry import rotate
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,32 @@ class Prediction:
     aligned: Float[Tensor, "B C H W"] | None
     reference: Float[Tensor, "B C H W"] | None
     log_probability: Float[Tensor, "B classes"] | None
+
+
+class RotatedPrediction(Prediction):
+    """A prediction whose `aligned` is computed when it is first read: most training steps do not read it.
+
+    Args:
+        image: the image, to be rotated by the best hypothesis.
+        orientation: hypotheses of the angle.
+        reference: the image to align with, as in `Prediction`.
+        log_probability: of each class.
+    """
+
+    def __init__(
+        self,
+        image: Float[Tensor, "B C H W"],
+        orientation: Orientation,
+        reference: Float[Tensor, "B C H W"] | None,
+        log_probability: Float[Tensor, "B classes"] | None,
+    ) -> None:
+        self.__dict__.update(image=image, orientation=orientation, reference=reference, log_probability=log_probability)
+
+    @cached_property
+    def aligned(self) -> Float[Tensor, "B C H W"]:
+        """Return the image, rotated by the best hypothesis."""
+        assert self.orientation is not None
+        return rotate(self.__dict__["image"], self.orientation.angle[:, 0])
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from stnrot.errors import InputError
 from stnrot.geometry.autograd import at_least_float32
 from stnrot.geometry.symmetry import symmetry_of
 from stnrot.models.checks import check_images
-from stnrot.models.conv_regressor import PooledConv2d
+from stnrot.models.conv_stack import PooledConv2d
 
 GROUPS = 4  # of the group norms
 

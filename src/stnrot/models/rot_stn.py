@@ -14,7 +14,7 @@ from stnrot.geometry.deform import NUMBERS
 from stnrot.models.checks import check_network
 from stnrot.models.mixture import joint_log_probability
 from stnrot.models.model import Model
-from stnrot.models.outputs import Orientation, Prediction
+from stnrot.models.outputs import Orientation, Prediction, RotatedPrediction
 
 NEGLIGIBLE = math.log(1e-2)  # hypotheses of less weight are not classified
 # Convolutions are planned anew for each new batch size, which costs more than classifying a few images twice. So the
@@ -113,7 +113,7 @@ class RotSTN(Model):
         """Align the image with the reference, and classify it by the mixture over the hypotheses."""
         orientation, shown = self.orient(image, reference)
         if self.classifier is None:
-            return Prediction(orientation, rotate(image, orientation.angle[:, 0]), shown, None)
+            return RotatedPrediction(image, orientation, shown, None)
 
         classified = orientation.log_weight > NEGLIGIBLE
         classified[:, 0] = True
@@ -125,9 +125,8 @@ class RotSTN(Model):
 
         joint = joint_log_probability(orientation.log_weight, logits, (row, hypothesis))
         log_weight, order = joint.logsumexp(2).sort(descending=True, stable=True)
-        angle = orientation.angle.gather(1, order)
-        orientation = Orientation(angle, log_weight, orientation.log_posterior)
-        return Prediction(orientation, rotate(image, angle[:, 0]), shown, joint.logsumexp(1))
+        orientation = Orientation(orientation.angle.gather(1, order), log_weight, orientation.log_posterior)
+        return RotatedPrediction(image, orientation, shown, joint.logsumexp(1))
 
     def _rotate(self, image: Float[Tensor, "N C H W"], angle: Float[Tensor, "N"]) -> Float[Tensor, "N C H W"]:
         """Rotate the images; in training, also deform them."""

@@ -17,7 +17,6 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from hydra.utils import get_object
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf.errors import OmegaConfBaseException
 
 from stnrot.errors import InputError
@@ -114,7 +113,7 @@ def one_line(error: BaseException) -> str | None:
         if "gpu backend" in message:
             return "no GPU was found: choose trainer=auto or trainer=cpu"
         return f"{message}; --help lists the choices, --cfg job prints all keys"
-    if isinstance(error, MisconfigurationException) or _is_refusal_of_lightning(error):
+    if _is_refusal_of_lightning(error):
         return _flat(str(error))
     if isinstance(error, ValueError) and "Config group override" in str(error):
         return "a group cannot be null: leave it out with ~, such as '~model/augment'"
@@ -124,7 +123,13 @@ def one_line(error: BaseException) -> str | None:
 
 
 def _is_refusal_of_lightning(error: BaseException) -> bool:
-    """Return whether Lightning itself has raised a ValueError, its answer to an option that does not fit the job."""
+    """Return whether Lightning itself has refused an option that does not fit the job.
+
+    Lightning raises a ValueError or its MisconfigurationException, which is compared by name: an import of Lightning
+    takes seconds, and one line is due also for a command that fails before.
+    """
+    if any(kind.__name__ == "MisconfigurationException" for kind in type(error).__mro__):
+        return True
     at = error.__traceback__
     while at is not None and at.tb_next is not None:
         at = at.tb_next

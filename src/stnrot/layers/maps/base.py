@@ -26,13 +26,13 @@ class RotationMap(nn.Module, ABC):
         super().__init__()
         self.weight = nn.Parameter(weight.to(torch.get_default_dtype()))
 
-    def kind(self, points: int) -> str | int:
-        """Return which form of the rotation is the fastest for this number of points, here always the matrix."""
-        return "matrix"
-
     @abstractmethod
-    def prepare(self, kind: str | int) -> Any:
-        """Compute the form `kind` of the rotation from the weight."""
+    def prepare(self, points: int | None) -> Any:
+        """Compute the rotation from the weight, in the form that is the fastest for this number of points.
+
+        Args:
+            points: None for the matrix.
+        """
 
     def rotate(self, x: Tensor, prepared: Any, inverse: bool) -> Tensor:
         """Return the rows R x, or R^T x if `inverse`."""

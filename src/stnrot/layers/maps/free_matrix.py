@@ -27,7 +27,7 @@ class NewtonSchulz(RotationMap):
         self.register_buffer("done", self.weight.detach().clone(), persistent=False)
         self.done: Tensor
 
-    def prepare(self, kind: str | int) -> Tensor:
+    def prepare(self, points: int | None) -> Tensor:
         """Return the matrix. If it has changed since the last use, replace it by the nearest rotation first."""
         if self.weight.dtype.itemsize < 4:
             raise InputError(
@@ -67,6 +67,6 @@ class Penalty(RotationMap):
         check_rotation("start", start)
         super().__init__(start)
 
-    def prepare(self, kind: str | int) -> Tensor:
+    def prepare(self, points: int | None) -> Tensor:
         """Return the matrix."""
         return at_least_float32(self.weight)

@@ -4,7 +4,9 @@ import torch
 from torch import Tensor
 
 from stnrot.geometry.autograd import at_least_float32
-from stnrot.geometry.householder import SMALL, Blocks, apply_blocks, block_size, blocks_of, householder_vectors
+from stnrot.geometry.householder import householder_vectors
+from stnrot.geometry.reflection_blocks import SMALL, Blocks, Stack, block_size, blocks_of
+from stnrot.geometry.reflection_product import apply_blocks, matrix_of
 from stnrot.layers.checks import check_rotation, checked_reflections
 from stnrot.layers.maps.base import FromStart
 
@@ -31,34 +33,21 @@ class Householder(FromStart):
             vectors, sign = vectors[:reflections], sign.clone()
             sign[reflections:] = 1
         super().__init__(start, vectors)
+        self.dim = len(start)
         self.register_buffer("sign", sign.to(torch.get_default_dtype()))
         self.sign: Tensor
 
-    def _matrix(self, weight: Tensor) -> Tensor:
-        identity = torch.eye(len(self.sign), device=weight.device, dtype=weight.dtype)
-        blocks = self._blocks(weight, block_size(len(identity), weight.is_cpu))
-        return apply_blocks(identity, blocks, inverse=True) * self.sign
+    def prepare(self, points: int | None) -> Blocks | Stack | Tensor:
+        """Return the reflections in blocks, or the matrix if it is faster for so many points."""
+        weight, sign, dim = at_least_float32(self.weight), self.sign, self.dim
+        if torch.compiler.is_compiling() and points is not None:  # the graph has to work for any number of points
+            return blocks_of(weight, SMALL, self.start, sign)
+        if points is not None and (points <= DENSE * dim or points * dim <= MANY):
+            return blocks_of(weight, block_size(points, weight.is_cpu), self.start, sign)
+        return matrix_of(blocks_of(weight, block_size(dim, weight.is_cpu), self.start, sign))
 
-    def _blocks(self, weight: Tensor, size: int) -> Blocks:
-        start = self.start
-        return blocks_of(weight + start, size, start)
-
-    def kind(self, points: int) -> str | int:
-        """Return the number of reflections in a block, or "matrix" if the matrix is faster for so many points."""
-        if torch.compiler.is_compiling():  # the graph has to work for any number of points
-            return SMALL
-        dim = self.sign.shape[0]
-        return "matrix" if points > DENSE * dim and points * dim > MANY else block_size(points, self.weight.is_cpu)
-
-    def prepare(self, kind: str | int) -> Blocks | Tensor:
-        """Return the blocks of this size, or the matrix."""
-        weight = at_least_float32(self.weight)
-        return self._matrix(weight) if isinstance(kind, str) else self._blocks(weight, kind)
-
-    def rotate(self, x: Tensor, prepared: Blocks | Tensor, inverse: bool) -> Tensor:
+    def rotate(self, x: Tensor, prepared: Blocks | Stack | Tensor, inverse: bool) -> Tensor:
         """Return the rows R x, or R^T x if `inverse`."""
         if isinstance(prepared, Tensor):
             return super().rotate(x, prepared, inverse)
-        if inverse:
-            return apply_blocks(x, prepared, inverse) * self.sign
-        return apply_blocks(x * self.sign, prepared, inverse)
+        return apply_blocks(x, prepared, inverse)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from stnrot.errors import check_number
 from stnrot.models.checks import check_images
+from stnrot.models.conv_stack import ConvStack
 
 
 class ConvClassifier(nn.Module):
@@ -37,15 +38,22 @@ class ConvClassifier(nn.Module):
 
         def layer(wide_in: int, wide_out: int) -> list[nn.Module]:
             conv = nn.Conv2d(wide_in, wide_out, 3, padding=1, bias=False)
-            return [conv, nn.BatchNorm2d(wide_out), nn.ReLU(inplace=True)]
+            return [conv, nn.BatchNorm2d(wide_out)]
 
-        self.stack = nn.Sequential(
+        def relu() -> nn.Module:
+            return nn.ReLU(inplace=True)
+
+        self.stack = ConvStack(
             *layer(4 * channels, width),
+            relu(),
             *layer(width, 2 * width),
             nn.MaxPool2d(2, ceil_mode=True),
+            relu(),  # of the largest values: the same as the largest of the ReLUs, on a quarter of the map
             *layer(2 * width, 4 * width),
+            relu(),
             *layer(4 * width, 4 * width),
             nn.AdaptiveMaxPool2d(1),
+            relu(),
             nn.Flatten(),
         )
         self.linear = nn.Linear(4 * width, classes)
@@ -53,10 +61,12 @@ class ConvClassifier(nn.Module):
     def forward(self, image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B classes"]:
         """Return logits. Under autocast, the last layer still computes in the precision of its weights."""
         check_images("image", image, self.channels, self, self.linear.weight)
-        if not len(image):  # pixel_unshuffle does nothing to an empty batch
+        if not len(image):  # the poolings refuse an empty batch
             return self.linear(self.linear.weight.new_zeros(0, self.linear.in_features))
         height, width = image.shape[-2:]
-        even = F.pad(image, (0, width % 2, 0, height % 2))
-        features = self.stack(F.pixel_unshuffle(even, 2).contiguous(memory_format=torch.channels_last))
+        if height % 2 or width % 2:
+            image = F.pad(image, (0, width % 2, 0, height % 2))
+        squares = image.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).permute(0, 2, 4, 1, 3, 5)  # B, H/2, W/2, C, 2, 2
+        features = self.stack(squares.flatten(3).permute(0, 3, 1, 2))  # as pixel_unshuffle, but channels last
         with torch.autocast(image.device.type, enabled=False):
             return self.linear(features.to(self.linear.weight.dtype))

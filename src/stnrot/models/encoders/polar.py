@@ -4,12 +4,15 @@ import math
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from stnrot.errors import InputError, check_number
 from stnrot.geometry import circular_peaks, to_polar
+from stnrot.geometry.constants import constant
+from stnrot.geometry.tails import logsumexp
 from stnrot.models.checks import check_images
+from stnrot.models.conv_stack import ConvStack
 from stnrot.models.outputs import Orientation
 
 HALO = 4  # the number of convolutions
@@ -97,7 +100,7 @@ class PolarEncoder(nn.Module):
                 nn.BatchNorm2d(wide_out),
                 nn.ReLU(inplace=True),
             ]
-        self.features = nn.Sequential(*layers, nn.Conv2d(width, width, 3, padding=(1, 0)), nn.Dropout2d(dropout))
+        self.features = ConvStack(*layers, nn.Conv2d(width, width, 3, padding=(1, 0)), nn.Dropout2d(dropout))
         self.feature_shape = (radii * width, angles)
         self.log_scale = nn.Parameter(torch.tensor(math.log(SCALE)))
 
@@ -145,7 +148,7 @@ class PolarEncoder(nn.Module):
             angle, log_weight = circular_peaks(score, hypotheses, REACH)
             if self.training and len(centres) > 1:  # each wrong centre stands for several
                 scores = torch.cat((scores[:1], scores[1:] + math.log((len(self.coarse) - 1) / WRONG)))
-            total = scores.logsumexp((0, 2))
+            total = logsumexp(scores, (0, 2))
         return Orientation(angle, log_weight, score - total[:, None])
 
 
@@ -166,11 +169,16 @@ def cosines(f: Float[Tensor, "*n A F"], g: Float[Tensor, "R A F"]) -> Float[Tens
     wide = torch.promote_types(f.dtype, torch.float32)
     f_size, g_size = (_Norm.apply(x) for x in (f, g))
     product = f @ (g[0] if len(g) == 1 else g).mT
-    direction = torch.arange(f.shape[-2], device=f.device)
-    diagonal = (direction[:, None] + direction) % len(direction)
-    total = product.gather(-1, diagonal.expand_as(product)).sum(-2, dtype=wide)
+    total = product.gather(-1, _diagonals(f.shape[-2], f.device).expand_as(product)).sum(-2, dtype=wide)
     size = (f_size * g_size)[..., None]
     return total / size.masked_fill(size == 0, math.inf)  # features of zero: the cosine and its gradient are zero
+
+
+@constant
+def _diagonals(count: int, device: torch.device) -> Int[Tensor, "{count} {count}"]:
+    """Return, for each row of a square matrix, the columns of its circular diagonals."""
+    row = torch.arange(count, device=device)
+    return (row[:, None] + row) % count
 
 
 class _Norm(torch.autograd.Function):

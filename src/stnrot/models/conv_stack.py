@@ -1,0 +1,75 @@
+"""A sequence of convolutions, batch norms and activations that folds the batch norms in inference."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from stnrot.geometry.autograd import at_least_float32
+
+
+class PooledConv2d(nn.Conv2d):
+    """A 3 x 3 convolution followed by 2 x 2 average pooling, computed as one 4 x 4 convolution of stride 2.
+
+    Both are linear. So the average moves into the kernel: `w4 = mean of w3 at the four shifts`. The result equals
+    `Conv2d(3, padding=1)` followed by `AvgPool2d(2)`, with 16/36 of the products and without the large map.
+
+    >>> PooledConv2d(1, 4)(torch.rand(2, 1, 28, 28)).shape
+    torch.Size([2, 4, 14, 14])
+    """
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__(channels_in, channels_out, 3, bias=False)
+
+    def forward(self, input: Float[Tensor, "B C H W"]) -> Float[Tensor, "B features H//2 W//2"]:
+        """Convolve and pool."""
+        return self.convolve(input, self.weight, None)
+
+    def convolve(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Convolve with another weight and add a bias, then pool."""
+        shifts = [F.pad(weight, (x, 1 - x, y, 1 - y)) for x in (0, 1) for y in (0, 1)]
+        kernel = torch.stack(shifts).mean(0).contiguous(memory_format=torch.channels_last)
+        return F.conv2d(input, kernel, bias, stride=2, padding=1)
+
+
+class ConvStack(nn.Sequential):
+    """Modules one after the other. In evaluation, a batch norm after a convolution is folded into the convolution.
+
+    In evaluation both are linear:
+
+        y = scale (W x + b - mean) + shift = (scale W) x + (shift + scale (b - mean)),  scale = gamma / sqrt(var + eps).
+
+    The folded weights are computed in each call from the present ones, so they are never stale. That costs as much as
+    the batch norm of a few pixels.
+
+    >>> stack = ConvStack(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).eval()
+    >>> image = torch.rand(2, 1, 8, 8)
+    >>> torch.allclose(stack(image), nn.Sequential(*stack)(image), atol=1e-6)
+    True
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Apply the modules."""
+        modules = list(self)
+        while modules:
+            module, *modules = modules
+            norm = modules[0] if modules else None
+            if isinstance(module, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and not norm.training:
+                input = _folded(module, norm, input)
+                modules = modules[1:]
+            else:
+                input = module(input)
+        return input
+
+
+def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d, input: Tensor) -> Tensor:
+    """Convolve and normalise by the running statistics, in one convolution."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight * (at_least_float32(norm.running_var) + norm.eps).rsqrt()
+    centre = norm.running_mean if conv.bias is None else norm.running_mean - conv.bias
+    folded = conv.weight * scale[:, None, None, None], norm.bias - scale * centre
+    weight, bias = (each.to(conv.weight.dtype) for each in folded)
+    if isinstance(conv, PooledConv2d):
+        return conv.convolve(input, weight, bias)
+    return F.conv2d(input, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)

@@ -1,5 +1,6 @@
 """What a step of a task computes: subnormal numbers and constants in the results of its operations."""
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -11,8 +12,10 @@ from hydra.utils import instantiate
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from stnrot.data.rng import Split
+from stnrot.geometry import constants
 
 
 def subnormal(x: Tensor) -> int:
@@ -43,6 +46,46 @@ class SubnormalWatch(TorchDispatchMode):
         return result
 
 
+class ConstantWatch(TorchDispatchMode):
+    """Collect the operations that compute a constant: a tensor that depends on sizes and options alone.
+
+    They are the operations of `MADE`, and those of which all arguments are constants or filled with one number. A fill
+    alone (such as zeros) is not collected, since it is mostly a place to write to; nor is a view or a copy.
+    """
+
+    MADE = re.compile(r"aten\.(arange|eye|linspace|logspace|tril_indices|triu_indices|lift_fresh|\w+_window)")
+    FILLED = re.compile(r"aten\.(new_)?(zeros|ones|full|scalar_tensor)")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: Counter[str] = Counter()
+        self.constant, self.filled = WeakTensorKeyDictionary(), WeakTensorKeyDictionary()
+        for each in tree_leaves([list(store.values()) for store in constants._kept.values()]):
+            self.constant[each] = True
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        inputs = [each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
+        results = [each for each in tree_leaves(result) if isinstance(each, Tensor)]
+        made = self.MADE.match(str(func)) is not None
+        known = any(each in self.constant for each in inputs) and all(
+            each in self.constant or each in self.filled for each in inputs
+        )
+        if made or known:
+            self.constant.update(dict.fromkeys(results, True))
+            if not (func.is_view or "clone" in str(func)):
+                self.found[f"{func} {[list(each.shape) for each in results]}"] += 1
+        elif self.FILLED.match(str(func)):
+            self.filled.update(dict.fromkeys(results, True))
+        elif func._schema.is_mutable:
+            for each in inputs:
+                self.filled.pop(each, None)
+        return result
+
+
+NO_WATCH: Any = nullcontext()
+
+
 class Steps:
     """A task and its data as train.py builds them, without Lightning's loop."""
 
@@ -60,30 +103,29 @@ class Steps:
     def autocast(self) -> Any:
         return torch.autocast("cpu", torch.bfloat16) if self.bf16 else nullcontext()
 
-    def batch(self, split: Split) -> Any:
+    def fetch(self, split: Split) -> Callable[[], Any]:
+        """Fetch a batch; return a function that makes what a task receives of it, on the device."""
         dataset = self.data.dataset(split)
         counters = torch.arange(8 * self.count, 8 * self.count + 8)
         self.count += 1
         if split is not Split.TRAIN:
             counters %= len(dataset)
-        return self.data.view(dataset.__getitems__(counters), split)
+        raw = dataset.__getitems__(counters)
+        return lambda: self.data.view(raw, split)
 
-    def train(self) -> None:
-        """Take one training step, with the batch and the optimizer."""
-        batch = self.batch(Split.TRAIN)
-        with self.autocast():
-            loss = self.task.train().training_step(batch, 0)
-        self.optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.task.parameters(), self.clip)
-        self.optimizer.step()
+    def train(self, watch: Any = NO_WATCH) -> None:
+        """Take one training step, with the images of the batch and the optimizer."""
+        batch = self.fetch(Split.TRAIN)
+        with watch:
+            with self.autocast():
+                loss = self.task.train().training_step(batch(), 0)
+            self.optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.task.parameters(), self.clip)
+            self.optimizer.step()
 
-    def infer(self) -> None:
+    def infer(self, watch: Any = NO_WATCH) -> None:
         """Measure a batch of the test set."""
-        with torch.inference_mode(), self.autocast():
-            self.task.eval().measure(self.batch(Split.TEST), "test")
-
-
-def watched(watch: TorchDispatchMode, step: Callable[[], Any]) -> None:
-    with watch:
-        step()
+        batch = self.fetch(Split.TEST)
+        with watch, torch.inference_mode(), self.autocast():
+            self.task.eval().measure(batch(), "test")

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from stnrot.errors import InputError, check_number
+from stnrot.geometry.constants import constant
 
 NUMBERS = 11  # uniform numbers that degrade one pair
 
@@ -85,11 +86,17 @@ class Degrade:
         share = area ** (0.3 + 0.4 * form)  # of the height; the share of the width is area / share
         inside = torch.ones((), dtype=torch.bool, device=image.device)
         for axis, length, place in ((2, share, down), (3, area / share.clamp(min=1e-6), right)):
-            centre = (torch.arange(image.shape[axis], device=image.device) + 0.5) / image.shape[axis]
+            centre = _centres(image.shape[axis], image.device)
             start = (place * (1 - length))[:, None]
             within = (centre >= start) & (centre < start + length[:, None])
             inside = inside & within.view(len(image), 1, *((-1, 1) if axis == 2 else (1, -1)))
         return inside
+
+
+@constant
+def _centres(pixels: int, device: torch.device) -> Float[Tensor, "{pixels}"]:
+    """Return the centres of the pixels along a side, as shares of it."""
+    return (torch.arange(pixels, device=device) + 0.5) / pixels
 
 
 def check_degrade(degrade: object) -> None:

@@ -15,6 +15,7 @@ from stnrot.data.partners import OtherInstance, Unrelated
 from stnrot.data.rng import Purpose, Split, normal, uniform
 from stnrot.errors import InputError, check_choice, check_number
 from stnrot.geometry import inscribed_disc, rotate_bicubic, rotation_theta, warp, wrap
+from stnrot.geometry.constants import vector
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -101,9 +102,10 @@ class ImagePairs(ImageData):
         given = raw.reference is not None and not made
         reference = image if raw.reference is None else as_float(raw.reference)
         numbers = uniform((seed, split, Purpose.DEGRADE), raw.counter, NUMBERS)
-        size = image.new_tensor(image.shape[:1:-1])  # width, height
-        shown = image.new_tensor(self._cut(image).shape[:1:-1])
-        moved = torch.zeros_like(numbers[:, :2]) if given else 2 * self.degrade.displacement(numbers) * shown / size
+        height, width = image.shape[-2:]
+        *_, shown_height, shown_width = self._cut(image).shape
+        shares = vector((2 * shown_width / width, 2 * shown_height / height), image.device, image.dtype)
+        moved = torch.zeros_like(numbers[:, :2]) if given else self.degrade.displacement(numbers) * shares
         angle = torch.zeros(len(image), device=image.device) if raw.angle is None and not given else raw.angle
         if not given or split is Split.TRAIN:
             first = angles(Purpose.ROTATION)

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from stnrot.geometry.angles import wrap
+from stnrot.geometry.constants import identity
 from stnrot.geometry.euler import axis_numbers
 from stnrot.geometry.nearest_euler import angle_about
 
@@ -39,7 +40,8 @@ def uniform_angles(
         angles[1] = height.acos() if axes[0] == axes[2] else height.asin()
     elif len(axes) == 2 and own_axis is not None and own_axis[axes[1]] == 0:
         i, j = axes
-        onto = angle_about(own_axis, torch.eye(3).to(own_axis)[i], j)  # the component along i goes with cos(b - onto)
+        first = identity(3, own_axis.device, own_axis.dtype)[i]
+        onto = angle_about(own_axis, first, j)  # the component along i goes with cos(b - onto)
         side = 2 * numbers[:, 1] - 1
         angles[1] = wrap(onto + side.sign() * (2 * side.abs() - 1).acos())
     return torch.stack(angles, -1)

@@ -16,6 +16,7 @@ from stnrot.data.degrade import NUMBERS, Degrade, check_degrade
 from stnrot.data.pose_sampling import uniform_angles
 from stnrot.data.rng import Purpose, Split, normal, uniform
 from stnrot.errors import InputError, check_number
+from stnrot.geometry.constants import vector
 from stnrot.geometry.euler import axis_numbers, euler_to_matrix
 from stnrot.geometry.splat import Camera, project, splat
 from stnrot.pose.point_clouds import check_in_front, fingerprint, read_points
@@ -126,9 +127,9 @@ class RenderedPoses(DataModule):
     def render(self, rotation: Float[Tensor, "B 3 3"], shift: Float[Tensor, "B 2"]) -> Float[Tensor, "B 1 H W"]:
         """Return clean images, moved to the right and down by shares of their sides."""
         camera, points = self.camera, self.points.to(rotation)
-        size = rotation.new_tensor([camera.width, camera.height])
+        moves = shift * vector((camera.width, camera.height), shift.device, shift.dtype)
         images = []
-        for part, moved in zip(rotation.split(AT_ONCE), (shift * size).split(AT_ONCE), strict=True):
+        for part, moved in zip(rotation.split(AT_ONCE), moves.split(AT_ONCE), strict=True):
             place, seen = project(points, part, camera)
             place = place + moved[:, None]
             images.append(

@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from stnrot.geometry.constants import constant
+
 GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
 MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
 MIX_2 = 0x94D049BB133111EB - (1 << 64)
@@ -67,8 +69,12 @@ def _state(key: Key) -> int:  # cached: torch takes as long for one number as fo
 def bits(key: Key, counter: Int[Tensor, "B"], count: int) -> Int[Tensor, "B {count}"]:
     """Return `count` random 64-bit integers for each counter."""
     start = _mix(counter * GOLDEN + _state(key))
-    step = torch.arange(1, count + 1, device=counter.device) * GOLDEN
-    return _mix(start[:, None] + step)
+    return _mix(start[:, None] + _steps(count, counter.device))
+
+
+@constant
+def _steps(count: int, device: torch.device) -> Int[Tensor, "{count}"]:
+    return torch.arange(1, count + 1, device=device) * GOLDEN
 
 
 def uniform(key: Key, counter: Int[Tensor, "B"], count: int) -> Float[Tensor, "B {count}"]:

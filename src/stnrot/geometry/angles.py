@@ -4,13 +4,15 @@ import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from stnrot.arguments import Count, checked
 from stnrot.errors import InputError
 from stnrot.geometry.autograd import at_least_float32
+from stnrot.geometry.constants import constant
 from stnrot.geometry.fourier import irfft, rfft
+from stnrot.geometry.tails import log_softmax, logsumexp
 
 FLAT = 1e-3  # a maximum of less curvature is flat: its vertex and the gradient of the vertex are only rounding errors
 
@@ -125,14 +127,18 @@ def circular_peaks(
     height, bin_index = torch.where(is_peak, score, -math.inf).topk(count, -1)
     missing = height.isinf()
     bin_index = torch.where(missing, bin_index[:, :1], bin_index)
-    offset = torch.arange(-reach, reach + 1, device=score.device)
-    around = (bin_index[..., None] + offset) % bins
+    around = (bin_index[..., None] + _offsets(reach, score.device)) % bins
     local = score.gather(1, around.flatten(1)).view_as(around)
     before, here, after = local[..., reach - 1 : reach + 2].clamp(min=least / 8).unbind(-1)  # no -inf minus -inf
     curvature = before - 2 * here + after
     vertex = torch.where(curvature < -FLAT, (before - after) / (2 * curvature.clamp(max=-FLAT)), 0.0)
     angle = (bin_index + vertex) * (2 * math.pi / bins)
-    mass = torch.where(missing, least, local.logsumexp(-1)).log_softmax(-1)
+    mass = log_softmax(torch.where(missing, least, logsumexp(local, -1)), -1)
     mass, order = mass.sort(descending=True)
     angle, mass = (torch.where(invalid, math.nan, each) for each in (wrap(angle.gather(1, order)), mass))
     return angle.to(given), mass.to(given)
+
+
+@constant
+def _offsets(reach: int, device: torch.device) -> Int[Tensor, "2*{reach}+1"]:
+    return torch.arange(-reach, reach + 1, device=device)

@@ -13,6 +13,7 @@ from torch import Tensor
 from stnrot.arguments import check_values, checked
 from stnrot.errors import InputError
 from stnrot.geometry.autograd import at_least_float32
+from stnrot.geometry.constants import identity
 
 
 @checked
@@ -53,5 +54,5 @@ def axis_angles(product: Float[Tensor, "d d"]) -> Float[Tensor, "d"]:
     product = at_least_float32(product)
     order, sign = matched_axes(product)
     rows = F.normalize(product[order], dim=1) * sign[:, None]
-    chord = torch.linalg.vector_norm(rows - torch.eye(len(rows), dtype=rows.dtype, device=rows.device), dim=1)
+    chord = torch.linalg.vector_norm(rows - identity(len(rows), rows.device, rows.dtype), dim=1)
     return 2 * (chord / 2).clamp(max=1).asin()

@@ -6,13 +6,14 @@ from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 P = ParamSpec("P")
 T = TypeVar("T", bound=Tensor | tuple[Tensor, ...])
 
 # Of the constants of one function. Beyond it, the oldest are dropped.
-MOST, MOST_BYTES = 256, 48 * 2**20
+MOST, MOST_BYTES = 1024, 48 * 2**20
 
 _kept: dict[Callable[..., Any], dict[Hashable, Any]] = {}
 
@@ -48,6 +49,24 @@ def constant(function: Callable[P, T]) -> Callable[P, T]:
         return found
 
     return kept
+
+
+@constant
+def counting(count: int, device: torch.device, dtype: torch.dtype = torch.int64) -> Shaped[Tensor, "{count}"]:
+    """Return the numbers 0 ... count - 1."""
+    return torch.arange(count, device=device, dtype=dtype)
+
+
+@constant
+def identity(dim: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "{dim} {dim}"]:
+    """Return the identity matrix."""
+    return torch.eye(dim, device=device, dtype=dtype)
+
+
+@constant
+def vector(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Float[Tensor, "n"]:
+    """Return numbers as a tensor."""
+    return torch.tensor(values, device=device, dtype=dtype)
 
 
 def _made(function: Callable[[], T]) -> T:

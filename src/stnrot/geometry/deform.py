@@ -11,6 +11,7 @@ from torch import Tensor
 from stnrot.arguments import checked
 from stnrot.errors import check_number
 from stnrot.geometry.autograd import at_least_float32, same_type, without_autocast
+from stnrot.geometry.constants import constant
 from stnrot.geometry.planar import Mode, rotation_theta, sample, sampling_grid
 
 KNOTS = 5  # knots of the elastic field along each side
@@ -88,17 +89,18 @@ class Deform:
             rotation = rotation_theta(angle + self.random_angle(numbers), height, width)[..., :2]
             theta = torch.cat((rotation @ stretch, rotation @ (self.shift * numbers[:, 4:6, None])), -1)
             knots = rotation @ (self.elastic * numbers[:, 6:].view(-1, 2, KNOTS**2))
-            bend = (knots @ _fields(height, width, knots)).view(-1, 2, height, width)
+            bend = (knots @ _fields(height, width, knots.device, knots.dtype)).view(-1, 2, height, width)
             grid = sampling_grid(theta, height, width) + bend.permute(0, 2, 3, 1)
         return sample(image, grid, mode)
 
 
-def _fields(height: int, width: int, like: Tensor) -> Float[Tensor, "25 {height}*{width}"]:
+@constant
+def _fields(height: int, width: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "25 {height}*{width}"]:
     """Return the weight of each knot in the displacement of each pixel, by bicubic interpolation.
 
     One matrix product with these weights is much faster than the interpolation of the lattice of every image.
     """
-    knot = torch.eye(KNOTS, device=like.device, dtype=like.dtype).view(KNOTS, 1, KNOTS, 1)
+    knot = torch.eye(KNOTS, device=device, dtype=dtype).view(KNOTS, 1, KNOTS, 1)
     # the outermost knots lie on the outermost pixels
     down, right = (F.interpolate(knot, (n, 1), mode="bicubic", align_corners=True).flatten(1) for n in (height, width))
     return torch.kron(down, right)

@@ -11,6 +11,7 @@ from torch import Tensor
 from stnrot.arguments import checked
 from stnrot.geometry.angles import wrap
 from stnrot.geometry.autograd import at_least_float32, full_precision, same_type
+from stnrot.geometry.constants import identity
 from stnrot.geometry.euler import (
     Axis,
     axis_numbers,
@@ -74,7 +75,7 @@ def axis_to_euler(axis: Float[Tensor, "*b 3"], own: Float[Tensor, "3"], order: s
     across = torch.linalg.vector_norm(torch.stack([axis[..., k] for k in range(3) if k != i], -1), dim=-1)
     sine = ((across - own[j].abs()) * (across + own[j].abs())).clamp(min=0).sqrt()
     offset = torch.atan2(sine, axis[..., i]) * (own[j].abs() < 1)  # if own is the axis j, b does not move it
-    to_first = angle_about(own, torch.eye(3).to(own)[i], j)
+    to_first = angle_about(own, identity(3, own.device, own.dtype)[i], j)
     b = torch.stack((wrap(to_first + offset), wrap(to_first - offset)), -1)
     b = b.gather(-1, b.abs().argmin(-1, keepdim=True))[..., 0]
     with full_precision(own):
@@ -108,4 +109,4 @@ def _shortest(first: Float[Tensor, "*b 3"], second: Float[Tensor, "*b 3"]) -> Fl
 
 
 def _reflection(normal: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:
-    return torch.eye(3).to(normal) - 2 * normal[..., :, None] * normal[..., None, :]
+    return identity(3, normal.device, normal.dtype) - 2 * normal[..., :, None] * normal[..., None, :]

@@ -10,9 +10,10 @@ from torch import Tensor
 from stnrot.arguments import Count, Positive, checked
 from stnrot.errors import InputError, check_number
 from stnrot.geometry.autograd import full_precision, same_type
+from stnrot.geometry.constants import counting, vector
+from stnrot.geometry.tails import gaussian
 
 SATURATIONS = ("clamp", "soft")
-LOWEST = -40.0  # least exponent: smaller values are invisible, and a CPU takes five times as long where exp underflows
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def project(
     depth = rotated[..., 2] + camera.distance
     in_front = depth > camera.near
     depth = torch.where(in_front, depth, camera.near)
-    middle = torch.tensor([camera.width - 1, camera.height - 1], device=points.device, dtype=points.dtype) / 2
+    middle = vector(((camera.width - 1) / 2, (camera.height - 1) / 2), points.device, points.dtype)
     return rotated[..., :2] * (camera.focal / depth[..., None]) + middle, in_front
 
 
@@ -133,5 +134,4 @@ def _check_saturation(saturation: str) -> None:
 
 
 def _gaussian(position: Float[Tensor, "*b N"], pixels: int, sigma: float) -> Float[Tensor, "*b N {pixels}"]:
-    pixel = torch.arange(pixels, device=position.device, dtype=position.dtype)
-    return (-0.5 * ((pixel - position[..., None]) / sigma) ** 2).clamp(min=LOWEST).exp()
+    return gaussian((counting(pixels, position.device, position.dtype) - position[..., None]) / sigma)

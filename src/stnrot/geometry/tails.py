@@ -13,39 +13,46 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd import Function
 
-from stnrot.arguments import checked
 
-FAINT = 1 / 16  # of the machine epsilon: a Gaussian below it is zero
-UNLIKELY = 2  # power of the machine epsilon: a probability below it has no gradient
-
-
-@checked
 def gaussian(off: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     """Return exp(-off^2 / 2), or 0 where it is below a sixteenth of the machine epsilon. It is differentiable.
 
     >>> gaussian(torch.tensor([0.0, 1.0, 7.0])).tolist()
     [1.0, 0.6065306663513184, 0.0]
     """
-    least = FAINT * torch.finfo(off.dtype).eps
-    # exp of a clamped number, because exp takes several times as long where it underflows
-    return F.threshold((-0.5 * off.square()).clamp(min=math.log(least) - 1).exp(), least, 0.0)
+    least, exponent = _epsilon(off) / 16, off.square()
+    if exponent.requires_grad:
+        return _exp(-0.5 * exponent, least)
+    return F.threshold(exponent.mul_(-0.5).clamp_(min=math.log(least) - 1).exp_(), least, 0.0, inplace=True)
+
+
+def exp(log_share: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """Return the exponential of numbers up to 0, or 0 where it is below the square of the machine epsilon.
+
+    >>> exp(torch.tensor([0.0, -1.0, -40.0])).tolist()
+    [1.0, 0.3678794503211975, 0.0]
+    """
+    return _exp(log_share, _epsilon(log_share) ** 2)
 
 
 def log_softmax(x: Float[Tensor, "*n"], dim: int) -> Float[Tensor, "*n"]:
-    """Return `x.log_softmax(dim)`. An unlikely entry passes on no gradient of the probabilities of the others."""
+    """Return `x.log_softmax(dim)`. In its gradient, probabilities below the square of the machine epsilon are zero."""
     return _LogSoftmax.apply(x, dim)
 
 
 def logsumexp(x: Float[Tensor, "*n"], dim: int | tuple[int, ...]) -> Float[Tensor, "*m"]:
-    """Return `x.logsumexp(dim)`. The gradient of an entry that contributes almost nothing is zero."""
-    total = _LogSumExp.apply(x, dim)
-    return total.squeeze(dim)
+    """Return `x.logsumexp(dim)`. In its gradient, shares below the square of the machine epsilon are zero."""
+    return _LogSumExp.apply(x, dim).squeeze(dim)
 
 
-def _exp(log_share: Tensor) -> Tensor:
-    """Return the exponential, or 0 where it is below the square of the machine epsilon."""
-    least = torch.finfo(log_share.dtype).eps ** UNLIKELY
-    return F.threshold(log_share.clamp(min=math.log(least) - 1).exp(), least, 0.0)
+def _epsilon(x: Tensor) -> float:
+    """Return the machine epsilon of the type, of float32 for 16 bits: such numbers are summed in float32."""
+    return min(torch.finfo(x.dtype).eps, torch.finfo(torch.float32).eps)
+
+
+def _exp(x: Tensor, least: float) -> Tensor:
+    # of a clamped number, because exp takes several times as long where it underflows
+    return F.threshold(x.clamp(min=math.log(least) - 1).exp(), least, 0.0)
 
 
 class _LogSoftmax(Function):
@@ -63,7 +70,7 @@ class _LogSoftmax(Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Any:
         (log_share,) = ctx.saved_tensors
-        return g - _exp(log_share) * g.sum(ctx.dim, keepdim=True), None
+        return g - exp(log_share) * g.sum(ctx.dim, keepdim=True), None
 
 
 class _LogSumExp(Function):
@@ -80,4 +87,4 @@ class _LogSumExp(Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Any:
         x, total = ctx.saved_tensors
-        return g * _exp(x - total.masked_fill(total.isinf(), 0)), None
+        return g * exp(x - total.masked_fill(total.isinf(), 0)), None

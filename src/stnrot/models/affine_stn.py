@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stnrot.geometry import nearest_rotation, warp
+from stnrot.geometry.tails import log_softmax
 from stnrot.models.checks import check_network
 from stnrot.models.model import Model
 from stnrot.models.outputs import Orientation, Prediction
@@ -41,4 +42,4 @@ class AffineSTN(Model):
         aligned = warp(image, theta)
         angle = nearest_rotation(theta.detach(), *image.shape[-2:])[:, None]
         orientation = Orientation(angle, torch.zeros_like(angle), None)
-        return Prediction(orientation, aligned, None, self.classifier(aligned).log_softmax(-1))
+        return Prediction(orientation, aligned, None, log_softmax(self.classifier(aligned), 1))

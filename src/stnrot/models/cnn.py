@@ -3,6 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from stnrot.geometry.tails import log_softmax
 from stnrot.models.checks import check_network
 from stnrot.models.model import Model
 from stnrot.models.outputs import Prediction
@@ -22,4 +23,4 @@ class CNN(Model):
 
     def forward(self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "B C H W"] | None) -> Prediction:
         """Predict the class. The reference is not used."""
-        return Prediction(None, None, None, self.classifier(image).log_softmax(-1))
+        return Prediction(None, None, None, log_softmax(self.classifier(image), 1))

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stnrot.errors import InputError
+from stnrot.geometry.constants import counting
 from stnrot.models.model import Model
 from stnrot.models.outputs import Orientation, Prediction, RotatedPrediction
 
@@ -84,4 +85,4 @@ def _log_mean(logs: Sequence[Tensor | None]) -> Tensor | None:
 def _select(member: Tensor, references: Sequence[Tensor | None]) -> Tensor | None:
     """Return for each image the reference of the given member; None if there are no reference images."""
     known = [reference for reference in references if reference is not None]
-    return torch.stack(known)[member, torch.arange(len(member), device=member.device)] if known else None
+    return torch.stack(known)[member, counting(len(member), member.device)] if known else None

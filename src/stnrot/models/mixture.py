@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from stnrot.geometry.tails import log_softmax
+
 
 def joint_log_probability(
     log_weight: Float[Tensor, "B K"],
@@ -22,4 +24,4 @@ def joint_log_probability(
     log_zero = torch.finfo(log_weight.dtype).min
     joint = log_weight.new_full((*log_weight.shape, logits.shape[1]), log_zero)
     joint = joint.index_put(classified, log_weight[classified][:, None] + logits)
-    return joint.flatten(1).log_softmax(-1).view_as(joint)
+    return log_softmax(joint.flatten(1), 1).view_as(joint)

@@ -15,6 +15,7 @@ from torch import Tensor
 from stnrot.errors import InputError
 from stnrot.geometry.angles import wrap
 from stnrot.geometry.autograd import full_precision
+from stnrot.geometry.constants import constant
 from stnrot.geometry.euler import axis_numbers, euler_to_matrix
 from stnrot.geometry.splat import Camera
 from stnrot.image_kinds import ImageKind, joined, to_floats
@@ -137,10 +138,11 @@ def _fit(
     best, lowest, ended = _refine(views[1], angles[:, :1], targets[1], GAIN)
     angles, loss = torch.cat((best, angles[:, 1:]), 1), torch.cat((lowest, loss[:, 1:]), 1)
     matrix = euler_to_matrix(angles, axes)
-    repeated = is_repeated(matrix, half_turn_matrices(points)[:1])
+    half_turns = half_turn_matrices(points.device, points.dtype)
+    repeated = is_repeated(matrix, half_turns[:1])
     rendered = torch.stack([views[1].draw(each) for each in angles])
     difference = torch.stack([robust_loss(each - each[:1]) for each in rendered])
-    is_half_turn = is_same(matrix[:, :1], matrix, half_turn_matrices(points), SAME_HALF_TURN)[:, 0]
+    is_half_turn = is_same(matrix[:, :1], matrix, half_turns, SAME_HALF_TURN)[:, 0]
     return Pose(
         angles=angles[:, 0],
         matrix=matrix[:, 0],
@@ -200,8 +202,7 @@ def _search(view: View, target: Float[Tensor, "B P"]) -> Float[Tensor, "B K A"]:
     """Return the lowest local minima on a grid of all angles."""
     count = len(view.order)
     side = 360 // GRID_DEG[count]
-    angle = (torch.arange(side, device=target.device, dtype=target.dtype) / side - 0.5) * (2 * math.pi)
-    grid = torch.cartesian_prod(*[angle] * count).view(-1, count)
+    grid = _all_angles(side, count, target.device, target.dtype)
     chunks = (view.draw(chunk) for chunk in grid.split(max(1, CHUNK // target.shape[1])))
     loss = torch.cat([torch.stack([robust_loss(rendered - each) for each in target]) for rendered in chunks], 1)
     height = -loss.view(-1, 1, *[side] * count)
@@ -209,6 +210,13 @@ def _search(view: View, target: Float[Tensor, "B P"]) -> Float[Tensor, "B K A"]:
     highest = pool(F.pad(height, (1, 1) * count, mode="circular"), 3, 1)
     peaks = torch.where(height == highest, height, -math.inf).flatten(1)
     return grid[peaks.topk(QUARTER).indices]
+
+
+@constant
+def _all_angles(side: int, count: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "M {count}"]:
+    """Return all combinations of `count` angles (radians) in `side` steps of the circle."""
+    angle = (torch.arange(side, device=device, dtype=dtype) / side - 0.5) * (2 * math.pi)
+    return torch.cartesian_prod(*[angle] * count).view(-1, count)
 
 
 def _refine(

@@ -6,15 +6,17 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from stnrot.geometry.constants import constant
 from stnrot.geometry.euler import euler_to_matrix, matrix_to_euler
 
 SAME_POSE = math.radians(3)  # poses that differ by less are one
 
 
-def half_turn_matrices(like: Tensor) -> Float[Tensor, "4 3 3"]:
+@constant
+def half_turn_matrices(device: torch.device, dtype: torch.dtype) -> Float[Tensor, "4 3 3"]:
     """Return the identity and the half turns about each axis."""
     signs = ((1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1))
-    return torch.stack([torch.diag(like.new_tensor(each)) for each in signs])
+    return torch.tensor(signs, device=device, dtype=dtype).diag_embed()
 
 
 def is_same(
@@ -36,7 +38,7 @@ def with_half_turns(angles: Float[Tensor, "B K A"], axes: str, count: int) -> Fl
     Poses that are a half turn of a better one come last. A half turn that the axes cannot express is replaced by the
     pose itself.
     """
-    matrix, half_turns = euler_to_matrix(angles, axes), half_turn_matrices(angles)
+    matrix, half_turns = euler_to_matrix(angles, axes), half_turn_matrices(angles.device, angles.dtype)
     best = is_repeated(matrix, half_turns).int().argsort(dim=1, stable=True)[:, :count, None]
     angles = angles.gather(1, best.expand(-1, -1, angles.shape[2]))
     rotated_matrix = matrix.gather(1, best[..., None].expand(-1, -1, 3, 3))[:, :, None] @ half_turns

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from stnrot.geometry.constants import counting
 from stnrot.pose.view import View
 
 ROBUST = 0.15  # of full brightness: a larger residual comes from occlusion rather than from pixel noise
@@ -81,7 +82,7 @@ def descend(
     Source: D. Marquardt, An algorithm for least-squares estimation of nonlinear parameters, 1963.
     """
     angles, loss = angles.clone(), angles.new_zeros(len(angles))
-    active = torch.arange(len(angles), device=angles.device)
+    active = counting(len(angles), angles.device)
     damping = angles.new_full((len(angles),), 1e-2)
     here = normal_equations(view, angles, target)
     loss[active] = here.loss

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from stnrot.annotations import REAL, WHOLE, is_dense
 from stnrot.arguments import described
 from stnrot.errors import InputError, needs_extra
+from stnrot.geometry.constants import vector
 from stnrot.models.pose_net import PoseNet
 from stnrot.pose.point_clouds import fingerprint
 from stnrot.pose.view import View
@@ -94,5 +95,5 @@ def with_mirror(angles: Float[Tensor, "B A"], axes: str) -> Float[Tensor, "B 2 A
 
     A mirror z -> -z changes the sign of every angle about X and Y. In perspective the two images differ only a little.
     """
-    sign = angles.new_tensor([1.0 if axis in "Zz" else -1.0 for axis in axes])
+    sign = vector(tuple(1.0 if axis in "Zz" else -1.0 for axis in axes), angles.device, angles.dtype)
     return torch.stack((angles, angles * sign), 1)

@@ -9,8 +9,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from stnrot.geometry.constants import constant, vector
 from stnrot.geometry.euler import euler_jacobian, euler_to_matrix
-from stnrot.geometry.splat import LOWEST, Camera, project, splat
+from stnrot.geometry.splat import Camera, project, splat
+from stnrot.geometry.tails import exp, gaussian
 
 JOINED = 4  # pixels a side that are joined, at most; the sides of the window are multiples of it
 CHUNK = 2**20  # values of a Gaussian factor at once; larger blocks go back to the operating system after each use
@@ -73,7 +75,8 @@ class View:
     def place(self, rotation: Float[Tensor, "M 3 3"]) -> tuple[Float[Tensor, "M N 2"], Float[Tensor, "M N"]]:
         """Return the column and row of each rotated point in the view, and its weight: 0 behind the near plane."""
         place, visible = project(self.points, rotation, self.camera)
-        corner = torch.tensor([each.start - 0.5 for each in self.window[::-1]], device=place.device, dtype=place.dtype)
+        rows, columns = self.window
+        corner = vector((columns.start - 0.5, rows.start - 0.5), place.device, place.dtype)
         return (place - corner) / self.factor - 0.5, self.weight * visible.to(place.dtype)
 
     def draw(self, angles: Float[Tensor, "M A"]) -> Float[Tensor, "M P"]:
@@ -109,7 +112,7 @@ class View:
         if self.saturation == "clamp":
             image, inner = total.clamp(max=1), (total < 1).to(total.dtype)
         else:
-            inner = (-total).exp()
+            inner = exp(-total)
             image = 1 - inner
         return image.flatten(1), (slopes * inner[:, None]).flatten(2)
 
@@ -121,8 +124,13 @@ class View:
         `splat` computes the same Gaussians. Here they share their terms with the derivatives, which saves passes over
         memory.
         """
-        pixel = torch.arange(pixels, device=place.device, dtype=place.dtype) / self.sigma
-        off = pixel - (place / self.sigma)[..., None]
-        gaussian = (off * off).mul_(-0.5).clamp_(min=LOWEST).exp_()
-        slope = off.mul_(gaussian)
-        return gaussian, (slope[:, :, None] * (moved / self.sigma).mT[..., None]).flatten(2)
+        off = _places(pixels, self.sigma, place.device, place.dtype) - (place / self.sigma)[..., None]
+        height = gaussian(off)
+        slope = off.mul_(height)
+        return height, (slope[:, :, None] * (moved / self.sigma).mT[..., None]).flatten(2)
+
+
+@constant
+def _places(pixels: int, sigma: float, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "{pixels}"]:
+    """Return the numbers of the pixels along a side, in standard deviations."""
+    return torch.arange(pixels, device=device, dtype=dtype) / sigma

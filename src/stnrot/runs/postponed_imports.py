@@ -32,7 +32,7 @@ class Postponed(ModuleType):
 
     def load(self) -> None:
         """Import the package into this module."""
-        self.__class__ = ModuleType
+        self.__class__: type = ModuleType
         assert self.__spec__ is not None
         assert self.__spec__.loader is not None
         self.__spec__.loader.exec_module(self)

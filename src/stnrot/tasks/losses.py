@@ -3,11 +3,13 @@
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from stnrot.errors import InputError
 from stnrot.geometry import inscribed_disc
+from stnrot.geometry.constants import constant
+from stnrot.geometry.tails import exp
 from stnrot.models.outputs import Orientation
 
 CONCENTRATION = 10.0  # a standard deviation of 18 degrees; at 1 the sampler's gradient outweighed that of the angle
@@ -42,8 +44,8 @@ def angle_loss(orientation: Orientation, true: Float[Tensor, "B"], spread: float
             raise InputError(
                 f"task.angle_spread_deg={given:g}: expected 0 or at least half a bin of the posterior, {half:g} degrees"
             )
-        angle = torch.arange(bins, device=true.device, dtype=true.dtype) * (2 * math.pi / bins)
-        target = ((angle - true[:, None]).cos() / spread**2).softmax(1)
+        density = exp(((_bins(bins, true.device, true.dtype) - true[:, None]).cos() - 1) / spread**2)
+        target = density / density.sum(1, keepdim=True)
         return -(target * orientation.log_posterior).sum(1).mean()
     position = true * (bins / (2 * math.pi))
     below = position.floor()
@@ -54,5 +56,19 @@ def angle_loss(orientation: Orientation, true: Float[Tensor, "B"], spread: float
 
 def photometric_loss(aligned: Float[Tensor, "B C H W"], reference: Float[Tensor, "B C H W"]) -> Float[Tensor, ""]:
     """Return the mean squared difference inside the inscribed disc, which stays full under any rotation."""
-    inside = inscribed_disc(aligned.shape[-2:], aligned.device)
-    return ((aligned - reference) ** 2 * inside).mean() * (inside.numel() / inside.sum())
+    height, width = aligned.shape[-2:]
+    inside, per_share = _disc(height, width, aligned.device)
+    return ((aligned - reference) ** 2 * inside).mean() * per_share
+
+
+@constant
+def _disc(height: int, width: int, device: torch.device) -> tuple[Bool[Tensor, "{height} {width}"], Float[Tensor, ""]]:
+    """Return the inscribed disc, and one over its share of the pixels."""
+    inside = inscribed_disc((height, width), device)
+    return inside, inside.numel() / inside.sum()
+
+
+@constant
+def _bins(count: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "{count}"]:
+    """Return the angles of equal bins of the circle, in radians."""
+    return torch.arange(count, device=device, dtype=dtype) * (2 * math.pi / count)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from stnrot.errors import InputError, check_number
 from stnrot.geometry import circular_peaks, to_polar
 from stnrot.geometry.constants import constant
+from stnrot.geometry.tails import logsumexp
 from stnrot.models.checks import check_images
 from stnrot.models.conv_stack import ConvStack
 from stnrot.models.outputs import Orientation
@@ -147,7 +148,7 @@ class PolarEncoder(nn.Module):
             angle, log_weight = circular_peaks(score, hypotheses, REACH)
             if self.training and len(centres) > 1:  # each wrong centre stands for several
                 scores = torch.cat((scores[:1], scores[1:] + math.log((len(self.coarse) - 1) / WRONG)))
-            total = scores.logsumexp((0, 2))
+            total = logsumexp(scores, (0, 2))
         return Orientation(angle, log_weight, score - total[:, None])
 
 

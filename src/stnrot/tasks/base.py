@@ -98,7 +98,8 @@ class Task(L.LightningModule, ABC):
             raise InputError("task.optimizer: LBFGS cannot flatten the weights of a convolution; use AdamW")
         if all(each.device.type in ("cpu", "cuda") and each.is_floating_point() for each in weights):
             for group in optimizer.param_groups:
-                if type(optimizer) in (Adam, AdamW) and not any(group[name] for name in OTHER_KERNELS):
+                open_choice = group.get("fused", False) is None and not any(map(group.get, OTHER_KERNELS))
+                if type(optimizer) in (Adam, AdamW) and open_choice:
                     group["fused"] = True  # one pass over the weights; the same formula
         return optimizer
 

@@ -29,6 +29,7 @@ Precision
 Modules
     - `angles`: arithmetic on the circle
     - `planar`: rotation and sampling of images
+    - `fused_rotation`: rotation of images on a GPU by one kernel; needs Triton
     - `polar`: sampling of images on circles
     - `correlation`: correlation of two images over the angle
     - `deform`: random deformations of images
@@ -41,6 +42,7 @@ Modules
     - `splat`: the image of a point set
     - `fourier`: Fourier transforms of real numbers, also of empty batches
     - `autograd`: tools for gradients written by hand
+    - `resampling`: sampling of images on circles, and shrinking, by weights that are kept
     - `tails`: exponentials whose tails are zero where they do not count
     - `constants`: a cache for tensors that depend on sizes and options alone
 """

@@ -2,7 +2,7 @@
 
     python benchmarks/rotate.py [--device cuda] [--json PATH]
 
-One minute on two cores. Needs kornia (the extra `classical`). Prints the milliseconds of a forward pass and of forward
+A minute and a half on one core. Needs kornia (the extra `classical`). Prints the milliseconds of a forward pass and of forward
 and backward passes, for MNIST's size and for 224 x 224 pixels. A speed-up is the time of the other method divided by
 that of stnrot: the median of the rounds' ratios. On a busy machine set OMP_NUM_THREADS=1; otherwise the time that
 threads wait for one another is measured.

@@ -2,10 +2,10 @@
 
     python benchmarks/rotate.py [--device cuda] [--json PATH]
 
-A minute and a half on one core. Needs kornia (the extra `classical`). Prints the milliseconds of a forward pass and of forward
-and backward passes, for MNIST's size and for 224 x 224 pixels. A speed-up is the time of the other method divided by
-that of stnrot: the median of the rounds' ratios. On a busy machine set OMP_NUM_THREADS=1; otherwise the time that
-threads wait for one another is measured.
+A minute and a half on one core. Needs kornia (the extra `classical`). Prints the milliseconds of a forward pass and of
+forward and backward passes, for MNIST's size and for 224 x 224 pixels. A speed-up is the time of the other method
+divided by that of stnrot: the median of the rounds' ratios. On a busy machine set OMP_NUM_THREADS=1; otherwise the time
+that threads wait for one another is measured.
 
 On a CPU every method calls `F.grid_sample`. So the time of `grid_sample` alone with a ready grid, forward and
 backward, is a lower bound for all of them. The bound of the speed-up that follows is in the column `most over

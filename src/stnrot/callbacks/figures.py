@@ -24,7 +24,8 @@ def new_figure(width: float = 4.8, height: float = 3.6, margins: Margins | None 
         margins: left, bottom, right and top of the axes, as shares of the figure; None measures the texts, which takes
             as long as drawing them.
     """
-    figure = Figure(figsize=(width, height), dpi=100, layout="tight" if margins is None else "none")
+    figure = Figure(figsize=(width, height), dpi=100)
+    figure.set_layout_engine("tight" if margins is None else "none")
     if margins is not None:
         figure.subplots_adjust(*margins)
     FigureCanvasAgg(figure)

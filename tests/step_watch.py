@@ -20,7 +20,7 @@ from stnrot.geometry import constants
 
 def subnormal(x: Tensor) -> int:
     """Count the numbers other than 0 that are smaller than the smallest normal number of their type."""
-    parts = torch.view_as_real(x) if x.is_complex() else x
+    parts = torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
     if not parts.is_floating_point() or parts.is_meta:
         return 0
     size = parts.detach().abs()
@@ -38,7 +38,7 @@ class SubnormalWatch(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         self.operations += 1
-        if func.is_view or "empty" in str(func):  # perhaps of memory that is not written yet
+        if func.is_view or re.search(r"empty|copy_\.", str(func)):  # perhaps of memory that is not written yet
             return result
         for each in tree_leaves((args, kwargs, result)):
             if isinstance(each, Tensor) and (count := subnormal(each)):
@@ -73,7 +73,7 @@ class ConstantWatch(TorchDispatchMode):
         )
         if made or known:
             self.constant.update(dict.fromkeys(results, True))
-            if not (func.is_view or "clone" in str(func)):
+            if not (func.is_view or re.search("clone|unsafe_view", str(func))):
                 self.found[f"{func} {[list(each.shape) for each in results]}"] += 1
         elif self.FILLED.match(str(func)):
             self.filled.update(dict.fromkeys(results, True))
@@ -90,6 +90,7 @@ class Steps:
     """A task and its data as train.py builds them, without Lightning's loop."""
 
     def __init__(self, *overrides: str, bf16: bool = False) -> None:
+        torch.manual_seed(0)
         config = composed("train", "task.scheduler=null", "data.batch_size=8", *overrides)
         self.data: Any = instantiate(config.data, _convert_="all")
         self.data.setup("fit")

@@ -148,7 +148,7 @@ def test_align(made: list[int]) -> None:
 
     def run(model: Aligner | None) -> None:
         found = align(image, reference, model=model)
-        assert found.aligned.shape == image.shape
+        assert found.aligned.shape == (1, 3, 64, 64)
         assert not found.mirrored
 
     calls = [watched(partial(run, model)) for model in (None, learned)]

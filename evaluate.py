@@ -10,8 +10,9 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from stnrot.errors import InputError
-from stnrot.runs.command_line import nothing_left, one_line_errors, quiet_libraries
+from stnrot.runs.command_line import nothing_left, one_line_errors
 from stnrot.runs.overrides import switch_groups_off
+from stnrot.runs.postponed_imports import import_lightning
 
 if TYPE_CHECKING:
     from stnrot.data.datamodule import DataModule
@@ -30,6 +31,7 @@ def main(cfg: DictConfig) -> None:
 def evaluate(cfg: DictConfig) -> dict[str, float]:
     """Rebuild the runs, test them, write metrics.json, predictions.csv and figures, and return the metrics."""
     # imported here and not above, so that --help and a mistyped option do not wait for torch and Lightning
+    import_lightning()
     import torch
 
     from stnrot.runs.allowed_targets import check_targets
@@ -89,7 +91,6 @@ def ensemble(tasks: list[Any]) -> "Register":
 
 
 if __name__ == "__main__":
-    quiet_libraries()
     sys.argv = switch_groups_off(sys.argv, Path(__file__).with_name("configs"))
     with one_line_errors():
         main()

@@ -14,8 +14,9 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from stnrot.errors import InputError
-from stnrot.runs.command_line import nothing_left, one_line, one_line_errors, quiet_libraries, remove_new
+from stnrot.runs.command_line import nothing_left, one_line, one_line_errors, remove_new
 from stnrot.runs.overrides import switch_groups_off
+from stnrot.runs.postponed_imports import import_lightning
 
 if TYPE_CHECKING:
     import lightning as L
@@ -28,7 +29,6 @@ log = logging.getLogger("train")
 @hydra.main(version_base="1.3", config_path="configs", config_name="train")
 def main(cfg: DictConfig) -> float:
     """Run one job; Hydra has composed its configuration and created its folder."""
-    quiet_libraries()  # again, because a launcher may have started this process
     if in_search(cfg):
         return train(cfg)  # the search records errors
     with one_line_errors(), nothing_left():
@@ -45,6 +45,7 @@ def main(cfg: DictConfig) -> float:
 def train(cfg: DictConfig) -> float:
     """Train, test the best checkpoint, and return the best value of the monitored metric on the validation set."""
     # imported here and not above, so that --help and a mistyped option do not wait for torch and Lightning
+    import_lightning()
     import torch
     from lightning import seed_everything
     from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -131,7 +132,6 @@ def chosen_options() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    quiet_libraries()
     sys.argv = switch_groups_off(sys.argv, Path(__file__).with_name("configs"))
     with one_line_errors():
         main()

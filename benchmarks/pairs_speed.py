@@ -1,16 +1,20 @@
 """Without training, stnrot aligns digits 30 and single photographs 4 times as fast as scikit-image's polar recipe.
 
-    python benchmarks/pairs_speed.py --root data [--rounds 9] [--json PATH]
+    python benchmarks/pairs_speed.py --root data [--rounds 9] [--json PATH] [--against COMMIT]
 
 Two minutes on two cores. Needs MNIST and the extra `classical`. Prints the milliseconds of a pair for 200 pairs of
-MNIST in one call and for single pairs of photographs of 256 x 256 pixels, the speed-up (the median of the rounds'
-ratios), and the time of one pair against its side, up to 2,048 pixels.
+MNIST in one call and for single pairs of MNIST and of photographs of 64, 128 and 256 pixels, the speed-up (the median
+of the rounds' ratios), and the time of one pair against its side, up to 2,048 pixels. With `--against COMMIT` the code
+of that commit is loaded as well and takes turns with this code and the recipe.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 
@@ -20,20 +24,53 @@ from harness.pair_aligners import FREE, batch
 from harness.pair_sets import pairs
 from harness.report import Options, Row, Table, report
 from harness.timing import alternate, speedup
+from harness.two_commits import known_commit, tree_of
 from stnrot import Aligner
 from stnrot.runs.command_line import one_line_errors
 
 RECIPE = "scikit-image polar"
 SIDES = (16, 32, 64, 128, 256, 512, 1024, 2048)  # pixels
+BESIDE = (  # pairs, how many, how many in one call
+    ("mnist", 200, 200),
+    ("mnist", 10, 1),
+    ("photographs 64", 6, 1),
+    ("photographs 128", 6, 1),
+    ("photographs 256", 4, 1),
+)
 LEAD_IN = 10  # calls: after a method of one thread a virtual machine takes a while to give both cores again
 
 
-def beside_recipe(what: str, count: int, at_once: int, root: Path, rounds: int, lead_in: int) -> Row:
-    """Time the alignment of `count` pairs by our method, `at_once` in a call, and by scikit-image's recipe."""
-    image, reference, _ = pairs(what, "noisy", count, root)
-    aligner = Aligner()
+def aligner_of(commit: str) -> Any:
+    """Import the code of another commit beside this code, and return its `Aligner`."""
+    own = {name: module for name, module in sys.modules.items() if name.split(".")[0] == "stnrot"}
+    with TemporaryDirectory() as folder:
+        source = str(tree_of(commit, Path(folder)) / "src")
+        for name in own:
+            del sys.modules[name]
+        sys.path.insert(0, source)
+        try:
+            from stnrot import Aligner as Other
 
-    def ours() -> None:
+            Other()(torch.rand(9, 9), torch.rand(9, 9))  # imports whatever it needs
+            return Other()
+        finally:
+            sys.path.remove(source)
+            for name in [name for name in sys.modules if name.split(".")[0] == "stnrot"]:
+                del sys.modules[name]
+            sys.modules.update(own)
+
+
+def beside_recipe(
+    what: str, count: int, at_once: int, others: dict[str, Any], root: Path, rounds: int, lead_in: int
+) -> Row:
+    """Time the alignment of `count` pairs by our method, `at_once` in a call, by others, and by scikit-image's recipe.
+
+    Args:
+        others: aligners by their names.
+    """
+    image, reference, _ = pairs(what, "noisy", count, root)
+
+    def all_by(aligner: Any) -> None:
         for k in range(0, count, at_once):
             aligner(batch(image[k : k + at_once]), batch(reference[k : k + at_once]))
 
@@ -41,9 +78,12 @@ def beside_recipe(what: str, count: int, at_once: int, root: Path, rounds: int, 
         for pair in zip(image / 255, reference / 255, strict=True):
             classical.polar(*pair, normalization=None)
 
-    times = alternate({FREE: ours, RECIPE: theirs}, rounds, lead_in, 5, "cpu")
+    ours = {name: partial(all_by, aligner) for name, aligner in ({FREE: Aligner()} | others).items()}
+    times = alternate({**ours, RECIPE: theirs}, rounds, lead_in, 5, "cpu")
     each = {f"{name}, ms a pair": f"{1e3 * median(t) / count:.3g}" for name, t in times.items()}
-    return {"pairs of": what, "ours, at once": at_once, **each, "speed-up": f"{speedup(times, FREE, RECIPE):.1f}"}
+    row: dict[str, str | int | float | None] = {"pairs of": what, "ours, at once": at_once, **each}
+    row["speed-up"] = f"{speedup(times, FREE, RECIPE):.1f}"
+    return row | {f"against {name}": f"{speedup(times, FREE, name):.2f}" for name in others}
 
 
 def by_side(sides: Sequence[int], root: Path, rounds: int, lead_in: int) -> list[Row]:
@@ -64,11 +104,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = Options(__file__, __doc__, rounds=1)
     options.add_root()
     options.add_rounds(9)
+    options.add_argument("--against", type=known_commit, metavar="COMMIT", help="time the code of this commit as well")
     args = options.read(arguments)
+    others = {args.against: aligner_of(args.against)} if args.against is not None else {}
     lead_in = 1 if args.quick else LEAD_IN
     beside: list[Row] = [
-        beside_recipe(what, 2 if args.quick else count, at_once, args.root, args.rounds, lead_in)
-        for what, count, at_once in (("mnist", 200, 200), ("photographs 256", 4, 1))
+        beside_recipe(what, 2 if args.quick else count, at_once, others, args.root, args.rounds, lead_in)
+        for what, count, at_once in BESIDE
     ]
     sides = SIDES[:3] if args.quick else SIDES
     growth = by_side(sides, args.root, args.rounds, lead_in)

@@ -67,6 +67,9 @@ class OptunaSweeper(Sweeper):
         Args:
             arguments: overrides of the command line.
         """
+        from stnrot.runs.postponed_imports import import_lightning
+
+        import_lightning()
         from stnrot.search.loop import Search
         from stnrot.search.setup import prepare_study
         from stnrot.search.space import Space

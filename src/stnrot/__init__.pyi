@@ -2,13 +2,16 @@ from . import geometry
 from .alignment.aligner import Aligner, Alignment, align
 from .errors import InputError
 from .geometry.planar import rotate
+from .layers.block_rotation import BlockRotation
 from .layers.conjugate import Conjugate
 from .layers.rotation import Rotation
+from .layers.rotational import rotational
 from .pose.fit import Pose, fit_pose
 
 __all__ = [
     "Aligner",
     "Alignment",
+    "BlockRotation",
     "Conjugate",
     "InputError",
     "Pose",
@@ -17,4 +20,5 @@ __all__ = [
     "fit_pose",
     "geometry",
     "rotate",
+    "rotational",
 ]

@@ -14,6 +14,7 @@ from PIL import Image
 from sample_images import DEGREES, by_pillow, scene
 from scipy import ndimage
 from sklearn.datasets import load_sample_image
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tv
 
@@ -230,6 +231,35 @@ def test_an_image_that_cannot_be_aligned_is_named(tmp_path: Path) -> None:
         InputError, match=r"large\.png is 30 x 20, .*small\.png is 20 x 20: expected images of one size"
     ):
         align([tmp_path / "small.png", tmp_path / "large.png"], good)
+
+
+def test_float32_finds_the_angle_of_float64() -> None:
+    """To rounding, although a Newton step there changes the error by less than its rounding."""
+    images = [scene(side, side) for side in (28, 64, 130)]
+    for image in images:
+        turned = by_pillow(image)[0]
+        found, exact = (align(image.to(dtype), turned.to(dtype)).angle for dtype in (torch.float32, torch.float64))
+        torch.testing.assert_close(found.double(), exact, atol=3e-6, rtol=0)
+
+
+def test_no_step_makes_subnormal_numbers() -> None:
+    """They are slow. The tails of this posterior are below the smallest normal number."""
+
+    class NoSubnormals(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            made = function(*args, **(kwargs or {}))
+            for x in made if isinstance(made, tuple | list) else (made,):
+                if isinstance(x, torch.Tensor) and x.is_floating_point():
+                    assert not ((x != 0) & (x.abs() < torch.finfo(x.dtype).tiny)).any(), function
+            return made
+
+    image = torch.rand(1, 1, 64, 64)
+    turned = torch.rot90(image + 0.95 * torch.randn(1, 1, 64, 64), 1, (2, 3))
+    with NoSubnormals():
+        found = align(image, turned)
+        assert not found.mirrored.any()
+    probability = found.orientation.log_posterior.exp()
+    assert ((probability != 0) & (probability < torch.finfo(torch.float32).tiny)).any()
 
 
 def test_other_types_are_named() -> None:

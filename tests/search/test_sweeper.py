@@ -4,8 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-from conftest import ENVIRONMENT, ROOT
+from conftest import ENVIRONMENT
 
 PROGRAM = """
 import sys
@@ -35,15 +34,3 @@ def test_a_program_with_hydra_imports_neither_torch_nor_optuna(tmp_path: Path) -
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=ENVIRONMENT)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "[]\n"
-
-
-@pytest.mark.ci
-def test_train_imports_no_optuna() -> None:
-    """Optuna takes a second, and a job outside a search does without it."""
-    code = (
-        "import sys; sys.modules['optuna'] = None; import train; from hydra.core.plugins import Plugins; "
-        "from hydra.plugins.sweeper import Sweeper; "
-        "assert 'OptunaSweeper' in [found.__name__ for found in Plugins.instance().discover(Sweeper)]"
-    )
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=ROOT, capture_output=True)
-    assert done.returncode == 0, done.stderr

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -20,6 +19,7 @@ from stnrot.arguments import checked, described
 from stnrot.errors import InputError, needs_extra
 from stnrot.geometry.correlation import correlate
 from stnrot.geometry.planar import inscribed_disc, rotate
+from stnrot.geometry.resampling import shrink
 from stnrot.models.encoders.polar import PolarEncoder
 from stnrot.models.outputs import Orientation
 from stnrot.runs.precision import auto_precision
@@ -135,7 +135,7 @@ class Aligner:
             self.encoder.to(device)
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
             parts = [self._orient(*pair) for pair in _pairs(images, references, chunk)]
-        orientation = Orientation.cat(parts)
+        orientation = Orientation.cat(parts) if len(parts) > 1 else parts[0]
         return Alignment(images, confidence(orientation)[:, 0], orientation, references, given)
 
     def _check(self, images: Tensor, role: str) -> None:
@@ -245,4 +245,4 @@ def _shrink(image: Float[Tensor, "B C H W"], side: int) -> Float[Tensor, "B C h 
         if extra % 2:  # the middle lies between two pixels
             image = (image.narrow(dim, 0, shorter + extra - 1) + image.narrow(dim, 1, shorter + extra - 1)) / 2
         image = image.narrow(dim, extra // 2, shorter)
-    return F.interpolate(image, size=(side, side), mode="bilinear", align_corners=False, antialias=True)
+    return shrink(image, side, side)

@@ -41,6 +41,7 @@ Modules
     - `splat`: the image of a point set
     - `fourier`: Fourier transforms of real numbers, also of empty batches
     - `autograd`: tools for gradients written by hand
+    - `resampling`: sampling of images on circles, and shrinking, by weights that are kept
     - `tails`: exponentials whose tails are zero where they do not count
     - `constants`: a cache for tensors that depend on sizes and options alone
 """

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from stnrot.arguments import check_values, checked
@@ -34,6 +33,8 @@ def matched_axes(product: Float[Tensor, "d d"]) -> tuple[Int[Tensor, "d"], Float
     cosine = product.detach().abs().cpu().numpy()
     if not np.isfinite(cosine).all():
         raise InputError("product: expected finite numbers, got infinity or NaN")
+    from scipy.optimize import linear_sum_assignment  # its import takes a fifth of the time of torch's
+
     rows, columns = linear_sum_assignment(-cosine)
     order = torch.from_numpy(rows)[torch.from_numpy(columns).argsort()].to(product.device)
     return order, torch.where(product[order].diagonal() < 0, -1.0, 1.0).to(product.dtype)

@@ -1,18 +1,18 @@
 """Correlation of two images as a function of the angle, defined for every angle and not only for samples."""
 
-import math
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Complex, Float
-from scipy.fft import next_fast_len
 from torch import Tensor
 
 from stnrot.arguments import Count, checked, checked_fields, described
 from stnrot.errors import InputError
 from stnrot.geometry.autograd import same_type, without_autocast
+from stnrot.geometry.constants import constant
 from stnrot.geometry.fourier import irfft, rfft
+from stnrot.geometry.resampling import sample_circles
 
 DENSITY = 3.2  # directions per pixel of the side; the outermost circle is pi sides long
 
@@ -65,11 +65,19 @@ class AngularCorrelation:
                 f"angle: expected a tensor [B, K] on {of.device} with B = {len(of)}, got {described(angle)} on "
                 f"{angle.device}"
             )
-        angle = angle.to(torch.promote_types(angle.dtype, of.real.dtype))
-        k = torch.arange(1, of.shape[1] + 1, device=angle.device, dtype=angle.dtype)
-        phase = angle[..., None] * k
-        term = torch.polar(torch.ones_like(phase), phase) * of[:, None]
-        return term.real.sum(-1), -(term.imag * k).sum(-1), -(term.real * k**2).sum(-1)
+        if angle.dtype != of.dtype.to_real():
+            angle = angle.to(torch.promote_types(angle.dtype, of.dtype.to_real()))
+        k, minus_k, minus_k2 = _frequencies(of.shape[1], angle.device, angle.dtype)
+        term = torch.polar(k.new_ones(()), angle[..., None] * k) * of[:, None]
+        real = term.real
+        return real.sum(-1), (term.imag * minus_k).sum(-1), (real * minus_k2).sum(-1)
+
+
+@constant
+def _frequencies(count: int, device: torch.device, dtype: torch.dtype) -> tuple[Float[Tensor, "{count}"], ...]:
+    """Return the frequencies k = 1 ... count, -k and -k^2."""
+    k = torch.arange(1, count + 1, device=device, dtype=dtype)
+    return k, -k, -(k**2)
 
 
 @checked
@@ -100,48 +108,38 @@ def correlate(image: Float[Tensor, "B C H W"], reference: Float[Tensor, "R C h w
             f"reference: expected one or {len(image)} references, one for each image, got {described(reference)}"
         )
     image, reference = same_type(image, reference)
+    counts = [len(image), len(reference)]
     side = min(*image.shape[-2:], *reference.shape[-2:])
-    radii, angles = max(side // 2, 4), next_fast_len(round(DENSITY * side), real=True)
+    radii, angles = max(side // 2, 4), _fast_length(round(DENSITY * side))
     with without_autocast(image):
-        circle = (torch.arange(radii, device=image.device, dtype=image.dtype) + 0.5) / radii
-        area = (circle / circle.sum())[:, None]
         same_shape = image.shape[1:] == reference.shape[1:]
         stacks = [torch.cat((image, reference))] if same_shape else [image, reference]  # one stack uses all cores
-        spectra = [_spectrum(_contrast(x), circle * (1 - 1 / side), area.sqrt(), angles) for x in stacks]
-        f, g = torch.cat(spectra).split((len(image), len(reference)))
+        circles = [sample_circles(_contrast(x), radii, angles, 1 - 1 / side) for x in stacks]
+        spectra = rfft(circles[0] if same_shape else torch.cat(circles))
+        highest = (angles - 1) // 2  # for an even number of directions, the frequency above it has no phase
+        spectra[..., 0] = 0  # the mean
+        spectra[..., highest + 1 :] = 0
         # the norm of complex numbers takes many times as long as the norm of their real and imaginary parts
-        f_size, g_size = (torch.linalg.vector_norm(torch.view_as_real(x).flatten(1), dim=1) for x in (f, g))
+        f_size, g_size = torch.linalg.vector_norm(torch.view_as_real(spectra).flatten(1), dim=1).split(counts)
+        f, g = spectra.split(counts)
         size = (f_size * g_size).clamp(min=torch.finfo(image.dtype).tiny)
-        return AngularCorrelation((f.conj() * g).sum((1, 2)) / size[:, None])
+        return AngularCorrelation((f.conj() * g).sum((1, 2))[:, 1 : highest + 1] / size[:, None])
 
 
 def _contrast(image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
-    """Subtract the mean of each channel and scale the rest to [-1, 1].
+    """Shift the values of each channel so that zero is halfway between its extremes, and scale them to [-1, 1].
 
     Without it, two images whose contrast is far below their brightness would be equal after rounding, and the squares
     of very large or very small values would be infinite or zero.
     """
-    tiny = torch.finfo(image.dtype).tiny
-    image = image / image.abs().amax((1, 2, 3), keepdim=True).clamp(min=tiny)
-    image = image - image.mean((2, 3), keepdim=True)
-    return image / image.abs().amax((1, 2, 3), keepdim=True).clamp(min=tiny)
+    low, high = image.amin((2, 3), keepdim=True) / 2, image.amax((2, 3), keepdim=True) / 2  # the sum may be infinite
+    most = (high - low).amax(1, keepdim=True).clamp(min=torch.finfo(image.dtype).tiny)
+    return (image - (low + high)) / most
 
 
-def _spectrum(
-    image: Float[Tensor, "B C H W"], radius: Float[Tensor, "D"], weight: Float[Tensor, "D 1"], angles: int
-) -> Complex[Tensor, "B C D F"]:
-    """Return the weighted Fourier coefficients of each circle without the mean.
-
-    Args:
-        radius: of each circle, in units of half the shorter side.
-        weight: of each circle.
-        angles: number of directions on a circle.
-    """
-    height, width = image.shape[-2:]
-    side = min(height, width)
-    direction = torch.arange(angles, device=image.device, dtype=image.dtype) * (2 * math.pi / angles)
-    x, y = radius[:, None] * direction.cos() * (side / width), -radius[:, None] * direction.sin() * (side / height)
-    grid = torch.stack((x, y), -1).expand(len(image), -1, -1, -1)
-    circles = F.grid_sample(image, grid, mode="bicubic", padding_mode="border", align_corners=False)
-    highest = (angles - 1) // 2  # for an even number of directions, the frequency above it has no phase
-    return rfft(circles * weight)[..., 1 : highest + 1]
+def _fast_length(shortest: int) -> int:
+    """Return the smallest number of at least `shortest` without a prime factor above 5, which a fast FFT can have."""
+    length = shortest
+    while 30 ** length.bit_length() % length:
+        length += 1
+    return length

@@ -15,12 +15,12 @@ from stnrot.geometry.rotations import det_sign, project_rotation, random_rotatio
 TOLERANCE = 1e-4  # largest entry of R^T R - I in a matrix that is accepted as a rotation to start with
 
 
-def checked_dim(dim: Any) -> int:
-    """Return the dimension, a whole number of at least 2."""
+def checked_dim(dim: Any, name: str = "dim") -> int:
+    """Return a dimension, a whole number of at least 2."""
     expected = "a whole number of at least 2"
-    dim = _whole("dim", dim, expected)
+    dim = _whole(name, dim, expected)
     if dim < 2:
-        raise InputError(f"dim={dim}: expected {expected}")
+        raise InputError(f"{name}={dim}: expected {expected}")
     return dim
 
 

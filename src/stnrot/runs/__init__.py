@@ -4,6 +4,7 @@
 - `config_checks`, `trainer_options`: checks of the configuration.
 - `trainer`: builds Lightning's trainer.
 - `command_line`, `overrides`: error messages of one line; overrides that are typed, and those that are printed.
+- `postponed_imports`: imports Lightning without packages that most jobs do not use.
 - `precision`, `sync_batch_norm`: what depends on the device and on the number of processes.
 - `tables`, `multirun_table`: tables on the screen and in files.
 """

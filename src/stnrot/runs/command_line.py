@@ -3,12 +3,10 @@
 import ast
 import errno
 import inspect
-import logging
 import os
 import re
 import shutil
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,13 +30,6 @@ ARGUMENT = re.compile(r"\w+(?=[.=:])")  # at the start of a message: `width=1: .
 
 # what Hydra and OmegaConf append to a message for developers
 NOISE = re.compile(r"\n\s*(?:full_key:|Config search path:|Set the environment variable)")
-
-
-def quiet_libraries() -> None:
-    """Silence notices of Lightning that the user cannot act on."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    for notice in ("treespec", "many workers", "multiple `ModelCheckpoint`", "supported by the model summary"):
-        warnings.filterwarnings("ignore", f".*{notice}")
 
 
 @contextmanager

@@ -6,12 +6,12 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import Optimizer
-from torchmetrics.classification import MulticlassAccuracy
 
 from stnrot.data.batch import Batch
 from stnrot.errors import InputError, check_number
 from stnrot.models.model import Model
 from stnrot.models.outputs import Prediction
+from stnrot.tasks.accuracy import Accuracy
 from stnrot.tasks.register import Register
 
 
@@ -51,7 +51,7 @@ class Classify(Register):
         )
         check_number("classification_weight", classification_weight, 0, whole=False)
         self.classification_weight, self.classes = classification_weight, classes
-        self.accuracy = MulticlassAccuracy(classes, average="micro", validate_args=False)
+        self.accuracy = Accuracy()
 
     def losses(self, prediction: Prediction, batch: Batch) -> dict[str, tuple[float, Tensor]]:
         """Return the terms of the loss by name, each with its weight.

@@ -6,8 +6,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from torchvision.datasets.folder import IMG_EXTENSIONS
-
 from stnrot.errors import InputError
 
 SPLIT_NAMES = {  # in upper or lower case; `set`, `data` or `images` may follow
@@ -17,6 +15,8 @@ SPLIT_NAMES = {  # in upper or lower case; `set`, `data` or `images` may follow
 }
 KIND = {name: kind for kind, names in SPLIT_NAMES.items() for name in names}
 SPLIT = re.compile(rf"(?<![a-z])({'|'.join(sorted(KIND, reverse=True))})[ ._-]*(?:set|data|images)?(?![a-z])")
+# the types of torchvision.datasets.ImageFolder
+IMG_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 IGNORED = ("__MACOSX", "@eaDir", "$RECYCLE.BIN")  # macOS, Synology and Windows keep copies of images there
 
 

@@ -4,12 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from stnrot.data.image_set import Splits
 from stnrot.data.sources.decoding import Decoding
 from stnrot.data.sources.files import FileSet, memory_or_stream, split_by_seed
-from stnrot.data.sources.folder_tree import images_below, split_folders
+from stnrot.data.sources.folder_tree import IMG_EXTENSIONS, images_below, split_folders
 from stnrot.errors import InputError
 
 Row = tuple[Path, str | None, str]  # image, class, split

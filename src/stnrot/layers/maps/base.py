@@ -27,12 +27,16 @@ class RotationMap(nn.Module, ABC):
         self.weight = nn.Parameter(weight.to(torch.get_default_dtype()))
 
     @abstractmethod
+    def matrix(self, weight: Tensor) -> Tensor:
+        """Return the matrix for a weight, at least in float32."""
+
     def prepare(self, points: int | None) -> Any:
         """Compute the rotation from the weight, in the form that is the fastest for this number of points.
 
         Args:
             points: None for the matrix.
         """
+        return self.matrix(self.weight)
 
     def rotate(self, x: Tensor, prepared: Any, inverse: bool) -> Tensor:
         """Return the rows R x, or R^T x if `inverse`."""
@@ -57,6 +61,10 @@ class FromStart(RotationMap):
         super().__init__(torch.zeros_like(parameters))
         self.register_buffer("start", parameters.to(torch.promote_types(self.weight.dtype, torch.float32)))
         self.start: Tensor
+
+    def restart(self, start: Tensor) -> None:
+        """Start with another rotation, in the dtype and on the device of the last one."""
+        self.start = start.to(self.start)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
         start = self.start

@@ -26,17 +26,17 @@ class Angle(FromStart):
             raise InputError(f"start: expected a rotation of a plane, [2, 2], got {described(start)}")
         super().__init__(start, torch.atan2(start[1, 0], start[0, 0]))
 
-    def prepare(self, points: int | None) -> Tensor:
-        """Return the matrix."""
-        return planar_rotation(self.start + at_least_float32(self.weight))
+    def matrix(self, weight: Tensor) -> Tensor:
+        """Return the matrix for a weight."""
+        return planar_rotation(self.start + at_least_float32(weight))
 
 
 class Cayley(FromStart):
     """The Cayley transform of a skew matrix. Source: K. Helfrich et al., Orthogonal recurrent networks, 2018."""
 
-    def prepare(self, points: int | None) -> Tensor:
-        """Return the matrix."""
-        return cayley_from(self.start, at_least_float32(self.weight))
+    def matrix(self, weight: Tensor) -> Tensor:
+        """Return the matrix for a weight."""
+        return cayley_from(self.start, at_least_float32(weight))
 
 
 class Exponential(FromStart):
@@ -45,14 +45,14 @@ class Exponential(FromStart):
     Source: M. Lezcano-Casado and D. Martinez-Rubio, Cheap orthogonal constraints, 2019.
     """
 
-    def prepare(self, points: int | None) -> Tensor:
-        """Return the matrix."""
-        return self.start @ exponential(skew(at_least_float32(self.weight)))
+    def matrix(self, weight: Tensor) -> Tensor:
+        """Return the matrix for a weight."""
+        return self.start @ exponential(skew(at_least_float32(weight)))
 
 
 class QR(FromStart):
     """The Q of the QR decomposition of a free matrix, by the Gram-Schmidt process, see `qr_rotation`."""
 
-    def prepare(self, points: int | None) -> Tensor:
-        """Return the matrix."""
-        return qr_rotation(self.start + at_least_float32(self.weight))
+    def matrix(self, weight: Tensor) -> Tensor:
+        """Return the matrix for a weight."""
+        return qr_rotation(self.start + at_least_float32(weight))

@@ -27,6 +27,10 @@ class NewtonSchulz(RotationMap):
         self.register_buffer("done", self.weight.detach().clone(), persistent=False)
         self.done: Tensor
 
+    def matrix(self, weight: Tensor) -> Tensor:
+        """Return the matrix, the weight itself."""
+        return weight
+
     def prepare(self, points: int | None) -> Tensor:
         """Return the matrix. If it has changed since the last use, replace it by the nearest rotation first."""
         if self.weight.dtype.itemsize < 4:
@@ -67,6 +71,6 @@ class Penalty(RotationMap):
         check_rotation("start", start)
         super().__init__(start)
 
-    def prepare(self, points: int | None) -> Tensor:
+    def matrix(self, weight: Tensor) -> Tensor:
         """Return the matrix."""
-        return at_least_float32(self.weight)
+        return at_least_float32(weight)

@@ -44,7 +44,19 @@ class Householder(FromStart):
             return blocks_of(weight, SMALL, self.start, sign)
         if points is not None and (points <= DENSE * dim or points * dim <= MANY):
             return blocks_of(weight, block_size(points, weight.is_cpu), self.start, sign)
-        return matrix_of(blocks_of(weight, block_size(dim, weight.is_cpu), self.start, sign))
+        return self.matrix(weight)
+
+    def matrix(self, weight: Tensor) -> Tensor:
+        """Return the matrix for a weight, of which the first m rows are used."""
+        start, weight = self.start, at_least_float32(weight)
+        weight = weight if len(weight) == len(start) else weight[: len(start)]
+        return matrix_of(blocks_of(weight, block_size(self.dim, weight.is_cpu), start, self.sign))
+
+    def restart(self, start: Tensor) -> None:
+        """Start with another rotation, for all reflections."""
+        vectors, sign = householder_vectors(start)
+        super().restart(vectors)
+        self.sign = sign.to(self.sign)
 
     def rotate(self, x: Tensor, prepared: Blocks | Stack | Tensor, inverse: bool) -> Tensor:
         """Return the rows R x, or R^T x if `inverse`."""

@@ -50,10 +50,12 @@ class ConstantWatch(TorchDispatchMode):
     """Collect the operations that compute a constant: a tensor that depends on sizes and options alone.
 
     They are the operations of `MADE`, and those of which all arguments are constants or filled with one number. A fill
-    alone (such as zeros) is not collected, since it is mostly a place to write to; nor is a view or a copy.
+    alone (such as zeros) is not collected, since it is mostly a place to write to; nor is a view, a copy, or a product
+    with a number: the gradient of `addcmul` multiplies its factors by one. `arange.start_step` is that of
+    `F.embedding_bag`, which numbers its bags.
     """
 
-    MADE = re.compile(r"aten\.(arange|eye|linspace|logspace|tril_indices|triu_indices|lift_fresh|\w+_window)")
+    MADE = re.compile(r"aten\.(arange\.(default|start)$|eye|linspace|logspace|tril_indices|triu_indices|lift_fresh|\w+_window)")
     FILLED = re.compile(r"aten\.(new_)?(zeros|ones|full|scalar_tensor)")
 
     def __init__(self) -> None:
@@ -71,12 +73,12 @@ class ConstantWatch(TorchDispatchMode):
         known = any(each in self.constant for each in inputs) and all(
             each in self.constant or each in self.filled for each in inputs
         )
-        if made or known:
-            self.constant.update(dict.fromkeys(results, True))
-            if not (func.is_view or re.search("clone|unsafe_view", str(func))):
-                self.found[f"{func} {[list(each.shape) for each in results]}"] += 1
-        elif self.FILLED.match(str(func)):
+        if self.FILLED.match(str(func)):
             self.filled.update(dict.fromkeys(results, True))
+        elif made or known:
+            self.constant.update(dict.fromkeys(results, True))
+            if not (func.is_view or re.search(r"clone|unsafe_view|mul\.Scalar", str(func))):
+                self.found[f"{func} {[list(each.shape) for each in results]}"] += 1
         elif func._schema.is_mutable:
             for each in inputs:
                 self.filled.pop(each, None)

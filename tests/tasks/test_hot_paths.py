@@ -1,6 +1,7 @@
 """No step of a task computes with subnormal numbers, and none computes a constant again."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from stnrot.alignment.aligner import Aligner, align
 from stnrot.geometry import constants, rotate
 from stnrot.geometry.euler import euler_to_matrix
 from stnrot.geometry.splat import Camera, render
+from stnrot.layers.maps import METHODS
 from stnrot.models.encoders.polar import PolarEncoder
 from stnrot.pose.fit import fit_pose
 from stnrot.pose.point_clouds import torus
@@ -29,9 +31,8 @@ JOBS = {
     "encoder=cnn": ("model/encoder=cnn",),
     "affine_stn": ("model=affine_stn",),
     "cnn": ("model=cnn",),
-    "pairs": (*PAIRS, "model.encoder.shift=0.07"),
-    "conjugate": ("experiment=conjugate",),
-    "conjugate by cayley": ("experiment=conjugate", "model.rotation.method=cayley"),
+    "pairs": (*PAIRS, "model.encoder.shift=0.07", "model.encoder.radii=8", "model.encoder.angles=32"),
+    **{each: ("experiment=conjugate", f"model.rotation.method={each}") for each in METHODS if each != "angle"},
     "pose": ("experiment=torus_pose", "data.camera.height=64", "data.camera.width=64"),
 }
 COLOUR = ("data=image_folder", "data.source.image_size=[32,32]", "data.source.channels=3")
@@ -68,17 +69,18 @@ def kept() -> list[torch.Tensor]:
 
 def check(steps: list[Callable[[Any], None]], made: list[int]) -> None:
     """Take steps for a second time; find neither subnormal numbers nor constants, and none that was written to."""
-    before = [(each, each.clone()) for each in kept()]
-    made.clear()
     for step in steps:
+        step(nullcontext())  # after another one, whose constants may have taken the place of these
+        before = [(each, each.clone()) for each in kept()]
+        made.clear()
         subnormal, constant = SubnormalWatch(), ConstantWatch()
         step(subnormal)
-        assert subnormal.operations > 20
+        assert subnormal.operations > 10
         assert not subnormal.found
         step(constant)
         assert not constant.found
-    assert not made, "constants that were kept are made again"
-    assert all(torch.equal(now, then) for now, then in before)
+        assert not made, "constants that were kept are made again"
+        assert all(torch.equal(now, then) for now, then in before)
 
 
 @pytest.fixture
@@ -94,10 +96,10 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_steps_of_a_task(job: str, made: list[int]) -> None:
     """At the start, and when the network is certain."""
     steps = Steps(*JOBS[job])
+    for _ in range(20 if job == "pairs" else 0):  # which draws the centres that it samples about
+        steps.train()
     for change in (lambda: None, partial(sharpened, steps)):
         change()
-        steps.train()
-        steps.infer()
         check([steps.train, steps.infer], made)
 
 
@@ -105,15 +107,11 @@ def test_steps_of_a_task(job: str, made: list[int]) -> None:
 def test_steps_in_16_bits(job: str, made: list[int]) -> None:
     steps = Steps(*JOBS[job], bf16=True)
     sharpened(steps)
-    steps.train()
-    steps.infer()
     check([steps.train, steps.infer], made)
 
 
 def test_steps_on_photographs(photographs: Path, made: list[int]) -> None:
     steps = Steps(*COLOUR, f"data.root={photographs}")
-    steps.train()
-    steps.infer()
     check([steps.train, steps.infer], made)
 
 
@@ -124,7 +122,7 @@ def test_steps_after_training(job: str, bf16: bool, photographs: Path, made: lis
     steps = Steps(*JOBS.get(job, (*COLOUR, f"data.root={photographs}")), bf16=bf16)
     for _ in range(300):
         steps.train()
-    steps.infer()
+
     check([steps.train, steps.infer], made)
 
 
@@ -152,18 +150,17 @@ def test_align(made: list[int]) -> None:
         assert not found.mirrored
 
     calls = [watched(partial(run, model)) for model in (None, learned)]
-    for model in (None, learned):
-        run(model)
     check(calls, made)
 
 
 def test_fit_pose(made: list[int]) -> None:
-    points = torus()
-    images = render(points, euler_to_matrix(torch.tensor([[0.3, -0.8], [2.0, 1.0]]), "XZ"), CAMERA)
+    points = torus()[::5]
+    images = render(points, euler_to_matrix(torch.tensor([[0.3, -0.8], [2.0, 1.0]]), "XZ"), CAMERA)[:, None]
     start = torch.tensor([[0.5, -0.6], [1.8, 0.9]])
-    calls = [partial(fit_pose, images[:, None], points, camera=CAMERA, start=each) for each in (None, start)]
-    for call in calls:
-        call()
+    calls = [
+        partial(fit_pose, images, points, camera=CAMERA, start=start),
+        partial(fit_pose, images, points, "X", camera=CAMERA),
+    ]
     check([watched(call) for call in calls], made)
 
 

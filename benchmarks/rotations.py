@@ -1,15 +1,16 @@
-"""The rotation layer is about as fast as torch's and geotorch's up to d = 256, 3 to 14 times as fast from d = 1,024.
+"""The rotation layer is at least as fast as torch's and geotorch's at every d, 3 to 14 times as fast from d = 1,024.
 
     python benchmarks/rotations.py [--device cuda] [--dims 16 64 ...] [--json PATH] [--png PATH]
 
-Ten minutes on two cores, most of them for the slowest methods at d = 2,048. Needs geotorch (the extra `classical`). A
-step is forward and backward, to input and weights, of a batch of 32 or 256. `nn.Linear`, which is no rotation, is the
-lower bound. The weight of `newton_schulz` is updated before each step, so that its time includes the iteration that an
-update causes.
+Eleven minutes on two cores, most of them for the slowest methods at d = 2,048. Needs geotorch (the extra `classical`).
+A step is forward and backward, to input and weights, of a batch of 32 or 256. `nn.Linear`, which is no rotation, is the
+lower bound. `rotational` is `nn.Linear` with its weight constrained by `stnrot.rotational`, as in torch's methods. The
+weight of `newton_schulz` is updated before each step, so that its time includes the iteration that an update causes.
 
 Prints the milliseconds of a step, and the ratios to the default, `householder`: the time of the other method divided by
 that of `householder`, the median of the rounds' ratios. The slowest methods are timed apart, in fewer rounds of single
-calls. Those rounds include `householder`, and the ratios of the slowest methods are formed with its time there.
+calls. Those rounds include `householder`, and the ratios of the slowest methods are formed with its time there. Then
+prints the peak memory of a step beyond the layer itself: results, gradients, and what is kept for the backward pass.
 """
 
 import sys
@@ -26,9 +27,10 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import orthogonal
 
 from harness.environment import environment
+from harness.memory import peak_mib
 from harness.report import Options, Row, Table, new_file, report
 from harness.timing import Times, alternate, speedup
-from stnrot import Rotation
+from stnrot import Rotation, rotational
 from stnrot.runs.command_line import one_line_errors
 
 BATCHES = (32, 256)
@@ -75,6 +77,7 @@ PEERS: dict[str, Callable[[int], nn.Module]] = {
 FLOOR = "nn.Linear, no rotation"
 LAYERS: dict[str, Callable[[int], nn.Module]] = {
     **{name: partial(Rotation, method=name, init="haar") for name in OURS},
+    "rotational": lambda dim: rotational(linear(dim)),
     **PEERS,
     FLOOR: linear,
 }
@@ -101,13 +104,26 @@ def timed(layers: Mapping[str, nn.Module], batch: int, rounds: int, calls: int, 
     return alternate(methods, rounds, lead_in=0 if calls == 1 else calls, calls=calls, device=device)
 
 
+def peaks(layers: Mapping[str, nn.Module], batch: int, device: str) -> dict[str, float | None]:
+    """Return the peak memory of a step of each layer, in MiB. All layers have run before."""
+    dim = next(iter(next(iter(layers.values())).parameters())).shape[-1]
+    x, upstream = torch.randn(2, batch, dim, device=device)
+    x.requires_grad_()
+    found = {}
+    for name, layer in layers.items():
+        found[name] = peak_mib(partial(step, layer, x, upstream), device)
+        layer.zero_grad()  # the next layer's gradients take their own memory
+        x.grad = None
+    return found
+
+
 def draw(rows: list[dict[str, str | float]], by_reflections: dict[int, float], wide: int, path: Path) -> None:
     """Draw time against d, and against the number of reflections."""
     figure = Figure(figsize=(10.4, 3.8), dpi=120, layout="constrained")
     axes = figure.subplots(1, 2)
     few = [row for row in rows if row["batch"] == str(BATCHES[0])]
     for name in LAYERS:
-        own = name in OURS
+        own = name in (*OURS, "rotational")
         points = [(float(row["d"]), float(row[name])) for row in few]
         axes[0].plot(*zip(*points, strict=True), "o-" if own else "s--", label=name, lw=2.5 if own else 1, ms=4)
     axes[0].set(xlabel="d", ylabel="forward and backward, ms", xscale="log", yscale="log", title="batch of 32")
@@ -136,6 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.manual_seed(0)
     rows: list[dict[str, str | float]] = []
     compared: list[Row] = []
+    memory: list[Row] = []
     for dim in args.dims:
         rounds, calls, few = EFFORT[dim]
         for batch in BATCHES:
@@ -151,6 +168,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             size: dict[str, str | float] = {"d": str(dim), "batch": str(batch)}
             rows.append(size | milliseconds)
             floor = speedup(times, FLOOR, "householder")
+            if batch == BATCHES[0]:
+                memory.append({**size, **peaks(layers, batch, args.device)})
             best = min(ratios, key=lambda name: ratios[name])
             compared.append(size | ratios | {"best peer": best, "householder's time over nn.Linear's": floor})
             print(f"d = {dim}, batch of {batch}: done", file=sys.stderr, flush=True)
@@ -163,6 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         environment(args.device) | {"geotorch": version("geotorch")},
         Table("milliseconds of a step, forward and backward", rows),
         Table("time divided by that of `Rotation(d)`, householder", compared),
+        Table("peak memory of a step beyond the layer itself, MiB", memory),
         Table(
             f"householder, d = {wide:,}, batch of {BATCHES[0]}, by the number of reflections",
             [{"reflections": m, "ms": ms} for m, ms in by_reflections.items()],

@@ -1,11 +1,14 @@
 """On a GPU, whole jobs and the public functions give the results that they give on the CPU."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import composed
+from conftest import ROOT, composed
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from stnrot import align, fit_pose, rotate
@@ -23,6 +26,20 @@ def test_rotate_equals_rot90(interpolation: str, quarters: int) -> None:
     angle = torch.full((3,), quarters * torch.pi / 2, device="cuda")
     found = rotate(image, angle, interpolation)
     torch.testing.assert_close(found, torch.rot90(image, quarters, (2, 3)), rtol=0, atol=1e-4)
+
+
+def test_the_fused_kernels_give_torchs_results() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-q", str(ROOT / "tests/geometry/fused_rotation_cases.py")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("shape", [(256, 1, 28, 28), (32, 3, 224, 224)])
+def test_rotate_is_that_of_the_cpu(shape: tuple[int, ...]) -> None:
+    image, angle = torch.rand(shape), (torch.rand(shape[0]) * 2 - 1) * torch.pi
+    smooth = torch.nn.functional.avg_pool2d(image, 3, 1, 1)
+    torch.testing.assert_close(rotate(smooth.cuda(), angle.cuda()).cpu(), rotate(smooth, angle), rtol=0, atol=1e-5)
 
 
 def test_align_finds_quarter_rotations() -> None:

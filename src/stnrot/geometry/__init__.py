@@ -29,6 +29,7 @@ Precision
 Modules
     - `angles`: arithmetic on the circle
     - `planar`: rotation and sampling of images
+    - `fused_rotation`: rotation of images on a GPU by one kernel; needs Triton
     - `polar`: sampling of images on circles
     - `correlation`: correlation of two images over the angle
     - `deform`: random deformations of images

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 
 def full_precision(x: Tensor) -> AbstractContextManager[Any]:
@@ -21,6 +22,17 @@ def without_autocast(x: Tensor) -> AbstractContextManager[Any]:
     if not torch.compiler.is_compiling():
         return full_precision(x)
     return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
+
+
+def has_memory(x: Tensor) -> bool:
+    """Return whether a kernel can read the numbers of x. Fake tensors, and those of `torch.func`, have no memory."""
+    if type(x) not in (Tensor, Parameter):
+        return False
+    try:
+        x.data_ptr()
+    except RuntimeError:
+        return False
+    return True
 
 
 def at_least_float32(x: Tensor) -> Tensor:

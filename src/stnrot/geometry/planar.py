@@ -1,7 +1,10 @@
 """Rotate images: angle -> sampling grid -> sampled image. The affine case uses the same steps."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from importlib.util import find_spec
+from types import ModuleType
 from typing import Literal
 
 import torch
@@ -11,7 +14,7 @@ from torch import Tensor
 
 from stnrot.arguments import Count, NonNegative, check_values, checked, described
 from stnrot.errors import InputError
-from stnrot.geometry.autograd import without_autocast
+from stnrot.geometry.autograd import has_memory, without_autocast
 from stnrot.geometry.constants import constant
 
 Mode = Literal["bilinear", "bicubic", "nearest"]
@@ -147,7 +150,8 @@ def rotate(
 ) -> Float[Tensor, "... h w"]:
     r"""Rotate each image counter-clockwise by its angle, or by each of its K angles.
 
-    The result is differentiable in the image, the angle, the centre and the fill.
+    The result is differentiable in the image, the angle, the centre and the fill. On a GPU with Triton, bilinear
+    rotations with zeros outside run as one kernel, `fused_rotation`. The speed of the kernel is not measured.
 
     Args:
         image: one image [H, W] or [C, H, W], or a batch [B, C, H, W].
@@ -178,23 +182,26 @@ def rotate(
     batch = image if dims == 4 else image.reshape(1, -1, height, width)
     given, number = angle, not isinstance(angle, Tensor)
     angle = _angles(angle, image)
-    theta, size = rotation_theta(angle, height, width), None
+    size, shift = (height, width), None
     if expand:
         if center is not None:
             raise InputError(
                 "center: expected None with expand=True, which shows the whole image, got a point; leave one out"
             )
         size = _whole_size(given if number else angle, height, width)
-        theta = theta * theta.new_tensor([size[1] / width, size[0] / height, 1])
     elif center is not None:
-        theta = _about(theta, center, batch)
-    plain = isinstance(fill, int | float) and fill == 0
-    if not plain:
-        if padding_mode != "zeros":
-            raise InputError(f"fill: expected padding_mode='zeros', got {padding_mode!r}, which needs no fill")
-        if isinstance(fill, Tensor) and len(fill) != batch.shape[1]:
-            raise InputError(f"fill: expected [{batch.shape[1]}], a value for each channel, got {described(fill)}")
-    rotated = warp(batch, theta, mode, padding_mode, size) if plain else _filled(batch, theta, mode, fill, size)
+        shift = _shift(angle, center, batch)
+    by_grid = partial(_by_grid, size=size, mode=mode, padding_mode=padding_mode)
+    fused = _fused(batch, angle, mode, padding_mode)
+    rotated_by = by_grid if fused is None else partial(fused.rotate, size=size, formula=by_grid)
+    if isinstance(fill, int | float) and fill == 0:
+        rotated = rotated_by(batch, angle, shift)
+    elif padding_mode != "zeros":
+        raise InputError(f"fill: expected padding_mode='zeros', got {padding_mode!r}, which needs no fill")
+    elif isinstance(fill, Tensor) and len(fill) != batch.shape[1]:
+        raise InputError(f"fill: expected [{batch.shape[1]}], a value for each channel, got {described(fill)}")
+    else:
+        rotated = _filled(batch, fill, lambda pixels: rotated_by(pixels, angle, shift))
     if dims == 4:
         return rotated
     return rotated[0] if dims == 3 else rotated[0].squeeze(-3)
@@ -215,32 +222,62 @@ def _angles(angle: float | Tensor, image: Tensor) -> Float[Tensor, "B *K"]:
     return angle if angle.ndim else angle.expand(len(image))
 
 
-def _about(
-    theta: Float[Tensor, "B *K 2 3"],
-    center: tuple[float, float] | Float[Tensor, "... 2"],
-    image: Float[Tensor, "B C H W"],
-) -> Tensor:
-    """Move the fixed point of rotations from the middle of the image to `center` (pixels)."""
+def _shift(
+    angle: Float[Tensor, "B *K"], center: tuple[float, float] | Float[Tensor, "... 2"], image: Float[Tensor, "B C H W"]
+) -> Float[Tensor, "B *K 2"]:
+    """Return what moves the fixed point of rotations from the middle of the image to `center` (pixels)."""
     height, width = image.shape[-2:]
-    center = torch.as_tensor(center, device=theta.device, dtype=theta.dtype)
+    center = torch.as_tensor(center, device=angle.device, dtype=angle.dtype)
     if center.ndim == 2:
         if len(center) != len(image):
             raise InputError(f"center: expected [2] or [{len(image)}, 2], got {described(center)}")
-        center = center.view(-1, *[1] * (theta.ndim - 3), 2)
+        center = center.view(-1, *[1] * (angle.ndim - 1), 2)
     point = (2 * center + 1) / center.new_tensor([width, height]) - 1
-    linear = theta[..., :2]
-    shift = point - (linear @ point[..., None])[..., 0]
-    return torch.cat((linear, shift.expand(theta.shape[:-1])[..., None]), -1)
+    linear = rotation_theta(angle, height, width)[..., :2]
+    return point - (linear * point[..., None, :]).sum(-1)  # a matrix product can be in 16 bits
+
+
+def _by_grid(
+    image: Float[Tensor, "B C H W"],
+    angle: Float[Tensor, "B *K"],
+    shift: Float[Tensor, "B *K 2"] | None = None,
+    *,
+    size: tuple[int, int],
+    mode: Mode,
+    padding_mode: PaddingMode,
+) -> Float[Tensor, "B *K C h w"]:
+    """Rotate images, see `rotate`, by a sampling grid. `shift` is added to the sampling points."""
+    height, width = image.shape[-2:]
+    theta = rotation_theta(angle, height, width)
+    if size != (height, width):
+        theta = theta * theta.new_tensor([size[1] / width, size[0] / height, 1])
+    if shift is not None:
+        theta = torch.cat((theta[..., :2], shift[..., None]), -1)
+    return warp(image, theta, mode, padding_mode, size)
+
+
+def _fused(image: Tensor, angle: Tensor, mode: Mode, padding_mode: PaddingMode) -> ModuleType | None:
+    """Return the module `fused_rotation` if its kernels can rotate these images, else None."""
+    if not image.is_cuda or (mode, padding_mode) != ("bilinear", "zeros") or image.dtype == torch.float64:
+        return None
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or not _has_triton():
+        return None
+    if not (has_memory(image) and has_memory(angle)):
+        return None
+    from stnrot.geometry import fused_rotation  # here, because triton takes a while to import
+
+    return fused_rotation if fused_rotation.works(image.device) else None
+
+
+@cache
+def _has_triton() -> bool:
+    return find_spec("triton") is not None
 
 
 def _filled(
-    image: Float[Tensor, "B C H W"],
-    theta: Float[Tensor, "B *K 2 3"],
-    mode: Mode,
-    fill: float | Float[Tensor, "C"],
-    size: tuple[int, int] | None,
+    image: Float[Tensor, "B C H W"], fill: float | Float[Tensor, "C"], rotated_by: Callable[[Tensor], Tensor]
 ) -> Float[Tensor, "B *K C h w"]:
-    """Warp images that are surrounded by a fill. Its weight is the share of a sample that lies outside the image.
+    """Rotate images that are surrounded by a fill. Its weight is the share of a sample that lies outside the image.
 
     Inside the image the weight is exactly 0, without a rounding error. Else a large fill, such as -1e9 around labels,
     would change the image.
@@ -248,8 +285,8 @@ def _filled(
     dtype = torch.promote_types(image.dtype, torch.float32)
     fill = torch.as_tensor(fill, dtype=dtype, device=image.device).view(-1, 1, 1)
     ones = image.new_ones((), dtype=dtype).expand(len(image), 1, *image.shape[2:])
-    warped = warp(torch.cat((image.to(dtype), ones), 1), theta, mode, "zeros", size)
-    inside, outside = warped[..., :-1, :, :], 1 - warped[..., -1:, :, :]
+    rotated = rotated_by(torch.cat((image.to(dtype), ones), 1))
+    inside, outside = rotated[..., :-1, :, :], 1 - rotated[..., -1:, :, :]
     filled = torch.where(outside.abs() < 16 * torch.finfo(dtype).eps, inside, inside + fill * outside)
     return filled.to(image.dtype)
 

@@ -11,7 +11,7 @@ from stnrot.layers.checks import check_rotation, checked_reflections
 from stnrot.layers.maps.base import FromStart
 
 # The matrix is cheaper for more than DENSE d points, if they have more than MANY values.
-DENSE, MANY = 2, 11_000
+DENSE, MANY = 2, 8_000
 
 
 class Householder(FromStart):

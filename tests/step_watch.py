@@ -55,7 +55,9 @@ class ConstantWatch(TorchDispatchMode):
     `F.embedding_bag`, which numbers its bags.
     """
 
-    MADE = re.compile(r"aten\.(arange\.(default|start)$|eye|linspace|logspace|tril_indices|triu_indices|lift_fresh|\w+_window)")
+    MADE = re.compile(
+        r"aten\.(arange\.(default|start)$|eye|linspace|logspace|tril_indices|triu_indices|lift_fresh|\w+_window)"
+    )
     FILLED = re.compile(r"aten\.(new_)?(zeros|ones|full|scalar_tensor)")
 
     def __init__(self) -> None:

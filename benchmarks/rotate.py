@@ -2,15 +2,23 @@
 
     python benchmarks/rotate.py [--device cuda] [--json PATH]
 
-One minute on two cores. Needs kornia (the extra `classical`). Prints the milliseconds of a forward pass and of forward
-and backward passes, for MNIST's size and for 224 x 224 pixels. A speed-up is the time of the other method divided by
-that of stnrot: the median of the rounds' ratios. On a busy machine set OMP_NUM_THREADS=1; otherwise the time that
-threads wait for one another is measured.
+A minute and a half on one core. Needs kornia (the extra `classical`). Prints the milliseconds of a forward pass and of
+forward and backward passes, for MNIST's size and for 224 x 224 pixels. A speed-up is the time of the other method
+divided by that of stnrot: the median of the rounds' ratios. On a busy machine set OMP_NUM_THREADS=1; otherwise the time
+that threads wait for one another is measured.
 
-A second table has the share of the forward pass that the check of the arguments takes: a check alone follows each
-rotation, so that its code is as cold in the processor's cache as in use.
+On a CPU every method calls `F.grid_sample`. So the time of `grid_sample` alone with a ready grid, forward and
+backward, is a lower bound for all of them. The bound of the speed-up that follows is in the column `most over
+affine_grid`. A copy of the batch takes far less time: the bound is not the memory, but the gathering of four pixels for
+each result.
+
+A second table has the peak of the memory above that of the inputs and the upstream gradient. A third one has the share
+of the forward pass that the check of the arguments takes: a check alone follows each rotation, so that its code is as
+cold in the processor's cache as in use.
 """
 
+import multiprocessing
+import resource
 from collections.abc import Callable, Sequence
 from functools import partial, wraps
 from statistics import median
@@ -24,11 +32,11 @@ from harness.environment import environment
 from harness.report import Options, Row, Table, report
 from harness.timing import alternate, speedup
 from stnrot.arguments import checked
-from stnrot.geometry import inscribed_disc, rotate, rotation_theta
+from stnrot.geometry import inscribed_disc, rotate, rotation_theta, sampling_grid
 from stnrot.runs.command_line import one_line_errors
 
 Method = Callable[[Tensor, Tensor], Tensor]
-CALLS = {(256, 1, 28, 28): 10, (32, 3, 224, 224): 1}  # by size of a batch: timed calls a round
+CALLS = {(256, 1, 28, 28): 10, (1, 3, 224, 224): 10, (32, 3, 224, 224): 1}  # by size of a batch: timed calls a round
 PASSES = {  # name: whether the angle has a gradient, whether the image has one
     "forward": (False, False),
     "and backward to the angle": (True, False),
@@ -54,6 +62,11 @@ def only_check(*args: object, **kwargs: object) -> None:
     """Check arguments as `rotate` does, and do nothing else."""
 
 
+def grid_sample(image: Tensor, grid: Tensor) -> Tensor:
+    """Sample at a ready grid, which no method of rotation can do without on a CPU."""
+    return F.grid_sample(image, grid, align_corners=False)
+
+
 METHODS: dict[str, Method] = {"stnrot": rotate, "affine_grid": affine_grid, "kornia": kornia_rotate}
 
 
@@ -77,6 +90,38 @@ def run_pass(method: Method, image: Tensor, angle: Tensor, upstream: Tensor, to_
         rotated.backward(upstream)
 
 
+def peak(method: str, size: tuple[int, ...], to_angle: bool, to_image: bool, device: str) -> float:
+    """Return the MiB that a pass takes at its peak, above those of the inputs and the upstream gradient."""
+    image, upstream = torch.rand(2, *size, device=device)
+    angle = torch.rand(size[0], device=device)
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.max_memory_allocated()
+        run_pass(METHODS[method], image, angle, upstream, to_angle, to_image)
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    torch.set_num_threads(1)
+    small = image[:1, :, :8, :8].clone(), angle[:1], upstream[:1, :, :8, :8].clone()
+    run_pass(METHODS[method], *small, to_angle, to_image)  # what the first call loads is no memory of a pass
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    run_pass(METHODS[method], image, angle, upstream, to_angle, to_image)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
+
+
+def peaks(size: tuple[int, ...], device: str) -> list[Row]:
+    """Return the peaks of all methods. On a CPU each is measured in a process of its own, which starts as a fork."""
+    rows = list[Row]()
+    for name, to in PASSES.items():
+        row: dict[str, str | float] = {"size": " x ".join(map(str, size)), "pass": name}
+        for method in METHODS:
+            if device == "cuda":
+                row[f"{method}, MiB"] = peak(method, size, *to, device)
+            else:
+                with multiprocessing.get_context("fork").Pool(1) as process:
+                    row[f"{method}, MiB"] = process.apply(peak, (method, size, *to, device))
+        rows.append(row)
+    return rows
+
+
 def share_of_check(image: Tensor, angle: Tensor, rounds: int, calls: int, device: str) -> float:
     """Return the time of the check of the arguments, as a share of the time of a rotation."""
 
@@ -95,27 +140,40 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Check that the methods agree, time them and report."""
     options = Options(__file__, __doc__, rounds=1)
     options.add_device()
-    options.add_rounds(30)
+    options.add_rounds(20)
     args = options.read(arguments)
+    *_, largest = CALLS
+    memory = peaks((2 if args.quick else largest[0], *largest[1:]), args.device)  # a process forks before threads start
     torch.manual_seed(0)
-    rows, checks = [], list[Row]()
+    rows, checks = list[Row](), list[Row]()
     for (batch, *shape), calls in CALLS.items():
-        size = (2 if args.quick else batch, *shape)
+        size = (min(2, batch) if args.quick else batch, *shape)
         image, upstream = torch.rand(2, *size, device=args.device)
         angle = (torch.rand(size[0], device=args.device) * 2 - 1) * torch.pi
+        grid = sampling_grid(rotation_theta(angle, *shape[1:]), *shape[1:])
         check(image, angle)
         for name, to in PASSES.items():
-            methods = {m: partial(run_pass, f, image, angle, upstream, *to) for m, f in METHODS.items()}
-            times = alternate(methods, args.rounds, lead_in=1, calls=calls, device=args.device)
+            passes: dict[str, Callable[[], object]] = {
+                m: partial(run_pass, f, image, angle, upstream, *to) for m, f in METHODS.items()
+            }
+            passes["grid_sample alone"] = partial(run_pass, grid_sample, image, grid, upstream, *to)
+            passes["copy of the batch"] = image.clone
+            times = alternate(passes, args.rounds, lead_in=1, calls=calls, device=args.device)
             rows.append(
                 {"size": " x ".join(map(str, size)), "pass": name}
                 | {f"{m}, ms": 1000 * median(each) for m, each in times.items()}
                 | {f"speed-up over {m}": speedup(times, "stnrot", m) for m in METHODS if m != "stnrot"}
+                | {"most over affine_grid": speedup(times, "grid_sample alone", "affine_grid")}
             )
         share = share_of_check(image, angle, 10 * args.rounds, calls, args.device)
         checks.append({"size": " x ".join(map(str, size)), "share of the forward pass, %": 100 * share})
     facts = environment(args.device) | {"kornia": kornia.__version__}
-    report(args, facts, Table("rotation of a batch", rows), Table("check of the arguments", checks))
+    tables = (
+        Table("rotation of a batch", rows),
+        Table("peak of the memory", memory),
+        Table("check of the arguments", checks),
+    )
+    report(args, facts, *tables)
 
 
 if __name__ == "__main__":

@@ -1,3 +1,4 @@
+import copy
 import math
 
 import numpy as np
@@ -15,6 +16,7 @@ from stnrot.errors import InputError
 from stnrot.geometry import rotate
 from stnrot.models.outputs import Orientation, Prediction
 from stnrot.tasks.angle_error import AngleError
+from stnrot.tasks.base import Task
 from stnrot.tasks.losses import CONCENTRATION, angle_loss, photometric_loss
 
 
@@ -152,6 +154,39 @@ def test_the_net_that_predicts_the_transform_has_its_own_learning_rate(name: str
         assert expected
         assert [id(parameter) for parameter in group["params"]] == [id(parameter) for parameter in expected]
         assert group["lr"] == pytest.approx(config.task.optimizer.lr * (0.1 if inside else 1))
+
+
+def test_adam_is_fused_and_equals_torchs_default() -> None:
+    """Also after the state of a run that was not fused is loaded, and not if another kernel is chosen."""
+
+    def built(*overrides: str) -> Task:
+        cfg = composed("train", "model=cnn", *overrides)
+        cfg.data_spec = {"channels": 1, "height": 28, "width": 28, "classes": 10}
+        return instantiate(cfg.task, model=instantiate(cfg.model)).to(memory_format=torch.channels_last)
+
+    task = built()
+    plain = copy.deepcopy(task)
+    ours, theirs = task.build_optimizer(), torch.optim.AdamW(plain.model.parameters(), lr=3e-3, weight_decay=1e-2)
+    assert ours.param_groups[0]["fused"]
+    image, label = torch.rand(8, 1, 28, 28), torch.arange(8)
+
+    def steps() -> None:
+        for k, (each, optimizer) in enumerate(2 * [(task, ours), (plain, theirs)]):
+            optimizer.zero_grad()
+            F.nll_loss(each.model(image + k // 2, None).log_probability, label).backward()
+            if each is task:
+                known = [p.grad.clone() for p in task.parameters()]
+            for p, grad in zip(each.parameters(), known, strict=True):
+                p.grad.copy_(grad)
+            optimizer.step()
+
+    steps()
+    torch.testing.assert_close(task.state_dict(), plain.state_dict(), atol=1e-6, rtol=1e-5)
+    ours.load_state_dict(copy.deepcopy(theirs.state_dict()))
+    steps()
+    torch.testing.assert_close(task.state_dict(), plain.state_dict(), atol=1e-6, rtol=1e-5)
+    for choice in ("fused=false", "foreach=true", "capturable=true"):
+        assert not built(f"+task.optimizer.{choice}").build_optimizer().param_groups[0]["fused"]
 
 
 def test_a_model_without_a_transform_has_one_learning_rate() -> None:

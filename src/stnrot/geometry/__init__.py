@@ -35,6 +35,8 @@ Modules
     - `deform`: random deformations of images
     - `rotations`: rotation matrices of R^d
     - `householder`: products of reflections
+    - `reflection_blocks`, `reflection_product`: such products in blocks, and their application to points
+    - `block_cayley`: the Cayley transform of many small matrices
     - `axis_matching`: comparison of rotations up to order and sign of the axes
     - `euler`: angles about the axes of R^3
     - `nearest_euler`: such angles that come nearest to a rotation or an axis

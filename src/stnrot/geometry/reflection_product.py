@@ -50,7 +50,7 @@ def _solve(x: Tensor, v: Tensor, s: Tensor, inverse: bool) -> Tensor:
 
 def _subtract_product(x: Tensor, b: Tensor, v: Tensor) -> Tensor:
     """Return x - b v."""
-    return torch.addmm(x, b, v, alpha=-1) if x.ndim == 2 else torch.baddbmm(x, b, v, alpha=-1)
+    return torch.addmm(x, b, v, alpha=-1) if b.ndim == 2 else torch.baddbmm(x, b, v, alpha=-1)
 
 
 def _gradients(
@@ -135,9 +135,8 @@ class _BlockMatrix(Function):
         w = torch.linalg.solve_triangular(s, v.to(s.dtype), upper=True).to(v.dtype)
         ctx.vectors, ctx.sign, ctx.v, ctx.s = vectors, sign, v, s
         ctx.save_for_backward(w)
-        matrix = v.mT @ w
-        matrix.neg_().diagonal(dim1=-2, dim2=-1).add_(1)
-        return _signed(matrix, sign, True)
+        diagonal = torch.diag(v.new_ones(v.shape[-1]) if sign is None else sign.to(v.dtype))
+        return _subtract_product(diagonal, v.mT, _signed(w, sign, True))
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Any:
@@ -150,7 +149,8 @@ class _BlockMatrix(Function):
             g = _signed(g, sign, True)
             a = torch.linalg.solve_triangular(s.mT, v.to(s.dtype), upper=False).to(v.dtype) @ g
             k = a @ w.mT
-            return (k.triu() + k.triu(1).mT) @ v - w @ g.mT - a, None, None, None
+            add = torch.addmm if g.ndim == 2 else torch.baddbmm
+            return add(add(a, w, g.mT), k.triu() + k.triu(1).mT, v, beta=-1), None, None, None
 
 
 def _apply_stack(x: Tensor, stack: Stack, inverse: bool) -> tuple[Tensor, list[Tensor], list[Tensor]]:

@@ -7,5 +7,6 @@
 - `pose_net`: the pose of a solid from an image.
 - `checks`: what the networks accept.
 - `conv_stack`: convolutions that batch norm is folded into in inference.
+- `packed_norm`: batch norm of few channels in training.
 - `conv_regressor`: a small convolutional regressor, a part of several of these.
 """

@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stnrot.geometry.autograd import at_least_float32
+from stnrot.models.packed_norm import packed_norm
 
 
 class PooledConv2d(nn.Conv2d):
@@ -57,6 +58,8 @@ class ConvStack(nn.Sequential):
             if isinstance(module, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and not norm.training:
                 input = _folded(module, norm, input)
                 modules = modules[1:]
+            elif isinstance(module, nn.BatchNorm2d) and module.training:
+                input = packed_norm(module, input)
             else:
                 input = module(input)
         return input

@@ -61,12 +61,11 @@ class ConvClassifier(nn.Module):
     def forward(self, image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B classes"]:
         """Return logits. Under autocast, the last layer still computes in the precision of its weights."""
         check_images("image", image, self.channels, self, self.linear.weight)
-        if not len(image):  # the poolings refuse an empty batch
+        if not len(image):  # pixel_unshuffle does nothing to an empty batch
             return self.linear(self.linear.weight.new_zeros(0, self.linear.in_features))
         height, width = image.shape[-2:]
         if height % 2 or width % 2:
             image = F.pad(image, (0, width % 2, 0, height % 2))
-        squares = image.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).permute(0, 2, 4, 1, 3, 5)  # B, H/2, W/2, C, 2, 2
-        features = self.stack(squares.flatten(3).permute(0, 3, 1, 2))  # as pixel_unshuffle, but channels last
+        features = self.stack(F.pixel_unshuffle(image, 2).contiguous(memory_format=torch.channels_last))
         with torch.autocast(image.device.type, enabled=False):
             return self.linear(features.to(self.linear.weight.dtype))

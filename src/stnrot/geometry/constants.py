@@ -13,7 +13,7 @@ P = ParamSpec("P")
 T = TypeVar("T", bound=Tensor | tuple[Tensor, ...])
 
 # Of the constants of one function. Beyond it, the oldest are dropped.
-MOST, MOST_BYTES = 1024, 48 * 2**20
+MOST, MOST_BYTES = 1024, 96 * 2**20
 
 _kept: dict[Callable[..., Any], dict[Hashable, Any]] = {}
 

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from stnrot.geometry.constants import identity
+
 SHORTEST = 1e-15  # length; the square of a shorter vector is near the smallest float32
 LONGEST = 1e15  # value; the square of a larger one may be near the largest float32
 NEAR = 0.9  # magnitude of a cosine; for vectors nearer to parallel, S is computed in float64
@@ -126,7 +128,7 @@ def _replace_short(vectors: Tensor, start: Tensor | None) -> Tensor:
     """Replace each vector that is too short by its row of `start`, or by a coordinate axis."""
     count, dim = vectors.shape[-2:]
     if start is None:
-        axes = torch.eye(dim, device=vectors.device, dtype=vectors.dtype)
+        axes = identity(dim, vectors.device, vectors.dtype)
         start = axes.repeat(-(-count // dim), 1)[:count]
     short = torch.linalg.vector_norm(vectors.detach(), dim=-1, keepdim=True) < SHORTEST
     return torch.addcmul(vectors, short.to(vectors.dtype), start)
@@ -140,6 +142,5 @@ def stack_of(vectors: Float[Tensor, "*b m d"], size: int, sign: Float[Tensor, " 
     s, half = triangle(v, wide=True)
     if missing:  # a vector of zeros is no reflection: its row and column of T are those of the identity
         half[-1, ..., size - missing :] = 1
-    identity = torch.eye(size, device=s.device, dtype=s.dtype)
-    t = torch.linalg.solve_triangular(s, identity.expand_as(s), upper=True)
+    t = torch.linalg.solve_triangular(s, identity(size, s.device, s.dtype).expand_as(s), upper=True)
     return Stack(vectors, sign, v, t.to(v.dtype), (t @ v.to(t.dtype)).to(v.dtype))

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from stnrot.geometry.autograd import full_precision, gradients
+from stnrot.geometry.constants import identity
 from stnrot.geometry.reflection_blocks import Blocks, Part, Stack, split, triangle
 
 
@@ -25,8 +26,8 @@ def matrix_of(blocks: Blocks | Stack) -> Float[Tensor, "*b d d"]:
     v = blocks.vectors
     if isinstance(blocks, Blocks) and len(blocks.parts) == 1 and not torch.compiler.is_compiling():
         return _BlockMatrix.apply(v, blocks.sign, *blocks.parts[0])
-    identity = torch.eye(v.shape[-1], device=v.device, dtype=v.dtype)
-    return apply_blocks(identity.expand(*v.shape[:-2], -1, -1), blocks, inverse=True)
+    unit = identity(v.shape[-1], v.device, v.dtype)
+    return apply_blocks(unit.expand(*v.shape[:-2], -1, -1), blocks, inverse=True)
 
 
 def _signed(x: Tensor, sign: Tensor | None, here: bool) -> Tensor:
@@ -143,8 +144,8 @@ class _BlockMatrix(Function):
         (w,) = ctx.saved_tensors
         v, s, sign = ctx.v, ctx.s, ctx.sign
         if torch.is_grad_enabled():
-            identity = torch.eye(v.shape[-1], device=v.device, dtype=v.dtype).expand(*v.shape[:-2], -1, -1)
-            return _gradients(identity, ctx.vectors, v, v.shape[-2], True, sign, g)[1], None, None, None
+            unit = identity(v.shape[-1], v.device, v.dtype).expand(*v.shape[:-2], -1, -1)
+            return _gradients(unit, ctx.vectors, v, v.shape[-2], True, sign, g)[1], None, None, None
         with full_precision(g):
             g = _signed(g, sign, True)
             a = torch.linalg.solve_triangular(s.mT, v.to(s.dtype), upper=False).to(v.dtype) @ g

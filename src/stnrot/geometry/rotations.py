@@ -14,6 +14,7 @@ from torch.autograd import Function
 
 from stnrot.arguments import Count, Natural, checked
 from stnrot.geometry.autograd import at_least_float32, full_precision, gradients, without_nan
+from stnrot.geometry.constants import identity
 
 CONVERGED = {torch.float32: 1e-3, torch.float64: 1e-7}  # a step squares the gap: below this, one step reaches rounding
 ROUNDING = 32  # times the machine epsilon: a smaller gap is rounding, and the matrix is left unchanged
@@ -57,10 +58,10 @@ def cayley(a: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
     [[0, -1], [1, 0]]
     """
     quarter = at_least_float32(a) / 4
-    identity = torch.eye(quarter.shape[-1], device=quarter.device, dtype=quarter.dtype)
-    inverse, failed = torch.linalg.inv_ex(identity / 2 - quarter)
+    unit = identity(quarter.shape[-1], quarter.device, quarter.dtype)
+    inverse, failed = torch.linalg.inv_ex(torch.sub(quarter, unit, alpha=0.5).neg())
     inverse = torch.where(failed[..., None, None] == 0, inverse, math.nan)
-    return newton_schulz_step(inverse - identity)
+    return newton_schulz_step(inverse - unit)
 
 
 def cayley_from(start: Float[Tensor, "d d"], weight: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
@@ -186,10 +187,10 @@ def newton_schulz(matrix: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
         return torch.empty_like(w)
     if not w.isfinite().all():
         return w
-    identity = torch.eye(len(w), device=w.device, dtype=w.dtype)
+    unit = identity(len(w), w.device, w.dtype)
     with full_precision(w):
         for step in range(STEPS):
-            gap = identity - w.mT @ w
+            gap = unit - w.mT @ w
             if step == 0:
                 if gap.abs().amax() <= ROUNDING * torch.finfo(w.dtype).eps:
                     return w if det_sign(w) > 0 else project_rotation(w)
@@ -220,7 +221,7 @@ def rotation_defect(matrix: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b"]:
     3.0
     """
     wide = matrix.double()
-    gap = wide.mT @ wide - torch.eye(matrix.shape[-1], device=matrix.device, dtype=torch.float64)
+    gap = wide.mT @ wide - identity(matrix.shape[-1], matrix.device, torch.float64)
     return gap.abs().amax((-2, -1))
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from stnrot.arguments import described
 from stnrot.errors import InputError
 from stnrot.geometry.autograd import full_precision
+from stnrot.geometry.constants import identity
 from stnrot.geometry.reflection_blocks import Blocks, Stack
 from stnrot.geometry.rotations import rotation_defect
 from stnrot.layers.checks import check_center, check_points, checked_dim, checked_reflections, start_rotation
@@ -132,7 +133,7 @@ class Rotation(nn.Module):
             return self.map.weight.new_zeros(())
         r = self.matrix()
         with full_precision(r):
-            return (r.mT @ r - torch.eye(self.dim, device=r.device, dtype=r.dtype)).square().sum()
+            return (r.mT @ r - identity(self.dim, r.device, r.dtype)).square().sum()
 
     def extra_repr(self) -> str:
         """Describe the layer."""

@@ -46,7 +46,9 @@ class ConvRegressor(nn.Module):
         nn.init.zeros_(last.weight)
         with torch.no_grad():
             last.bias.copy_(torch.tensor(start))
-        self.head = nn.Sequential(nn.Linear(49, 64), nn.ELU(), last)
+        self.head = nn.Sequential(
+            nn.Linear(49, 64), nn.ELU(inplace=True), last
+        )  # in place: its gradient does not underflow
 
     def forward(self, image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B outputs"]:
         """Return the numbers. Under autocast, the head still computes in the precision of its weights."""

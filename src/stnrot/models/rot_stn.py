@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from stnrot.errors import InputError, check_number
 from stnrot.geometry import Deform, rotate
 from stnrot.geometry.deform import NUMBERS
+from stnrot.geometry.tails import logsumexp
 from stnrot.models.checks import check_network
 from stnrot.models.mixture import joint_log_probability
 from stnrot.models.model import Model
@@ -124,9 +125,9 @@ class RotSTN(Model):
         logits = self.classifier(self._rotate(image[padded_row], angle))[: len(row)]
 
         joint = joint_log_probability(orientation.log_weight, logits, (row, hypothesis))
-        log_weight, order = joint.logsumexp(2).sort(descending=True, stable=True)
+        log_weight, order = logsumexp(joint, 2).sort(descending=True, stable=True)
         orientation = Orientation(orientation.angle.gather(1, order), log_weight, orientation.log_posterior)
-        return RotatedPrediction(image, orientation, shown, joint.logsumexp(1))
+        return RotatedPrediction(image, orientation, shown, logsumexp(joint, 1))
 
     def _rotate(self, image: Float[Tensor, "N C H W"], angle: Float[Tensor, "N"]) -> Float[Tensor, "N C H W"]:
         """Rotate the images; in training, also deform them."""

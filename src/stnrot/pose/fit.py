@@ -140,7 +140,7 @@ def _fit(
     matrix = euler_to_matrix(angles, axes)
     half_turns = half_turn_matrices(points.device, points.dtype)
     repeated = is_repeated(matrix, half_turns[:1])
-    rendered = torch.stack([views[1].draw(each) for each in angles])
+    rendered = torch.stack([views[1].draw(each) for each in matrix])
     difference = torch.stack([robust_loss(each - each[:1]) for each in rendered])
     is_half_turn = is_same(matrix[:, :1], matrix, half_turns, SAME_HALF_TURN)[:, 0]
     return Pose(
@@ -202,8 +202,8 @@ def _search(view: View, target: Float[Tensor, "B P"]) -> Float[Tensor, "B K A"]:
     """Return the lowest local minima on a grid of all angles."""
     count = len(view.order)
     side = 360 // GRID_DEG[count]
-    grid = _all_angles(side, count, target.device, target.dtype)
-    chunks = (view.draw(chunk) for chunk in grid.split(max(1, CHUNK // target.shape[1])))
+    grid, rotation = _all_angles(side, view.order, target.device, target.dtype)
+    chunks = (view.draw(chunk) for chunk in rotation.split(max(1, CHUNK // target.shape[1])))
     loss = torch.cat([torch.stack([robust_loss(rendered - each) for each in target]) for rendered in chunks], 1)
     height = -loss.view(-1, 1, *[side] * count)
     pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[count - 1]
@@ -213,10 +213,13 @@ def _search(view: View, target: Float[Tensor, "B P"]) -> Float[Tensor, "B K A"]:
 
 
 @constant
-def _all_angles(side: int, count: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "M {count}"]:
-    """Return all combinations of `count` angles (radians) in `side` steps of the circle."""
+def _all_angles(
+    side: int, axes: str, device: torch.device, dtype: torch.dtype
+) -> tuple[Float[Tensor, "M A"], Float[Tensor, "M 3 3"]]:
+    """Return all combinations of angles (radians) about the axes in `side` steps of the circle, and their rotations."""
     angle = (torch.arange(side, device=device, dtype=dtype) / side - 0.5) * (2 * math.pi)
-    return torch.cartesian_prod(*[angle] * count).view(-1, count)
+    grid = torch.cartesian_prod(*[angle] * len(axes)).view(-1, len(axes))
+    return grid, euler_to_matrix(grid, axes)
 
 
 def _refine(

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -21,8 +22,13 @@ def robust_loss(residual: Float[Tensor, "M P"]) -> Float[Tensor, "M"]:
 
     Source: S. Geman and D. McClure, Statistical methods for tomographic image reconstruction, 1987.
     """
-    q = (residual / ROBUST).square()
+    q = _in_units(residual)
     return (q / (1 + q)).sum(1) * ROBUST**2
+
+
+def _in_units(residual: Float[Tensor, "M P"]) -> Float[Tensor, "M P"]:
+    """Return r^2 / c^2. It is 0 if r is only rounding, whose square may be subnormal (`stnrot.geometry.tails`)."""
+    return F.hardshrink(residual / ROBUST, torch.finfo(residual.dtype).eps / 16).square()
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ def _normal_equations(
 ) -> tuple[Tensor, Tensor, Tensor]:
     image, slopes = view.draw_with_slopes(angles)
     residual = image - target
-    trust = 1 / (1 + (residual / ROBUST).square())  # the weight of a pixel is its square
+    trust = 1 / (1 + _in_units(residual))  # the weight of a pixel is its square
     weighted = slopes * trust[:, None]
     gradient = (weighted @ (residual * trust)[..., None])[..., 0]
     return robust_loss(residual), gradient, weighted @ weighted.mT

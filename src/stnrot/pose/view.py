@@ -79,11 +79,11 @@ class View:
         corner = vector((columns.start - 0.5, rows.start - 0.5), place.device, place.dtype)
         return (place - corner) / self.factor - 0.5, self.weight * visible.to(place.dtype)
 
-    def draw(self, angles: Float[Tensor, "M A"]) -> Float[Tensor, "M P"]:
-        """Render the points, rotated by the angles."""
+    def draw(self, rotation: Float[Tensor, "M 3 3"]) -> Float[Tensor, "M P"]:
+        """Render the points, rotated by each rotation."""
         images = []
-        for chunk in angles.split(self.chunk):
-            place, weight = self.place(euler_to_matrix(chunk, self.order))
+        for chunk in rotation.split(self.chunk):
+            place, weight = self.place(chunk)
             images.append(splat(place, weight, *self.size, self.sigma, self.saturation).flatten(1))
         return torch.cat(images)
 

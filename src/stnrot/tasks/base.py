@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import LBFGS, Adam, AdamW, Optimizer, SparseAdam
 
 from stnrot.errors import InputError
+from stnrot.tasks.optimizer_state import FAINT_EVERY, drop_faint
 from stnrot.tasks.schedule import build_schedule, planned_lengths
 
 OTHER_KERNELS = ("foreach", "capturable", "differentiable")  # options of Adam that exclude the fused kernel
@@ -66,6 +67,11 @@ class Task(L.LightningModule, ABC):
     def on_test_epoch_end(self) -> None:
         """Log the metrics of the test set."""
         self.report("test")
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """From time to time, set what is left of the momenta of dead weights to zero."""
+        if self.global_step % FAINT_EVERY == 0:
+            drop_faint(optimizer)
 
     def log_means(self, values: Mapping[str, Tensor], count: int) -> None:
         """Log means over the `count` samples of a batch; an epoch's value is the mean over its samples."""

@@ -20,7 +20,7 @@ from stnrot.geometry import constants
 
 def subnormal(x: Tensor) -> int:
     """Count the numbers other than 0 that are smaller than the smallest normal number of their type."""
-    parts = torch.view_as_real(x) if x.is_complex() else x
+    parts = torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
     if not parts.is_floating_point() or parts.is_meta:
         return 0
     size = parts.detach().abs()
@@ -38,7 +38,7 @@ class SubnormalWatch(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         self.operations += 1
-        if func.is_view or "empty" in str(func):  # perhaps of memory that is not written yet
+        if func.is_view or re.search(r"empty|copy_\.", str(func)):  # perhaps of memory that is not written yet
             return result
         for each in tree_leaves((args, kwargs, result)):
             if isinstance(each, Tensor) and (count := subnormal(each)):
@@ -50,10 +50,14 @@ class ConstantWatch(TorchDispatchMode):
     """Collect the operations that compute a constant: a tensor that depends on sizes and options alone.
 
     They are the operations of `MADE`, and those of which all arguments are constants or filled with one number. A fill
-    alone (such as zeros) is not collected, since it is mostly a place to write to; nor is a view or a copy.
+    alone (such as zeros) is not collected, since it is mostly a place to write to; nor is a view, a copy, or a product
+    with a number: the gradient of `addcmul` multiplies its factors by one. `arange.start_step` is that of
+    `F.embedding_bag`, which numbers its bags.
     """
 
-    MADE = re.compile(r"aten\.(arange|eye|linspace|logspace|tril_indices|triu_indices|lift_fresh|\w+_window)")
+    MADE = re.compile(
+        r"aten\.(arange\.(default|start)$|eye|linspace|logspace|tril_indices|triu_indices|lift_fresh|\w+_window)"
+    )
     FILLED = re.compile(r"aten\.(new_)?(zeros|ones|full|scalar_tensor)")
 
     def __init__(self) -> None:
@@ -71,12 +75,12 @@ class ConstantWatch(TorchDispatchMode):
         known = any(each in self.constant for each in inputs) and all(
             each in self.constant or each in self.filled for each in inputs
         )
-        if made or known:
-            self.constant.update(dict.fromkeys(results, True))
-            if not (func.is_view or "clone" in str(func)):
-                self.found[f"{func} {[list(each.shape) for each in results]}"] += 1
-        elif self.FILLED.match(str(func)):
+        if self.FILLED.match(str(func)):
             self.filled.update(dict.fromkeys(results, True))
+        elif made or known:
+            self.constant.update(dict.fromkeys(results, True))
+            if not (func.is_view or re.search(r"clone|unsafe_view|mul\.Scalar", str(func))):
+                self.found[f"{func} {[list(each.shape) for each in results]}"] += 1
         elif func._schema.is_mutable:
             for each in inputs:
                 self.filled.pop(each, None)
@@ -90,6 +94,7 @@ class Steps:
     """A task and its data as train.py builds them, without Lightning's loop."""
 
     def __init__(self, *overrides: str, bf16: bool = False) -> None:
+        torch.manual_seed(0)
         config = composed("train", "task.scheduler=null", "data.batch_size=8", *overrides)
         self.data: Any = instantiate(config.data, _convert_="all")
         self.data.setup("fit")

@@ -6,6 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import prune
+from torch.nn.utils.parametrizations import orthogonal
 
 from stnrot.models.classifiers.conv import ConvClassifier
 from stnrot.models.conv_stack import ConvStack, PooledConv2d
@@ -69,20 +71,86 @@ def test_the_fold_uses_the_present_weights() -> None:
     stack.train()
     stack[1].eval()  # one batch norm is frozen
     plain = copy.deepcopy(stack)
-    torch.testing.assert_close(stack(image), one_by_one(plain, image))
+    results = [stack(image), one_by_one(plain, image)]
+    torch.testing.assert_close(*results)
+    for result in results:
+        result.square().sum().backward()
+    torch.testing.assert_close([p.grad for p in stack.parameters()], [p.grad for p in plain.parameters()])
 
 
-def test_batch_norm_runs_in_training_alone() -> None:
+def test_batch_norm_runs_in_training_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     stack, image = built(), torch.rand(2, 3, 20, 24, dtype=torch.float64)
     BatchNormSync().apply(stack)
     ran: list[nn.Module] = []
-    for module in stack:
-        module.register_forward_hook(lambda module, *_: ran.append(module))
+    called = nn.Module.__call__
+    monkeypatch.setattr(nn.Module, "__call__", lambda module, *x: ran.append(module) or called(module, *x))
     stack(image)
-    assert ran == list(stack)
+    assert ran[1:] == list(stack)
     ran.clear()
     stack.eval()(image)
     assert not any(isinstance(each, nn.BatchNorm2d) for each in ran)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("kind", ["forward", "forward_pre", "full_backward", "full_backward_pre"])
+@pytest.mark.parametrize("place", [3, 4])
+def test_hooks_run(place: int, kind: str, training: bool) -> None:
+    stack = built().to(memory_format=torch.channels_last).train(training)
+    image = torch.rand(2, 3, 20, 24, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+    calls: list[nn.Module] = []
+    getattr(stack[place], f"register_{kind}_hook")(lambda module, *_: calls.append(module))
+    stack(image).sum().backward()
+    assert calls == [stack[place]]
+
+
+def test_weights_that_a_hook_computes_are_up_to_date() -> None:
+    """`torch.nn.utils.prune` and the old weight norm compute the weight in a hook before the convolution."""
+    stack, image = built(), torch.rand(2, 3, 20, 24, dtype=torch.float64)
+    prune.random_unstructured(stack[0], "weight", 0.5)
+    orthogonal(stack[6], "weight")  # a class of its own, and folded
+    stack.eval()
+    nn.init.normal_(stack[0].weight_orig)
+    nn.init.normal_(stack[6].parametrizations.weight.original)
+    torch.testing.assert_close(stack(image), one_by_one(stack, image))
+
+
+def test_other_modules_are_called() -> None:
+    """A batch norm without weights or statistics, a convolution with a border, and one that computes otherwise."""
+
+    class Doubled(nn.Conv2d):
+        def forward(self, x: Tensor) -> Tensor:
+            return 2 * super().forward(x)
+
+    image = torch.rand(2, 3, 20, 24, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+    no_bias = nn.BatchNorm2d(4)
+    no_bias.bias = None
+    for conv, norm in (
+        (nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, affine=False)),
+        (nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)),
+        (nn.Conv2d(3, 4, 3), no_bias),
+        (nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), nn.BatchNorm2d(4)),
+        (Doubled(3, 4, 3), nn.BatchNorm2d(4)),
+    ):
+        stack = ConvStack(conv, norm).double().to(memory_format=torch.channels_last)
+        for training in (True, False):
+            plain = copy.deepcopy(stack.train(training))
+            torch.testing.assert_close(stack(image), one_by_one(plain, image))
+            torch.testing.assert_close(stack.state_dict(), plain.state_dict())
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_gradients_by_torch_func(training: bool) -> None:
+    stack = built().to(memory_format=torch.channels_last).train(training)
+    image = torch.rand(2, 3, 20, 24, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+
+    def loss(parameters: dict[str, Tensor], buffers: dict[str, Tensor]) -> Tensor:
+        return torch.func.functional_call(stack, (parameters, buffers), (image,)).square().sum()
+
+    parameters = {name: value.detach() for name, value in stack.named_parameters()}
+    buffers = {name: value.clone() for name, value in stack.named_buffers()}
+    found = torch.func.grad(loss)(parameters, buffers)
+    one_by_one(stack, image).square().sum().backward()
+    torch.testing.assert_close(found, {name: each.grad for name, each in stack.named_parameters()})
 
 
 def test_in_16_bits_the_fold_is_as_close_as_the_modules() -> None:

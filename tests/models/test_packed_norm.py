@@ -87,3 +87,32 @@ def test_in_16_bits_it_is_as_exact_as_torch() -> None:
         found.backward(upstream)
         errors.append([(found - output).abs().mean(), (image.grad - reference.grad).abs().mean()])
     assert all(ours < 1.5 * theirs for ours, theirs in zip(*errors, strict=True))
+
+
+@pytest.mark.parametrize("frozen", [0, 1, 2])
+def test_the_gradient_of_the_gradient_with_a_frozen_input(frozen: int) -> None:
+    ours = norm_of(8)
+    theirs = copy.deepcopy(ours)
+    x, upstream = maps(2, 8, 4, 4), maps(2, 8, 4, 4)
+    found = []
+    for apply, norm in ((packed_norm, ours), (nn.Module.__call__, theirs)):
+        inputs = [x.clone(), norm.weight, norm.bias]
+        for k, each in enumerate(inputs):
+            each.requires_grad_(k != frozen)
+        free = [each for each in inputs if each.requires_grad]
+        slopes = torch.autograd.grad((apply(norm, inputs[0]).sin() * upstream).sum(), free, create_graph=True)
+        found.append(torch.autograd.grad(sum(slope.square().sum() for slope in slopes), free))
+    torch.testing.assert_close(*found)
+
+
+def test_a_norm_of_bfloat16_weights_is_as_exact_as_torch() -> None:
+    exact = norm_of(8)
+    norms = [copy.deepcopy(exact).bfloat16() for _ in range(2)]
+    exact.load_state_dict(norms[0].state_dict())
+    x = maps(16, 8, 16, 20).bfloat16()
+    expected = exact(x.double())
+    ours, theirs = (apply(norm, x) for apply, norm in zip((packed_norm, nn.Module.__call__), norms, strict=True))
+    assert ours.dtype == theirs.dtype
+    assert (ours - expected).abs().mean() < 1.5 * (theirs - expected).abs().mean()
+    for name, value in norms[0].state_dict().items():
+        torch.testing.assert_close(value, norms[1].state_dict()[name], rtol=2e-2, atol=2e-2)

@@ -1,5 +1,7 @@
 """A sequence of convolutions, batch norms and activations that folds the batch norms in inference."""
 
+from typing import TypeGuard
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -7,6 +9,9 @@ from torch import Tensor, nn
 
 from stnrot.geometry.autograd import at_least_float32
 from stnrot.models.packed_norm import packed_norm
+
+# torch has no public name for a module's hooks; a version of torch without these attributes counts as one without hooks
+HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 
 
 class PooledConv2d(nn.Conv2d):
@@ -41,7 +46,7 @@ class ConvStack(nn.Sequential):
         y = scale (W x + b - mean) + shift = (scale W) x + (shift + scale (b - mean)),  scale = gamma / sqrt(var + eps).
 
     The folded weights are computed in each call from the present ones, so they are never stale. That costs as much as
-    the batch norm of a few pixels.
+    the batch norm of a few pixels. If one of the two modules has hooks, both are called, and the hooks run.
 
     >>> stack = ConvStack(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).eval()
     >>> image = torch.rand(2, 1, 8, 8)
@@ -55,14 +60,23 @@ class ConvStack(nn.Sequential):
         while modules:
             module, *modules = modules
             norm = modules[0] if modules else None
-            if isinstance(module, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and not norm.training:
+            if isinstance(norm, nn.BatchNorm2d) and _can_fold(module, norm):
                 input = _folded(module, norm, input)
                 modules = modules[1:]
-            elif isinstance(module, nn.BatchNorm2d) and module.training:
+            elif isinstance(module, nn.BatchNorm2d) and module.training and not _hooked(module):
                 input = packed_norm(module, input)
             else:
                 input = module(input)
         return input
+
+
+def _can_fold(conv: nn.Module, norm: nn.BatchNorm2d) -> TypeGuard[nn.Conv2d]:
+    """Return whether a convolution of torch and a batch norm by running statistics are one convolution."""
+    if norm.training or norm.running_mean is None or norm.weight is None or norm.bias is None:
+        return False
+    # by `forward`: a parametrised convolution is a class of its own, with the same `forward`
+    known = type(conv).forward in (nn.Conv2d.forward, PooledConv2d.forward)
+    return known and conv.padding_mode == "zeros" and not _hooked(conv) and not _hooked(norm)
 
 
 def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d, input: Tensor) -> Tensor:
@@ -76,3 +90,8 @@ def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d, input: Tensor) -> Tensor:
     if isinstance(conv, PooledConv2d):
         return conv.convolve(input, weight, bias)
     return F.conv2d(input, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+
+
+def _hooked(module: nn.Module) -> bool:
+    """Return whether hooks expect that the module is called; weight_norm and pruning of torch work by hooks too."""
+    return any(getattr(module, name, None) for name in HOOKS)

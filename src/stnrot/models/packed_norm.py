@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from stnrot.geometry.autograd import has_memory
+
 FEW, MANY = 8, 64  # channels: up to FEW it is faster with MANY; from 16 on, torch is as fast
 
 
@@ -22,9 +24,12 @@ def packed_norm(norm: nn.BatchNorm2d, input: Float[Tensor, "B C H W"]) -> Float[
     parts = math.gcd(MANY // norm.num_features, count) if norm.num_features <= FEW else 1
     mean, variance = norm.running_mean, norm.running_var
     last = input.is_contiguous(memory_format=torch.channels_last) and input.device.type == "cpu"
-    plain = type(norm) is nn.BatchNorm2d and not torch.compiler.is_compiling()
-    if parts < 2 or not (last and plain) or norm.momentum is None or mean is None or variance is None:
+    affine = norm.weight is not None and norm.bias is not None
+    plain = type(norm) is nn.BatchNorm2d and affine and norm.momentum is not None
+    real = not torch.compiler.is_compiling() and has_memory(input)
+    if parts < 2 or not (last and plain and real) or mean is None or variance is None:
         return norm(input)
+    assert norm.momentum is not None
     assert norm.num_batches_tracked is not None
     output, batch_mean, batch_variance = _PackedNorm.apply(input, norm.weight, norm.bias, parts, norm.eps)
     with torch.no_grad():
@@ -58,7 +63,9 @@ class _PackedNorm(torch.autograd.Function):
         x, weight, bias, mean, variance = ctx.saved_tensors
         if torch.is_grad_enabled():  # a gradient of the gradient was asked for: torch has it
             output = F.batch_norm(x, None, None, weight, bias, training=True, eps=ctx.eps)
-            return *torch.autograd.grad(output, (x, weight, bias), upstream, create_graph=True), None, None
+            needed = [each for each, need in zip((x, weight, bias), ctx.needs_input_grad, strict=False) if need]
+            slopes = iter(torch.autograd.grad(output, needed, upstream, create_graph=True))
+            return *(next(slopes) if need else None for need in ctx.needs_input_grad[:3]), None, None
         upstream = upstream.contiguous(memory_format=torch.channels_last)
         packed, given = _packed(x, ctx.parts), _packed(upstream, ctx.parts)
         repeated = [each.repeat(ctx.parts) for each in (weight, mean, variance)]

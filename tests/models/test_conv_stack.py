@@ -1,6 +1,7 @@
 """The stack of convolutions equals torch's modules one after the other."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch.nn.utils import prune
 from torch.nn.utils.parametrizations import orthogonal
 
 from stnrot.models.classifiers.conv import ConvClassifier
-from stnrot.models.conv_stack import ConvStack, PooledConv2d
+from stnrot.models.conv_stack import ConvStack, HalvingMaxPool2d, PooledConv2d
 from stnrot.runs.sync_batch_norm import BatchNormSync
 
 
@@ -189,3 +190,18 @@ def test_the_classifier_is_unshuffle_convolution_norm_relu_pooling(shape: tuple[
         result.square().sum().backward()
     torch.testing.assert_close(images[0].grad, images[1].grad)
     torch.testing.assert_close([p.grad for p in ours.parameters()], [p.grad for p in theirs.parameters()])
+
+
+@pytest.mark.parametrize("size", [(14, 14), (7, 6), (6, 7), (2, 2), (1, 1)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_max_pooling_equals_torchs(size: tuple[int, int], dtype: torch.dtype) -> None:
+    """In inference and in training, with NaN and infinities."""
+    pool, image = HalvingMaxPool2d(), torch.randn(2, 8, *size, dtype=dtype)
+    image[0, 0, 0, 0], image[0, 1, -1, -1], image[0, 2, 0, -1] = math.nan, math.inf, -math.inf
+    for x in (image, image.contiguous(memory_format=torch.channels_last)):
+        expected = F.max_pool2d(x, 2, ceil_mode=True)
+        torch.testing.assert_close(pool(x), expected, rtol=0, atol=0, equal_nan=True)
+        with torch.inference_mode():
+            found = pool(x)
+        torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
+        assert found.is_contiguous(memory_format=torch.channels_last) or x is image

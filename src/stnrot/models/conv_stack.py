@@ -38,6 +38,27 @@ class PooledConv2d(nn.Conv2d):
         return F.conv2d(input, kernel, bias, stride=2, padding=1)
 
 
+class HalvingMaxPool2d(nn.MaxPool2d):
+    """The largest of each 2 x 2 pixels, in inference on the CPU by `torch.maximum` of every second row and column.
+
+    torch's kernel takes four times as long for channels-last maps of 16 bits.
+
+    >>> HalvingMaxPool2d()(torch.rand(1, 4, 5, 6)).shape
+    torch.Size([1, 4, 3, 3])
+    """
+
+    def __init__(self) -> None:
+        super().__init__(2, ceil_mode=True)
+
+    def forward(self, input: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C h w"]:
+        """Pool."""
+        odd = input.shape[2] % 2 or input.shape[3] % 2
+        if odd or input.device.type != "cpu" or torch.is_grad_enabled():
+            return super().forward(input)
+        pairs = torch.maximum(input[..., ::2], input[..., 1::2])
+        return torch.maximum(pairs[..., ::2, :], pairs[..., 1::2, :])
+
+
 class ConvStack(nn.Sequential):
     """Modules one after the other. In evaluation, a batch norm after a convolution is folded into the convolution.
 

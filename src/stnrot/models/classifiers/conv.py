@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from stnrot.errors import check_number
 from stnrot.models.checks import check_images
-from stnrot.models.conv_stack import ConvStack
+from stnrot.models.conv_stack import ConvStack, HalvingMaxPool2d
 
 
 class ConvClassifier(nn.Module):
@@ -47,7 +47,7 @@ class ConvClassifier(nn.Module):
             *layer(4 * channels, width),
             relu(),
             *layer(width, 2 * width),
-            nn.MaxPool2d(2, ceil_mode=True),
+            HalvingMaxPool2d(),
             relu(),  # of the largest values: the same as the largest of the ReLUs, on a quarter of the map
             *layer(2 * width, 4 * width),
             relu(),

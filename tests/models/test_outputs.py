@@ -1,5 +1,7 @@
+import copy
 import math
-from dataclasses import fields
+import pickle
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -51,3 +53,14 @@ def test_the_aligned_image_is_computed_when_it_is_read(monkeypatch: pytest.Monke
     assert len(calls) == 1
     assert torch.autograd.grad(prediction.aligned.square().sum(), angle)[0][:, 0].all()
     assert [field.name for field in fields(prediction)] == [field.name for field in fields(Prediction)]
+
+
+def test_a_rotated_prediction_can_be_copied_pickled_and_changed() -> None:
+    image = torch.rand(2, 1, 9, 9)
+    prediction = RotatedPrediction(image, Orientation(torch.zeros(2, 1), torch.zeros(2, 1), None), None, None)
+    for other in (copy.copy(prediction), copy.deepcopy(prediction), pickle.loads(pickle.dumps(prediction))):
+        torch.testing.assert_close(other.aligned, image)
+    logits = torch.zeros(2, 3)
+    changed = replace(prediction, log_probability=logits)
+    assert changed.log_probability is logits
+    assert changed.aligned is prediction.aligned

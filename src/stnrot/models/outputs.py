@@ -77,20 +77,24 @@ class RotatedPrediction(Prediction):
     """A prediction whose `aligned` is computed when it is first read: most training steps do not read it.
 
     Args:
-        image: the image, to be rotated by the best hypothesis.
+        image: the image, to be rotated by the best hypothesis; not read if `aligned` is given.
         orientation: hypotheses of the angle.
         reference: the image to align with, as in `Prediction`.
         log_probability: of each class.
+        aligned: the rotated image, if it is known; `dataclasses.replace` passes it on.
     """
 
     def __init__(
         self,
-        image: Float[Tensor, "B C H W"],
-        orientation: Orientation,
-        reference: Float[Tensor, "B C H W"] | None,
-        log_probability: Float[Tensor, "B classes"] | None,
+        image: Float[Tensor, "B C H W"] | None = None,
+        orientation: Orientation | None = None,
+        reference: Float[Tensor, "B C H W"] | None = None,
+        log_probability: Float[Tensor, "B classes"] | None = None,
+        aligned: Float[Tensor, "B C H W"] | None = None,
     ) -> None:
         self.__dict__.update(image=image, orientation=orientation, reference=reference, log_probability=log_probability)
+        if aligned is not None:
+            self.__dict__["aligned"] = aligned
 
     @cached_property
     def aligned(self) -> Float[Tensor, "B C H W"]:

@@ -27,7 +27,7 @@ from harness.jobs import QUICK, run_job
 from harness.plain_loop import built, composed, fed, rotated_mnist, stepper, training_batches
 from harness.report import Options, Row, Table, at_least_one, report
 from harness.timing import alternate
-from harness.two_commits import compare, known_commit, photographs
+from harness.two_commits import SIDE, compare, known_commit, photographs
 from stnrot.models.rot_stn import RotSTN
 from stnrot.runs.command_line import one_line_errors
 from stnrot.runs.precision import auto_precision
@@ -110,6 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with TemporaryDirectory() as name:
             folder = Path(name)
             colour = ["data=image_folder", f"data.root={photographs(folder / 'photographs')}"]
+            colour += [f"data.source.image_size=[{SIDE},{SIDE}]"]
             data = {
                 "28 x 28": rotated_mnist(args.root, args.batch),
                 "32 x 32 in colour": [*colour, f"data.batch_size={args.batch}"],

@@ -137,7 +137,8 @@ def _replace_short(vectors: Tensor, start: Tensor | None) -> Tensor:
 @torch.no_grad()
 def stack_of(vectors: Float[Tensor, "*b m d"], size: int, sign: Float[Tensor, " d"] | None = None) -> Stack:
     """Return the blocks as a `Stack`. S, T and T V are computed in float64, for near-parallel vectors."""
-    missing = -vectors.shape[-2] % size
+    count = vectors.shape[-2]
+    missing = -count % size if count else size  # without a vector, one block of zeros
     v = F.pad(vectors, (0, 0, 0, missing)).unflatten(-2, (-1, size)).movedim(-3, 0).contiguous()
     s, half = triangle(v, wide=True)
     if missing:  # a vector of zeros is no reflection: its row and column of T are those of the identity

@@ -22,8 +22,9 @@ _kept: dict[Callable[..., Any], dict[Hashable, Any]] = {}
 def constant(function: Callable[P, T]) -> Callable[P, T]:
     """Keep the tensors that a function returns, and return the same tensors at the next call with equal arguments.
 
-    The function must depend on its arguments alone. They are hashable: sizes, options, and always the device of a
-    tensor, which for a GPU has its number, and the dtype. It returns a tensor or a tuple of tensors. **No caller may write into the result.**
+    The function must depend on its arguments alone. They are hashable: sizes, options, and always the dtype and the
+    device of a tensor, which for a GPU has its number. It returns a tensor or a tuple of tensors. **No caller may write
+    into the result.**
 
     In a graph that is compiled or exported, and with fake tensors, nothing is kept: the function is called, and the
     graph contains its operations. Record a CUDA graph after a first step, as always, so that all constants exist.

@@ -38,7 +38,7 @@ def exp(log_share: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
 def log_softmax(x: Float[Tensor, "*n"], dim: int) -> Float[Tensor, "*n"]:
     """Return `x.log_softmax(dim)`. In its gradient, probabilities below 4e-11 (in float32) are zero.
 
-    A compiled graph has the gradient of torch, because `torch.compile` accepts no function that has forward derivatives.
+    A compiled graph has the gradient of torch: `torch.compile` accepts no `Function` with forward derivatives.
     """
     return x.log_softmax(dim) if torch.compiler.is_compiling() else _LogSoftmax.apply(x, dim)
 

@@ -7,7 +7,7 @@ from threading import Thread
 from typing import Any, ParamSpec, TypeVar
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 P = ParamSpec("P")
@@ -57,6 +57,12 @@ def constant(function: Callable[P, T]) -> Callable[P, T]:
 def counting(count: int, device: torch.device, dtype: torch.dtype = torch.int64) -> Shaped[Tensor, "{count}"]:
     """Return the numbers 0 ... count - 1."""
     return torch.arange(count, device=device, dtype=dtype)
+
+
+@constant
+def offsets(reach: int, device: torch.device) -> Int[Tensor, "2*{reach}+1"]:
+    """Return the numbers -reach ... reach."""
+    return torch.arange(-reach, reach + 1, device=device)
 
 
 @constant

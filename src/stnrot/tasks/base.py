@@ -14,7 +14,7 @@ from stnrot.errors import InputError
 from stnrot.tasks.optimizer_state import FAINT_EVERY, drop_faint
 from stnrot.tasks.schedule import build_schedule, planned_lengths
 
-OTHER_KERNELS = ("foreach", "capturable", "differentiable")  # options of Adam that exclude the fused kernel
+OPEN = {"fused": None, "foreach": None, "capturable": False, "differentiable": False}  # Adam's kernel is not chosen
 
 
 class Task(L.LightningModule, ABC):
@@ -104,8 +104,7 @@ class Task(L.LightningModule, ABC):
             raise InputError("task.optimizer: LBFGS cannot flatten the weights of a convolution; use AdamW")
         if all(each.device.type in ("cpu", "cuda") and each.is_floating_point() for each in weights):
             for group in optimizer.param_groups:
-                open_choice = group.get("fused", False) is None and not any(map(group.get, OTHER_KERNELS))
-                if type(optimizer) in (Adam, AdamW) and open_choice:
+                if type(optimizer) in (Adam, AdamW) and OPEN.items() <= group.items():
                     group["fused"] = True  # one pass over the weights; the same formula
         return optimizer
 

@@ -10,7 +10,7 @@ from sklearn.datasets import load_sample_image
 
 from stnrot.errors import InputError
 from stnrot.geometry import correlate
-from stnrot.geometry.correlation import _fast_length
+from stnrot.geometry.correlation import fast_length
 
 
 def photograph(side: int, turn_deg: float = 0.0, x: int = 300, y: int = 213) -> np.ndarray:
@@ -31,7 +31,7 @@ def subtract_ring_means(image: np.ndarray, radius: np.ndarray) -> np.ndarray:
 
 def test_the_number_of_angles_is_fast_for_the_fft() -> None:
     lengths = range(1, 3000)
-    assert [_fast_length(each) for each in lengths] == [next_fast_len(each, real=True) for each in lengths]
+    assert [fast_length(each) for each in lengths] == [next_fast_len(each, real=True) for each in lengths]
 
 
 @pytest.mark.parametrize("side", [23, 32, 45, 64])

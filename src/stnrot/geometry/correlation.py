@@ -110,7 +110,7 @@ def correlate(image: Float[Tensor, "B C H W"], reference: Float[Tensor, "R C h w
     image, reference = same_type(image, reference)
     counts = [len(image), len(reference)]
     side = min(*image.shape[-2:], *reference.shape[-2:])
-    radii, angles = max(side // 2, 4), _fast_length(round(DENSITY * side))
+    radii, angles = max(side // 2, 4), fast_length(round(DENSITY * side))
     with without_autocast(image):
         same_shape = image.shape[1:] == reference.shape[1:]
         stacks = [torch.cat((image, reference))] if same_shape else [image, reference]  # one stack uses all cores
@@ -137,7 +137,7 @@ def _contrast(image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
     return (image - (low + high)) / most
 
 
-def _fast_length(shortest: int) -> int:
+def fast_length(shortest: int) -> int:
     """Return the smallest number of at least `shortest` without a prime factor above 5, which a fast FFT can have."""
     length = shortest
     while 30 ** length.bit_length() % length:

@@ -37,12 +37,12 @@ def exp(log_share: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
 
 def log_softmax(x: Float[Tensor, "*n"], dim: int) -> Float[Tensor, "*n"]:
     """Return `x.log_softmax(dim)`. In its gradient, probabilities below 4e-11 (in float32) are zero."""
-    return _LogSoftmax.apply(x, dim)
+    return _LogSoftmax.apply(x, dim) if x.requires_grad else x.log_softmax(dim)
 
 
 def logsumexp(x: Float[Tensor, "*n"], dim: int | tuple[int, ...]) -> Float[Tensor, "*m"]:
     """Return `x.logsumexp(dim)`. In its gradient, shares below 4e-11 (in float32) are zero."""
-    return _LogSumExp.apply(x, dim).squeeze(dim)
+    return _LogSumExp.apply(x, dim).squeeze(dim) if x.requires_grad else x.logsumexp(dim)
 
 
 def _epsilon(x: Tensor) -> float:

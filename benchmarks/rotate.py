@@ -17,8 +17,6 @@ of the forward pass that the check of the arguments takes: a check alone follows
 cold in the processor's cache as in use.
 """
 
-import multiprocessing
-import resource
 from collections.abc import Callable, Sequence
 from functools import partial, wraps
 from statistics import median
@@ -29,6 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harness.environment import environment
+from harness.memory import peak_mib
 from harness.report import Options, Row, Table, report
 from harness.timing import alternate, speedup
 from stnrot.arguments import checked
@@ -90,34 +89,20 @@ def run_pass(method: Method, image: Tensor, angle: Tensor, upstream: Tensor, to_
         rotated.backward(upstream)
 
 
-def peak(method: str, size: tuple[int, ...], to_angle: bool, to_image: bool, device: str) -> float:
-    """Return the MiB that a pass takes at its peak, above those of the inputs and the upstream gradient."""
+def peaks(size: tuple[int, ...], device: str) -> list[Row]:
+    """Return the MiB that a pass of each method takes at its peak, above those of the inputs and the upstream gradient.
+
+    A pass before it loads what a library loads at its first use.
+    """
     image, upstream = torch.rand(2, *size, device=device)
     angle = torch.rand(size[0], device=device)
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.max_memory_allocated()
-        run_pass(METHODS[method], image, angle, upstream, to_angle, to_image)
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
-    torch.set_num_threads(1)
-    small = image[:1, :, :8, :8].clone(), angle[:1], upstream[:1, :, :8, :8].clone()
-    run_pass(METHODS[method], *small, to_angle, to_image)  # what the first call loads is no memory of a pass
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    run_pass(METHODS[method], image, angle, upstream, to_angle, to_image)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
-
-
-def peaks(size: tuple[int, ...], device: str) -> list[Row]:
-    """Return the peaks of all methods. On a CPU each is measured in a process of its own, which starts as a fork."""
     rows = list[Row]()
     for name, to in PASSES.items():
-        row: dict[str, str | float] = {"size": " x ".join(map(str, size)), "pass": name}
-        for method in METHODS:
-            if device == "cuda":
-                row[f"{method}, MiB"] = peak(method, size, *to, device)
-            else:
-                with multiprocessing.get_context("fork").Pool(1) as process:
-                    row[f"{method}, MiB"] = process.apply(peak, (method, size, *to, device))
+        row: dict[str, str | float | None] = {"size": " x ".join(map(str, size)), "pass": name}
+        for method, rotated in METHODS.items():
+            call = partial(run_pass, rotated, image, angle, upstream, *to)
+            call()
+            row[f"{method}, MiB"] = peak_mib(call, device)
         rows.append(row)
     return rows
 
@@ -142,8 +127,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_device()
     options.add_rounds(20)
     args = options.read(arguments)
-    *_, largest = CALLS
-    memory = peaks((2 if args.quick else largest[0], *largest[1:]), args.device)  # a process forks before threads start
     torch.manual_seed(0)
     rows, checks = list[Row](), list[Row]()
     for (batch, *shape), calls in CALLS.items():
@@ -167,6 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )
         share = share_of_check(image, angle, 10 * args.rounds, calls, args.device)
         checks.append({"size": " x ".join(map(str, size)), "share of the forward pass, %": 100 * share})
+    memory = peaks(size, args.device)  # of the last size, the largest
     facts = environment(args.device) | {"kornia": kornia.__version__}
     tables = (
         Table("rotation of a batch", rows),

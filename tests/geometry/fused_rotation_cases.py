@@ -180,12 +180,15 @@ def test_rotate_gives_the_kernels_its_options(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.skipif(DEVICE == "cpu", reason="needs a GPU")
 def test_the_kernels_are_chosen_where_they_fit() -> None:
     image, angle = torch.rand(2, 1, 5, 6, device=DEVICE), torch.rand(2, device=DEVICE)
-    assert planar._fused(image, angle, "bilinear", "zeros") is fused
-    assert planar._fused(image, angle, "bicubic", "zeros") is None
-    assert planar._fused(image, angle, "bilinear", "border") is None
-    assert planar._fused(image.double(), angle, "bilinear", "zeros") is None
+    assert planar._fused(image, angle, None, "bilinear", "zeros") is fused
+    assert planar._fused(image, angle, None, "bicubic", "zeros") is None
+    assert planar._fused(image, angle, None, "bilinear", "border") is None
+    assert planar._fused(image.double(), angle, None, "bilinear", "zeros") is None
     grad = torch.func.grad(lambda angle: rotate(image, angle).sum())(angle)
     torch.testing.assert_close(grad.cpu(), torch.func.grad(lambda a: oracle(image.cpu(), a).sum())(angle.cpu()))
+    centres = 5 * torch.rand(3, 2, device=DEVICE)
+    batched = torch.vmap(lambda centre: rotate(image, angle, center=centre))(centres)
+    torch.testing.assert_close(batched, torch.stack([rotate(image, angle, center=each) for each in centres]))
 
 
 def on_device(value: object) -> object:

@@ -1,6 +1,7 @@
 import copy
 import multiprocessing
 import threading
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
@@ -163,6 +164,25 @@ def test_a_forked_process_keeps_what_there_is() -> None:
     child.start()
     assert here.poll(60)
     assert here.recv() == pytest.approx([5.5, 6.0, 2])  # one made before the fork, one after
+    child.join()
+
+
+def _after_the_main_thread(pipe: Connection) -> None:
+    def work() -> None:
+        threading.main_thread().join()
+        time.sleep(0.2)  # until the interpreter begins to shut down
+        pipe.send(ramp(13, CPU, torch.float32).sum().item())
+
+    threading.Thread(target=work).start()
+
+
+def test_a_thread_may_outlive_the_main_thread() -> None:
+    context = multiprocessing.get_context("fork")
+    here, there = context.Pipe()
+    child = context.Process(target=_after_the_main_thread, args=(there,))
+    child.start()
+    there.close()
+    assert here.recv() == pytest.approx(6.5)
     child.join()
 
 

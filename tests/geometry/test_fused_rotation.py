@@ -35,7 +35,7 @@ def test_a_gpu_that_triton_does_not_support_is_a_warning(monkeypatch: pytest.Mon
 
 def test_without_a_gpu_nothing_is_fused_and_triton_is_not_imported() -> None:
     image, angle = torch.rand(2, 1, 5, 6), torch.rand(2)
-    assert planar._fused(image, angle, "bilinear", "zeros") is None
+    assert planar._fused(image, angle, None, "bilinear", "zeros") is None
     code = "import sys, torch, stnrot; stnrot.rotate(torch.rand(4, 5), 0.3); assert 'triton' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 

@@ -5,11 +5,12 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from conftest import ENVIRONMENT, NO_FIGURES, ROOT, SMALL
 
-from stnrot.runs.postponed_imports import import_lightning
+from stnrot.runs.postponed_imports import postpone
 
 JOB_ONLY = ("torch", "numpy", "lightning", "torchmetrics", "tensorboard", "matplotlib", "PIL", "optuna", "sklearn")
 
@@ -49,6 +50,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 names = ("optuna", "pandas", "scipy", "sklearn", "sympy", "torch._inductor", "torchvision", "trimesh")
 print("imported:", [name for name in names if name in sys.modules])
 
+import pickle
 import lightning, torch, torchmetrics
 from lightning.pytorch.utilities.compile import OptimizedModule, to_uncompiled
 from torchmetrics.classification import MulticlassAccuracy
@@ -56,6 +58,7 @@ from torchmetrics.classification import MulticlassAccuracy
 assert torchmetrics.utilities.data is sys.modules["torchmetrics.utilities.data"]
 assert torchmetrics.F1Score is torchmetrics.classification.F1Score
 assert issubclass(MulticlassAccuracy, torchmetrics.Metric)
+assert type(pickle.loads(pickle.dumps(torchmetrics.F1Score("binary")))) is torchmetrics.classification.BinaryF1Score
 assert "SignalNoiseRatio" in dir(torchmetrics)
 
 class Line(lightning.LightningModule):
@@ -68,6 +71,10 @@ class Line(lightning.LightningModule):
 
 line = Line()
 optimizer = torch.optim.AdamW(line.parameters())
+torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+parallel = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(2, 1))
+parallel(torch.ones(3, 2)).sum().backward()
+assert not sys.modules["torch._dynamo"].is_compiling()
 import torch._dynamo.utils
 assert torch._dynamo.utils is sys.modules["torch._dynamo.utils"]
 assert torch._dynamo.utils.__spec__.origin == torch._dynamo.utils.__file__
@@ -78,6 +85,36 @@ before = line.linear.weight.clone()
 compiled(torch.ones(3, 2)).sum().backward()
 torch.compile(optimizer.step, backend="eager")()
 assert not line.linear.weight.equal(before)
+exported = torch.export.export(torch.nn.Linear(2, 1), (torch.ones(3, 2),))
+assert exported.module()(torch.ones(3, 2)).shape == (3, 1)
+"""
+
+THREADS = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+from stnrot.runs.postponed_imports import postpone
+
+postpone("package", lambda package: setattr(package, "early", 1))
+import package
+assert package.early == 1 and "imported" not in vars(package)
+together = Barrier(8)
+
+def read(k):
+    together.wait()
+    if k % 2:
+        return package.late
+    from package import part
+    return part.late if k % 4 else __import__("package.part").part.late
+
+with ThreadPoolExecutor(8) as pool:
+    assert set(pool.map(read, range(8))) == {3}
+assert package.part is sys.modules["package.part"] and type(package) is type(sys)
+try:
+    package.missing
+except AttributeError as error:
+    assert "missing" in str(error)
 """
 
 
@@ -101,18 +138,43 @@ def test_a_job_imports_what_it_uses_and_the_rest_on_demand(tmp_path: Path) -> No
     assert "GPU available" not in done.stdout + done.stderr, "notices of Lightning"
 
 
-def test_an_unknown_release_of_torchmetrics_is_imported_as_usual(
+def write_package(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    (folder / "package").mkdir()
+    (folder / "package" / "__init__.py").write_text(text)
+    (folder / "package" / "part.py").write_text("import time\ntime.sleep(0.05)\nlate = 3\n")
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setattr(sys, "meta_path", sys.meta_path[:])
+
+
+def test_threads_that_use_a_postponed_package_wait_for_its_import(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import_lightning()
-    package = tmp_path / "torchmetrics"
-    package.mkdir()
-    for name, text in (("__init__", "other = 1"), ("utilities", ""), ("metric", "from torchmetrics import other")):
-        (package / f"{name}.py").write_text(text)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(sys, "meta_path", sys.meta_path[:])
-    for name in [name for name in sys.modules if name.partition(".")[0] == "torchmetrics"]:
-        monkeypatch.delitem(sys.modules, name)
-    import_lightning()
-    assert "torchmetrics" not in sys.modules
-    assert importlib.import_module("torchmetrics.metric").other == 1
+    write_package(tmp_path, monkeypatch, "imported = 1\nfrom package.part import late\nfrom package import part\n")
+    done = run(THREADS, tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_package_that_the_stand_in_does_not_know_is_imported_as_usual(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stand_in(package: ModuleType) -> None:
+        importlib.import_module("package.part")
+        raise AttributeError("another release")
+
+    write_package(tmp_path, monkeypatch, "imported = 1")
+    postpone("package", stand_in)
+    assert not {"package", "package.part"} & set(sys.modules)
+    assert importlib.import_module("package").imported == 1
+    del sys.modules["package"]
+
+
+def test_an_error_of_a_postponed_package_is_raised_where_it_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_package(tmp_path, monkeypatch, "raise ImportError('a library is missing')")
+    postpone("package", lambda package: None)
+    package = importlib.import_module("package")
+    for _ in range(2):
+        with pytest.raises(ImportError, match="a library is missing"):
+            _ = package.late
+    del sys.modules["package"]

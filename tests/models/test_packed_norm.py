@@ -21,7 +21,7 @@ def maps(*shape: int) -> Tensor:
     return (3 + 2 * torch.randn(shape, dtype=torch.float64)).contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("shape", [(4, 8, 6, 10), (3, 2, 4, 4), (2, 5, 3, 8), (2, 8, 3, 3), (2, 1, 4, 6)])
+@pytest.mark.parametrize("shape", [(4, 8, 6, 10), (3, 2, 4, 4), (2, 5, 3, 8), (2, 8, 3, 3), (2, 1, 4, 6), (0, 4, 6, 6)])
 def test_it_equals_torch_with_gradients_and_statistics(shape: tuple[int, ...]) -> None:
     ours = norm_of(shape[1])
     theirs = copy.deepcopy(ours)

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from stnrot.geometry.angles import circular_peaks, offsets, upsample_log_density, wrap
-from stnrot.geometry.constants import constant
+from stnrot.geometry.angles import circular_peaks, upsample_log_density, wrap
+from stnrot.geometry.constants import constant, offsets
 from stnrot.geometry.correlation import AngularCorrelation
 from stnrot.geometry.tails import exp
 from stnrot.models.outputs import Orientation

@@ -86,7 +86,7 @@ class Degrade:
         share = area ** (0.3 + 0.4 * form)  # of the height; the share of the width is area / share
         inside = torch.ones((), dtype=torch.bool, device=image.device)
         for axis, length, place in ((2, share, down), (3, area / share.clamp(min=1e-6), right)):
-            centre = _centres(image.shape[axis], image.device)
+            centre = _centres(image.shape[axis], image.device, place.dtype)
             start = (place * (1 - length))[:, None]
             within = (centre >= start) & (centre < start + length[:, None])
             inside = inside & within.view(len(image), 1, *((-1, 1) if axis == 2 else (1, -1)))
@@ -94,9 +94,9 @@ class Degrade:
 
 
 @constant
-def _centres(pixels: int, device: torch.device) -> Float[Tensor, "{pixels}"]:
+def _centres(pixels: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "{pixels}"]:
     """Return the centres of the pixels along a side, as shares of it."""
-    return (torch.arange(pixels, device=device) + 0.5) / pixels
+    return (torch.arange(pixels, device=device, dtype=dtype) + 0.5) / pixels
 
 
 def check_degrade(degrade: object) -> None:

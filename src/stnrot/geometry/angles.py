@@ -4,13 +4,13 @@ import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from stnrot.arguments import Count, checked
 from stnrot.errors import InputError
 from stnrot.geometry.autograd import at_least_float32
-from stnrot.geometry.constants import constant, counting
+from stnrot.geometry.constants import counting
 from stnrot.geometry.fourier import irfft, rfft
 from stnrot.geometry.tails import log_softmax, logsumexp
 
@@ -138,9 +138,3 @@ def circular_peaks(
     mass, order = mass.sort(descending=True)
     angle, mass = (each.masked_fill(invalid, math.nan) for each in (wrap(angle.gather(1, order)), mass))
     return angle.to(given), mass.to(given)
-
-
-@constant
-def offsets(reach: int, device: torch.device) -> Int[Tensor, "2*{reach}+1"]:
-    """Return -reach ... reach."""
-    return torch.arange(-reach, reach + 1, device=device)

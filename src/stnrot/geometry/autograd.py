@@ -35,6 +35,15 @@ def has_memory(x: Tensor) -> bool:
     return True
 
 
+def is_traced(x: Tensor) -> bool:
+    """Return whether x is in a compiled graph, under a transformation of `torch.func` or a fake tensor.
+
+    Then no value can be read, and no gradient written by hand is used. Operations of torch compute the same.
+    """
+    transformed = torch._C._are_functorch_transforms_active()  # torch has no public name for it
+    return transformed or torch.compiler.is_compiling() or type(x) not in (Tensor, Parameter)
+
+
 def at_least_float32(x: Tensor) -> Tensor:
     """Convert 16-bit floats to float32; return wider ones unchanged."""
     return x if x.dtype.itemsize >= 4 else x.float()

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd import Function
 
-from stnrot.geometry.autograd import full_precision, gradients
+from stnrot.geometry.autograd import full_precision, gradients, is_traced
 from stnrot.geometry.constants import constant
 from stnrot.geometry.rotations import cayley
 
@@ -25,14 +25,15 @@ def block_cayley(weight: Float[Tensor, "n p"], size: int) -> Float[Tensor, "n si
 
     With `S = A^2 / 4` the inverse is `(I + A/2) (I - S)^-1`. The eigenvalues of I - S are real, from 1 to 1 + bound. A
     polynomial of degree 1 in S, which is the best one for this interval, approximates (I - S)^-1 with the error E =
-    I - (I - S) X. Then `(I - S)^-1 = X (I + E) (I + E^2) (I + E^4) ...`. The number of factors depends on the bound. On
-    a GPU, in a compiled graph and for large matrices or weights, `torch.linalg.inv_ex` computes the inverse.
+    I - (I - S) X. Then `(I - S)^-1 = X (I + E) (I + E^2) (I + E^4) ...`. The number of factors depends on the bound.
+    For large matrices or weights, on a GPU, in a compiled graph and under `torch.func`, `torch.linalg.inv_ex` computes
+    the inverse.
 
     Args:
         weight: the entries of A below the diagonal, column after column: p = size (size - 1) / 2 of each matrix.
         size: of a matrix.
     """
-    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+    if torch.is_grad_enabled() and not is_traced(weight):
         return _BlockCayley.apply(weight, size)
     return _rotations(weight, size)
 
@@ -60,7 +61,7 @@ def _formula(weight: Tensor, size: int) -> Tensor:
 
 
 def _rotations(weight: Tensor, size: int) -> Tensor:
-    if size > SIZE or not weight.is_cpu or torch.compiler.is_compiling():
+    if size > SIZE or not weight.is_cpu or is_traced(weight):
         return _formula(weight, size)
     a = _skew(weight / 2, size)
     s = a @ a

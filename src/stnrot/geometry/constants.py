@@ -1,12 +1,13 @@
 """Keep tensors that depend on sizes and options alone, such as grids, so that not every step computes them again."""
 
 from collections.abc import Callable, Hashable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial, wraps
+from threading import Thread
 from typing import Any, ParamSpec, TypeVar
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 P = ParamSpec("P")
@@ -21,8 +22,9 @@ _kept: dict[Callable[..., Any], dict[Hashable, Any]] = {}
 def constant(function: Callable[P, T]) -> Callable[P, T]:
     """Keep the tensors that a function returns, and return the same tensors at the next call with equal arguments.
 
-    The function must depend on its arguments alone. They are hashable: sizes, options, and always the device and the
-    dtype. It returns a tensor or a tuple of tensors. **No caller may write into the result.**
+    The function must depend on its arguments alone. They are hashable: sizes, options, and always the dtype and the
+    device of a tensor, which for a GPU has its number. It returns a tensor or a tuple of tensors. **No caller may write
+    into the result.**
 
     In a graph that is compiled or exported, and with fake tensors, nothing is kept: the function is called, and the
     graph contains its operations. Record a CUDA graph after a first step, as always, so that all constants exist.
@@ -58,6 +60,12 @@ def counting(count: int, device: torch.device, dtype: torch.dtype = torch.int64)
 
 
 @constant
+def offsets(reach: int, device: torch.device) -> Int[Tensor, "2*{reach}+1"]:
+    """Return the numbers -reach ... reach."""
+    return torch.arange(-reach, reach + 1, device=device)
+
+
+@constant
 def identity(dim: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "{dim} {dim}"]:
     """Return the identity matrix."""
     return torch.eye(dim, device=device, dtype=dtype)
@@ -76,15 +84,22 @@ def _made(function: Callable[[], T]) -> T:
     `torch.func` is invalid after it.
     """
 
-    def make() -> T:
-        made = function()
-        for each in _tensors(made):
-            if not (each.is_cpu or each.is_meta):
-                each.flatten()[:1].cpu()  # waits until it is computed, because the caller may use another stream
-        return made
+    done = Future[T]()
 
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(make).result()
+    def make() -> None:
+        try:
+            made = function()
+            for each in _tensors(made):
+                if not (each.is_cpu or each.is_meta):
+                    each.flatten()[:1].cpu()  # waits until it is computed, because the caller may use another stream
+            done.set_result(made)
+        except BaseException as error:
+            done.set_exception(error)
+
+    thread = Thread(target=make)  # an executor starts no thread while the interpreter waits for the last threads
+    thread.start()
+    thread.join()
+    return done.result()
 
 
 def _keep(store: dict[Hashable, Any], key: Hashable, made: Any) -> None:

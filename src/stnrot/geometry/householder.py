@@ -27,10 +27,10 @@ def reflect(
     additions forward, about 12 N m d together with the gradients, and 2 n m d forward and backward for S of all blocks.
     T is never formed; a triangular system is solved instead. No vector is normalised: S contains the lengths.
 
-    R is orthogonal up to rounding for vectors of any finite length; on a GPU and in a compiled graph, up to 1e150. A
-    vector number i that is shorter than 1e-15 is replaced by the coordinate axis i. Near-parallel vectors amplify the
-    rounding errors of S and of x V^T T. So a block with such vectors computes both in float64; on a GPU and in a
-    compiled graph, where the vectors cannot be inspected, every block does. The function can be differentiated twice.
+    R is orthogonal up to rounding for vectors of any finite length. A vector number i that is shorter than 1e-15 is
+    replaced by the coordinate axis i. Near-parallel vectors amplify the rounding errors of S and of x V^T T. So a block
+    with such vectors computes both in float64. On a GPU, in a compiled graph and under `torch.func` the vectors cannot
+    be inspected: there every block does, and the lengths are at most 1e150. The function can be differentiated twice.
     It computes at least in float32, and a result of 16-bit arguments is in float32.
 
     Args:

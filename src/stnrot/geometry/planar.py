@@ -192,7 +192,7 @@ def rotate(
     elif center is not None:
         shift = _shift(angle, center, batch)
     by_grid = partial(_by_grid, size=size, mode=mode, padding_mode=padding_mode)
-    fused = _fused(batch, angle, mode, padding_mode)
+    fused = _fused(batch, angle, shift, mode, padding_mode)
     rotated_by = by_grid if fused is None else partial(fused.rotate, size=size, formula=by_grid)
     if isinstance(fill, int | float) and fill == 0:
         rotated = rotated_by(batch, angle, shift)
@@ -256,13 +256,15 @@ def _by_grid(
     return warp(image, theta, mode, padding_mode, size)
 
 
-def _fused(image: Tensor, angle: Tensor, mode: Mode, padding_mode: PaddingMode) -> ModuleType | None:
+def _fused(
+    image: Tensor, angle: Tensor, shift: Tensor | None, mode: Mode, padding_mode: PaddingMode
+) -> ModuleType | None:
     """Return the module `fused_rotation` if its kernels can rotate these images, else None."""
     if not image.is_cuda or (mode, padding_mode) != ("bilinear", "zeros") or image.dtype == torch.float64:
         return None
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or not _has_triton():
         return None
-    if not (has_memory(image) and has_memory(angle)):
+    if not all(has_memory(each) for each in (image, angle, shift) if each is not None):
         return None
     from stnrot.geometry import fused_rotation  # here, because triton takes a while to import
 
@@ -344,8 +346,8 @@ def inscribed_disc(
     """
     if len(size) != 2:
         raise InputError(f"size: expected two numbers, height and width, got {described(size)}")
-    device = torch.get_default_device() if device is None else device
     height, width = size
+    device = torch.empty(0, device=device).device  # with the number of the GPU
     return _disc(height, width, device, margin).clone()  # a caller may write into it
 
 

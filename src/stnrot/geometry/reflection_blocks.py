@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from stnrot.geometry.autograd import is_traced
 from stnrot.geometry.constants import identity
 
 SHORTEST = 1e-15  # length; the square of a shorter vector is near the smallest float32
@@ -30,7 +31,7 @@ class Blocks(NamedTuple):
     Attributes:
         vectors: the tensor that receives the gradient: the vectors, or a tensor that differs from them by a constant.
         sign: of each coordinate, for a rotation that is the product of the reflections and of diag(sign); or None.
-        parts: V and S of each block. Outside a compiled graph they are detached: `_ApplyBlocks` computes the gradient.
+        parts: V and S of each block. Unless they are traced, they are detached: `_ApplyBlocks` computes the gradient.
     """
 
     vectors: Float[Tensor, "*b m d"]
@@ -67,8 +68,8 @@ def blocks_of(
     A vector that is too short to have a direction is replaced by its row of `start`, or by a coordinate axis if there
     is no `start`. Without a replacement the reflection would be missing, and the sign of the determinant would change.
     """
-    compiling = torch.compiler.is_compiling()
-    if weight.is_cpu and not compiling:  # on a GPU, reading a value of a tensor is slow
+    traced = is_traced(weight)
+    if weight.is_cpu and not traced:  # on a GPU, reading a value of a tensor is slow
         parts = []
         fixed = weight.detach()
         vectors = fixed if start is None else fixed + start
@@ -82,12 +83,12 @@ def blocks_of(
         else:
             return Blocks(weight, sign, parts)
     vectors = weight if start is None else weight + start
-    if vectors.is_cpu and not compiling:
+    if vectors.is_cpu and not traced:
         vectors = _shortened(vectors)
     vectors = _replace_short(vectors, start)
-    if not vectors.is_cpu and not compiling:
+    if not vectors.is_cpu and not traced:
         return stack_of(vectors, size, sign)
-    flat = vectors if compiling else vectors.detach()
+    flat = vectors if traced else vectors.detach()
     return Blocks(vectors, sign, [(v, triangle(v, wide=True)[0]) for v in split(flat, size)])
 
 
@@ -137,7 +138,8 @@ def _replace_short(vectors: Tensor, start: Tensor | None) -> Tensor:
 @torch.no_grad()
 def stack_of(vectors: Float[Tensor, "*b m d"], size: int, sign: Float[Tensor, " d"] | None = None) -> Stack:
     """Return the blocks as a `Stack`. S, T and T V are computed in float64, for near-parallel vectors."""
-    missing = -vectors.shape[-2] % size
+    count = vectors.shape[-2]
+    missing = -count % size if count else size  # without a vector, one block of zeros
     v = F.pad(vectors, (0, 0, 0, missing)).unflatten(-2, (-1, size)).movedim(-3, 0).contiguous()
     s, half = triangle(v, wide=True)
     if missing:  # a vector of zeros is no reflection: its row and column of T are those of the identity

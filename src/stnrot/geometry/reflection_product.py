@@ -7,14 +7,14 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd import Function
 
-from stnrot.geometry.autograd import full_precision, gradients
+from stnrot.geometry.autograd import full_precision, gradients, is_traced
 from stnrot.geometry.constants import identity
 from stnrot.geometry.reflection_blocks import Blocks, Part, Stack, split, triangle
 
 
 def apply_blocks(x: Float[Tensor, "*b N d"], blocks: Blocks | Stack, inverse: bool) -> Float[Tensor, "*b N d"]:
     """Apply all blocks to the rows of x. The last block acts first, as in R z; with `inverse`, the first."""
-    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+    if torch.is_grad_enabled() and not is_traced(x):
         return (_ApplyBlocks if isinstance(blocks, Blocks) else _ApplyStack).apply(x, *blocks, inverse)
     if isinstance(blocks, Blocks):
         return _apply_parts(x, blocks.parts, inverse, blocks.sign)
@@ -24,7 +24,7 @@ def apply_blocks(x: Float[Tensor, "*b N d"], blocks: Blocks | Stack, inverse: bo
 def matrix_of(blocks: Blocks | Stack) -> Float[Tensor, "*b d d"]:
     """Return the matrix of the rotation."""
     v = blocks.vectors
-    if isinstance(blocks, Blocks) and len(blocks.parts) == 1 and not torch.compiler.is_compiling():
+    if isinstance(blocks, Blocks) and len(blocks.parts) == 1 and not is_traced(v):
         return _BlockMatrix.apply(v, blocks.sign, *blocks.parts[0])
     unit = identity(v.shape[-1], v.device, v.dtype)
     return apply_blocks(unit.expand(*v.shape[:-2], -1, -1), blocks, inverse=True)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from stnrot.arguments import Count, Natural, checked
-from stnrot.geometry.autograd import at_least_float32, full_precision, gradients, without_nan
+from stnrot.geometry.autograd import at_least_float32, full_precision, gradients, is_traced, without_nan
 from stnrot.geometry.constants import identity
 
 CONVERGED = {torch.float32: 1e-3, torch.float64: 1e-7}  # a step squares the gap: below this, one step reaches rounding
@@ -66,7 +66,7 @@ def cayley(a: Float[Tensor, "*b d d"]) -> Float[Tensor, "*b d d"]:
 
 def cayley_from(start: Float[Tensor, "d d"], weight: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
     """Return `start @ cayley(skew(weight))`: one matrix inverse forward, and only matrix products backward."""
-    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+    if not torch.is_grad_enabled() or is_traced(weight):
         return _cayley_from(start, weight)
     return _CayleyFrom.apply(start, weight)
 

@@ -36,13 +36,20 @@ def exp(log_share: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
 
 
 def log_softmax(x: Float[Tensor, "*n"], dim: int) -> Float[Tensor, "*n"]:
-    """Return `x.log_softmax(dim)`. In its gradient, probabilities below 4e-11 (in float32) are zero."""
-    return _LogSoftmax.apply(x, dim) if x.requires_grad else x.log_softmax(dim)
+    """Return `x.log_softmax(dim)`. In its gradient, probabilities below 4e-11 (in float32) are zero.
+
+    A compiled graph has the gradient of torch: `torch.compile` accepts no `Function` with forward derivatives.
+    """
+    return _LogSoftmax.apply(x, dim) if _takes_own_gradient(x) else x.log_softmax(dim)
 
 
 def logsumexp(x: Float[Tensor, "*n"], dim: int | tuple[int, ...]) -> Float[Tensor, "*m"]:
-    """Return `x.logsumexp(dim)`. In its gradient, shares below 4e-11 (in float32) are zero."""
-    return _LogSumExp.apply(x, dim).squeeze(dim) if x.requires_grad else x.logsumexp(dim)
+    """Return `x.logsumexp(dim)`. In its gradient, shares below 4e-11 (in float32) are zero; see `log_softmax`."""
+    return _LogSumExp.apply(x, dim).squeeze(dim) if _takes_own_gradient(x) else x.logsumexp(dim)
+
+
+def _takes_own_gradient(x: Tensor) -> bool:
+    return x.requires_grad and not torch.compiler.is_compiling()
 
 
 def _epsilon(x: Tensor) -> float:
@@ -65,12 +72,18 @@ class _LogSoftmax(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.save_for_backward(output)
+        ctx.save_for_forward(output)
         ctx.dim = inputs[1]
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Any:
         (log_share,) = ctx.saved_tensors
         return g - exp(log_share) * g.sum(ctx.dim, keepdim=True), None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
+        (log_share,) = ctx.saved_tensors
+        return tangent - (exp(log_share) * tangent).sum(ctx.dim, keepdim=True)
 
 
 class _LogSumExp(Function):
@@ -83,8 +96,17 @@ class _LogSumExp(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.save_for_backward(inputs[0], output)
+        ctx.save_for_forward(inputs[0], output)
+        ctx.dim = inputs[1]
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Any:
-        x, total = ctx.saved_tensors
-        return g * exp(x - total.masked_fill(total.isinf(), 0)), None
+        return g * _shares(*ctx.saved_tensors), None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
+        return (tangent * _shares(*ctx.saved_tensors)).sum(ctx.dim, keepdim=True)
+
+
+def _shares(x: Tensor, total: Tensor) -> Tensor:
+    return exp(x - total.masked_fill(total.isinf(), 0))

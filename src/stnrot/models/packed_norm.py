@@ -21,7 +21,7 @@ def packed_norm(norm: nn.BatchNorm2d, input: Float[Tensor, "B C H W"]) -> Float[
     memory. Then the statistics of the parts are merged. Where this is no gain or not possible, `norm` is called.
     """
     count = input.numel() // norm.num_features
-    parts = math.gcd(MANY // norm.num_features, count) if norm.num_features <= FEW else 1
+    parts = math.gcd(MANY // norm.num_features, count) if count and norm.num_features <= FEW else 1
     mean, variance = norm.running_mean, norm.running_var
     last = input.is_contiguous(memory_format=torch.channels_last) and input.device.type == "cpu"
     affine = norm.weight is not None and norm.bias is not None

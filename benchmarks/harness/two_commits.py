@@ -27,7 +27,9 @@ class Worker:
 
     Args:
         tree: folder with `src`, `configs` and `benchmarks`.
+        device: cpu or cuda.
         steps: of training before the first measurement.
+        overrides: of train.py.
     """
 
     def __init__(self, tree: Path, device: str, steps: int, overrides: Sequence[str]) -> None:

@@ -77,7 +77,7 @@ def results() -> Iterator[str]:
 
 def _title(name: str) -> str:
     """Write the name of a benchmark as words."""
-    return name.replace("_", " ").capitalize().replace("gpu", "on a GPU").replace(" 2048", ", d = 2,048")
+    return name.replace("_", " ").capitalize().replace("gpu", "on a GPU").replace("xeon", "on an Intel Xeon")
 
 
 def _source(found: Mapping[str, Any]) -> str:

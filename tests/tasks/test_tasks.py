@@ -185,6 +185,13 @@ def test_adam_is_fused_and_equals_torchs_default() -> None:
     ours.load_state_dict(copy.deepcopy(theirs.state_dict()))
     steps()
     torch.testing.assert_close(task.state_dict(), plain.state_dict(), atol=1e-6, rtol=1e-5)
+    contiguous = copy.deepcopy(theirs.state_dict())
+    for state in contiguous["state"].values():
+        state |= {name: each.contiguous() for name, each in state.items()}
+    contiguous["param_groups"][0]["fused"] = True
+    ours.load_state_dict(contiguous)  # of a model that was not channels last
+    steps()
+    torch.testing.assert_close(task.state_dict(), plain.state_dict(), atol=1e-6, rtol=1e-5)
     for choice in ("fused=false", "foreach=true", "foreach=false", "capturable=true"):
         assert not built(f"+task.optimizer.{choice}").build_optimizer().param_groups[0]["fused"]
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import LBFGS, Adam, AdamW, Optimizer, SparseAdam
 
 from stnrot.errors import InputError
-from stnrot.tasks.optimizer_state import FAINT_EVERY, drop_faint
+from stnrot.tasks.optimizer_state import FAINT_EVERY, drop_faint, in_one_layout, match_layouts
 from stnrot.tasks.schedule import build_schedule, planned_lengths
 
 OPEN = {"fused": None, "foreach": None, "capturable": False, "differentiable": False}  # Adam's kernel is not chosen
@@ -102,9 +102,11 @@ class Task(L.LightningModule, ABC):
         weights = [each for group in optimizer.param_groups for each in group["params"]]
         if isinstance(optimizer, LBFGS) and not all(each.is_contiguous() for each in weights):
             raise InputError("task.optimizer: LBFGS cannot flatten the weights of a convolution; use AdamW")
-        if all(each.device.type in ("cpu", "cuda") and each.is_floating_point() for each in weights):
+        usual = all(each.device.type in ("cpu", "cuda") and each.is_floating_point() for each in weights)
+        if type(optimizer) in (Adam, AdamW) and usual and all(map(in_one_layout, weights)):
+            optimizer.register_load_state_dict_post_hook(match_layouts)
             for group in optimizer.param_groups:
-                if type(optimizer) in (Adam, AdamW) and OPEN.items() <= group.items():
+                if OPEN.items() <= group.items():
                     group["fused"] = True  # one pass over the weights; the same formula
         return optimizer
 

@@ -1,4 +1,4 @@
-"""Keep the state of an optimizer free of subnormal numbers."""
+"""Keep the state of an optimizer free of subnormal numbers, and in the memory layout of its weights."""
 
 import torch
 from torch import Tensor
@@ -20,3 +20,20 @@ def drop_faint(optimizer: Optimizer) -> None:
         for each in state.values():
             if isinstance(each, Tensor) and each.ndim and each.dtype in (torch.float32, torch.bfloat16, torch.float64):
                 each.masked_fill_(each.abs() < FAINT, 0)
+
+
+def in_one_layout(weight: Tensor) -> bool:
+    """Return whether a tensor like this one has the same strides: it has no gaps and no value twice."""
+    return torch.empty_like(weight, device="meta").stride() == weight.stride()
+
+
+def match_layouts(optimizer: Optimizer) -> None:
+    """Give the state of each weight the strides of the weight, after a checkpoint was loaded.
+
+    On a CPU torch's fused kernel reads a weight, its gradient and its state in the order of memory, whatever their
+    strides are. A checkpoint may come from a model in another layout.
+    """
+    for weight, state in optimizer.state.items():
+        for name, each in state.items():
+            if isinstance(each, Tensor) and each.shape == weight.shape and each.stride() != weight.stride():
+                state[name] = torch.empty_like(weight, dtype=each.dtype).copy_(each)

@@ -18,6 +18,7 @@ from harness.jobs import PROJECT
 from harness.report import Row
 
 WORKER = Path(__file__).with_name("commit_worker.py")
+CODE = ("src", "configs", "benchmarks", "train.py")
 CLASSES, PHOTOGRAPHS, SIDE = 4, 64, 32  # of the folder of photographs
 
 
@@ -67,7 +68,7 @@ def known_commit(text: str) -> str:
 
 def tree_of(commit: str, folder: Path) -> Path:
     """Write the code of a commit into a folder, and return it."""
-    command = ["git", "-C", str(PROJECT), "archive", "--format=tar", commit, "src", "configs", "benchmarks"]
+    command = ["git", "-C", str(PROJECT), "archive", "--format=tar", commit, *CODE]
     archive = subprocess.run(command, capture_output=True, check=True)
     with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
         tar.extractall(folder, filter="data")

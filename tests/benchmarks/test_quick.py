@@ -73,6 +73,7 @@ def test_the_known_accuracy_is_reported_without_training(
         ("accuracy", ["--models", "none"], "--models.*expected some of"),
         ("accuracy", ["--report-only", "--runs", "none.jsonl"], "expected the file of the results"),
         ("throughput", ["--against", "no-such-commit"], "--against: expected a commit of this repository"),
+        ("startup", ["--against", "no-such-commit"], "--against: expected a commit of this repository"),
         ("conjugate", ["--samples", "20"], "expected a multiple of 250"),
         ("correlation", ["--rounds", "0"], "expected a whole number of at least 1, got 0"),
         ("escnn_curve", ["--minutes", "0"], "expected more than 0"),

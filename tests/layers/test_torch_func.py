@@ -1,4 +1,4 @@
-"""The rotation layers under `torch.func`: the results are those of a loop, and of the gradients written by hand."""
+"""The rotation layers under `torch.func` and in a trace: the results are those of a loop and of plain calls."""
 
 from collections.abc import Callable
 from functools import partial
@@ -45,3 +45,15 @@ def test_gradients_by_sample_ensembles_and_forward_derivatives(name: str) -> Non
     stacked = {key: torch.stack((each, each + along[key])) for key, each in weights.items()}
     members = [loss({key: each[k] for key, each in stacked.items()}, z) for k in range(2)]
     torch.testing.assert_close(vmap(loss, (0, None))(stacked, z), torch.stack(members))
+
+
+@pytest.mark.filterwarnings("ignore")  # torch.jit is deprecated, and warns of each size
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_trace_computes_with_later_weights(name: str) -> None:
+    layer = LAYERS[name]()
+    traced = torch.jit.trace(layer, torch.randn(5, 8))
+    for each in layer.parameters():
+        nn.init.normal_(each)
+    z = torch.randn(5, 8)
+    torch.testing.assert_close(traced(z), layer(z), rtol=0, atol=1e-5)

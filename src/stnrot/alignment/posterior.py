@@ -3,6 +3,7 @@
 import math
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -46,7 +47,7 @@ def log_posterior(correlation: AngularCorrelation) -> tuple[Float[Tensor, "B A"]
     few bright spots on plain ground may match by chance, and the posterior cannot detect it.
     """
     matching, share = _log_odds(correlation)
-    return torch.logaddexp(matching, torch.zeros_like(matching)).log_softmax(1), share
+    return F.softplus(matching, threshold=40).log_softmax(1), share
 
 
 def _log_odds(correlation: AngularCorrelation) -> tuple[Float[Tensor, "B A"], Float[Tensor, "B 1"]]:
@@ -116,12 +117,13 @@ def refine_peaks(correlation: AngularCorrelation, log_density: Float[Tensor, "B 
     before = s.square()
     for _ in range(NEWTON_STEPS):
         curvature = torch.addcmul(s * bend, slope, slope)
-        step = s * slope / curvature.clamp(max=-1e-9)
-        shift = torch.where(curvature < 0, shift - step, shift).clamp(-bin_width, bin_width)
-        s, slope, bend = correlation.value_and_derivatives(start + shift)
+        moved = torch.addcdiv(shift, s * slope, curvature.clamp(max=-1e-9), value=-1)
+        shift = torch.where(curvature < 0, moved, shift).clamp(-bin_width, bin_width)
+        refined = start + shift
+        s, slope, bend = correlation.value_and_derivatives(refined)
     after = s.square()
     better = (after > before - ROUNDING * torch.finfo(s.dtype).eps) & (after > MIN_EXPLAINED)
-    return Orientation(wrap(torch.where(better, start + shift, start)), log_weight, log_density)
+    return Orientation(wrap(torch.where(better, refined, start)), log_weight, log_density)
 
 
 def fuse_posteriors(orientation: Orientation, correlation: AngularCorrelation, hypotheses: int) -> Orientation:

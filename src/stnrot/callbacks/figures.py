@@ -13,6 +13,7 @@ Pixels = UInt8[np.ndarray, "height width 3"]
 Margins = tuple[float, float, float, float]
 
 PLOT: Margins = (0.15, 0.14, 0.97, 0.92)  # of axes with labels and a title
+AT_ITS_PLACE = 1.0  # height of a title; without it, matplotlib measures all texts to find one
 
 
 def new_figure(width: float = 4.8, height: float = 3.6, margins: Margins | None = None) -> Figure:
@@ -50,6 +51,7 @@ def angle_error_histogram(error_deg: Float[np.ndarray, "N"], what: str) -> Pixel
         f"median {np.median(size):.1f}, 95th percentile {np.quantile(size, 0.95):.1f}, "
         f"within 5 degrees {np.mean(size <= 5):.0%}",
         fontsize=9,
+        y=AT_ITS_PLACE,
     )
     return to_pixels(figure)
 
@@ -64,7 +66,7 @@ def true_against_predicted(angle: Float[np.ndarray, "N"], error_deg: Float[np.nd
     axes.set_rticks([-180, 0, 180])
     axes.set_rlabel_position(45)
     axes.tick_params(labelsize=7)
-    axes.set_title("angle: true angle; radius: predicted - true angle (degrees)", fontsize=9)
+    axes.set_title("angle: true angle; radius: predicted - true angle (degrees)", fontsize=9, y=1.07)
     return to_pixels(figure)
 
 
@@ -89,7 +91,8 @@ def angle_posterior(
     across, ring, reach = 5, 1.5, 0.55
     curves: dict[tuple[str, float], list[Any]] = {}  # of one colour and width, which are one artist
     rows = -(-len(images) // across)
-    figure = new_figure(9.0, 1.8 * rows + 0.4)
+    tall = 1.8 * rows + 0.4
+    figure = new_figure(9.0, tall, margins=(0.01, 0.02, 0.99, 1 - 0.35 / tall))
     axes = figure.add_subplot(aspect="equal")
     axes.axis("off")
     up = np.pi / 2 - np.arange(posterior.shape[1] + 1) * (2 * np.pi / posterior.shape[1])
@@ -115,7 +118,7 @@ def angle_posterior(
     axes.set_xlim(-2.6, 4.8 * (across - 1) + 2.6)
     axes.set_ylim(-4.8 * (rows - 1) - 2.6, 2.6)
     known = "" if angle is None else ", ground truth (green)"
-    axes.set_title(f"{what}: root of posterior / maximum (blue), prediction (red){known}", fontsize=9)
+    axes.set_title(f"{what}: root of posterior / maximum (blue), prediction (red){known}", fontsize=9, y=AT_ITS_PLACE)
     return to_pixels(figure)
 
 
@@ -140,7 +143,7 @@ def accuracy_by_angle(angle: Float[np.ndarray, "N"], right: Bool[np.ndarray, "N"
     axes.set_xlim(middle[0] - 7.5, middle[-1] + 7.5)
     if seen.all():
         axes.set_xticks(range(-180, 181, 60))
-    axes.set_title(f"accuracy {right.mean():.2%} of {len(right)}", fontsize=9)
+    axes.set_title(f"accuracy {right.mean():.2%} of {len(right)}", fontsize=9, y=AT_ITS_PLACE)
     return to_pixels(figure)
 
 
@@ -149,11 +152,12 @@ def confusion_matrix(label: Int[np.ndarray, "N"], predicted: Int[np.ndarray, "N"
     n = len(classes)
     classes = [name.replace("$", r"\$") for name in classes]
     counts = np.bincount(label * n + predicted, minlength=n * n).reshape(n, n)
-    figure = new_figure(4.2, 4.2)
+    short = n > 20 or max(map(len, classes)) < 3  # n > 20: numbers instead of names
+    figure = new_figure(4.2, 4.2, margins=(0.14, 0.12, 0.97, 0.95) if short else None)
     axes = figure.add_subplot(xlabel="predicted", ylabel="true")
     axes.imshow(counts / np.maximum(counts.sum(1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
     if n <= 20:
-        axes.set_xticks(range(n), classes, rotation=0 if max(map(len, classes)) < 3 else 90)
+        axes.set_xticks(range(n), classes, rotation=0 if short else 90)
         axes.set_yticks(range(n), classes)
         for i, j in zip(*counts.nonzero(), strict=True):
             dark = counts[i, j] > 0.5 * counts[i].sum()

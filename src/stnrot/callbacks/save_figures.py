@@ -1,10 +1,12 @@
 """Save figures as PNG files and to TensorBoard."""
 
+from io import BytesIO
 from pathlib import Path
 
 import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
+from tensorboard.compat.proto.summary_pb2 import Summary
 
 from stnrot.callbacks.figures import Pixels
 
@@ -19,8 +21,13 @@ def save_figures(trainer: L.Trainer, folder: Path, part: str, figures: dict[str,
     here = folder / ("test" if part == "test" else f"epoch_{trainer.current_epoch:03d}")
     here.mkdir(parents=True, exist_ok=True)
     for name, pixels in figures.items():
-        Image.fromarray(pixels).save(here / f"{name}.png")
-    for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
-            for name, pixels in figures.items():
-                logger.experiment.add_image(f"{part}/{name}", pixels, trainer.global_step, dataformats="HWC")
+        file = BytesIO()
+        Image.fromarray(pixels).save(file, "png")
+        (here / f"{name}.png").write_bytes(file.getvalue())
+        height, width, colours = pixels.shape
+        # `add_image` would encode the pixels again
+        image = Summary.Image(height=height, width=width, colorspace=colours, encoded_image_string=file.getvalue())
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                value = Summary.Value(tag=f"{part}/{name}", image=image)
+                logger.experiment._get_file_writer().add_summary(Summary(value=[value]), trainer.global_step)

@@ -10,7 +10,7 @@ from torch import Tensor
 from stnrot.arguments import Count, checked
 from stnrot.errors import InputError
 from stnrot.geometry.autograd import at_least_float32
-from stnrot.geometry.constants import offsets
+from stnrot.geometry.constants import counting
 from stnrot.geometry.fourier import irfft, rfft
 from stnrot.geometry.tails import log_softmax, logsumexp
 
@@ -122,18 +122,19 @@ def circular_peaks(
     score = at_least_float32(score)
     least = torch.finfo(score.dtype).min
     invalid = ~(score.detach().amax(1, keepdim=True) < math.inf)  # also for NaN
-    highest = F.max_pool1d(F.pad(score.detach()[:, None], (reach, reach), mode="circular"), 2 * reach + 1, 1)[:, 0]
-    is_peak = (score == highest) & (score > score.roll(-1, -1))
-    height, bin_index = torch.where(is_peak, score, -math.inf).topk(count, -1)
+    around = torch.cat((score[:, -reach:], score, score[:, :reach]), 1)
+    highest = F.max_pool1d(around.detach()[:, None], 2 * reach + 1, 1)[:, 0]
+    is_lower = (score < highest) | (score <= around[:, reach + 1 : reach + 1 + bins])
+    height, bin_index = score.masked_fill(is_lower, -math.inf).topk(count, -1)
     missing = height.isinf()
     bin_index = torch.where(missing, bin_index[:, :1], bin_index)
-    around = (bin_index[..., None] + offsets(reach, score.device)) % bins
-    local = score.gather(1, around.flatten(1)).view_as(around)
+    window = bin_index[..., None] + counting(2 * reach + 1, score.device)
+    local = around.gather(1, window.flatten(1)).view_as(window)
     before, here, after = local[..., reach - 1 : reach + 2].clamp(min=least / 8).unbind(-1)  # no -inf minus -inf
     curvature = before - 2 * here + after
-    vertex = torch.where(curvature < -FLAT, (before - after) / (2 * curvature.clamp(max=-FLAT)), 0.0)
+    vertex = ((before - after) / (2 * curvature.clamp(max=-FLAT))).masked_fill(curvature >= -FLAT, 0)
     angle = (bin_index + vertex) * (2 * math.pi / bins)
-    mass = log_softmax(torch.where(missing, least, logsumexp(local, -1)), -1)
+    mass = log_softmax(logsumexp(local, -1).masked_fill(missing, least), -1)
     mass, order = mass.sort(descending=True)
-    angle, mass = (torch.where(invalid, math.nan, each) for each in (wrap(angle.gather(1, order)), mass))
+    angle, mass = (each.masked_fill(invalid, math.nan) for each in (wrap(angle.gather(1, order)), mass))
     return angle.to(given), mass.to(given)

@@ -6,7 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C import _are_functorch_transforms_active, _is_tracing  # a look-up in `torch` takes as long as the call
+from torch.compiler import is_compiling
 from torch.nn import Parameter
+
+PLAIN = (Tensor, Parameter)
 
 
 def full_precision(x: Tensor) -> AbstractContextManager[Any]:
@@ -19,14 +23,14 @@ def full_precision(x: Tensor) -> AbstractContextManager[Any]:
 
 def without_autocast(x: Tensor) -> AbstractContextManager[Any]:
     """Return a context that switches autocast off on the device of x; an exported graph contains the switch."""
-    if not torch.compiler.is_compiling():
+    if not is_compiling():
         return full_precision(x)
     return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
 
 
 def has_memory(x: Tensor) -> bool:
     """Return whether a kernel can read the numbers of x. Fake tensors, and those of `torch.func`, have no memory."""
-    if type(x) not in (Tensor, Parameter):
+    if type(x) not in PLAIN:
         return False
     try:
         x.data_ptr()
@@ -36,12 +40,11 @@ def has_memory(x: Tensor) -> bool:
 
 
 def is_traced(x: Tensor) -> bool:
-    """Return whether x is in a compiled graph, under a transformation of `torch.func` or a fake tensor.
+    """Return whether x is in a graph that is compiled or traced, under a transformation of `torch.func`, or fake.
 
     Then no value can be read, and no gradient written by hand is used. Operations of torch compute the same.
     """
-    transformed = torch._C._are_functorch_transforms_active()  # torch has no public name for it
-    return transformed or torch.compiler.is_compiling() or type(x) not in (Tensor, Parameter)
+    return type(x) not in PLAIN or is_compiling() or _are_functorch_transforms_active() or _is_tracing()
 
 
 def at_least_float32(x: Tensor) -> Tensor:

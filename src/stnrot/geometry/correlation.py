@@ -67,17 +67,19 @@ class AngularCorrelation:
             )
         if angle.dtype != of.dtype.to_real():
             angle = angle.to(torch.promote_types(angle.dtype, of.dtype.to_real()))
-        k, minus_k, minus_k2 = _frequencies(of.shape[1], angle.device, angle.dtype)
-        term = torch.polar(k.new_ones(()), angle[..., None] * k) * of[:, None]
-        real = term.real
-        return real.sum(-1), (term.imag * minus_k).sum(-1), (real * minus_k2).sum(-1)
+        one, k, factor = _frequencies(of.shape[1], angle.device, angle.dtype)
+        series = torch.polar(one, angle[..., None] * k) @ (of[..., None] * factor)
+        s, slope, bend = series.real.unbind(-1)
+        return s, slope, bend
 
 
 @constant
-def _frequencies(count: int, device: torch.device, dtype: torch.dtype) -> tuple[Float[Tensor, "{count}"], ...]:
-    """Return the frequencies k = 1 ... count, -k and -k^2."""
+def _frequencies(
+    count: int, device: torch.device, dtype: torch.dtype
+) -> tuple[Float[Tensor, ""], Float[Tensor, "{count}"], Complex[Tensor, "{count} 3"]]:
+    """Return 1, the frequencies k = 1 ... count, and the factors 1, i k and -k^2 of a term and its derivatives."""
     k = torch.arange(1, count + 1, device=device, dtype=dtype)
-    return k, -k, -(k**2)
+    return k[0] / k[0], k, torch.stack((k / k, 1j * k, -(k**2)), 1)
 
 
 @checked
@@ -117,8 +119,8 @@ def correlate(image: Float[Tensor, "B C H W"], reference: Float[Tensor, "R C h w
         circles = [sample_circles(_contrast(x), radii, angles, 1 - 1 / side) for x in stacks]
         spectra = rfft(circles[0] if same_shape else torch.cat(circles))
         highest = (angles - 1) // 2  # for an even number of directions, the frequency above it has no phase
-        spectra[..., 0] = 0  # the mean
-        spectra[..., highest + 1 :] = 0
+        spectra[..., 0].zero_()  # the mean
+        spectra[..., highest + 1 :].zero_()
         # the norm of complex numbers takes many times as long as the norm of their real and imaginary parts
         f_size, g_size = torch.linalg.vector_norm(torch.view_as_real(spectra).flatten(1), dim=1).split(counts)
         f, g = spectra.split(counts)

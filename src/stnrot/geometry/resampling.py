@@ -57,14 +57,15 @@ def _sample_by_weights(
 ) -> Float[Tensor, "B C {circles} {angles}"]:
     """Sample by kept weights. The rotated image has the same weights in rotated directions, so it is one more image."""
     turns = math.gcd(angles, 4 if height == width else 2)  # rotations that need no sampling
-    pixel, weight, order = _cubic_weights(height, width, circles, angles, reach, turns)
-    planes = image.flatten(0, 1).flatten(1)
-    count = len(planes)
+    pixel, weight, first, order = _cubic_weights(height, width, circles, angles, reach, turns)
+    planes = image.reshape(-1, height * width)
+    count = planes.shape[0]
     # two real numbers that are one complex number are moved in one step
     rows = torch.complex(*planes) if count == 2 else planes.T.contiguous()
     table = rows.index_select(0, order)
-    table = (torch.view_as_real(table) if count == 2 else table).view(height * width, turns * count)
-    sampled = F.embedding_bag(pixel, table, mode="sum", per_sample_weights=weight)
+    table = (torch.view_as_real(table) if count == 2 else table).view(len(order) // turns, turns * count)
+    # not of `torch.nn.functional`, which numbers the points in every call
+    sampled, *_ = torch.embedding_bag(table, pixel, first, per_sample_weights=weight)
     sampled = sampled.view(circles, angles // turns, turns, count).permute(3, 0, 2, 1)
     return sampled.reshape(*image.shape[:2], circles, angles)
 
@@ -84,21 +85,24 @@ def _grid(
 @constant
 def _cubic_weights(
     height: int, width: int, circles: int, angles: int, reach: float, turns: int
-) -> tuple[Int[Tensor, "P 16"], Float[Tensor, "P 16"], Int[Tensor, "{height}*{width}*{turns}"]]:
-    """Return what sampling by weights needs.
+) -> tuple[Int[Tensor, "N"], Float[Tensor, "N"], Int[Tensor, "P"], Int[Tensor, "M"]]:
+    """Return what sampling by weights needs. Pixels are the Q that have a weight; corners have none.
 
     Returns:
-        The 16 pixels around each point in the first of `turns` equal parts of a circle; their weights; and for each
-        pixel those that take its place when the image is rotated clockwise by 0, 1, ... of these parts.
+        The 16 pixels around each point in the first of `turns` equal parts of a circle; their weights; the place of the
+        first pixel of each point; and for each pixel those that take its place when the image is rotated clockwise by
+        0, 1, ... of these parts.
     """
     grid, root = _grid(height, width, circles, angles, reach, torch.device("cpu"), torch.float64)
     points = grid[0, :, : angles // turns]
     (columns, across), (rows, down) = (_cubic(points[..., k], side) for k, side in enumerate((width, height)))
     pixel = rows[..., :, None] * width + columns[..., None, :]
     weight = down[..., :, None] * across[..., None, :] * root[..., None, None]
+    used, pixel = pixel.flatten().unique(return_inverse=True)
     order = torch.arange(height * width, dtype=torch.int32).view(height, width)
     rotated = torch.stack([order.rot90(-k * (4 // turns)).flatten() for k in range(turns)], 1)
-    return pixel.reshape(-1, 16).int(), weight.reshape(-1, 16).float(), rotated.flatten()
+    first = torch.arange(0, len(pixel), 16, dtype=torch.int32)
+    return pixel.int(), weight.flatten().float(), first, rotated[used].flatten()
 
 
 def _cubic(position: Float[Tensor, "D A"], side: int) -> tuple[Int[Tensor, "D A 4"], Float[Tensor, "D A 4"]]:

@@ -40,12 +40,16 @@ def log_softmax(x: Float[Tensor, "*n"], dim: int) -> Float[Tensor, "*n"]:
 
     A compiled graph has the gradient of torch: `torch.compile` accepts no `Function` with forward derivatives.
     """
-    return x.log_softmax(dim) if torch.compiler.is_compiling() else _LogSoftmax.apply(x, dim)
+    return _LogSoftmax.apply(x, dim) if _takes_own_gradient(x) else x.log_softmax(dim)
 
 
 def logsumexp(x: Float[Tensor, "*n"], dim: int | tuple[int, ...]) -> Float[Tensor, "*m"]:
     """Return `x.logsumexp(dim)`. In its gradient, shares below 4e-11 (in float32) are zero; see `log_softmax`."""
-    return x.logsumexp(dim) if torch.compiler.is_compiling() else _LogSumExp.apply(x, dim).squeeze(dim)
+    return _LogSumExp.apply(x, dim).squeeze(dim) if _takes_own_gradient(x) else x.logsumexp(dim)
+
+
+def _takes_own_gradient(x: Tensor) -> bool:
+    return x.requires_grad and not torch.compiler.is_compiling()
 
 
 def _epsilon(x: Tensor) -> float:

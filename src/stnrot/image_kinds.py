@@ -33,8 +33,9 @@ class FloatImages:
             colours, then alpha if it has any. The colours are multiplied by alpha: transparent parts are black.
         has_alpha: whether the last plane is alpha.
         converts: whether the channels may be changed between grey and colour. A tensor keeps its channels.
-        restore: converts planes to the kind, the dtype and the range of the images, and to the shape of an array; a
-            tensor stays [B, C, H, W]. Integers are rounded and clipped; bools are True from 1/2.
+        restore: converts planes, of any height and width, to the kind, the dtype and the range of the images, and to
+            the layout of an array; a tensor stays [B, C, H, W]. Integers are rounded and clipped; bools are True from
+            1/2.
     """
 
     planes: Float[Tensor, "B P H W"]
@@ -154,7 +155,7 @@ def _of_array(array: np.ndarray, name: str, full: float) -> FloatImages:
                 f"{array.min()} to {array.max()}"
             )
         planes = torch.cat((planes[:, :-1] * planes[:, -1:], planes[:, -1:]), 1)
-    restore = partial(_to_array, dtype=array.dtype, shape=shape, full=full, has_alpha=has_alpha)
+    restore = partial(_to_array, dtype=array.dtype, dims=array.ndim, full=full, has_alpha=has_alpha)
     return FloatImages(planes, has_alpha, True, restore)
 
 
@@ -185,12 +186,13 @@ def _to_tensor(planes: Tensor, dtype: torch.dtype, full: float) -> Tensor:
     return _in_range(planes, str(dtype).removeprefix("torch."), full).to(dtype)
 
 
-def _to_array(planes: Tensor, dtype: np.dtype, shape: tuple[int, ...], full: float, has_alpha: bool) -> np.ndarray:
+def _to_array(planes: Tensor, dtype: np.dtype, dims: int, full: float, has_alpha: bool) -> np.ndarray:
     if has_alpha:
         alpha = planes[:, -1:].clamp(0, 1)
         colours = torch.where(alpha > 0, planes[:, :-1] / alpha, 0.0).clamp(0, 1)
         planes = torch.cat((colours, alpha), 1)
-    return _in_range(planes, dtype.name, full).movedim(1, -1).reshape(shape).numpy(force=True).astype(dtype)
+    batch = _in_range(planes, dtype.name, full).movedim(1, -1).numpy(force=True).astype(dtype)
+    return batch if dims == 4 else batch[0] if dims == 3 else batch[0, ..., 0]
 
 
 def _in_range(planes: Tensor, kind: str, full: float) -> Tensor:

@@ -1,31 +1,45 @@
 """Align images with references: the angles, a confidence, and the aligned images."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from stnrot.alignment.inputs import Images, PassedImages, read_pair
-from stnrot.alignment.posterior import confidence, fuse_posteriors, is_mirrored, log_posterior, refine_peaks
+from stnrot.alignment.motion import Motion
+from stnrot.alignment.posterior import (
+    MIRROR_ODDS,
+    confidence,
+    fuse_posteriors,
+    is_mirrored,
+    log_posterior,
+    refine_peaks,
+)
+from stnrot.alignment.rigid import align_rigidly
 from stnrot.alignment.upright_difference import DifferenceEncoder
 from stnrot.arguments import checked, described
 from stnrot.errors import InputError, needs_extra
+from stnrot.geometry.autograd import same_type
 from stnrot.geometry.correlation import correlate
-from stnrot.geometry.planar import inscribed_disc, rotate
+from stnrot.geometry.planar import inscribed_disc, rotate, warp
 from stnrot.geometry.resampling import shrink
 from stnrot.models.encoders.polar import PolarEncoder
 from stnrot.models.outputs import Orientation
 from stnrot.runs.precision import auto_precision
 
+MotionName = Literal["rotation", "rigid"]
+
 MAX_SIDE = 128  # pixels of the shorter side; twice as many improve the angle by a thousandth of a degree
 HYPOTHESES = 8  # angles that are reported for a pair, at most
+POINTS = 64  # along each side of the reference, at which the overlap is measured
+RIGID = 2  # times as much memory a value takes with motion="rigid"
 CHUNK = 2**17  # values of the images that are aligned at once: on a CPU, what fits into the cache is fastest
 
 
@@ -36,7 +50,8 @@ class Alignment:
     `angle` (radians) rotates the image counter-clockwise onto the reference. `confidence` is the probability that the
     error of the angle is below 5 degrees. It is calibrated over a mixture of clean, hard and unrelated pairs. On hard
     pairs alone the confidence is too low. `orientation` holds all likely angles with their weights: an image with a
-    symmetry can be aligned in several ways. `image` and `reference` are the floats that were compared.
+    symmetry can be aligned in several ways. `image` and `reference` are the floats that were compared. `motion` is
+    None if only the angle was searched.
     """
 
     image: Float[Tensor, "B C H W"]
@@ -44,16 +59,72 @@ class Alignment:
     orientation: Orientation
     reference: Float[Tensor, "R C h w"] = field(repr=False)
     given: PassedImages = field(repr=False)
+    motion: Motion | None = field(default=None, repr=False)
 
     @property
     def angle(self) -> Float[Tensor, "B"]:
         return self.orientation.angle[:, 0]
 
+    @property
+    def scale(self) -> float:
+        """The size of a thing in the reference, divided by its size in the image, both in pixels.
+
+        If only the angle was searched, the shorter sides of image and reference show the same length.
+        """
+        return 1.0 if self.motion is not None else min(self.reference.shape[-2:]) / min(self.image.shape[-2:])
+
+    @property
+    def shift(self) -> Float[Tensor, "B 2"]:
+        """Where the middle of the image lies in the reference, from its middle: (x to the right, y down) in pixels."""
+        if self.motion is None:
+            return self.angle.new_zeros(len(self.angle), 2)
+        return self.motion.inverse().offset[:, 0]
+
+    @cached_property
+    def matrix(self) -> Float[Tensor, "B 2 3"]:
+        """The map of points (column, row) of the image to those of the reference, as in OpenCV's `warpAffine`.
+
+        (0, 0) is the middle of the first pixel. `cv2.warpAffine(image, matrix, (width, height))` gives an image that
+        lies on the reference. scikit-image's `warp` takes the inverse: `AffineTransform(matrix3x3).inverse`, where
+        `matrix3x3` has the last row (0, 0, 1).
+        """
+        return self.matrices[:, 0]
+
+    @cached_property
+    def matrices(self) -> Float[Tensor, "B K 2 3"]:
+        """The matrix of each hypothesis."""
+        angle = self.orientation.angle
+        c, s = angle.cos() * self.scale, angle.sin() * self.scale
+        linear = torch.stack((c, s, -s, c), -1).unflatten(-1, (2, 2))
+        middle, target = (
+            angle.new_tensor([(width - 1) / 2, (height - 1) / 2])
+            for height, width in (self.image.shape[-2:], self.reference.shape[-2:])
+        )
+        shift = target - (linear * middle).sum(-1)
+        if self.motion is not None:
+            shift = shift + self.motion.inverse().offset
+        return torch.cat((linear, shift[..., None]), -1)
+
+    @cached_property
+    def overlap(self) -> Float[Tensor, "B"]:
+        """The share of the reference that lies inside the image."""
+        height, width = self.reference.shape[-2:]
+        y, x = (
+            (torch.arange(POINTS, device=self.angle.device, dtype=self.angle.dtype) + 0.5) * (side / POINTS) - 0.5
+            for side in (height, width)
+        )
+        points = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).flatten(0, 1)
+        places = torch.linalg.solve(self.matrix[..., :2], (points - self.matrix[:, None, :, 2]).mT)
+        limits = places.new_tensor([[self.image.shape[-1]], [self.image.shape[-2]]])
+        return ((places > -0.5) & (places < limits - 0.5)).all(1).to(places.dtype).mean(1)
+
     @cached_property
     def aligned(self) -> Any:
         """The images, rotated by the angle, in the kind, dtype and range of values that were passed.
 
-        A NumPy array gives an array of its shape, a PIL image gives a PIL image, and a list of them gives a list. A
+        With `motion="rigid"` they are also shifted and have the height and width of the reference.
+
+        A NumPy array gives an array, a PIL image gives a PIL image, and a list of them gives a list. A
         tensor, or a list of tensors, gives a tensor [B, C, H, W]. Paths give a tensor [B, C, H, W] of floats: the
         images as they were compared.
 
@@ -61,11 +132,29 @@ class Alignment:
         PIL image keeps the modes 1, L, LA, RGB, RGBA, I, I;16 and F; all others become RGB or RGBA.
         """
         parts = self.given.parts
-        angles = self.angle.split([len(part.planes) for part in parts])
-        aligned = [part.restore(_rotated(part.planes, angle)) for part, angle in zip(parts, angles, strict=True)]
+        counts = [len(part.planes) for part in parts]
+        first = [sum(counts[:k]) for k in range(len(counts))]
+        aligned = [part.restore(self.moved(part.planes, k)) for part, k in zip(parts, first, strict=True)]
         if not self.given.is_list:
             return aligned[0]
         return torch.cat(aligned) if all(isinstance(each, Tensor) for each in aligned) else aligned
+
+    def moved(self, planes: Float[Tensor, "n C H W"], first: int = 0) -> Float[Tensor, "n C h w"]:
+        """Move other images of the same size in the same way, such as masks or further channels, by bicubic sampling.
+
+        Args:
+            planes: one image for each of those that were aligned, or for `n` of them.
+            first: the first of these.
+        """
+        angle = self.angle[first : first + len(planes)].to(planes.device)
+        low, high = planes.amin((1, 2, 3), keepdim=True), planes.amax((1, 2, 3), keepdim=True)
+        if self.motion is None:
+            moved = rotate(planes, angle, "bicubic")
+        else:
+            offset = self.motion.offset[first : first + len(planes), 0].to(planes.device)
+            size = self.reference.shape[-2:]
+            moved = warp(planes, _theta(angle, offset, planes.shape[-2:], size), "bicubic", size=size)
+        return moved.clamp(low.clamp(max=0), high.clamp(min=0))  # bicubic sampling overshoots
 
     @cached_property
     def mirrored(self) -> Bool[Tensor, "B"]:
@@ -75,6 +164,9 @@ class Alignment:
         correlated when `mirrored` is first read, which takes up to twice as long as an alignment without a model.
         """
         pairs = _pairs(self.image, self.reference, CHUNK)
+        if self.motion is not None:
+            flipped = Aligner()(self.image.flip(-1), self.reference, "rigid").confidence
+            return (flipped > 0.5) & (flipped > MIRROR_ODDS * self.confidence)
         with torch.inference_mode():
             return torch.cat([_is_mirrored(*_shrink_pair(image, reference)) for image, reference in pairs])
 
@@ -117,16 +209,27 @@ class Aligner:
         self.masks_to_disc = data.get("border") == "disc"
         self.channels = int(saved["config"]["data_spec"]["channels"])
 
-    def __call__(self, image: Images, reference: Images) -> Alignment:
+    def __call__(self, image: Images, reference: Images, motion: MotionName = "rotation") -> Alignment:
         """Align; see `align`."""
-        return self._align(*read_pair(image, reference, self.channels))
+        if motion not in get_args(MotionName):
+            raise InputError(f"motion: expected rotation or rigid, got {described(motion)}")
+        if motion == "rigid" and self.encoder is not None:
+            raise InputError("motion=rigid came with a model: expected no model, since encoders find only the angle")
+        return self._align(*read_pair(image, reference, self.channels), motion)
 
     @checked  # once for all: else each step checks its tensors, which takes a tenth of the time of a small pair
-    def _align(self, given: PassedImages, references: Float[Tensor, "R C h w"]) -> Alignment:
+    def _align(self, given: PassedImages, references: Float[Tensor, "R C h w"], motion: MotionName) -> Alignment:
         images = given.floats
         device = images.device
         chunk = CHUNK if device.type == "cpu" else 32 * CHUNK
         half = False
+        if motion == "rigid":
+            with torch.inference_mode():
+                found = [align_rigidly(*pair) for pair in _pairs(*same_type(images, references), chunk // RIGID)]
+            orientation = Orientation.cat([each for each, _ in found])
+            offset = torch.cat([each for _, each in found])
+            rigid = Motion(orientation.angle, offset)
+            return Alignment(images, confidence(orientation)[:, 0], orientation, references, given, rigid)
         if self.encoder is not None:
             self._check(images, "image")
             self._check(references, "reference")
@@ -162,8 +265,14 @@ class Aligner:
         return fuse_posteriors(orientation, correlate(*small), HYPOTHESES) if self.refine else orientation
 
 
-def align(image: Images, reference: Images, *, model: str | Path | Aligner | None = None) -> Alignment:
-    """Find the angles that rotate images onto their references.
+def align(
+    image: Images,
+    reference: Images,
+    *,
+    model: str | Path | Aligner | None = None,
+    motion: MotionName = "rotation",
+) -> Alignment:
+    """Find the angles that rotate images onto their references, and if asked the shifts.
 
     Without a model the pixels of the images are correlated over all angles. That is hard to beat for two images of the
     same thing that differ in brightness, contrast, sign (negatives) and some noise. If they differ in more, a trained
@@ -187,6 +296,9 @@ def align(image: Images, reference: Images, *, model: str | Path | Aligner | Non
         model: the checkpoint of a run, or an `Aligner`. A run with `task=register` on pairs compares two images. A run
             with a learned reference, such as any classifier, finds the upright angle of each image; their difference
             is the angle between two objects of one class.
+        motion: what may differ. `rotation`: image and reference have the same middle. It is several times faster and
+            more exact, if that is true. `rigid`: they are also shifted, by up to a third of the side, and show things
+            in the same size in pixels; a small image may also show a part of a large one. Parts may be hidden.
 
     Raises:
         InputError: names the image that cannot be aligned.
@@ -202,7 +314,7 @@ def align(image: Images, reference: Images, *, model: str | Path | Aligner | Non
     """
     if not isinstance(model, str | Path | Aligner | None):
         raise InputError(f"model: expected the path of a checkpoint, an Aligner or None, got {type(model).__name__}")
-    return (model if isinstance(model, Aligner) else Aligner(model))(image, reference)
+    return (model if isinstance(model, Aligner) else Aligner(model))(image, reference, motion)
 
 
 def _pairs(images: Tensor, references: Tensor, chunk: int) -> Iterable[tuple[Tensor, Tensor]]:
@@ -214,10 +326,16 @@ def _pairs(images: Tensor, references: Tensor, chunk: int) -> Iterable[tuple[Ten
     return zip(images.split(count), reference_chunks, strict=False)
 
 
-def _rotated(image: Float[Tensor, "B C H W"], angle: Float[Tensor, "B"]) -> Float[Tensor, "B C H W"]:
-    """Rotate, and clamp to the range of the image and zero: bicubic sampling overshoots."""
-    low, high = image.amin((1, 2, 3), keepdim=True), image.amax((1, 2, 3), keepdim=True)
-    return rotate(image, angle.to(image.device), "bicubic").clamp(low.clamp(max=0), high.clamp(min=0))
+def _theta(
+    angle: Float[Tensor, "B"], offset: Float[Tensor, "B 2"], size: Sequence[int], reference: Sequence[int]
+) -> Float[Tensor, "B 2 3"]:
+    """Return the sampling matrices of motions, in normalised coordinates."""
+    (height, width), (rows, columns) = size, reference
+    c, s = angle.cos(), angle.sin()
+    x, y = offset.unbind(-1)
+    across = torch.stack((c * columns, -s * rows, 2 * x), -1) / width
+    down = torch.stack((s * columns, c * rows, 2 * y), -1) / height
+    return torch.stack((across, down), 1)
 
 
 def _is_mirrored(image: Float[Tensor, "B C H W"], reference: Float[Tensor, "R C h w"]) -> Bool[Tensor, "B"]:

@@ -38,6 +38,17 @@ class Motion:
         back = Motion(-self.angle, -self.offset)
         return Motion(back.angle, back.rotated(back.offset))
 
-    def take(self, index: Int[Tensor, "B k"]) -> "Motion":
-        """Choose motions of each image."""
+    def recentred(self, image: tuple[float, float], reference: tuple[float, float]) -> "Motion":
+        """Return the same motion between images whose middles are elsewhere.
+
+        Args:
+            image: where the middle was, from the new middle: (x, y) in pixels.
+            reference: likewise.
+        """
+        was_image, was_reference = (self.offset.new_tensor(each) for each in (image, reference))
+        return Motion(self.angle, self.offset - self.rotated(was_reference.expand_as(self.offset)) + was_image)
+
+    def take(self, index: Int[Tensor, "B k"] | Int[Tensor, "k"]) -> "Motion":
+        """Choose motions of each image, or the same ones of all."""
+        index = index.expand(len(self.angle), -1)
         return Motion(self.angle.gather(1, index), self.offset.gather(1, index[..., None].expand(-1, -1, 2)))

@@ -30,7 +30,7 @@ def refine(
     The evidence is the mean over all windows of the reference of `artanh(correlation)^2`, where a negative correlation
     counts as 0, and so does what lies outside the image.
     """
-    batch, count = motion.angle.shape
+    count = motion.angle.shape[1]
     height, width = reference.shape[-2:]
     x, y = _coordinates(height, width, image.device, image.dtype)
     slopes, products = _derivatives(reference, x, y)

@@ -1,4 +1,4 @@
-"""Search the angle and the shift between two images, coarsely: normalised cross-correlation at all angles and shifts."""
+"""Search the angle and the shift between two images coarsely: correlation at all angles and shifts."""
 
 import math
 
@@ -15,12 +15,11 @@ ANGLES = 90
 DISC = 0.43  # radius of the part of the reference that is searched for, as a share of its shorter side
 OUTSIDE = 0.27  # share of the disc's width that may lie outside the image
 SHIFTED = 3.0  # what the score loses if an image is shifted by its whole side; small shifts are likelier
+MOST_VALUES = 2**22  # of the correlations that are computed at once
 PLAIN = 0.2  # of the mean contrast of the image; a plainer part of it counts as having this contrast
 
 
-def search(
-    image: Float[Tensor, "B 1 H W"], reference: Float[Tensor, "B 1 h w"], count: int
-) -> Motion:
+def search(image: Float[Tensor, "B 1 H W"], reference: Float[Tensor, "B 1 h w"], count: int) -> Motion:
     r"""Return the `count` likeliest motions of an image onto its reference, the likeliest first.
 
     The middle disc of the reference is rotated by ANGLES angles. For each, Fourier transforms give the correlation with
@@ -46,17 +45,20 @@ def search(
     part = torch.addcmul(part, part.sum((2, 3), keepdim=True) / -pixels, disc)
     contrast = torch.linalg.vector_norm(part.flatten(2), dim=2)
     spectrum = torch.fft.rfft2(torch.cat((image, image.square()), 1), s=size)
-    product = torch.fft.irfft2(spectrum[:, :1] * torch.fft.rfft2(part, s=size).conj(), s=size)
     total, squares = torch.fft.irfft2(spectrum * _spectrum(side, radius, size, *like), s=size).split(1, 1)
     plain = PLAIN * pixels * image.square().mean((2, 3), keepdim=True)
     at_each = (squares - total.square() / pixels).maximum(plain.clamp(min=torch.finfo(image.dtype).tiny)).rsqrt()
     slack = (height - side, width - side)
-    score = _around_zero(product, most, *slack) * _around_zero(at_each, most, *slack)
-    score = score / contrast.clamp(min=torch.finfo(image.dtype).tiny)[..., None, None]
     y, x = (_positions(most, each, image.device, image.dtype) for each in slack)
     free = [(a - b) / 2 for a, b in zip(image.shape[-2:], reference.shape[-2:], strict=True)]
-    score -= SHIFTED * misplaced(x, y[:, None], free, min(reference.shape[-2:]))
-    best, place = score.flatten(2).max(2)
+    cost = SHIFTED * misplaced(x, y[:, None], free, min(reference.shape[-2:]))
+    part /= contrast.clamp(min=torch.finfo(image.dtype).tiny)[..., None, None]
+    at_each = _around_zero(at_each, most, *slack)
+    found = []
+    for some in part.split(max(1, MOST_VALUES // (len(image) * math.prod(size))), 1):
+        product = torch.fft.irfft2(spectrum[:, :1] * torch.fft.rfft2(some, s=size).conj(), s=size)
+        found.append((_around_zero(product, most, *slack) * at_each - cost).flatten(2).max(2))
+    best, place = (torch.cat(each, 1) for each in zip(*found, strict=True))
     is_peak = (best >= best.roll(1, 1)) & (best >= best.roll(-1, 1))
     value, k = best.masked_fill(~is_peak, -1).topk(count, 1)
     left, right = (best.gather(1, (k + step) % ANGLES) for step in (-1, 1))

@@ -42,6 +42,25 @@ def test_one_pair(pair: Path) -> None:
     assert np.abs(np.asarray(aligned, float)[inner] - np.asarray(expected, float)[inner]).mean() < 2
 
 
+def test_a_shifted_pair(called: Called, pair: Path) -> None:
+    shifted = Image.open(pair / "image.png").crop((20, -10, 190, 160))  # to the left and down
+    shifted.save(pair / "shifted.png")
+    code, printed = called("align", "shifted.png", "image.png", "--motion", "rigid", "--out", "back.png", cwd=pair)
+    assert code == 0, printed
+    angle, confidence, shift, overlap = (line.split() for line in printed.splitlines())
+    assert abs(float(angle[1])) < 0.1
+    assert float(confidence[1]) > 0.9
+    assert (float(shift[1]), float(shift[5])) == pytest.approx((5.0, -5.0), abs=0.2)
+    assert float(overlap[1]) == pytest.approx(0.85, abs=0.02)
+    back, image = (np.asarray(Image.open(pair / name), float) for name in ("back.png", "image.png"))
+    assert np.abs(back - image)[2:-2, 22:188].mean() < 1
+    code, printed = called("align", "shifted.png", "image.png", "--motion", "rigid", "--json", cwd=pair)
+    assert json.loads(printed)["matrix"] == [
+        pytest.approx([1, 0, 20], abs=0.3),
+        pytest.approx([0, 1, -10], abs=0.3),
+    ]
+
+
 def test_json_has_the_angles_of_a_symmetric_image(called: Called, tmp_path: Path) -> None:
     y, x = np.mgrid[:80, :80] - 39.5
     bar = Image.fromarray(((np.abs(x) < 30) & (np.abs(y) < 6)).astype(np.uint8) * 255)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import repeat
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -33,8 +33,6 @@ from stnrot.geometry.resampling import shrink
 from stnrot.models.encoders.polar import PolarEncoder
 from stnrot.models.outputs import Orientation
 from stnrot.runs.precision import auto_precision
-
-MotionName = Literal["rotation", "rigid"]
 
 MAX_SIDE = 128  # pixels of the shorter side; twice as many improve the angle by a thousandth of a degree
 HYPOTHESES = 8  # angles that are reported for a pair, at most
@@ -152,7 +150,7 @@ class Alignment:
             moved = rotate(planes, angle, "bicubic")
         else:
             offset = self.motion.offset[first : first + len(planes), 0].to(planes.device)
-            size = self.reference.shape[-2:]
+            size = self.reference.shape[-2], self.reference.shape[-1]
             moved = warp(planes, _theta(angle, offset, planes.shape[-2:], size), "bicubic", size=size)
         return moved.clamp(low.clamp(max=0), high.clamp(min=0))  # bicubic sampling overshoots
 
@@ -160,13 +158,16 @@ class Alignment:
     def mirrored(self) -> Bool[Tensor, "B"]:
         """Whether the mirror image of the image matches the reference better than the image (`is_mirrored`).
 
+        With `motion="rigid"`: whether the odds of its confidence are ten times as high, and it is more than a half.
+
         A mirrored pair usually has a low confidence. Pixels are compared, also with a model. The mirror image is
         correlated when `mirrored` is first read, which takes up to twice as long as an alignment without a model.
         """
         pairs = _pairs(self.image, self.reference, CHUNK)
         if self.motion is not None:
             flipped = Aligner()(self.image.flip(-1), self.reference, "rigid").confidence
-            return (flipped > 0.5) & (flipped > MIRROR_ODDS * self.confidence)
+            better = flipped * (1 - self.confidence) > MIRROR_ODDS * self.confidence * (1 - flipped)
+            return better & (flipped > 0.5)
         with torch.inference_mode():
             return torch.cat([_is_mirrored(*_shrink_pair(image, reference)) for image, reference in pairs])
 
@@ -209,27 +210,22 @@ class Aligner:
         self.masks_to_disc = data.get("border") == "disc"
         self.channels = int(saved["config"]["data_spec"]["channels"])
 
-    def __call__(self, image: Images, reference: Images, motion: MotionName = "rotation") -> Alignment:
+    def __call__(self, image: Images, reference: Images, motion: str = "rotation") -> Alignment:
         """Align; see `align`."""
-        if motion not in get_args(MotionName):
+        if motion not in ("rotation", "rigid"):
             raise InputError(f"motion: expected rotation or rigid, got {described(motion)}")
         if motion == "rigid" and self.encoder is not None:
             raise InputError("motion=rigid came with a model: expected no model, since encoders find only the angle")
         return self._align(*read_pair(image, reference, self.channels), motion)
 
     @checked  # once for all: else each step checks its tensors, which takes a tenth of the time of a small pair
-    def _align(self, given: PassedImages, references: Float[Tensor, "R C h w"], motion: MotionName) -> Alignment:
+    def _align(self, given: PassedImages, references: Float[Tensor, "R C h w"], motion: str) -> Alignment:
         images = given.floats
         device = images.device
         chunk = CHUNK if device.type == "cpu" else 32 * CHUNK
         half = False
         if motion == "rigid":
-            with torch.inference_mode():
-                found = [align_rigidly(*pair) for pair in _pairs(*same_type(images, references), chunk // RIGID)]
-            orientation = Orientation.cat([each for each, _ in found])
-            offset = torch.cat([each for _, each in found])
-            rigid = Motion(orientation.angle, offset)
-            return Alignment(images, confidence(orientation)[:, 0], orientation, references, given, rigid)
+            return self._align_rigidly(given, references, chunk // RIGID)
         if self.encoder is not None:
             self._check(images, "image")
             self._check(references, "reference")
@@ -240,6 +236,14 @@ class Aligner:
             parts = [self._orient(*pair) for pair in _pairs(images, references, chunk)]
         orientation = Orientation.cat(parts) if len(parts) > 1 else parts[0]
         return Alignment(images, confidence(orientation)[:, 0], orientation, references, given)
+
+    def _align_rigidly(self, given: PassedImages, references: Float[Tensor, "R C h w"], chunk: int) -> Alignment:
+        images, compared = same_type(given.floats, references)
+        with torch.inference_mode():
+            found = [align_rigidly(*pair) for pair in _pairs(images, compared, chunk)]
+        orientation = Orientation.cat([each for each, _ in found])
+        motion = Motion(orientation.angle, torch.cat([offset for _, offset in found]))
+        return Alignment(given.floats, confidence(orientation)[:, 0], orientation, references, given, motion)
 
     def _check(self, images: Tensor, role: str) -> None:
         if images.shape[1] != self.channels:
@@ -270,7 +274,7 @@ def align(
     reference: Images,
     *,
     model: str | Path | Aligner | None = None,
-    motion: MotionName = "rotation",
+    motion: str = "rotation",
 ) -> Alignment:
     """Find the angles that rotate images onto their references, and if asked the shifts.
 

@@ -46,8 +46,9 @@ def align_rigidly(
     levels = [_pyramid(each, coarse) for each in (scene, part)]
     motion, evidence, chance = _aligned(*(_even_contrast(each[coarse], side / 2**coarse) for each in levels))
     for level in range(coarse - 1, fine - 1, -1):
-        pair = (_even_contrast(each[level], side / 2**level) for each in levels)
-        motion, evidence = _refined(*pair, motion.take(counting(KEPT, image.device)).scaled(2.0), STEPS[1])
+        finer = [_even_contrast(each[level], side / 2**level) for each in levels]
+        kept = motion.take(counting(KEPT, image.device)).scaled(2.0)
+        motion, evidence = _refined(finer[0], finer[1], kept, STEPS[1])
     motion = motion.scaled(2.0**fine).recentred(*(_cut(each, coarse) for each in (scene, part)))
     if swapped:
         motion = motion.inverse()
@@ -69,7 +70,7 @@ def _refined(
     """Refine motions; return them and their evidence, best first. One that repeats a better one has none."""
     motion, evidence = refine(scene, part, motion, steps)
     free = [(a - b) / 2 for a, b in zip(scene.shape[-2:], part.shape[-2:], strict=True)]
-    evidence = evidence - SHIFTED * misplaced(*motion.offset.unbind(-1), free, min(part.shape[-2:]))
+    evidence = evidence - SHIFTED * misplaced(motion.offset[..., 0], motion.offset[..., 1], free, min(part.shape[-2:]))
     near = angular_distance(motion.angle[:, :, None], motion.angle[:, None]) < SAME
     repeats = (near & (evidence[:, None] > evidence[:, :, None])).any(2)
     evidence, order = evidence.masked_fill(repeats, -math.inf).sort(1, descending=True)

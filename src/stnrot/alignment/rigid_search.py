@@ -38,7 +38,7 @@ def search(image: Float[Tensor, "B 1 H W"], reference: Float[Tensor, "B 1 h w"],
     side = 2 * math.ceil(radius) + 1
     most = math.ceil(OUTSIDE * side)
     size = (fast_length(height + most), fast_length(width + most))
-    disc, grid = _disc(side, radius, *like), _grid(side, *reference.shape[-2:], *like)
+    disc, grid = _disc(side, radius, *like), _grid(side, reference.shape[-2], reference.shape[-1], *like)
     pixels = disc.sum()
     part = F.grid_sample(reference, grid.expand(len(reference), -1, -1, -1), align_corners=False)
     part = part.view(-1, ANGLES, side, side) * disc

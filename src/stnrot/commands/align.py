@@ -2,15 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from stnrot.errors import InputError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from stnrot.alignment.aligner import Alignment
 
 EXAMPLES = """
@@ -19,6 +17,8 @@ Examples:
 - `stnrot align image.png reference.png`
 
 - `stnrot align image.png reference.png --out aligned.png --json`
+
+- `stnrot align image.png reference.png --motion rigid --out aligned.png`
 
 - `stnrot align --manifest pairs.csv --out angles.csv --ckpt best.ckpt`
 """
@@ -37,6 +37,13 @@ def align(
             "the column error; the exit code is then 1.",
         ),
     ] = None,
+    motion: Annotated[
+        Literal["rotation", "rigid"],
+        typer.Option(
+            help="What may differ. rotation: both images have the same middle. rigid: they are also shifted, or one "
+            "shows a part of the other; one pixel shows as much in both. Only for one pair, without --ckpt."
+        ),
+    ] = "rotation",
     ckpt: Annotated[
         Path | None,
         typer.Option(
@@ -70,17 +77,20 @@ def align(
 
     The angle, in degrees counter-clockwise, rotates IMAGE onto REFERENCE. The confidence is the probability that the
     error of the angle is below 5 degrees. If the mirror image of IMAGE matches REFERENCE better, a line that begins
-    with `mirrored` is printed.
+    with `mirrored` is printed. With --motion rigid the shift is printed too: where the middle of IMAGE lies in
+    REFERENCE, from its middle, in pixels. The aligned image then has the size of REFERENCE.
 
-    For two images of the same thing, leave out --ckpt: the pixels are correlated. For images with strong noise,
-    occlusion or a shift, pass the checkpoint of a run on pairs (task=register data=image_pairs): its encoder compares
-    the images. For two objects of one class, pass the checkpoint of a classifier: its encoder finds the upright angle
-    of each image, and the angles are subtracted.
+    For two images of the same thing, leave out --ckpt: the pixels are compared. If they are also shifted, or parts are
+    hidden, try --motion rigid. For images with strong noise or occlusion, pass the checkpoint of a run on pairs
+    (task=register data=image_pairs): its encoder compares the images. For two objects of one class, pass the
+    checkpoint of a classifier: its encoder finds the upright angle of each image, and the angles are subtracted.
     """
     if manifest is not None:
         if image is not None or as_json:
             given = "IMAGE" if image is not None else "--json"
             raise InputError(f"{given} came with --manifest: expected one pair or a table of pairs; leave one out")
+        if motion != "rotation":
+            raise InputError(f"--motion {motion} came with --manifest: expected one pair; a table has no shifts")
         if out is None:
             raise InputError("--manifest needs --out: expected the CSV file to write, such as --out angles.csv")
         from stnrot.alignment.manifest import align_manifest
@@ -94,10 +104,10 @@ def align(
 
     if out is not None:
         check_output(out, image, reference)
-    alignment = Aligner(ckpt, trust=trust or ())(image, reference)
+    alignment = Aligner(ckpt, trust=trust or ())(image, reference, motion)
     _print(image, reference, alignment, as_json)
     if out is not None:
-        _write_aligned(image, alignment.angle, out)
+        _write_aligned(image, alignment, out)
     return 0
 
 
@@ -110,11 +120,16 @@ def _print(image: Path, reference: Path, alignment: "Alignment", as_json: bool) 
     best, *others = ({"angle_deg": angle, "confidence": sure} for angle, sure in distinct.items())
     hypotheses = [best, *(other for other in others if other["confidence"] >= MIN_CONFIDENCE)]
     mirrored = bool(alignment.mirrored)
+    shift, overlap = alignment.shift[0].tolist(), alignment.overlap.item()
     if as_json:
         answer = {"image": str(image), "reference": str(reference)} | best
+        if alignment.motion is not None:
+            answer |= {"shift": shift, "overlap": overlap, "matrix": alignment.matrix[0].tolist()}
         print(json.dumps(answer | {"mirrored": mirrored, "hypotheses": hypotheses}))
         return
     print(f"angle      {_degrees(angles[0])} degrees counter-clockwise\nconfidence {confidences[0]:.3f}")
+    if alignment.motion is not None:
+        print(f"shift      {shift[0]:.2f} to the right, {shift[1]:.2f} down\noverlap    {overlap:.3f}")
     for other in hypotheses[1:]:
         print(f"or         {_degrees(other['angle_deg'])} degrees, confidence {other['confidence']:.3f}")
     if mirrored:
@@ -125,17 +140,16 @@ def _degrees(angle: float) -> str:
     return f"{round(angle, 2) + 0.0:.2f}"  # no minus before zero
 
 
-def _write_aligned(path: Path, angle: "Tensor", out: Path) -> None:
-    """Rotate the image and keep its colours and its bits, also if it was compared in grey. Drop transparency."""
+def _write_aligned(path: Path, alignment: "Alignment", out: Path) -> None:
+    """Move the image and keep its colours and its bits, also if it was compared in grey. Drop transparency."""
     import numpy as np
     import torch
 
     from stnrot.alignment.inputs import read_image
     from stnrot.commands.output import write_image
-    from stnrot.geometry.planar import rotate
 
     original = read_image(path, channels=None)[None]
     highest, kind = (255, np.uint8) if original.dtype is torch.uint8 else (65535, np.uint16)
     scale = 1 if original.dtype is torch.uint8 else highest
-    aligned = (rotate(original.float(), angle, "bicubic") * scale).round().clamp(0, highest)[0]
+    aligned = (alignment.moved(original.float()) * scale).round().clamp(0, highest)[0]
     write_image(aligned.permute(1, 2, 0).squeeze(2).numpy().astype(kind), out)

@@ -23,6 +23,7 @@ def off(found: torch.Tensor, degrees: np.ndarray) -> np.ndarray:
     return np.abs((np.degrees(found.numpy()) - degrees + 180) % 360 - 180)
 
 
+@pytest.mark.ci
 def test_a_trained_run_aligns(job) -> None:
     _, folder = job(
         "task=register", "data=image_pairs", "data.n_train=null", "data.repeats=4", "callbacks.alignment_figures=null"

@@ -51,7 +51,7 @@ def test_a_part_is_rotated_as_by_pillow_and_moved_right_and_down() -> None:
     np.testing.assert_allclose(rotated, expected, atol=2 / 255)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.ci] * (name == "kornia")) for name in METHODS])
 def test_the_methods_find_quarter_turns_and_others(name: str) -> None:
     images, references, angles = pair_sets.pairs("photographs 64", "clean", 3, Path())
     quarter = np.ascontiguousarray(np.rot90(images[0]))

@@ -31,7 +31,7 @@ def test_is_the_product_of_single_reflections(count: int, points: int, inverse: 
 
 
 @pytest.mark.parametrize("inverse", [False, True])
-@pytest.mark.parametrize(("shape", "points"), [((4, 5), 3), ((SMALL + 2, 3), 2), ((2, 3, 4, 5), 3)])
+@pytest.mark.parametrize(("shape", "points"), [((4, 5), 3), ((SMALL + 2, 3), 2), ((2, 2, 3, 4), 2)])
 def test_gradients_are_those_of_finite_differences(shape: tuple[int, ...], points: int, inverse: bool) -> None:
     vectors = torch.randn(shape, dtype=torch.float64, requires_grad=True)
     x = torch.randn(*shape[:-2], points, shape[-1], dtype=torch.float64, requires_grad=True)
@@ -162,7 +162,7 @@ def test_the_blocks_of_a_gpu_are_rotations_for_near_parallel_vectors(spread: flo
     torch.testing.assert_close(rotation.mT @ rotation, torch.eye(256).double(), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(6, 6), (3, 4, 7), (SMALL + 1, 5)])
+@pytest.mark.parametrize("shape", [(6, 6), (2, 3, 5), (SMALL + 1, 5)])
 def test_the_matrix_has_the_gradients_of_finite_differences(shape: tuple[int, ...]) -> None:
     vectors = torch.randn(shape, dtype=torch.float64, requires_grad=True)
     gradcheck(householder_rotation, (vectors,))

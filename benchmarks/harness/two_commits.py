@@ -59,17 +59,20 @@ class Worker:
 
 
 def known_commit(text: str) -> str:
-    """Read the name of a commit of this repository."""
-    command = ["git", "-C", str(PROJECT), "rev-parse", "--quiet", "--verify", f"{text}^{{commit}}"]
-    if subprocess.run(command, capture_output=True, check=False).returncode:
+    """Read the name of a commit of this repository, and return its abbreviated hash."""
+    command = ["git", "-C", str(PROJECT), "rev-parse", "--short", "--verify", f"{text}^{{commit}}"]
+    found = subprocess.run(command, capture_output=True, check=False, text=True)
+    if found.returncode:
         raise argparse.ArgumentTypeError(f"expected a commit of this repository, such as HEAD~1, got {text}")
-    return text
+    return found.stdout.strip()
 
 
 def tree_of(commit: str, folder: Path) -> Path:
     """Write the code of a commit into a folder, and return it."""
     command = ["git", "-C", str(PROJECT), "archive", "--format=tar", commit, *CODE]
-    archive = subprocess.run(command, capture_output=True, check=True)
+    archive = subprocess.run(command, capture_output=True, check=False)
+    if archive.returncode:
+        raise SystemExit(f"error: commit {commit} cannot be compared: {archive.stderr.decode().strip()}")
     with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
         tar.extractall(folder, filter="data")
     return folder

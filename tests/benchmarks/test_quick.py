@@ -4,6 +4,7 @@ import ast
 import importlib
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,21 @@ def test_throughput_compares_with_a_commit(mnist_root: Path, tmp_path: Path) -> 
         f"{what}, {size}" for size in ("28 x 28", "32 x 32 in colour") for what in ("training", "inference")
     ]
     assert all(value > 0 for row in table["rows"] for name, value in row.items() if name != "default model")
+
+
+def test_a_commit_is_known_by_its_hash_and_needs_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def git(*arguments: str) -> str:
+        command = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "-C", str(tmp_path), *arguments]
+        return subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip()
+
+    git("init")
+    git("commit", "--allow-empty", "-m", "no code")
+    two_commits = importlib.import_module("harness.two_commits")
+    monkeypatch.setattr(two_commits, "PROJECT", tmp_path)
+    commit = two_commits.known_commit("HEAD")
+    assert commit == git("rev-parse", "--short", "HEAD")
+    with pytest.raises(SystemExit, match=rf"^error: commit {commit} cannot be compared: .*src"):
+        two_commits.tree_of(commit, tmp_path / "code")
 
 
 def test_the_known_accuracy_is_reported_without_training(

@@ -61,6 +61,7 @@ def every_other(image: Tensor) -> Tensor:
         ((2, 6, 5, 3), 1, True, None, transposed),
         ((1, 1, 6, 9), 3, False, (11, 8), every_other),
         ((0, 3, 4, 5), 2, False, None, as_given),
+        ((2, 0, 4, 5), 2, False, None, as_given),
         ((2, 3, 4, 5), 0, False, None, as_given),
         ((1, 1, 1, 1), 1, False, None, as_given),
     ],
@@ -80,6 +81,7 @@ def test_values_and_gradients(
     ours = fused.rotate(laid_out, found[1], found[2] if shifted else None, size or shape[-2:], stack)
     torch.testing.assert_close(ours.double().cpu(), theirs, atol=1e-5, rtol=0)
     if not empty.numel():
+        assert not any(each.any() for each in torch.autograd.grad(ours.sum(), found))
         return
     in_ours = torch.autograd.grad(ours, found, upstream.float().to(DEVICE))
     in_theirs = torch.autograd.grad(theirs, expected, upstream)

@@ -40,3 +40,9 @@ def test_a_tail_is_zero_and_never_subnormal(dtype: torch.dtype) -> None:
         assert not ((tail > 0) & (tail < torch.finfo(dtype).tiny)).any()
     assert tails.gaussian(torch.tensor(math.nan)).isnan()
     assert tails.exp(torch.tensor(math.nan)).isnan()
+
+
+def test_the_gradient_of_infinite_numbers() -> None:
+    x = torch.tensor([[math.inf, 1], [-math.inf, 1], [-math.inf, -math.inf]], requires_grad=True)
+    (slope,) = torch.autograd.grad(tails.logsumexp(x, 1).sum(), x)
+    torch.testing.assert_close(slope, torch.tensor([[math.nan, 0], [0, 1], [0, 0]]), equal_nan=True)

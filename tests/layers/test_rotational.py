@@ -106,6 +106,8 @@ def test_assigning_caching_and_removing(method: str) -> None:
     assert max(defects(layer.weight)) <= 1e-5
     with pytest.raises(InputError, match="weight: expected finite numbers"):
         rotational(layer).weight = torch.full((5, 5), torch.nan)
+    with pytest.raises(InputError, match=r"weight: expected a matrix \[5, 5\], got torch.float32 of shape \[4, 4\]"):
+        layer.weight = torch.eye(4)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -116,12 +117,15 @@ def test_weights_that_a_hook_computes_are_up_to_date() -> None:
 
 
 def test_other_modules_are_called() -> None:
-    """A batch norm without weights or statistics, a convolution with a border, and one that computes otherwise."""
+    """A batch norm without weights or statistics, a convolution with a border, and modules that compute otherwise."""
 
     class Doubled(nn.Conv2d):
         def forward(self, x: Tensor) -> Tensor:
             return 2 * super().forward(x)
 
+    replaced = [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)]
+    for each in replaced:
+        each.forward = partial(torch.mul, 3)  # type: ignore[method-assign]
     image = torch.rand(2, 3, 20, 24, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
     no_bias = nn.BatchNorm2d(4)
     no_bias.bias = None
@@ -131,6 +135,8 @@ def test_other_modules_are_called() -> None:
         (nn.Conv2d(3, 4, 3), no_bias),
         (nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), nn.BatchNorm2d(4)),
         (Doubled(3, 4, 3), nn.BatchNorm2d(4)),
+        (replaced[0], nn.BatchNorm2d(3)),
+        (nn.Conv2d(3, 4, 3), replaced[1]),
     ):
         stack = ConvStack(conv, norm).double().to(memory_format=torch.channels_last)
         for training in (True, False):

@@ -136,7 +136,7 @@ def _in_image(image: Tensor, angle: Tensor, shift: Tensor | None, upstream: Tens
     (batch, channels, height, width), size, count = image.shape, upstream.shape[-2:], angle.shape[1]
     gradient = torch.empty_like(image, memory_format=torch.contiguous_format)
     tiles = triton.cdiv(height, ROWS) * triton.cdiv(width, COLUMNS)
-    at_once = min(triton.next_power_of_2(channels), MOST_CHANNELS)
+    at_once = min(triton.next_power_of_2(max(channels, 1)), MOST_CHANNELS)
     with torch.cuda.device_of(image):
         _in_image_kernel[(batch * tiles,)](
             angle, shift, upstream, gradient, channels, count, height, width, *size,

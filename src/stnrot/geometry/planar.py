@@ -130,7 +130,7 @@ def warp(
     hypotheses = theta.shape[1:-2]
     with without_autocast(image):
         count = math.prod(hypotheses)
-        theta = theta.to(torch.promote_types(image.dtype, torch.float32)).reshape(len(image), count, 2, 3)
+        theta = theta.to(torch.promote_types(image.dtype, torch.float32)).reshape(image.shape[0], count, 2, 3)
         stacked = sample(image, _stacked_grids(theta, height, width), mode, padding_mode)
     if not hypotheses:
         return stacked
@@ -214,12 +214,12 @@ def _angles(angle: float | Tensor, image: Tensor) -> Float[Tensor, "B *K"]:
     angle = angle.to(torch.promote_types(angle.dtype, torch.float32))
     if image.ndim < 4:
         return angle[None]
-    if angle.ndim and len(angle) != len(image):
+    if angle.ndim and angle.shape[0] != image.shape[0]:
         raise InputError(
             f"angle: expected a number or a tensor [B] or [B, K] with B = {len(image)}, an angle for each image, got "
             f"{described(angle)}; angle[None] rotates one image by several angles"
         )
-    return angle if angle.ndim else angle.expand(len(image))
+    return angle if angle.ndim else angle.expand(image.shape[0])
 
 
 def _shift(
@@ -229,7 +229,7 @@ def _shift(
     height, width = image.shape[-2:]
     center = torch.as_tensor(center, device=angle.device, dtype=angle.dtype)
     if center.ndim == 2:
-        if len(center) != len(image):
+        if center.shape[0] != image.shape[0]:
             raise InputError(f"center: expected [2] or [{len(image)}, 2], got {described(center)}")
         center = center.view(-1, *[1] * (angle.ndim - 1), 2)
     point = (2 * center + 1) / center.new_tensor([width, height]) - 1
@@ -286,7 +286,7 @@ def _filled(
     """
     dtype = torch.promote_types(image.dtype, torch.float32)
     fill = torch.as_tensor(fill, dtype=dtype, device=image.device).view(-1, 1, 1)
-    ones = image.new_ones((), dtype=dtype).expand(len(image), 1, *image.shape[2:])
+    ones = image.new_ones((), dtype=dtype).expand(image.shape[0], 1, *image.shape[2:])
     rotated = rotated_by(torch.cat((image.to(dtype), ones), 1))
     inside, outside = rotated[..., :-1, :, :], 1 - rotated[..., -1:, :, :]
     filled = torch.where(outside.abs() < 16 * torch.finfo(dtype).eps, inside, inside + fill * outside)

@@ -109,4 +109,4 @@ class _LogSumExp(Function):
 
 
 def _shares(x: Tensor, total: Tensor) -> Tensor:
-    return exp(x - total.masked_fill(total.isinf(), 0))
+    return exp(x - total.masked_fill(total == -math.inf, 0))

@@ -78,7 +78,7 @@ class _Rotational(nn.Module):
 
     def __init__(self, weight: Tensor, method: str) -> None:
         super().__init__()
-        dim = len(weight)
+        self.dim = dim = len(weight)
         options = {"reflections": dim - dim % 2} if method == "householder" else {}
         with torch.device("cpu"):
             made = METHODS[method](torch.eye(dim, dtype=torch.float64), **options)
@@ -94,6 +94,8 @@ class _Rotational(nn.Module):
     @torch.no_grad()
     def right_inverse(self, matrix: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
         _check_weight("weight", matrix)
+        if len(matrix) != self.dim:
+            raise InputError(f"weight: expected a matrix [{self.dim}, {self.dim}], got {described(matrix)}")
         if not matrix.is_meta:
             if not matrix.isfinite().all():
                 raise InputError("weight: expected finite numbers; the nearest rotation does not exist")

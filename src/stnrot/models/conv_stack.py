@@ -52,7 +52,7 @@ class HalvingMaxPool2d(nn.MaxPool2d):
 
     def forward(self, input: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C h w"]:
         """Pool."""
-        odd = input.shape[2] % 2 or input.shape[3] % 2
+        odd = input.shape[-2] % 2 or input.shape[-1] % 2
         if odd or input.device.type != "cpu" or torch.is_grad_enabled():
             return super().forward(input)
         pairs = torch.maximum(input[..., ::2], input[..., 1::2])
@@ -67,7 +67,8 @@ class ConvStack(nn.Sequential):
         y = scale (W x + b - mean) + shift = (scale W) x + (shift + scale (b - mean)),  scale = gamma / sqrt(var + eps).
 
     The folded weights are computed in each call from the present ones, so they are never stale. That costs as much as
-    the batch norm of a few pixels. If one of the two modules has hooks, both are called, and the hooks run.
+    the batch norm of a few pixels. If one of the two modules has hooks, both are called, and the hooks run. A subclass
+    of `BatchNorm2d` has to compute the same as its base class in evaluation.
 
     >>> stack = ConvStack(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).eval()
     >>> image = torch.rand(2, 1, 8, 8)
@@ -84,7 +85,7 @@ class ConvStack(nn.Sequential):
             if isinstance(norm, nn.BatchNorm2d) and _can_fold(module, norm):
                 input = _folded(module, norm, input)
                 modules = modules[1:]
-            elif isinstance(module, nn.BatchNorm2d) and module.training and not _hooked(module):
+            elif isinstance(module, nn.BatchNorm2d) and module.training and _plain(module, nn.BatchNorm2d):
                 input = packed_norm(module, input)
             else:
                 input = module(input)
@@ -95,9 +96,8 @@ def _can_fold(conv: nn.Module, norm: nn.BatchNorm2d) -> TypeGuard[nn.Conv2d]:
     """Return whether a convolution of torch and a batch norm by running statistics are one convolution."""
     if norm.training or norm.running_mean is None or norm.weight is None or norm.bias is None:
         return False
-    # by `forward`: a parametrised convolution is a class of its own, with the same `forward`
-    known = type(conv).forward in (nn.Conv2d.forward, PooledConv2d.forward)
-    return known and conv.padding_mode == "zeros" and not _hooked(conv) and not _hooked(norm)
+    known = _plain(conv, nn.Conv2d, PooledConv2d) and _plain(norm, type(norm))
+    return known and conv.padding_mode == "zeros"
 
 
 def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d, input: Tensor) -> Tensor:
@@ -113,6 +113,11 @@ def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d, input: Tensor) -> Tensor:
     return F.conv2d(input, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
 
 
-def _hooked(module: nn.Module) -> bool:
-    """Return whether hooks expect that the module is called; weight_norm and pruning of torch work by hooks too."""
-    return any(getattr(module, name, None) for name in HOOKS)
+def _plain(module: nn.Module, *classes: type[nn.Module]) -> bool:
+    """Return whether a call of a module does what one of these classes does, and nothing else.
+
+    A parametrised module has a class of its own, with the same `forward`. Some tools set the `forward` of one module.
+    Hooks expect that the module is called; weight_norm and pruning of torch work by hooks too.
+    """
+    known = type(module).forward in [each.forward for each in classes] and "forward" not in vars(module)
+    return known and not any(getattr(module, name, None) for name in HOOKS)

@@ -76,8 +76,11 @@ class Prediction:
 class RotatedPrediction(Prediction):
     """A prediction whose `aligned` is computed when it is first read: most training steps do not read it.
 
+    It has the gradient that the context of this first reading allows.
+
     Args:
-        image: the image, to be rotated by the best hypothesis; not read if `aligned` is given.
+        image: the image, to be rotated by the best hypothesis; not read if `aligned` is given. Do not write into it
+            before `aligned` is read.
         orientation: hypotheses of the angle.
         reference: the image to align with, as in `Prediction`.
         log_probability: of each class.

@@ -16,9 +16,7 @@ Examples:
 
 - `stnrot align image.png reference.png`
 
-- `stnrot align image.png reference.png --out aligned.png --json`
-
-- `stnrot align image.png reference.png --motion rigid --out aligned.png`
+- `stnrot align image.png reference.png --motion rigid --out aligned.png --json`
 
 - `stnrot align --manifest pairs.csv --out angles.csv --ckpt best.ckpt`
 """

@@ -69,6 +69,30 @@ def registrator(image: np.ndarray, reference: np.ndarray, starts: int) -> float:
     return best[1]
 
 
+def sift(image: np.ndarray, reference: np.ndarray) -> tuple[float, np.ndarray]:
+    """OpenCV's SIFT, matches by the ratio test, RANSAC. Return the angle and where the middle of the reference lies."""
+    tool: Any = cv2.SIFT_create()  # type: ignore[attr-defined]
+    points = [tool.detectAndCompute((255 * x).round().astype(np.uint8), None) for x in (image, reference)]
+    nothing = 0.0, np.zeros(2)
+    if any(features is None or len(features) < 2 for _, features in points):
+        return nothing
+    (places, features), (others, other_features) = points
+    pairs = cv2.BFMatcher().knnMatch(features, other_features, k=2)
+    good = [first for first, second in pairs if first.distance < 0.8 * second.distance]
+    if len(good) < 2:
+        return nothing
+    source, target = (
+        [kind[index].pt for index in at]
+        for kind, at in ((places, [each.queryIdx for each in good]), (others, [each.trainIdx for each in good]))
+    )
+    matrix, _ = cv2.estimateAffinePartial2D(np.array(source), np.array(target), method=cv2.RANSAC)
+    if matrix is None or not abs(np.linalg.det(matrix[:, :2])) > 1e-6:  # NaN too
+        return nothing
+    middle = (np.array(reference.shape[::-1]) - 1) / 2
+    place = np.linalg.solve(matrix[:, :2], middle - matrix[:, 2])
+    return math.atan2(matrix[0, 1], matrix[0, 0]), place - (np.array(image.shape[::-1]) - 1) / 2
+
+
 def _rotated(image: np.ndarray, angle: float) -> np.ndarray:
     height, width = image.shape
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), math.degrees(angle), 1.0)

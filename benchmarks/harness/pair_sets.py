@@ -11,6 +11,8 @@ from sklearn.datasets import load_sample_images
 from torchvision.datasets import MNIST
 
 LEVELS = ("clean", "noisy", "hard", "inverted", "other instance", "unrelated")
+SHIFTS = {"hard": 0.07, "shifted": 0.07, "shifted far": 0.25}  # the most along each axis, as a share of the side
+SEEDS = {level: k for k, level in enumerate((*LEVELS, "shifted", "shifted far"))}
 SIZES = {"mnist": 28, "photographs 64": 64, "photographs 128": 128, "photographs 256": 256}
 TESTED = ("astronaut.png", "camera.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
 TRAINED = {
@@ -36,6 +38,7 @@ TRAINED = {
 PLAIN = 0.08  # a part with a smaller deviation of grey levels shows too little (a sky)
 Place = tuple[Image.Image, tuple[float, ...]]  # an image, and the point of it that becomes the centre
 Pairs = tuple[np.ndarray, np.ndarray, np.ndarray]  # images and references, uint8 [N, H, W]; angles, radians
+Made = tuple[np.ndarray, np.ndarray, float, np.ndarray]  # image, reference, angle, shift of the image in pixels
 
 
 def photograph(name: str) -> Image.Image:
@@ -57,17 +60,24 @@ def pairs(what: str, level: str, count: int, root: Path | None, seed: int = 1) -
     Args:
         root: folder of MNIST; only digits need it.
     """
+    return shifted_pairs(what, level, count, root, seed)[:3]
+
+
+def shifted_pairs(
+    what: str, level: str, count: int, root: Path | None, seed: int = 1
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return the pairs, and where the middle of each reference lies in the image, from its middle: (x, y) in pixels."""
     made = _digits(level, count, root, seed) if what == "mnist" else _parts(SIZES[what], level, count, seed)
-    images, references, angles = zip(*made, strict=True)
-    return np.stack(images), np.stack(references), np.array(angles)
+    images, references, angles, shifts = zip(*made, strict=True)
+    return np.stack(images), np.stack(references), np.array(angles), np.stack(shifts)
 
 
-def _digits(level: str, count: int, root: Path | None, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
+def _digits(level: str, count: int, root: Path | None, seed: int) -> Iterator[Made]:
     test = MNIST(root, train=False)
     labels = test.targets.numpy()
     order = np.random.default_rng(seed).permutation(len(test))
     for k in range(count):
-        rng = np.random.default_rng([28, LEVELS.index(level), k, seed])
+        rng = np.random.default_rng([28, SEEDS[level], k, seed])
         first = second = int(order[k])
         if level == "other instance":
             second = int(rng.choice(np.flatnonzero((labels == labels[first]) & (np.arange(len(test)) != first))))
@@ -77,10 +87,10 @@ def _digits(level: str, count: int, root: Path | None, seed: int) -> Iterator[tu
         yield _pair(digits[0], digits[1], 28, level, rng)
 
 
-def _parts(size: int, level: str, count: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
+def _parts(size: int, level: str, count: int, seed: int) -> Iterator[Made]:
     whole = [photograph(name) for name in TESTED]
     for k in range(count):
-        rng = np.random.default_rng([size, LEVELS.index(level), k, seed])
+        rng = np.random.default_rng([size, SEEDS[level], k, seed])
         first = second = _place(whole[k % len(whole)], size, rng)
         if level == "unrelated":
             second = _place(whole[(k + 1) % len(whole)], size, rng)
@@ -100,25 +110,24 @@ def _place(image: Image.Image, size: int, rng: np.random.Generator) -> Place:
                 return small, centre
 
 
-def _pair(
-    first: Place, second: Place, size: int, level: str, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, float]:
+def _pair(first: Place, second: Place, size: int, level: str, rng: np.random.Generator) -> Made:
     angles = rng.uniform(-math.pi, math.pi, 2)
-    moved = rng.uniform(-0.07, 0.07, 2) * size if level == "hard" else np.zeros(2)
+    most = SHIFTS.get(level)
+    moved = np.zeros(2) if most is None else rng.uniform(-most, most, 2) * size
     image, reference = _rotated(first, angles[0], moved, size), _rotated(second, angles[1], np.zeros(2), size)
     if level == "inverted":
         image = 1 - image
-    if level in ("noisy", "hard"):
+    if level in ("noisy", *SHIFTS):
         image, reference = (x * rng.uniform(0.8, 1.2) for x in (image, reference))
     if level == "hard":
         height = rng.uniform(0.35, 0.7)
         box = np.round(np.array([height, 0.25 / height]) * size).astype(int)
         top, left = rng.integers(0, size - box + 1)
         image[top : top + box[0], left : left + box[1]] = rng.uniform()
-    noise = {"noisy": 0.1, "hard": 0.3}.get(level, 0.0)
+    noise = {"noisy": 0.1, "hard": 0.3, "shifted": 0.05, "shifted far": 0.05}.get(level, 0.0)
     image, reference = (x + noise * rng.standard_normal(x.shape) for x in (image, reference))
     saved = [_saved(x, "JPEG" if level == "hard" else "PNG") for x in (image, reference)]
-    return saved[0], saved[1], float(angles[1] - angles[0])
+    return saved[0], saved[1], float(angles[1] - angles[0]), moved
 
 
 def _rotated(place: Place, angle: float, moved: np.ndarray, size: int) -> np.ndarray:

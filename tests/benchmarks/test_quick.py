@@ -12,9 +12,9 @@ from conftest import ROOT
 
 BENCHMARKS = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py"))
 NEEDS = {"rotate": "kornia", "rotations": "geotorch", "pairs": "cv2", "pairs_confidence": "skimage"}
-NEEDS |= {"pairs_speed": "cv2", "mirrored": "skimage"}
+NEEDS |= {"pairs_speed": "cv2", "mirrored": "skimage", "shifted_pairs": "cv2"}
 WITH_MNIST = {"accuracy", "by_angle", "escnn_curve", "pairs", "pairs_confidence", "pairs_speed", "throughput"}
-WITH_MNIST |= {"training_step"}
+WITH_MNIST |= {"training_step", "shifted_pairs"}
 TRAINED_BY = {"by_angle": "accuracy", "pairs_confidence": "pairs"}  # takes the runs that the other leaves
 TOGETHER = [[other, name] for name, other in TRAINED_BY.items()]
 ALONE = [[name] for name in BENCHMARKS if not any(name in names for names in TOGETHER)]

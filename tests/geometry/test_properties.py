@@ -383,6 +383,7 @@ CASES = {
 }
 NOT_HERE = {
     "correlation.AngularCorrelation": "the check of pytest comes first: test_arguments has `checked_fields`",
+    "correlation.fast_length": "a length for the FFT: test_correlation",
     "deform.Deform": "its numbers: test_deform",
     "splat.Camera": "its numbers: test_splat",
     "symmetry.Asymmetric": "has no arguments",

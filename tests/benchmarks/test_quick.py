@@ -28,6 +28,7 @@ def test_a_benchmark_writes_its_tables(names: list[str], mnist_root: Path, tmp_p
             pytest.importorskip(NEEDS[name])
         options = ["--quick", "--json", str(tmp_path / f"{name}.json")]
         options += ["--root", str(mnist_root)] if name in WITH_MNIST else []
+        options += ["--against", "HEAD"] if name == "startup" else []
         options += ["--folder", str(tmp_path / "runs")] if len(names) > 1 else []
         importlib.import_module(name).main(options)
         found = json.loads((tmp_path / f"{name}.json").read_text())

@@ -65,6 +65,8 @@ NOT_HERE = {  # part of a command: why it is composed and not run
 }
 PARTS = {  # in sentences: a pattern, and a part of a command
     "python benchmarks/NAME.py --json docs/results/NAME.json",
+    "python benchmarks/throughput.py --root data --against COMMIT",  # tests/benchmarks has both
+    "python benchmarks/startup.py --against COMMIT",
     "python train.py experiment=NAME",
     "stnrot align --manifest",
 }

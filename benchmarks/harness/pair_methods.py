@@ -86,7 +86,7 @@ def sift(image: np.ndarray, reference: np.ndarray) -> tuple[float, np.ndarray]:
         for kind, at in ((places, [each.queryIdx for each in good]), (others, [each.trainIdx for each in good]))
     )
     matrix, _ = cv2.estimateAffinePartial2D(np.array(source), np.array(target), method=cv2.RANSAC)
-    if matrix is None or not abs(np.linalg.det(matrix[:, :2])) > 1e-6:  # NaN too
+    if matrix is None or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:, :2])) < 1e-6:
         return nothing
     middle = (np.array(reference.shape[::-1]) - 1) / 2
     place = np.linalg.solve(matrix[:, :2], middle - matrix[:, 2])

@@ -50,6 +50,7 @@ def test_a_trained_run_aligns(job) -> None:
         aligner(image, 2 * image)
 
 
+@pytest.mark.ci
 def test_a_run_with_a_learned_reference_aligns(job) -> None:
     """Two upright digits, each rotated by torchvision: the angle between them is the difference."""
     _, folder = job(

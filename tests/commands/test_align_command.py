@@ -152,6 +152,7 @@ def test_a_manifest_opens_each_file_twice(called: Called, pair: Path, monkeypatc
     assert sorted(name for name in opened if name in images) == [images[0], *images, images[1]]
 
 
+@pytest.mark.ci
 def test_an_interrupted_table_is_resumed(called: Called, pair: Path) -> None:
     (pair / "pairs.csv").write_text("image,reference\n" + "image.png,reference.jpg\n" * 600)
     command = [str(COMMAND), "align", "--manifest", "pairs.csv", "--out", "results.csv"]

@@ -130,6 +130,7 @@ def test_help_and_errors_in_the_options_import_neither_torch_nor_lightning() -> 
     assert "error: unknown key data.batchsize; --help lists the choices" in done.stderr
 
 
+@pytest.mark.ci
 def test_a_job_imports_what_it_uses_and_the_rest_on_demand(tmp_path: Path) -> None:
     line = [str(ROOT / "train.py"), *SMALL, "debug=one_batch", NO_FIGURES, "callbacks.progress=null"]
     done = run(A_JOB.format(line=json.dumps(line)), tmp_path)

@@ -219,6 +219,7 @@ def test_an_image_of_something_else_has_not_converged() -> None:
     assert not dots.converged
 
 
+@pytest.mark.ci
 def test_another_solid_or_camera_has_not_converged() -> None:
     """A box with a cone on one end covers a torus almost, and the other way round: their outlines differ."""
     draw = torch.Generator().manual_seed(0)

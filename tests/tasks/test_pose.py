@@ -45,6 +45,7 @@ def job(folder: Path, *overrides: str) -> float:
     return json.loads((folder / "metrics.json").read_text())["test/angle_median_deg"]
 
 
+@pytest.mark.ci
 def test_learns_where_the_axis_points(tmp_path: Path) -> None:
     median = job(tmp_path, "trainer.max_epochs=2", "data.samples=3000", "task.optimizer.lr=0.01")
     assert median < 6  # of any axis it would be 60

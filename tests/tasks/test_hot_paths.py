@@ -153,7 +153,7 @@ def test_align(made: list[int]) -> None:
         assert not found.mirrored
 
     calls = [watched(partial(run, model)) for model in (None, learned)]
-    check(calls, made)
+    check([*calls, watched(lambda: align(image, reference, motion="rigid"))], made)
 
 
 def test_fit_pose(made: list[int]) -> None:

@@ -1,7 +1,7 @@
 """Align images with references: the angles, a confidence, and the aligned images."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import repeat
@@ -28,7 +28,7 @@ from stnrot.arguments import checked, described
 from stnrot.errors import InputError, needs_extra
 from stnrot.geometry.autograd import same_type
 from stnrot.geometry.correlation import correlate
-from stnrot.geometry.planar import inscribed_disc, rotate, warp
+from stnrot.geometry.planar import inscribed_disc, rotate, rotation_theta, warp
 from stnrot.geometry.resampling import shrink
 from stnrot.models.encoders.polar import PolarEncoder
 from stnrot.models.outputs import Orientation
@@ -47,9 +47,9 @@ class Alignment:
 
     `angle` (radians) rotates the image counter-clockwise onto the reference. `confidence` is the probability that the
     error of the angle is below 5 degrees. It is calibrated over a mixture of clean, hard and unrelated pairs. On hard
-    pairs alone the confidence is too low. `orientation` holds all likely angles with their weights: an image with a
-    symmetry can be aligned in several ways. `image` and `reference` are the floats that were compared. `motion` is
-    None if only the angle was searched.
+    pairs alone the confidence is too low. With `motion="rigid"` it is too high for unrelated images. `orientation`
+    holds all likely angles with their weights: an image with a symmetry can be aligned in several ways. `image` and
+    `reference` are the floats that were compared. `motion` is None if only the angle was searched.
     """
 
     image: Float[Tensor, "B C H W"]
@@ -150,8 +150,10 @@ class Alignment:
             moved = rotate(planes, angle, "bicubic")
         else:
             offset = self.motion.offset[first : first + len(planes), 0].to(planes.device)
-            size = self.reference.shape[-2], self.reference.shape[-1]
-            moved = warp(planes, _theta(angle, offset, planes.shape[-2:], size), "bicubic", size=size)
+            (height, width), (rows, columns) = planes.shape[-2:], self.reference.shape[-2:]
+            linear = rotation_theta(angle, height, width)[..., :2] * angle.new_tensor([columns / width, rows / height])
+            theta = torch.cat((linear, (2 * offset / offset.new_tensor([width, height]))[..., None]), -1)
+            moved = warp(planes, theta, "bicubic", size=(rows, columns))
         return moved.clamp(low.clamp(max=0), high.clamp(min=0))  # bicubic sampling overshoots
 
     @cached_property
@@ -163,11 +165,11 @@ class Alignment:
         A mirrored pair usually has a low confidence. Pixels are compared, also with a model. The mirror image is
         correlated when `mirrored` is first read, which takes up to twice as long as an alignment without a model.
         """
-        pairs = _pairs(self.image, self.reference, CHUNK)
         if self.motion is not None:
             flipped = Aligner()(self.image.flip(-1), self.reference, "rigid").confidence
             better = flipped * (1 - self.confidence) > MIRROR_ODDS * self.confidence * (1 - flipped)
             return better & (flipped > 0.5)
+        pairs = _pairs(self.image, self.reference, CHUNK)
         with torch.inference_mode():
             return torch.cat([_is_mirrored(*_shrink_pair(image, reference)) for image, reference in pairs])
 
@@ -328,18 +330,6 @@ def _pairs(images: Tensor, references: Tensor, chunk: int) -> Iterable[tuple[Ten
         return [(images, references)]
     reference_chunks = references.split(count) if len(references) > 1 else repeat(references)
     return zip(images.split(count), reference_chunks, strict=False)
-
-
-def _theta(
-    angle: Float[Tensor, "B"], offset: Float[Tensor, "B 2"], size: Sequence[int], reference: Sequence[int]
-) -> Float[Tensor, "B 2 3"]:
-    """Return the sampling matrices of motions, in normalised coordinates."""
-    (height, width), (rows, columns) = size, reference
-    c, s = angle.cos(), angle.sin()
-    x, y = offset.unbind(-1)
-    across = torch.stack((c * columns, -s * rows, 2 * x), -1) / width
-    down = torch.stack((s * columns, c * rows, 2 * y), -1) / height
-    return torch.stack((across, down), 1)
 
 
 def _is_mirrored(image: Float[Tensor, "B C H W"], reference: Float[Tensor, "R C h w"]) -> Bool[Tensor, "B"]:

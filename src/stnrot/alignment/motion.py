@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from stnrot.geometry.constants import vector
+
 
 @dataclass(frozen=True)
 class Motion:
@@ -45,7 +47,8 @@ class Motion:
             image: where the middle was, from the new middle: (x, y) in pixels.
             reference: likewise.
         """
-        was_image, was_reference = (self.offset.new_tensor(each) for each in (image, reference))
+        like = (self.offset.device, self.offset.dtype)
+        was_image, was_reference = vector(image, *like), vector(reference, *like)
         return Motion(self.angle, self.offset - self.rotated(was_reference.expand_as(self.offset)) + was_image)
 
     def take(self, index: Int[Tensor, "B k"] | Int[Tensor, "k"]) -> "Motion":

@@ -69,8 +69,8 @@ def _refined(
 ) -> tuple[Motion, Float[Tensor, "B K"]]:
     """Refine motions; return them and their evidence, best first. One that repeats a better one has none."""
     motion, evidence = refine(scene, part, motion, steps)
-    free = [(a - b) / 2 for a, b in zip(scene.shape[-2:], part.shape[-2:], strict=True)]
-    evidence = evidence - SHIFTED * misplaced(motion.offset[..., 0], motion.offset[..., 1], free, min(part.shape[-2:]))
+    x, y = motion.offset.unbind(-1)
+    evidence = evidence - SHIFTED * misplaced(x, y, scene.shape[-2:], part.shape[-2:])
     near = angular_distance(motion.angle[:, :, None], motion.angle[:, None]) < SAME
     repeats = (near & (evidence[:, None] > evidence[:, :, None])).any(2)
     evidence, order = evidence.masked_fill(repeats, -math.inf).sort(1, descending=True)
@@ -84,12 +84,16 @@ def _orientation(
     weight = SHARPNESS * evidence.clamp(min=LEAST).log()
     weight = weight.masked_fill(evidence.isinf(), torch.finfo(weight.dtype).min / 4)
     *peaks, none = torch.cat((weight, UNRELATED + FALSE * chance), 1).softmax(1).unbind(1)
-    bins = counting(BINS, angle.device) * (2 * math.pi / BINS)
-    distance = angular_distance(angle[..., None], bins)
+    distance = angular_distance(angle[..., None], _bins(angle.device, angle.dtype))
     density = (distance / PRECISE).square().mul(-0.5).clamp(min=-30).exp().masked_fill(distance > 6 * PRECISE, 0)
     density = density / density.sum(2, keepdim=True)
     posterior = (torch.stack(peaks, 1)[..., None] * density).sum(1) + (none / BINS)[:, None]
     return Orientation(angle, weight.log_softmax(1), posterior.clamp(min=1e-12).log().log_softmax(1))
+
+
+@constant
+def _bins(device: torch.device, dtype: torch.dtype) -> Float[Tensor, "A"]:
+    return torch.arange(BINS, device=device, dtype=dtype) * (2 * math.pi / BINS)
 
 
 def _pyramid(image: Float[Tensor, "B 1 H W"], halvings: int) -> list[Float[Tensor, "B 1 _ _"]]:

@@ -1,6 +1,7 @@
 """Search the angle and the shift between two images coarsely: correlation at all angles and shifts."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -38,20 +39,19 @@ def search(image: Float[Tensor, "B 1 H W"], reference: Float[Tensor, "B 1 h w"],
     side = 2 * math.ceil(radius) + 1
     most = math.ceil(OUTSIDE * side)
     size = (fast_length(height + most), fast_length(width + most))
-    disc, grid = _disc(side, radius, *like), _grid(side, reference.shape[-2], reference.shape[-1], *like)
-    pixels = disc.sum()
+    disc, pixels = _disc(side, radius, *like)
+    grid = _grid(side, reference.shape[-2], reference.shape[-1], *like)
     part = F.grid_sample(reference, grid.expand(len(reference), -1, -1, -1), align_corners=False)
     part = part.view(-1, ANGLES, side, side) * disc
-    part = torch.addcmul(part, part.sum((2, 3), keepdim=True) / -pixels, disc)
+    part = part - part.sum((2, 3), keepdim=True) / pixels * disc
     contrast = torch.linalg.vector_norm(part.flatten(2), dim=2)
     spectrum = torch.fft.rfft2(torch.cat((image, image.square()), 1), s=size)
     total, squares = torch.fft.irfft2(spectrum * _spectrum(side, radius, size, *like), s=size).split(1, 1)
-    plain = PLAIN * pixels * image.square().mean((2, 3), keepdim=True)
+    plain = image.square().mean((2, 3), keepdim=True) * PLAIN * pixels
     at_each = (squares - total.square() / pixels).maximum(plain.clamp(min=torch.finfo(image.dtype).tiny)).rsqrt()
     slack = (height - side, width - side)
-    y, x = (_positions(most, each, image.device, image.dtype) for each in slack)
-    free = [(a - b) / 2 for a, b in zip(image.shape[-2:], reference.shape[-2:], strict=True)]
-    cost = SHIFTED * misplaced(x, y[:, None], free, min(reference.shape[-2:]))
+    y, x = (_positions(most, each, *like) for each in slack)
+    cost = _cost(most, slack, (height, width), (reference.shape[-2], reference.shape[-1]), *like)
     part /= contrast.clamp(min=torch.finfo(image.dtype).tiny)[..., None, None]
     at_each = _around_zero(at_each, most, *slack)
     found = []
@@ -68,17 +68,20 @@ def search(image: Float[Tensor, "B 1 H W"], reference: Float[Tensor, "B 1 h w"],
     return Motion((k + vertex.clamp(-0.5, 0.5)) * (2 * math.pi / ANGLES), offset)
 
 
-def misplaced(x: Float[Tensor, "*#n"], y: Float[Tensor, "*#n"], free: list[float], side: int) -> Float[Tensor, "*n"]:
-    """Return the squared distance from where the reference lies inside the image, in units of its side.
+def misplaced(
+    x: Float[Tensor, "*#n"], y: Float[Tensor, "*#n"], image: Sequence[int], reference: Sequence[int]
+) -> Float[Tensor, "*n"]:
+    """Return the squared distance from where the reference lies inside the image, in units of its shorter side.
 
     Args:
         x: of the middle of the reference, from the middle of the image, in pixels.
         y: likewise.
-        free: how far it can move down and to the right inside the image, in pixels.
-        side: of the reference.
+        image: its height and width.
+        reference: likewise.
     """
-    across, down = ((each.abs() - most).clamp(min=0) / side for each, most in ((x, free[1]), (y, free[0])))
-    return across.square() + down.square()
+    free_y, free_x = ((a - b) / 2 for a, b in zip(image, reference, strict=True))
+    across, down = ((each.abs() - most).clamp(min=0) for each, most in ((x, free_x), (y, free_y)))
+    return (across.square() + down.square()) / min(reference) ** 2
 
 
 def _around_zero(x: Float[Tensor, "B A H W"], most: int, height: int, width: int) -> Float[Tensor, "B A h w"]:
@@ -94,9 +97,27 @@ def _positions(most: int, slack: int, device: torch.device, dtype: torch.dtype) 
 
 
 @constant
-def _disc(side: int, radius: float, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "{side} {side}"]:
+def _cost(
+    most: int,
+    slack: tuple[int, int],
+    image: tuple[int, int],
+    reference: tuple[int, int],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Float[Tensor, "h w"]:
+    """Return what the score loses at each position."""
+    y, x = (_positions(most, each, device, dtype) for each in slack)
+    return SHIFTED * misplaced(x, y[:, None], image, reference)
+
+
+@constant
+def _disc(
+    side: int, radius: float, device: torch.device, dtype: torch.dtype
+) -> tuple[Float[Tensor, "{side} {side}"], Float[Tensor, ""]]:
+    """Return 1 inside the disc and 0 outside, and the number of pixels inside."""
     z = torch.arange(side, device=device, dtype=dtype) - (side - 1) / 2
-    return (z[:, None].square() + z.square() <= radius**2).to(dtype)
+    disc = (z[:, None].square() + z.square() <= radius**2).to(dtype)
+    return disc, disc.sum()
 
 
 @constant
@@ -115,4 +136,4 @@ def _grid(
 def _spectrum(
     side: int, radius: float, size: tuple[int, int], device: torch.device, dtype: torch.dtype
 ) -> Complex[Tensor, "rows columns"]:
-    return torch.fft.rfft2(_disc(side, radius, device, dtype), s=size).conj()
+    return torch.fft.rfft2(_disc(side, radius, device, dtype)[0], s=size).conj()

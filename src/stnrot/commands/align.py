@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -118,16 +118,18 @@ def _print(image: Path, reference: Path, alignment: "Alignment", as_json: bool) 
     best, *others = ({"angle_deg": angle, "confidence": sure} for angle, sure in distinct.items())
     hypotheses = [best, *(other for other in others if other["confidence"] >= MIN_CONFIDENCE)]
     mirrored = bool(alignment.mirrored)
-    shift, overlap = alignment.shift[0].tolist(), alignment.overlap.item()
+    moved: dict[str, Any] = {}
+    if alignment.motion is not None:
+        matrix, overlap = alignment.matrix[0].tolist(), alignment.overlap.item()
+        moved = {"shift": alignment.shift[0].tolist(), "overlap": overlap, "matrix": matrix}
     if as_json:
-        answer = {"image": str(image), "reference": str(reference)} | best
-        if alignment.motion is not None:
-            answer |= {"shift": shift, "overlap": overlap, "matrix": alignment.matrix[0].tolist()}
+        answer = {"image": str(image), "reference": str(reference)} | best | moved
         print(json.dumps(answer | {"mirrored": mirrored, "hypotheses": hypotheses}))
         return
     print(f"angle      {_degrees(angles[0])} degrees counter-clockwise\nconfidence {confidences[0]:.3f}")
-    if alignment.motion is not None:
-        print(f"shift      {shift[0]:.2f} to the right, {shift[1]:.2f} down\noverlap    {overlap:.3f}")
+    if moved:
+        x, y = moved["shift"]
+        print(f"shift      {x:.2f} to the right, {y:.2f} down\noverlap    {moved['overlap']:.3f}")
     for other in hypotheses[1:]:
         print(f"or         {_degrees(other['angle_deg'])} degrees, confidence {other['confidence']:.3f}")
     if mirrored:

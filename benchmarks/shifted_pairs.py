@@ -31,8 +31,7 @@ Found = tuple[float, np.ndarray, float | None]  # angle, place of the middle of 
 def rigid(image: np.ndarray, reference: np.ndarray) -> Found:
     """Find angle and shift by `align`."""
     found = align(image, reference, motion="rigid")
-    assert found.motion is not None
-    return found.angle.item(), found.motion.offset[0, 0].numpy(), found.confidence.item()
+    return found.angle.item(), found.motions.offset[0, 0].numpy(), found.confidence.item()
 
 
 def rotation(image: np.ndarray, reference: np.ndarray) -> Found:

@@ -1,5 +1,6 @@
 from . import geometry
-from .alignment.aligner import Aligner, Alignment, align
+from .alignment.aligner import Aligner, align
+from .alignment.alignment import Alignment
 from .errors import InputError
 from .geometry.planar import rotate
 from .layers.block_rotation import BlockRotation

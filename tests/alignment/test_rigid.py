@@ -54,7 +54,7 @@ def test_the_matrix_is_that_of_opencv(sizes: str, degrees: float, share: tuple[f
     assert math.degrees(found.angle.item()) == pytest.approx((180 - degrees) % 360 - 180, abs=0.2)
     middle = expected @ [(size[0] - 1) / 2, (size[1] - 1) / 2, 1]
     assert found.shift[0].numpy() == pytest.approx(middle - (np.array(other) - 1) / 2, abs=0.3)
-    assert found.scale == 1
+    assert found.scale.item() == 1
     assert found.confidence.item() > 0.8
     ones = cv2.warpAffine(np.ones(image.shape[:2]), expected, other, flags=cv2.INTER_NEAREST)
     assert found.overlap.item() == pytest.approx(ones.mean(), abs=0.02)
@@ -85,7 +85,7 @@ def test_rotation_alone_has_a_matrix_too() -> None:
     assert found.shift.tolist() == [[0, 0]]
     larger = cv2.resize(image, (180, 160), interpolation=cv2.INTER_CUBIC)
     found = align(image, larger)
-    assert found.scale == 2
+    assert found.scale.item() == 2
     assert found.matrix[0].numpy() == pytest.approx(np.array([[2, 0, 0.5], [0, 2, 0.5]]), abs=0.05)
 
 
@@ -134,14 +134,15 @@ def test_a_mirror_image_is_named() -> None:
 
 def test_the_inverse_and_another_middle_of_a_motion() -> None:
     generator = torch.Generator().manual_seed(0)
-    motion = Motion(torch.rand(3, 2, generator=generator) * 6, torch.randn(3, 2, 2, generator=generator))
+    angle, scale = torch.rand(2, 3, 2, generator=generator) * 6
+    motion = Motion(angle, torch.randn(3, 2, 2, generator=generator), scale + 0.5)
     point = torch.randn(3, 2, 2, generator=generator)
-    place = motion.rotated(point) + motion.offset
+    place = motion.linear(point) + motion.offset
     back = motion.inverse()
-    torch.testing.assert_close(back.rotated(place) + back.offset, point)
+    torch.testing.assert_close(back.linear(place) + back.offset, point, atol=1e-5, rtol=1e-5)
     moved = motion.recentred((-0.5, 0), (0, 0.25))
     torch.testing.assert_close(
-        moved.rotated(point + torch.tensor([0, 0.25])) + moved.offset, place + torch.tensor([-0.5, 0])
+        moved.linear(point + torch.tensor([0, 0.25])) + moved.offset, place + torch.tensor([-0.5, 0])
     )
 
 
@@ -152,7 +153,7 @@ def test_the_angle_is_that_of_rotate() -> None:
     assert found.shift.abs().max() < 0.05
 
 
-def test_an_unknown_motion_is_one_line() -> None:
+def test_an_unknown_motion_is_one_line(unchecked: None) -> None:
     image = torch.rand(32, 32)
-    with pytest.raises(InputError, match="motion: expected rotation or rigid, got 'affine'"):
+    with pytest.raises(InputError, match="motion: expected one of rotation, rigid, similarity, got 'affine'"):
         align(image, image, motion="affine")

@@ -2,14 +2,15 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stnrot.alignment.motion_kind import DEFAULT, MotionKind
 from stnrot.errors import InputError
 
 if TYPE_CHECKING:
-    from stnrot.alignment.aligner import Alignment
+    from stnrot.alignment.alignment import Alignment
 
 EXAMPLES = """
 Examples:
@@ -36,12 +37,13 @@ def align(
         ),
     ] = None,
     motion: Annotated[
-        Literal["rotation", "rigid"],
+        MotionKind,
         typer.Option(
             help="What may differ. rotation: both images have the same middle. rigid: they are also shifted, or one "
-            "shows a part of the other; one pixel shows as much in both. Only for one pair, without --ckpt."
+            "shows a part of the other; one pixel shows as much in both. similarity: the scale differs too, by a "
+            "factor of 0.7 to 1.4. Only for one pair."
         ),
-    ] = "rotation",
+    ] = DEFAULT,
     ckpt: Annotated[
         Path | None,
         typer.Option(
@@ -87,7 +89,7 @@ def align(
         if image is not None or as_json:
             given = "IMAGE" if image is not None else "--json"
             raise InputError(f"{given} came with --manifest: expected one pair or a table of pairs; leave one out")
-        if motion != "rotation":
+        if motion != DEFAULT:
             raise InputError(f"--motion {motion} came with --manifest: expected one pair; a table has no shifts")
         if out is None:
             raise InputError("--manifest needs --out: expected the CSV file to write, such as --out angles.csv")
@@ -119,9 +121,13 @@ def _print(image: Path, reference: Path, alignment: "Alignment", as_json: bool) 
     hypotheses = [best, *(other for other in others if other["confidence"] >= MIN_CONFIDENCE)]
     mirrored = bool(alignment.mirrored)
     moved: dict[str, Any] = {}
-    if alignment.motion is not None:
-        matrix, overlap = alignment.matrix[0].tolist(), alignment.overlap.item()
-        moved = {"shift": alignment.shift[0].tolist(), "overlap": overlap, "matrix": matrix}
+    if alignment.motion != "rotation":
+        moved = {
+            "shift": alignment.shift[0].tolist(),
+            "scale": alignment.scale.item(),
+            "overlap": alignment.overlap.item(),
+            "matrix": alignment.matrix[0].tolist(),
+        }
     if as_json:
         answer = {"image": str(image), "reference": str(reference)} | best | moved
         print(json.dumps(answer | {"mirrored": mirrored, "hypotheses": hypotheses}))
@@ -129,7 +135,10 @@ def _print(image: Path, reference: Path, alignment: "Alignment", as_json: bool) 
     print(f"angle      {_degrees(angles[0])} degrees counter-clockwise\nconfidence {confidences[0]:.3f}")
     if moved:
         x, y = moved["shift"]
-        print(f"shift      {x:.2f} to the right, {y:.2f} down\noverlap    {moved['overlap']:.3f}")
+        print(f"shift      {x:.2f} to the right, {y:.2f} down")
+        if alignment.motion == "similarity":
+            print(f"scale      {moved['scale']:.4f}")
+        print(f"overlap    {moved['overlap']:.3f}")
     for other in hypotheses[1:]:
         print(f"or         {_degrees(other['angle_deg'])} degrees, confidence {other['confidence']:.3f}")
     if mirrored:

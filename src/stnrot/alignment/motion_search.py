@@ -20,7 +20,9 @@ MOST_VALUES = 2**22  # of the correlations that are computed at once
 PLAIN = 0.2  # of the mean contrast of the image; a plainer part of it counts as having this contrast
 
 
-def search(image: Float[Tensor, "B 1 H W"], reference: Float[Tensor, "B 1 h w"], count: int) -> Motion:
+def search(
+    image: Float[Tensor, "B 1 H W"], reference: Float[Tensor, "B 1 h w"], count: int, scaled: bool = False
+) -> Motion:
     r"""Return the `count` likeliest motions of an image onto its reference, the likeliest first.
 
     The middle disc of the reference is rotated by ANGLES angles. For each, Fourier transforms give the correlation with
@@ -65,7 +67,8 @@ def search(image: Float[Tensor, "B 1 H W"], reference: Float[Tensor, "B 1 h w"],
     vertex = 0.5 * (left - right) / (left - 2 * value + right).clamp(max=-1e-6)  # of a parabola through three angles
     place = place.gather(1, k)
     offset = torch.stack((x[place % len(x)], y[place // len(x)]), -1)
-    return Motion((k + vertex.clamp(-0.5, 0.5)) * (2 * math.pi / ANGLES), offset)
+    angle = (k + vertex.clamp(-0.5, 0.5)) * (2 * math.pi / ANGLES)
+    return Motion(angle, offset, torch.ones_like(angle))
 
 
 def misplaced(

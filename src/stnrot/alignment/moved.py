@@ -8,9 +8,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from stnrot.alignment.motion import Motion
+from stnrot.alignment.motion_kind import MotionKind
+from stnrot.alignment.motion_refinement import refine
+from stnrot.alignment.motion_search import misplaced, search
 from stnrot.alignment.posterior import BINS
-from stnrot.alignment.rigid_refinement import refine
-from stnrot.alignment.rigid_search import misplaced, search
 from stnrot.geometry.angles import angular_distance, wrap
 from stnrot.geometry.constants import constant, counting
 from stnrot.models.outputs import Orientation
@@ -31,12 +32,21 @@ LEAST = 0.01  # of the evidence in these formulas
 PRECISE = math.radians(1.5)  # standard deviation of the error about a motion that is right
 
 
-def align_rigidly(
-    image: Float[Tensor, "B C H W"], reference: Float[Tensor, "R C h w"]
-) -> tuple[Orientation, Float[Tensor, "B K 2"]]:
-    """Return the angles of each image, and their offsets as in `Motion`, the likeliest first.
+def align_moved(
+    image: Float[Tensor, "B C H W"],
+    reference: Float[Tensor, "R C h w"],
+    kind: MotionKind,
+    prior: Float[Tensor, "B A"] | None = None,
+) -> tuple[Orientation, Motion]:
+    """Return the motions of each image onto its reference, the likeliest first.
 
-    One pixel of the image shows as much as one of the reference. The smaller image is searched for in the larger one.
+    The smaller image is searched for in the larger one.
+
+    Args:
+        image: images.
+        reference: one for each image, or one for all.
+        kind: `rigid` or `similarity`.
+        prior: the log-posterior over the angle that a model has found.
     """
     grey = [each.mean(1, keepdim=True).expand(len(image), -1, -1, -1) for each in (image, reference)]
     swapped = math.prod(reference.shape[-2:]) > math.prod(image.shape[-2:])
@@ -44,31 +54,34 @@ def align_rigidly(
     side = min(*scene.shape[-2:], *part.shape[-2:])
     coarse, fine = (max(0, math.ceil(math.log2(side / most))) for most in (COARSE - 0.5, FINE))
     levels = [_pyramid(each, coarse) for each in (scene, part)]
-    motion, evidence, chance = _aligned(*(_even_contrast(each[coarse], side / 2**coarse) for each in levels))
+    scaled = kind == "similarity"
+    coarsest = [_even_contrast(each[coarse], side / 2**coarse) for each in levels]
+    motion, evidence, chance = _aligned(coarsest[0], coarsest[1], scaled)
     for level in range(coarse - 1, fine - 1, -1):
         finer = [_even_contrast(each[level], side / 2**level) for each in levels]
-        kept = motion.take(counting(KEPT, image.device)).scaled(2.0)
-        motion, evidence = _refined(finer[0], finer[1], kept, STEPS[1])
-    motion = motion.scaled(2.0**fine).recentred(*(_cut(each, coarse) for each in (scene, part)))
+        kept = motion.take(counting(KEPT, image.device)).enlarged(2.0)
+        motion, evidence = _refined(finer[0], finer[1], kept, STEPS[1], scaled)
+    motion = motion.enlarged(2.0**fine).recentred(*(_cut(each, coarse) for each in (scene, part)))
     if swapped:
         motion = motion.inverse()
-    return _orientation(wrap(motion.angle), evidence, chance), motion.offset
+    motion = Motion(wrap(motion.angle), motion.offset, motion.scale)
+    return _orientation(motion.angle, evidence, chance), motion
 
 
 def _aligned(
-    scene: Float[Tensor, "B 1 H W"], part: Float[Tensor, "B 1 h w"]
+    scene: Float[Tensor, "B 1 H W"], part: Float[Tensor, "B 1 h w"], scaled: bool
 ) -> tuple[Motion, Float[Tensor, "B K"], Float[Tensor, "B 1"]]:
     """Search on the coarsest level. Also return the log of the evidence of a motion that matches by chance."""
-    motion, evidence = _refined(scene, part, search(scene, part, SEARCHED), STEPS[0])
+    motion, evidence = _refined(scene, part, search(scene, part, SEARCHED, scaled), STEPS[0], scaled)
     chance = evidence[:, SEARCHED // 2 :].clamp(min=LEAST).log().mean(1, keepdim=True)
     return motion, evidence, chance
 
 
 def _refined(
-    scene: Float[Tensor, "B 1 H W"], part: Float[Tensor, "B 1 h w"], motion: Motion, steps: int
+    scene: Float[Tensor, "B 1 H W"], part: Float[Tensor, "B 1 h w"], motion: Motion, steps: int, scaled: bool
 ) -> tuple[Motion, Float[Tensor, "B K"]]:
     """Refine motions; return them and their evidence, best first. One that repeats a better one has none."""
-    motion, evidence = refine(scene, part, motion, steps)
+    motion, evidence = refine(scene, part, motion, steps, scaled)
     x, y = motion.offset.unbind(-1)
     evidence = evidence - SHIFTED * misplaced(x, y, scene.shape[-2:], part.shape[-2:])
     near = angular_distance(motion.angle[:, :, None], motion.angle[:, None]) < SAME

@@ -1,0 +1,6 @@
+"""What may differ between an image and its reference."""
+
+from typing import Final, Literal, TypeAlias
+
+MotionKind: TypeAlias = Literal["rotation", "rigid", "similarity"]
+DEFAULT: Final = "rotation"  # where nothing is shifted, the others are no more exact and take several times as long

@@ -94,7 +94,7 @@ DOORS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "align": ("a.png", lambda path: align(path, "image.png")),
     "training on pairs": ("pairs.csv", lambda path: Manifest(**FILES)(path, 0)),
     "an image of pairs": ("a.png", lambda path: Manifest(**FILES)(manifest_of(path), 0)),
-    "table of pairs": ("pairs.csv", lambda path: align_manifest(path, Path("out.csv"), None)),
+    "table of pairs": ("pairs.csv", lambda path: align_manifest(path, Path("out.csv"), "rotation", None)),
     "checkpoint": ("a.ckpt", read_checkpoint),
     "journal": ("study.log", lambda path: open_storage(str(path))),
     "study": ("study.log", lambda path: find_study(str(path), None)),

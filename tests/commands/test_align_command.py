@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
+import cv2
 import numpy as np
 import pytest
 from conftest import ENVIRONMENT, Called, refused, rows, stnrot
@@ -150,6 +151,61 @@ def test_a_manifest_opens_each_file_twice(called: Called, pair: Path, monkeypatc
     assert called("align", "--manifest", "pairs.csv", "--out", "results.csv", cwd=pair)[0] == 0
     images = ["image.png", "reference.jpg"]
     assert sorted(name for name in opened if name in images) == [images[0], *images, images[1]]
+
+
+def test_a_table_of_shifted_pairs_has_the_matrices_of_opencv(called: Called, pair: Path) -> None:
+    """Of two pairs, one of different sizes. The columns suffice to move an image onto its reference."""
+    image = cv2.imread(str(pair / "image.png"))
+    made = {}
+    for name, size, degrees, shift in (("turned.png", (170, 150), 50, (12, -7)), ("part.png", (90, 96), -140, (-9, 5))):
+        matrix = cv2.getRotationMatrix2D((99.5, 79.5), degrees, 1.0)
+        matrix[:, 2] += (np.array(size) - 1) / 2 - (99.5, 79.5) + shift
+        cv2.imwrite(str(pair / name), cv2.warpAffine(image, matrix, size, flags=cv2.INTER_CUBIC))
+        made[name] = matrix
+    Image.new("L", (90, 90), 9).save(pair / "plain.png")
+    lines = "".join(f"image.png,{name}\n" for name in (*made, "plain.png"))
+    (pair / "pairs.csv").write_text("image,reference\n" + lines)
+    command = ("align", "--manifest", "pairs.csv", "--motion", "rigid", "--out", "results.csv")
+    assert called(*command, cwd=pair) == (1, "3 pairs in results.csv, 1 with an error: see that column\n")
+    *found, plain = rows(pair / "results.csv")
+    assert plain["motion"] == "rigid"
+    assert "one colour" in plain["error"]
+    for row, (name, expected) in zip(found, made.items(), strict=True):
+        matrix = np.array([row[f"m{k}{n}"] for k in range(2) for n in range(3)], float).reshape(2, 3)
+        corners = np.array([[0, 0, 1], [199, 0, 1], [0, 159, 1], [199, 159, 1]]).T
+        assert np.abs((matrix - expected) @ corners).max() < 0.5
+        reference = cv2.imread(str(pair / name))
+        height, width = reference.shape[:2]
+        shift = expected @ (99.5, 79.5, 1) - [(width - 1) / 2, (height - 1) / 2]
+        assert [float(row["shift_x"]), float(row["shift_y"])] == pytest.approx(shift, abs=0.3)
+        assert float(row["scale"]) == 1
+        seen = cv2.warpAffine(np.ones(image.shape[:2]), matrix, (width, height)) > 0.99
+        assert float(row["overlap"]) == pytest.approx(seen.mean(), abs=0.02)
+        moved = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_CUBIC)
+        assert np.abs(moved.astype(float) - reference)[seen].mean() < 3
+
+
+def test_a_table_is_resumed_with_its_motion(called: Called, pair: Path) -> None:
+    """The first table is as it was before there were motions."""
+    (pair / "pairs.csv").write_text("image,reference\nimage.png,reference.jpg\nimage.png,image.png\n")
+    old = "line,image,reference,angle_deg,confidence,model,error\r\n"
+    old += "2,image.png,reference.jpg,32.0000,0.9000,correlation,\r\n"
+    (pair / "results.csv").write_text(old, newline="")
+    manifest = ("align", "--manifest", "pairs.csv", "--out")
+    words = "results.csv has results of the motion rotation, expected those of rigid: choose another --out"
+    assert words in refused(called, pair, *manifest, "results.csv", "--motion", "rigid")
+    assert called(*manifest, "results.csv", cwd=pair)[0] == 0
+    assert (pair / "results.csv").read_bytes().decode().startswith(old + "3,image.png,image.png,")
+
+    assert called(*manifest, "moved.csv", "--motion", "rigid", cwd=pair)[0] == 0
+    complete = (pair / "moved.csv").read_text()
+    first = complete.index("\n", complete.index("\n") + 1) + 1
+    (pair / "moved.csv").write_text(complete[: first + 9])
+    for motion in ("rotation", "similarity"):
+        words = f"moved.csv has results of the motion rigid, expected those of {motion}: choose another --out"
+        assert words in refused(called, pair, *manifest, "moved.csv", "--motion", motion)
+    assert called(*manifest, "moved.csv", "--motion", "rigid", cwd=pair)[0] == 0
+    assert (pair / "moved.csv").read_text() == complete
 
 
 @pytest.mark.ci

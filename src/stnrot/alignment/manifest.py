@@ -1,6 +1,5 @@
 """Align the pairs of a CSV table. The results are written row by row, so an interrupted run can be resumed."""
 
-import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from stnrot.alignment.aligner import Aligner
 from stnrot.alignment.inputs import MAX_PIXELS, common_channels, read_image
-from stnrot.alignment.result_table import Row, csv_line, finished_lines, locked
+from stnrot.alignment.motion_kind import MotionKind
+from stnrot.alignment.result_table import MATRIX, Row, csv_line, finished_lines, locked
 from stnrot.data.image_file import read_header
 from stnrot.data.sources.manifest import pair_files, read_manifest
 from stnrot.errors import InputError
@@ -39,12 +40,13 @@ class Pair:
     error: InputError | None = None  # why a header cannot be read
 
 
-def align_manifest(manifest: Path, out: Path, ckpt: Path | None, trust: Sequence[str] = ()) -> int:
+def align_manifest(manifest: Path, out: Path, motion: MotionKind, ckpt: Path | None, trust: Sequence[str] = ()) -> int:
     """Align the pairs of a CSV file, write the table `out`, and return 0, or 1 if a row has an error.
 
     The table has a row for each pair: the line in the manifest, the two paths, the angle that rotates the image onto
-    the reference, the confidence, the model, and the error message of a pair that failed. If the table exists, only
-    the missing rows and those with an error are computed.
+    the reference, the confidence, the model, and the error message of a pair that failed. If more than the angle is
+    searched, it also has the shift, the scale, the overlap, the matrix and the motion. If the table exists, only the
+    missing rows and those with an error are computed.
     """
     rows = [
         {"line": line, "image": row["image"] or "", "reference": row["reference"] or ""}
@@ -52,14 +54,15 @@ def align_manifest(manifest: Path, out: Path, ckpt: Path | None, trust: Sequence
     ]
     aligner = Aligner(ckpt, trust=trust)
     model = "correlation" if ckpt is None else f"{ckpt.name} {sha256(ckpt.read_bytes()).hexdigest()[:12]}"
+    same = {"model": model} if motion == "rotation" else {"model": model, "motion": motion}
     failed = 0
     try:
         with locked(out):
-            done = finished_lines(out, rows, model)
+            done = finished_lines(out, rows, motion, model)
             open_rows = [row for row in rows if row["line"] not in done]
             with out.open("a", newline="", encoding="utf-8") as file, _progress(len(rows), len(done)) as progress:
-                for row in _aligned(aligner, manifest, open_rows):
-                    file.write(csv_line(row | {"model": model}))
+                for row in _aligned(aligner, motion, manifest, open_rows):
+                    file.write(csv_line(row | same, motion))
                     file.flush()
                     failed += bool(row["error"])
                     progress.advance(progress.task_ids[0])
@@ -76,7 +79,7 @@ def _progress(total: int, completed: int) -> Progress:
     return progress
 
 
-def _aligned(aligner: Aligner, manifest: Path, rows: list[Row]) -> Iterator[Row]:
+def _aligned(aligner: Aligner, motion: MotionKind, manifest: Path, rows: list[Row]) -> Iterator[Row]:
     """Yield the finished rows in order. Consecutive pairs of the same sizes are aligned together."""
     pairs = (_inspect(manifest, row, aligner.channels) for row in rows)
     with thread_pool() as pool:
@@ -84,7 +87,7 @@ def _aligned(aligner: Aligner, manifest: Path, rows: list[Row]) -> Iterator[Row]
             decoded = zip((pair.row for pair in portion), pool.map(_decode, portion), strict=True)
             for size, group in groupby(decoded, key=lambda item: _size(item[1])):
                 items: list[Any] = list(group)
-                yield from _results(aligner, items) if size else (_failed(*item) for item in items)
+                yield from _results(aligner, motion, items) if size else (_failed(*item) for item in items)
 
 
 def _inspect(manifest: Path, row: Row, channels: int | None) -> Pair:
@@ -129,18 +132,27 @@ def _failed(row: Row, error: InputError) -> Row:
     return row | {"error": " ".join(str(error).split())}
 
 
-def _results(aligner: Aligner, items: list[tuple[Row, ImagePair]]) -> Iterable[Row]:
+def _results(aligner: Aligner, motion: MotionKind, items: list[tuple[Row, ImagePair]]) -> Iterable[Row]:
     """Align pairs together. If that fails, align each alone, to find the one that fails."""
     try:
         images, references = (torch.stack([pair[k] for _, pair in items]) for k in (0, 1))
-        found = aligner(images, references)
+        found = aligner(images, references, motion)
     except InputError as error:
         if len(items) == 1:
             return [_failed(items[0][0], error)]
-        return [row for item in items for row in _results(aligner, [item])]
-    numbers = zip(found.angle.tolist(), found.confidence.tolist(), strict=True)
+        return [row for item in items for row in _results(aligner, motion, [item])]
+    columns = {"angle_deg": _texts(found.angle.double().rad2deg()), "confidence": _texts(found.confidence)}
+    if motion != "rotation":
+        x, y = found.shift.unbind(1)
+        columns |= {"shift_x": _texts(x), "shift_y": _texts(y)}
+        columns |= {"scale": _texts(found.scale, 6), "overlap": _texts(found.overlap)}
+        for name, values in zip(MATRIX, found.matrix.flatten(1).unbind(1), strict=True):
+            columns[name] = _texts(values, 7)  # a point at 2,000 pixels is then off by less than 0.001 pixels
     return [
-        row
-        | {"angle_deg": f"{round(math.degrees(angle), 4) + 0.0:.4f}", "confidence": f"{confidence:.4f}", "error": ""}
-        for (row, _), (angle, confidence) in zip(items, numbers, strict=True)
+        row | dict(zip(columns, texts, strict=True)) | {"error": ""}
+        for (row, _), *texts in zip(items, *columns.values(), strict=True)
     ]
+
+
+def _texts(values: Float[Tensor, "B"], digits: int = 4) -> list[str]:
+    return [f"{round(value, digits) + 0.0:.{digits}f}" for value in values.tolist()]  # no minus before zero

@@ -9,11 +9,15 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from stnrot.alignment.motion_kind import MotionKind
 from stnrot.errors import InputError
 from stnrot.regular_file import check_regular
 from stnrot.runs.atomic_write import atomic_write
 
 COLUMNS = ("line", "image", "reference", "angle_deg", "confidence", "model", "error")
+MATRIX = ("m00", "m01", "m02", "m10", "m11", "m12")  # `Alignment.matrix`, row by row
+# Angle, shift and scale give a matrix only to someone who knows the sizes of both images. So the table has it too.
+MOVED_COLUMNS = (*COLUMNS[:5], "shift_x", "shift_y", "scale", "overlap", *MATRIX, "motion", *COLUMNS[5:])
 
 Row = dict[str, Any]
 
@@ -38,7 +42,12 @@ def locked(out: Path) -> Iterator[None]:
         ) from error
 
 
-def finished_lines(out: Path, rows: list[Row], model: str) -> set[int]:
+def columns(motion: MotionKind) -> tuple[str, ...]:
+    """Return the columns of a table. If only the angle is searched, they are those of the first version."""
+    return COLUMNS if motion == "rotation" else MOVED_COLUMNS
+
+
+def finished_lines(out: Path, rows: list[Row], motion: MotionKind, model: str) -> set[int]:
     """Return the lines that the table has. Remove its rows without an angle, and a last row that is incomplete."""
     try:
         written = out.read_bytes() if out.exists() else b""
@@ -47,28 +56,30 @@ def finished_lines(out: Path, rows: list[Row], model: str) -> set[int]:
         found = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"cannot read {out}: {error}; choose another --out") from error
-    header = csv_line(dict(zip(COLUMNS, COLUMNS, strict=True)))
-    if tuple(reader.fieldnames or ()) != COLUMNS and not header.encode().startswith(written):
+    names = columns(motion)
+    header = csv_line(dict(zip(names, names, strict=True)), motion)
+    if tuple(reader.fieldnames or ()) not in (COLUMNS, MOVED_COLUMNS) and not header.encode().startswith(written):
         raise InputError(f"{out} is not a table of this command: choose another --out")
     wanted = {str(row["line"]): row for row in rows}
     finished = {row["line"]: row for row in found if row["angle_deg"] and not row["error"]}
     for row in finished.values():
-        want = wanted.get(row["line"])
-        if want is None or (row["image"], row["reference"]) != (want["image"], want["reference"]):
+        pair = wanted.get(row["line"])
+        if pair is None or (row["image"], row["reference"]) != (pair["image"], pair["reference"]):
             raise InputError(f"{out} has the results of another manifest (line {row['line']}): choose another --out")
-        if row["model"] != model:
-            raise InputError(
-                f"{out} has results of the model {row['model']}, expected those of {model}: choose another --out"
-            )
-    table = header + "".join(map(csv_line, finished.values()))
+        for name, was, want in (("motion", row.get("motion", "rotation"), motion), ("model", row["model"], model)):
+            if was != want:
+                raise InputError(
+                    f"{out} has results of the {name} {was}, expected those of {want}: choose another --out"
+                )
+    table = header + "".join(csv_line(row, motion) for row in finished.values())
     if table.encode() != written:
         with atomic_write(out.resolve()) as new:
             new.write_text(table, encoding="utf-8", newline="")
     return set(map(int, finished))
 
 
-def csv_line(row: Row) -> str:
+def csv_line(row: Row, motion: MotionKind) -> str:
     """Return a row as a line of the CSV file."""
     text = io.StringIO(newline="")
-    csv.DictWriter(text, COLUMNS).writerow(row)
+    csv.DictWriter(text, columns(motion)).writerow(row)
     return text.getvalue()

@@ -41,7 +41,7 @@ def align(
         typer.Option(
             help="What may differ. rotation: both images have the same middle. rigid: they are also shifted, or one "
             "shows a part of the other; one pixel shows as much in both. similarity: the scale differs too, by a "
-            "factor of 0.7 to 1.4. Only for one pair."
+            "factor of 0.7 to 1.4."
         ),
     ] = DEFAULT,
     ckpt: Annotated[
@@ -66,7 +66,8 @@ def align(
         typer.Option(
             rich_help_panel="Output",
             help="File to write: the aligned image or, with --manifest, a table with the columns line, image, "
-            "reference, angle_deg, confidence, model, error.",
+            "reference, angle_deg, confidence, model, error. With --motion rigid or similarity it also has shift_x, "
+            "shift_y, scale, overlap, the matrix (m00, m01, m02, m10, m11, m12) and motion.",
         ),
     ] = None,
     as_json: Annotated[
@@ -89,13 +90,11 @@ def align(
         if image is not None or as_json:
             given = "IMAGE" if image is not None else "--json"
             raise InputError(f"{given} came with --manifest: expected one pair or a table of pairs; leave one out")
-        if motion != DEFAULT:
-            raise InputError(f"--motion {motion} came with --manifest: expected one pair; a table has no shifts")
         if out is None:
             raise InputError("--manifest needs --out: expected the CSV file to write, such as --out angles.csv")
         from stnrot.alignment.manifest import align_manifest
 
-        return align_manifest(manifest, out, ckpt, trust or ())
+        return align_manifest(manifest, out, motion, ckpt, trust or ())
     if image is None or reference is None:
         given = "one image" if image is not None else "none"
         raise InputError(f"expected two images, IMAGE REFERENCE, got {given}; give both, or --manifest pairs.csv")

@@ -54,7 +54,7 @@ METHODS: dict[str, Callable[[np.ndarray, np.ndarray], Found]] = {
 
 def row(level: str, name: str, made: tuple[np.ndarray, ...]) -> Row:
     """Align pairs one by one by a method, and return its row."""
-    images, references, true, shifts = made
+    images, references, true, shifts, _ = made
     method = METHODS[name]
     method(images[0], references[0])
     start = time.perf_counter()

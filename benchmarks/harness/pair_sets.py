@@ -11,8 +11,10 @@ from sklearn.datasets import load_sample_images
 from torchvision.datasets import MNIST
 
 LEVELS = ("clean", "noisy", "hard", "inverted", "other instance", "unrelated")
-SHIFTS = {"hard": 0.07, "shifted": 0.07, "shifted far": 0.25}  # the most along each axis, as a share of the side
-SEEDS = {level: k for k, level in enumerate((*LEVELS, "shifted", "shifted far"))}
+# the most along each axis, as a share of the side
+SHIFTS = {"hard": 0.07, "shifted": 0.07, "shifted far": 0.25, "scaled": 0.07}
+SEEDS = {level: k for k, level in enumerate((*LEVELS, "shifted", "shifted far", "scaled"))}
+SCALES = 0.7, 1.4  # of pairs that are scaled
 SIZES = {"mnist": 28, "photographs 64": 64, "photographs 128": 128, "photographs 256": 256}
 TESTED = ("astronaut.png", "camera.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
 TRAINED = {
@@ -38,7 +40,7 @@ TRAINED = {
 PLAIN = 0.08  # a part with a smaller deviation of grey levels shows too little (a sky)
 Place = tuple[Image.Image, tuple[float, ...]]  # an image, and the point of it that becomes the centre
 Pairs = tuple[np.ndarray, np.ndarray, np.ndarray]  # images and references, uint8 [N, H, W]; angles, radians
-Made = tuple[np.ndarray, np.ndarray, float, np.ndarray]  # image, reference, angle, shift of the image in pixels
+Made = tuple[np.ndarray, np.ndarray, float, np.ndarray, float]  # image, reference, angle, shift in pixels, scale
 
 
 def photograph(name: str) -> Image.Image:
@@ -65,11 +67,16 @@ def pairs(what: str, level: str, count: int, root: Path | None, seed: int = 1) -
 
 def shifted_pairs(
     what: str, level: str, count: int, root: Path | None, seed: int = 1
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return the pairs, and where the middle of each reference lies in the image, from its middle: (x, y) in pixels."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return the pairs, their shifts and their scales.
+
+    A shift is where the middle of the reference lies in the image, from its middle: (x, y) in pixels of the image. A
+    scale is the size of a thing in the reference, divided by its size in the image. It is 1 unless the level is
+    *scaled*.
+    """
     made = _digits(level, count, root, seed) if what == "mnist" else _parts(SIZES[what], level, count, seed)
-    images, references, angles, shifts = zip(*made, strict=True)
-    return np.stack(images), np.stack(references), np.array(angles), np.stack(shifts)
+    images, references, angles, shifts, scales = zip(*made, strict=True)
+    return np.stack(images), np.stack(references), np.array(angles), np.stack(shifts), np.array(scales)
 
 
 def _digits(level: str, count: int, root: Path | None, seed: int) -> Iterator[Made]:
@@ -114,7 +121,10 @@ def _pair(first: Place, second: Place, size: int, level: str, rng: np.random.Gen
     angles = rng.uniform(-math.pi, math.pi, 2)
     most = SHIFTS.get(level)
     moved = np.zeros(2) if most is None else rng.uniform(-most, most, 2) * size
-    image, reference = _rotated(first, angles[0], moved, size), _rotated(second, angles[1], np.zeros(2), size)
+    scale = math.exp(rng.uniform(*np.log(SCALES))) if level == "scaled" else 1.0
+    # the smaller of two scales is that of the photograph: a reduced image would need a low-pass filter
+    image = _rotated(first, angles[0], moved, size, max(1.0, 1 / scale))
+    reference = _rotated(second, angles[1], np.zeros(2), size, max(1.0, scale))
     if level == "inverted":
         image = 1 - image
     if level in ("noisy", *SHIFTS):
@@ -124,16 +134,16 @@ def _pair(first: Place, second: Place, size: int, level: str, rng: np.random.Gen
         box = np.round(np.array([height, 0.25 / height]) * size).astype(int)
         top, left = rng.integers(0, size - box + 1)
         image[top : top + box[0], left : left + box[1]] = rng.uniform()
-    noise = {"noisy": 0.1, "hard": 0.3, "shifted": 0.05, "shifted far": 0.05}.get(level, 0.0)
+    noise = {"noisy": 0.1, "hard": 0.3, "shifted": 0.05, "shifted far": 0.05, "scaled": 0.05}.get(level, 0.0)
     image, reference = (x + noise * rng.standard_normal(x.shape) for x in (image, reference))
     saved = [_saved(x, "JPEG" if level == "hard" else "PNG") for x in (image, reference)]
-    return saved[0], saved[1], float(angles[1] - angles[0]), moved
+    return saved[0], saved[1], float(angles[1] - angles[0]), moved, scale
 
 
-def _rotated(place: Place, angle: float, moved: np.ndarray, size: int) -> np.ndarray:
-    """Rotate counter-clockwise about the centre, then move right and down, in one bicubic resampling."""
+def _rotated(place: Place, angle: float, moved: np.ndarray, size: int, enlarged: float = 1.0) -> np.ndarray:
+    """Rotate counter-clockwise about the centre and enlarge, then move right and down, in one bicubic resampling."""
     image, centre = place
-    c, s = math.cos(angle), math.sin(angle)
+    c, s = math.cos(angle) / enlarged, math.sin(angle) / enlarged
     x, y = size / 2 + moved
     matrix = (c, -s, centre[0] - c * x + s * y, s, c, centre[1] - s * x - c * y)
     rotated = image.transform((size, size), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)

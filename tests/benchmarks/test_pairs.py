@@ -42,6 +42,19 @@ def test_pairs_do_not_depend_on_their_number() -> None:
         np.testing.assert_array_equal(a, b[:2])
 
 
+@pytest.mark.parametrize("level", ["shifted", "scaled"])
+def test_opencv_lays_the_image_on_the_reference_by_angle_shift_and_scale(level: str) -> None:
+    cv2 = pytest.importorskip("cv2")
+    made = pair_sets.shifted_pairs("photographs 64", level, 6, Path())
+    for image, reference, angle, (x, y), scale in zip(*made, strict=True):
+        assert scale == 1 if level == "shifted" else 0.7 <= scale <= 1.4
+        matrix = cv2.getRotationMatrix2D((31.5 + x, 31.5 + y), math.degrees(angle), scale) - [[0, 0, x], [0, 0, y]]
+        moved, seen = (cv2.warpAffine(each, matrix, (64, 64)) for each in (image, np.ones((64, 64), np.uint8)))
+        inside = cv2.erode(seen, np.ones((5, 5))) > 0
+        smooth = [cv2.GaussianBlur(each, (5, 5), 0)[inside] for each in (moved, reference)]
+        assert np.corrcoef(*smooth)[0, 1] > 0.96
+
+
 def test_a_part_is_rotated_as_by_pillow_and_moved_right_and_down() -> None:
     image = pair_sets.photograph("camera.png")
     place = (image, (200.0, 180.0))

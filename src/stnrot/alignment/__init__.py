@@ -9,5 +9,6 @@
 - `moved`, `motion_search`, `motion_refinement`: find the motion between two images that are also shifted or scaled.
 - `upright_difference`: an encoder that subtracts the upright angles of two images.
 - `manifest`: align the pairs of a table, row by row.
-- `result_table`: the table of results, locked while it grows, read to resume it.
+- `result_table`: the table of results of a manifest.
+- `table_file`: any table of results, locked while it grows, read to resume it.
 """

@@ -1,23 +1,19 @@
 """Align the pairs of a CSV table. The results are written row by row, so an interrupted run can be resumed."""
 
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from stnrot.alignment.aligner import Aligner
 from stnrot.alignment.inputs import MAX_PIXELS, common_channels, read_image
 from stnrot.alignment.motion_kind import MotionKind
-from stnrot.alignment.result_table import MATRIX, Row, csv_line, finished_lines, locked
+from stnrot.alignment.result_table import MATRIX, columns, finished_lines
+from stnrot.alignment.table_file import Row, csv_line, error_text, locked, model_name, number_texts, progress_bar
 from stnrot.data.image_file import read_header
 from stnrot.data.sources.manifest import pair_files, read_manifest
 from stnrot.errors import InputError
@@ -53,16 +49,16 @@ def align_manifest(manifest: Path, out: Path, motion: MotionKind, ckpt: Path | N
         for line, row in read_manifest(manifest)[0]
     ]
     aligner = Aligner(ckpt, trust=trust)
-    model = "correlation" if ckpt is None else f"{ckpt.name} {sha256(ckpt.read_bytes()).hexdigest()[:12]}"
+    model = model_name(ckpt)
     same = {"model": model} if motion == "rotation" else {"model": model, "motion": motion}
     failed = 0
     try:
         with locked(out):
             done = finished_lines(out, rows, motion, model)
             open_rows = [row for row in rows if row["line"] not in done]
-            with out.open("a", newline="", encoding="utf-8") as file, _progress(len(rows), len(done)) as progress:
+            with out.open("a", newline="", encoding="utf-8") as file, progress_bar(len(rows), len(done)) as progress:
                 for row in _aligned(aligner, motion, manifest, open_rows):
-                    file.write(csv_line(row | same, motion))
+                    file.write(csv_line(row | same, columns(motion)))
                     file.flush()
                     failed += bool(row["error"])
                     progress.advance(progress.task_ids[0])
@@ -70,13 +66,6 @@ def align_manifest(manifest: Path, out: Path, motion: MotionKind, ckpt: Path | N
         raise InputError(f"cannot write {out}: {error}; choose another --out") from error
     print(f"{len(rows)} pairs in {out}" + (f", {failed} with an error: see that column" if failed else ""))
     return int(failed > 0)
-
-
-def _progress(total: int, completed: int) -> Progress:
-    columns = (TextColumn("align"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    progress = Progress(*columns, console=Console(file=sys.stderr))
-    progress.add_task("align", total=total, completed=completed)
-    return progress
 
 
 def _aligned(aligner: Aligner, motion: MotionKind, manifest: Path, rows: list[Row]) -> Iterator[Row]:
@@ -129,7 +118,7 @@ def _size(images: ImagePair | InputError) -> tuple[Any, ...] | None:
 
 
 def _failed(row: Row, error: InputError) -> Row:
-    return row | {"error": " ".join(str(error).split())}
+    return row | {"error": error_text(error)}
 
 
 def _results(aligner: Aligner, motion: MotionKind, items: list[tuple[Row, ImagePair]]) -> Iterable[Row]:
@@ -141,18 +130,14 @@ def _results(aligner: Aligner, motion: MotionKind, items: list[tuple[Row, ImageP
         if len(items) == 1:
             return [_failed(items[0][0], error)]
         return [row for item in items for row in _results(aligner, motion, [item])]
-    columns = {"angle_deg": _texts(found.angle.double().rad2deg()), "confidence": _texts(found.confidence)}
+    cells = {"angle_deg": number_texts(found.angle.double().rad2deg()), "confidence": number_texts(found.confidence)}
     if motion != "rotation":
         x, y = found.shift.unbind(1)
-        columns |= {"shift_x": _texts(x), "shift_y": _texts(y)}
-        columns |= {"scale": _texts(found.scale, 6), "overlap": _texts(found.overlap)}
+        cells |= {"shift_x": number_texts(x), "shift_y": number_texts(y)}
+        cells |= {"scale": number_texts(found.scale, 6), "overlap": number_texts(found.overlap)}
         for name, values in zip(MATRIX, found.matrix.flatten(1).unbind(1), strict=True):
-            columns[name] = _texts(values, 7)  # a point at 2,000 pixels is then off by less than 0.001 pixels
+            cells[name] = number_texts(values, 7)  # a point at 2,000 pixels is then off by less than 0.001 pixels
     return [
-        row | dict(zip(columns, texts, strict=True)) | {"error": ""}
-        for (row, _), *texts in zip(items, *columns.values(), strict=True)
+        row | dict(zip(cells, texts, strict=True)) | {"error": ""}
+        for (row, _), *texts in zip(items, *cells.values(), strict=True)
     ]
-
-
-def _texts(values: Float[Tensor, "B"], digits: int = 4) -> list[str]:
-    return [f"{round(value, digits) + 0.0:.{digits}f}" for value in values.tolist()]  # no minus before zero

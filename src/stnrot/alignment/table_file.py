@@ -1,0 +1,117 @@
+"""A table of results in a CSV file: locked while it grows, read to resume it."""
+
+import csv
+import io
+import sys
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from jaxtyping import Float
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from stnrot.errors import InputError
+from stnrot.regular_file import check_regular
+from stnrot.runs.atomic_write import atomic_write
+
+Row = dict[str, Any]
+
+
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Lock the table. A second process would write the same rows again."""
+    if out.is_dir() or not out.parent.is_dir():
+        raise InputError(f"cannot write {out}: expected a file, such as results.csv, in a folder that exists")
+    check_regular(out)  # it is read to resume it
+    target = out.resolve()  # a table may have several names, by links
+    lock = FileLock(target.with_name(f".{target.name}.lock"))
+    try:
+        with lock.acquire(timeout=0):
+            try:
+                yield
+            finally:
+                Path(lock.lock_file).unlink(missing_ok=True)
+    except Timeout as error:
+        raise InputError(
+            f"{out} is being written by another process: wait until it ends, or choose another --out"
+        ) from error
+
+
+def read_rows(out: Path, columns: Sequence[str], others: Collection[tuple[str, ...]] = ()) -> list[Row]:
+    """Return the rows of a table, without a last row that is incomplete. A table that does not exist has none.
+
+    Args:
+        out: path of the table.
+        columns: that it has.
+        others: columns that it may have instead.
+
+    Raises:
+        InputError: if the file is not such a table.
+    """
+    try:
+        written = out.read_bytes() if out.exists() else b""
+        complete = written[: written.rfind(b"\n") + 1].decode()
+        reader = csv.DictReader(io.StringIO(complete, newline=""), strict=True)
+        found = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"cannot read {out}: {error}; choose another --out") from error
+    is_known = tuple(reader.fieldnames or ()) in {tuple(columns), *others}
+    if not is_known and not _header(columns).encode().startswith(written):
+        raise InputError(f"{out} is not a table of this command: choose another --out")
+    return found
+
+
+def check_same(out: Path, row: Row, options: Row) -> None:
+    """Raise InputError if a row of the table `out` was made with other options."""
+    for name, wanted in options.items():
+        if row[name] != wanted:
+            raise InputError(
+                f"{out} has results of the {name} {row[name]}, expected those of {wanted}: choose another --out"
+            )
+
+
+def replace_rows(out: Path, rows: Iterable[Row], columns: Sequence[str]) -> None:
+    """Write a table that has these rows, unless it has them."""
+    table = _header(columns) + "".join(csv_line(row, columns) for row in rows)
+    if not out.exists() or out.read_bytes() != table.encode():
+        with atomic_write(out.resolve()) as new:
+            new.write_text(table, encoding="utf-8", newline="")
+
+
+def csv_line(row: Row, columns: Sequence[str]) -> str:
+    """Return a row as a line of the CSV file."""
+    text = io.StringIO(newline="")
+    csv.DictWriter(text, columns).writerow(row)
+    return text.getvalue()
+
+
+def number_texts(values: Float[Tensor, "B"], digits: int = 4) -> list[str]:
+    """Return numbers as cells of a table."""
+    return [f"{round(value, digits) + 0.0:.{digits}f}" for value in values.tolist()]  # no minus before zero
+
+
+def error_text(error: InputError) -> str:
+    """Return an error as a cell of a table: one line."""
+    return " ".join(str(error).split())
+
+
+def model_name(ckpt: Path | None) -> str:
+    """Return what compares the images, as a cell of a table."""
+    return "correlation" if ckpt is None else f"{ckpt.name} {sha256(ckpt.read_bytes()).hexdigest()[:12]}"
+
+
+def progress_bar(total: int, completed: int) -> Progress:
+    """Return a progress bar of one task. It is drawn to stderr, while its context is open."""
+    columns = (TextColumn("align"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    progress = Progress(*columns, console=Console(file=sys.stderr))
+    progress.add_task("align", total=total, completed=completed)
+    return progress
+
+
+def _header(columns: Sequence[str]) -> str:
+    return csv_line(dict(zip(columns, columns, strict=True)), columns)

@@ -1,4 +1,4 @@
-"""Search the angle and the shift between two images coarsely: correlation at all angles and shifts."""
+"""Search the motion between two images coarsely: correlation at all angles and shifts, at one scale or several."""
 
 import math
 from collections.abc import Sequence
@@ -21,122 +21,169 @@ PLAIN = 0.2  # of the mean contrast of the image; a plainer part of it counts as
 
 
 def search(
-    image: Float[Tensor, "B 1 H W"], reference: Float[Tensor, "B 1 h w"], count: int, scaled: bool = False
+    image: Float[Tensor, "B 1 H W"], reference: Float[Tensor, "B 1 h w"], count: int, scales: Sequence[float]
 ) -> Motion:
     r"""Return the `count` likeliest motions of an image onto its reference, the likeliest first.
 
-    The middle disc of the reference is rotated by ANGLES angles. For each, Fourier transforms give the correlation with
-    the disc of the image at every position, each normalised by the contrast of the image there:
+    For each scale, the middle disc of the reference is rotated by ANGLES angles. For each angle, Fourier transforms
+    give the correlation with the disc of the image at every position, normalised by the contrast of the image there:
 
         score(angle, u) = sum_z t(z) f(u + z) / (|t| sqrt(sum_z f(u + z)^2 - (sum_z f(u + z))^2 / n)),
 
     where t is the rotated disc of n pixels less its mean, and f the image, which is 0 outside. The motions are the
-    local maxima over the angle of the highest score over all positions.
+    local maxima over angle and scale of the highest score over all positions.
 
     Source of the normalisation: J. P. Lewis, Fast template matching, 1995.
     """
-    height, width = image.shape[-2:]
-    like = (image.device, image.dtype)
-    radius = DISC * min(reference.shape[-2:])
-    side = 2 * math.ceil(radius) + 1
-    most = math.ceil(OUTSIDE * side)
-    size = (fast_length(height + most), fast_length(width + most))
-    disc, pixels = _disc(side, radius, *like)
-    grid = _grid(side, reference.shape[-2], reference.shape[-1], *like)
-    part = F.grid_sample(reference, grid.expand(len(reference), -1, -1, -1), align_corners=False)
-    part = part.view(-1, ANGLES, side, side) * disc
-    part = part - part.sum((2, 3), keepdim=True) / pixels * disc
-    contrast = torch.linalg.vector_norm(part.flatten(2), dim=2)
+    sides = image.shape[-2:]
+    radii = [DISC * min(min(reference.shape[-2:]) / scale, *sides) for scale in scales]
+    most = math.ceil(OUTSIDE * _width(max(radii)))
+    size = (fast_length(sides[0] + most), fast_length(sides[1] + most))
     spectrum = torch.fft.rfft2(torch.cat((image, image.square()), 1), s=size)
-    total, squares = torch.fft.irfft2(spectrum * _spectrum(side, radius, size, *like), s=size).split(1, 1)
-    plain = image.square().mean((2, 3), keepdim=True) * PLAIN * pixels
-    at_each = (squares - total.square() / pixels).maximum(plain.clamp(min=torch.finfo(image.dtype).tiny)).rsqrt()
-    slack = (height - side, width - side)
-    y, x = (_positions(most, each, *like) for each in slack)
-    cost = _cost(most, slack, (height, width), (reference.shape[-2], reference.shape[-1]), *like)
-    part /= contrast.clamp(min=torch.finfo(image.dtype).tiny)[..., None, None]
-    at_each = _around_zero(at_each, most, *slack)
-    found = []
-    for some in part.split(max(1, MOST_VALUES // (len(image) * math.prod(size))), 1):
-        product = torch.fft.irfft2(spectrum[:, :1] * torch.fft.rfft2(some, s=size).conj(), s=size)
-        found.append((_around_zero(product, most, *slack) * at_each - cost).flatten(2).max(2))
-    best, place = (torch.cat(each, 1) for each in zip(*found, strict=True))
-    is_peak = (best >= best.roll(1, 1)) & (best >= best.roll(-1, 1))
-    value, k = best.masked_fill(~is_peak, -1).topk(count, 1)
-    left, right = (best.gather(1, (k + step) % ANGLES) for step in (-1, 1))
+    energy = image.square().mean((2, 3), keepdim=True)
+    found = [
+        _scores(spectrum, energy, reference, radius, scale, sides, size)
+        for radius, scale in zip(radii, scales, strict=True)
+    ]
+    best, x, y = (torch.stack(each, 1) for each in zip(*found, strict=True))
+    value, index = best.masked_fill(~_is_peak(best), -1).flatten(1).topk(count, 1)
+    level, k = index // ANGLES, index % ANGLES
+    rows = best.gather(1, level[..., None].expand(-1, -1, ANGLES))
+    left, right = (rows.gather(2, ((k + step) % ANGLES)[..., None])[..., 0] for step in (-1, 1))
     vertex = 0.5 * (left - right) / (left - 2 * value + right).clamp(max=-1e-6)  # of a parabola through three angles
-    place = place.gather(1, k)
-    offset = torch.stack((x[place % len(x)], y[place // len(x)]), -1)
     angle = (k + vertex.clamp(-0.5, 0.5)) * (2 * math.pi / ANGLES)
-    return Motion(angle, offset, torch.ones_like(angle))
+    offset = torch.stack([each.flatten(1).gather(1, index) for each in (x, y)], -1)
+    return Motion(angle, offset, _vector(tuple(scales), angle.device, angle.dtype)[level])
 
 
-def misplaced(
-    x: Float[Tensor, "*#n"], y: Float[Tensor, "*#n"], image: Sequence[int], reference: Sequence[int]
-) -> Float[Tensor, "*n"]:
+def misplaced(motion: Motion, image: Sequence[int], reference: Sequence[int]) -> Float[Tensor, "B K"]:
     """Return the squared distance from where the reference lies inside the image, in units of its shorter side.
 
     Args:
-        x: of the middle of the reference, from the middle of the image, in pixels.
-        y: likewise.
+        motion: of the image onto the reference.
         image: its height and width.
         reference: likewise.
     """
-    free_y, free_x = ((a - b) / 2 for a, b in zip(image, reference, strict=True))
-    across, down = ((each.abs() - most).clamp(min=0) for each, most in ((x, free_x), (y, free_y)))
-    return (across.square() + down.square()) / min(reference) ** 2
+    return _misplaced(*motion.offset.unbind(-1), motion.scale, image, reference)
 
 
-def _around_zero(x: Float[Tensor, "B A H W"], most: int, height: int, width: int) -> Float[Tensor, "B A h w"]:
-    """Return the positions from `-most` to `height + most` and `width + most` of a periodic array."""
-    rows = torch.cat((x[..., -most:, :], x[..., : max(height, -most) + most + 1, :]), -2)
-    return torch.cat((rows[..., -most:], rows[..., : max(width, -most) + most + 1]), -1)
+def _misplaced(
+    x: Float[Tensor, "*#n"],
+    y: Float[Tensor, "*#n"],
+    scale: Float[Tensor, "*#n"] | float,
+    image: Sequence[int],
+    reference: Sequence[int],
+) -> Float[Tensor, "*n"]:
+    free_y, free_x = ((a - b / scale) / 2 for a, b in zip(image, reference, strict=True))
+    across, down = (x.abs() - free_x).clamp(min=0), (y.abs() - free_y).clamp(min=0)
+    return (across.square() + down.square()) * (scale / min(reference)) ** 2
+
+
+def _scores(
+    spectrum: Complex[Tensor, "B 2 rows columns"],
+    energy: Float[Tensor, "B 1 1 1"],
+    reference: Float[Tensor, "B 1 h w"],
+    radius: float,
+    scale: float,
+    sides: tuple[int, int],
+    size: tuple[int, int],
+) -> tuple[Float[Tensor, "B A"], Float[Tensor, "B A"], Float[Tensor, "B A"]]:
+    """Return the highest score for each angle, and where the middle of the reference is in the image then."""
+    like = (energy.device, energy.dtype)
+    tiny = torch.finfo(energy.dtype).tiny
+    width = _width(radius)
+    disc, pixels = _disc(width, radius, *like)
+    grid = _grid(width, scale, reference.shape[-2], reference.shape[-1], *like)
+    part = F.grid_sample(reference, grid.expand(len(reference), -1, -1, -1), align_corners=False)
+    part = part.view(-1, ANGLES, width, width) * disc
+    part = part - part.sum((2, 3), keepdim=True) / pixels * disc
+    part /= torch.linalg.vector_norm(part.flatten(2), dim=2).clamp(min=tiny)[..., None, None]
+    total, squares = torch.fft.irfft2(spectrum * _spectrum(width, radius, size, *like), s=size).split(1, 1)
+    contrast = (squares - total.square() / pixels).maximum((energy * PLAIN * pixels).clamp(min=tiny)).rsqrt()
+    x, y = _positions(width, sides, size, *like)
+    cost = _cost(width, scale, sides, size, (reference.shape[-2], reference.shape[-1]), *like)
+    found = []
+    for some in part.split(max(1, MOST_VALUES // (len(part) * math.prod(size))), 1):
+        product = torch.fft.irfft2(spectrum[:, :1] * torch.fft.rfft2(some, s=size).conj(), s=size)
+        found.append(product.mul_(contrast).sub_(cost).flatten(2).max(2))
+    best, place = (torch.cat(each, 1) for each in zip(*found, strict=True))
+    return best, x[place % size[1]], y[place // size[1]]
+
+
+def _is_peak(score: Float[Tensor, "B S A"]) -> Tensor:
+    """Return whether each score is the highest among those of the neighbouring scales and angles."""
+    around = F.pad(score, (1, 1), "circular")
+    return score >= F.max_pool2d(around, 3, 1, (1, 0))
+
+
+def _width(radius: float) -> int:
+    """Return the pixels along each side of a disc."""
+    return 2 * math.ceil(radius) + 1
 
 
 @constant
-def _positions(most: int, slack: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "n"]:
-    """Return the distances of the middles of disc and image at the positions of `_around_zero`."""
-    return torch.arange(max(slack, -most) + 2 * most + 1, device=device, dtype=dtype) - (most + slack / 2)
+def _positions(
+    width: int, sides: tuple[int, int], size: tuple[int, int], device: torch.device, dtype: torch.dtype
+) -> tuple[Float[Tensor, "columns"], Float[Tensor, "rows"]]:
+    """Return the distance of the middles of disc and image, (x, y), at each element of a correlation.
+
+    A correlation is periodic: the positions left of the image are at its end.
+    """
+    found = []
+    for side, period in zip(sides, size, strict=True):
+        place = torch.arange(period, device=device, dtype=dtype)
+        left = math.ceil(OUTSIDE * width)
+        place = torch.where(place >= period - left, place - period, place)
+        found.append(place + (width - side) / 2)
+    return found[1], found[0]
 
 
 @constant
 def _cost(
-    most: int,
-    slack: tuple[int, int],
-    image: tuple[int, int],
+    width: int,
+    scale: float,
+    sides: tuple[int, int],
+    size: tuple[int, int],
     reference: tuple[int, int],
     device: torch.device,
     dtype: torch.dtype,
-) -> Float[Tensor, "h w"]:
-    """Return what the score loses at each position."""
-    y, x = (_positions(most, each, device, dtype) for each in slack)
-    return SHIFTED * misplaced(x, y[:, None], image, reference)
+) -> Float[Tensor, "rows columns"]:
+    """Return what the score loses at each position; positions that are too far outside are excluded."""
+    x, y = _positions(width, sides, size, device, dtype)
+    cost = SHIFTED * _misplaced(x, y[:, None], scale, sides, reference)
+    farthest = [(side - width) / 2 + math.ceil(OUTSIDE * width) for side in sides]
+    return cost.masked_fill((x.abs() > farthest[1]) | (y[:, None].abs() > farthest[0]), math.inf)
 
 
 @constant
 def _disc(
-    side: int, radius: float, device: torch.device, dtype: torch.dtype
-) -> tuple[Float[Tensor, "{side} {side}"], Float[Tensor, ""]]:
+    width: int, radius: float, device: torch.device, dtype: torch.dtype
+) -> tuple[Float[Tensor, "{width} {width}"], Float[Tensor, ""]]:
     """Return 1 inside the disc and 0 outside, and the number of pixels inside."""
-    z = torch.arange(side, device=device, dtype=dtype) - (side - 1) / 2
+    z = torch.arange(width, device=device, dtype=dtype) - (width - 1) / 2
     disc = (z[:, None].square() + z.square() <= radius**2).to(dtype)
     return disc, disc.sum()
 
 
 @constant
 def _grid(
-    side: int, height: int, width: int, device: torch.device, dtype: torch.dtype
-) -> Float[Tensor, "1 rows {side} 2"]:
-    """Return where the reference is sampled, so that its disc appears rotated back by each angle."""
-    z = torch.arange(side, device=device, dtype=dtype) - (side - 1) / 2
+    width: int, scale: float, height: int, columns: int, device: torch.device, dtype: torch.dtype
+) -> Float[Tensor, "1 rows {width} 2"]:
+    """Return where the reference is sampled, so that its disc appears as in the image, rotated back by each angle."""
+    z = (torch.arange(width, device=device, dtype=dtype) - (width - 1) / 2) * scale
     angle = torch.arange(ANGLES, device=device, dtype=dtype)[:, None, None] * (2 * math.pi / ANGLES)
     c, s = angle.cos(), angle.sin()
     x, y = c * z + s * z[:, None], -s * z + c * z[:, None]
-    return torch.stack((x * (2 / width), y * (2 / height)), -1).flatten(0, 1)[None]
+    return torch.stack((x * (2 / columns), y * (2 / height)), -1).flatten(0, 1)[None]
 
 
 @constant
 def _spectrum(
-    side: int, radius: float, size: tuple[int, int], device: torch.device, dtype: torch.dtype
+    width: int, radius: float, size: tuple[int, int], device: torch.device, dtype: torch.dtype
 ) -> Complex[Tensor, "rows columns"]:
-    return torch.fft.rfft2(_disc(side, radius, device, dtype)[0], s=size).conj()
+    return torch.fft.rfft2(_disc(width, radius, device, dtype)[0], s=size).conj()
+
+
+@constant
+def _vector(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Float[Tensor, "n"]:
+    return torch.tensor(values, device=device, dtype=dtype)

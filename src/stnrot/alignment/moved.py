@@ -9,7 +9,7 @@ from torch import Tensor
 
 from stnrot.alignment.motion import Motion
 from stnrot.alignment.motion_kind import MotionKind
-from stnrot.alignment.motion_refinement import refine
+from stnrot.alignment.motion_refinement import polish, refine
 from stnrot.alignment.motion_search import misplaced, search
 from stnrot.alignment.posterior import BINS
 from stnrot.geometry.angles import angular_distance, wrap
@@ -19,7 +19,9 @@ from stnrot.models.outputs import Orientation
 COARSE, FINE = 48, 256  # pixels of the shorter side: all motions are searched below COARSE, none is refined above FINE
 SEARCHED, KEPT = 8, 3  # motions that are refined on the coarsest level, on the others
 SAME = math.radians(4)  # motions whose angles are nearer are one
-STEPS = (4, 3)  # on the coarsest level, on the others
+SCALES = tuple(0.7 * 2 ** (k / 6) for k in range(7))  # that are searched; the others are found by refinement
+STEPS, POLISHED = (4, 3), 5  # on the coarsest level, on the others; at the end
+SMOOTH, WIDE = 0.5, 0.5  # of the images that are compared at the end: pixels, share of the shorter side
 SHARP = 64  # pixels of a side from which the detail of one pixel is smoothed; with fewer pixels, less
 SURROUNDINGS = 0.12  # of the local contrast, as a share of the shorter side
 FLOOR = 0.02  # of the contrast; a plainer place is not made brighter
@@ -61,18 +63,23 @@ def align_moved(
         finer = [_even_contrast(each[level], side / 2**level) for each in levels]
         kept = motion.take(counting(KEPT, image.device)).enlarged(2.0)
         motion, evidence = _refined(finer[0], finer[1], kept, STEPS[1], scaled)
+    grey = [_even(each[fine], side / 2**fine) for each in levels]
+    best = polish(grey[0], grey[1], motion.take(counting(1, image.device)), POLISHED, scaled)
+    motion = Motion.cat([best, motion.take(counting(KEPT, image.device)[1:])], 1)
     motion = motion.enlarged(2.0**fine).recentred(*(_cut(each, coarse) for each in (scene, part)))
     if swapped:
         motion = motion.inverse()
     motion = Motion(wrap(motion.angle), motion.offset, motion.scale)
-    return _orientation(motion.angle, evidence, chance), motion
+    return _orientation(motion.angle, evidence[:, :KEPT], chance), motion
 
 
 def _aligned(
     scene: Float[Tensor, "B 1 H W"], part: Float[Tensor, "B 1 h w"], scaled: bool
 ) -> tuple[Motion, Float[Tensor, "B K"], Float[Tensor, "B 1"]]:
     """Search on the coarsest level. Also return the log of the evidence of a motion that matches by chance."""
-    motion, evidence = _refined(scene, part, search(scene, part, SEARCHED, scaled), STEPS[0], scaled)
+    motion, evidence = _refined(
+        scene, part, search(scene, part, SEARCHED, SCALES if scaled else (1.0,)), STEPS[0], scaled
+    )
     chance = evidence[:, SEARCHED // 2 :].clamp(min=LEAST).log().mean(1, keepdim=True)
     return motion, evidence, chance
 
@@ -82,8 +89,7 @@ def _refined(
 ) -> tuple[Motion, Float[Tensor, "B K"]]:
     """Refine motions; return them and their evidence, best first. One that repeats a better one has none."""
     motion, evidence = refine(scene, part, motion, steps, scaled)
-    x, y = motion.offset.unbind(-1)
-    evidence = evidence - SHIFTED * misplaced(x, y, scene.shape[-2:], part.shape[-2:])
+    evidence = evidence - SHIFTED * misplaced(motion, scene.shape[-2:], part.shape[-2:])
     near = angular_distance(motion.angle[:, :, None], motion.angle[:, None]) < SAME
     repeats = (near & (evidence[:, None] > evidence[:, :, None])).any(2)
     evidence, order = evidence.masked_fill(repeats, -math.inf).sort(1, descending=True)
@@ -131,6 +137,13 @@ def _even_contrast(image: Float[Tensor, "B 1 H W"], side: float) -> Float[Tensor
     image = _smooth((image - low) / (high - low).clamp(min=torch.finfo(image.dtype).tiny), min(1.0, side / SHARP))
     image = image - _smooth(image, SURROUNDINGS * side)
     return image / (_smooth(image.square(), SURROUNDINGS * side).sqrt() + FLOOR)
+
+
+def _even(image: Float[Tensor, "B 1 H W"], side: float) -> Float[Tensor, "B 1 H W"]:
+    """Subtract the mean of the wide surroundings of each pixel, and divide by the contrast of the whole."""
+    image = _smooth(image, SMOOTH)
+    image = image - _smooth(image, WIDE * side)
+    return image / image.square().mean((2, 3), keepdim=True).sqrt().clamp(min=torch.finfo(image.dtype).tiny)
 
 
 def _smooth(image: Float[Tensor, "B 1 H W"], sigma: float) -> Float[Tensor, "B 1 H W"]:

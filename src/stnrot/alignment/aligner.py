@@ -96,9 +96,8 @@ class Aligner:
     ) -> tuple[Orientation, Motion]:
         if motion == "rotation":
             orientation = self._orient(image, reference)
-            angle = orientation.angle
-            scale = torch.full_like(angle, min(reference.shape[-2:]) / min(image.shape[-2:]))
-            return orientation, Motion(angle, angle.new_zeros(*angle.shape, 2), scale)
+            scale = min(reference.shape[-2:]) / min(image.shape[-2:])
+            return orientation, Motion.about_middle(orientation.angle, scale)
         prior = None if self.encoder is None else self._encode(*shrink_pair(image, reference)).log_posterior
         image, reference = same_type(image, reference)
         with without_autocast(image):

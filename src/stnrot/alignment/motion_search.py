@@ -9,7 +9,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from stnrot.alignment.motion import Motion
-from stnrot.geometry.constants import constant
+from stnrot.geometry.constants import constant, vector
 from stnrot.geometry.correlation import fast_length
 
 ANGLES = 90
@@ -35,7 +35,7 @@ def search(
 
     Source of the normalisation: J. P. Lewis, Fast template matching, 1995.
     """
-    sides = image.shape[-2:]
+    sides = (image.shape[-2], image.shape[-1])
     radii = [DISC * min(min(reference.shape[-2:]) / scale, *sides) for scale in scales]
     most = math.ceil(OUTSIDE * _width(max(radii)))
     size = (fast_length(sides[0] + most), fast_length(sides[1] + most))
@@ -52,8 +52,8 @@ def search(
     left, right = (rows.gather(2, ((k + step) % ANGLES)[..., None])[..., 0] for step in (-1, 1))
     vertex = 0.5 * (left - right) / (left - 2 * value + right).clamp(max=-1e-6)  # of a parabola through three angles
     angle = (k + vertex.clamp(-0.5, 0.5)) * (2 * math.pi / ANGLES)
-    offset = torch.stack([each.flatten(1).gather(1, index) for each in (x, y)], -1)
-    return Motion(angle, offset, _vector(tuple(scales), angle.device, angle.dtype)[level])
+    motion = Motion.about_middle(angle, vector(tuple(scales), angle.device, angle.dtype)[level])
+    return Motion(motion.linear, torch.complex(*(each.flatten(1).gather(1, index) for each in (x, y))))
 
 
 def misplaced(motion: Motion, image: Sequence[int], reference: Sequence[int]) -> Float[Tensor, "B K"]:
@@ -64,7 +64,7 @@ def misplaced(motion: Motion, image: Sequence[int], reference: Sequence[int]) ->
         image: its height and width.
         reference: likewise.
     """
-    return _misplaced(*motion.offset.unbind(-1), motion.scale, image, reference)
+    return _misplaced(motion.offset.real, motion.offset.imag, motion.scale, image, reference)
 
 
 def _misplaced(
@@ -182,8 +182,3 @@ def _spectrum(
     width: int, radius: float, size: tuple[int, int], device: torch.device, dtype: torch.dtype
 ) -> Complex[Tensor, "rows columns"]:
     return torch.fft.rfft2(_disc(width, radius, device, dtype)[0], s=size).conj()
-
-
-@constant
-def _vector(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Float[Tensor, "n"]:
-    return torch.tensor(values, device=device, dtype=dtype)

@@ -12,8 +12,8 @@ from stnrot.alignment.motion_kind import MotionKind
 from stnrot.alignment.motion_refinement import polish, refine
 from stnrot.alignment.motion_search import misplaced, search
 from stnrot.alignment.posterior import BINS
-from stnrot.geometry.angles import angular_distance, wrap
-from stnrot.geometry.constants import constant, counting
+from stnrot.geometry.angles import angular_distance
+from stnrot.geometry.constants import constant
 from stnrot.models.outputs import Orientation
 
 COARSE, FINE = 48, 256  # pixels of the shorter side: all motions are searched below COARSE, none is refined above FINE
@@ -21,7 +21,7 @@ SEARCHED, KEPT = 8, 3  # motions that are refined on the coarsest level, on the 
 SAME = math.radians(4)  # motions whose angles are nearer are one
 SCALES = tuple(0.7 * 2 ** (k / 6) for k in range(7))  # that are searched; the others are found by refinement
 STEPS, POLISHED = (4, 3), 5  # on the coarsest level, on the others; at the end
-SMOOTH, WIDE = 0.5, 0.5  # of the images that are compared at the end: pixels, share of the shorter side
+SMOOTH, WIDE = 0.5, 0.25  # of the images that are compared at the end: pixels, share of the shorter side
 SHARP = 64  # pixels of a side from which the detail of one pixel is smoothed; with fewer pixels, less
 SURROUNDINGS = 0.12  # of the local contrast, as a share of the shorter side
 FLOOR = 0.02  # of the contrast; a plainer place is not made brighter
@@ -61,15 +61,12 @@ def align_moved(
     motion, evidence, chance = _aligned(coarsest[0], coarsest[1], scaled)
     for level in range(coarse - 1, fine - 1, -1):
         finer = [_even_contrast(each[level], side / 2**level) for each in levels]
-        kept = motion.take(counting(KEPT, image.device)).enlarged(2.0)
-        motion, evidence = _refined(finer[0], finer[1], kept, STEPS[1], scaled)
+        motion, evidence = _refined(finer[0], finer[1], motion.first(KEPT).enlarged(2.0), STEPS[1], scaled)
     grey = [_even(each[fine], side / 2**fine) for each in levels]
-    best = polish(grey[0], grey[1], motion.take(counting(1, image.device)), POLISHED, scaled)
-    motion = Motion.cat([best, motion.take(counting(KEPT, image.device)[1:])], 1)
-    motion = motion.enlarged(2.0**fine).recentred(*(_cut(each, coarse) for each in (scene, part)))
+    best = polish(grey[0], grey[1], motion.first(1), POLISHED, scaled)
+    motion = best.followed_by(motion.first(KEPT)).enlarged(2.0**fine).recentred(*(_cut(each, coarse) for each in (scene, part)))
     if swapped:
         motion = motion.inverse()
-    motion = Motion(wrap(motion.angle), motion.offset, motion.scale)
     return _orientation(motion.angle, evidence[:, :KEPT], chance), motion
 
 
@@ -125,10 +122,9 @@ def _pyramid(image: Float[Tensor, "B 1 H W"], halvings: int) -> list[Float[Tenso
     return levels
 
 
-def _cut(image: Float[Tensor, "B 1 H W"], halvings: int) -> tuple[float, float]:
-    """Return where the middle of the cut image lies, from the middle of the image: (x, y)."""
-    x, y = (-0.5 * ((side - (side >> halvings << halvings)) % 2) for side in (image.shape[-1], image.shape[-2]))
-    return x, y
+def _cut(image: Float[Tensor, "B 1 H W"], halvings: int) -> complex:
+    """Return where the middle of the cut image lies, from the middle of the image."""
+    return complex(*(-0.5 * ((side - (side >> halvings << halvings)) % 2) for side in reversed(image.shape[-2:])))
 
 
 def _even_contrast(image: Float[Tensor, "B 1 H W"], side: float) -> Float[Tensor, "B 1 H W"]:

@@ -47,7 +47,7 @@ def refine(
         residual, inside = _residual(image, reference, motion)
         weight = _weight(residual, inside, ROBUST)
         hessian = (weight @ products).unflatten(2, (slopes.shape[1],) * 2)
-        motion = _moved(motion, hessian, (weight * residual) @ slopes.mT)
+        motion = _moved(motion, _step(hessian, (weight * residual) @ slopes.mT))
     return motion, _evidence(*_sampled(image, motion, *reference.shape[-2:]), reference)
 
 
@@ -56,18 +56,25 @@ def polish(
 ) -> Motion:
     """Return the motions after `steps` further steps, which weigh all pixels alike; for the rest see `refine`.
 
-    Noise is the same everywhere, so an equal local contrast would enlarge it where little is to be seen. Both images
-    are linearised here: the mean of their slopes is less noisy than that of the reference (S. Benhimane and E. Malis,
-    Real-time image-based tracking of planes using efficient second-order minimization, 2004).
+    The residual is `image(q_p) - gain reference(p) - offset`; gain and offset are found with the motion. Noise is the
+    same everywhere, so an equal local contrast would enlarge it where little is to be seen. Both images are linearised
+    here: the mean of their slopes is less noisy than that of the reference (S. Benhimane and E. Malis, Real-time
+    image-based tracking of planes using efficient second-order minimization, 2004).
     """
     image = _with_inside(image)
+    grey = reference.expand(-1, motion.linear.shape[1], -1, -1)
+    shade = torch.stack((grey, torch.ones_like(grey)), 2).flatten(3)
+    gain = shade.new_tensor([1.0, 0.0]).expand(*shade.shape[:2], 2)
     for _ in range(steps):
-        sampled, inside = _sampled(image, motion, *reference.shape[-2:])
-        residual = torch.addcmul(sampled, inside, reference, value=-1).flatten(2)
-        weight = _weight(residual, inside.flatten(2), EFFICIENT)
-        slopes = _slopes(torch.add(sampled, reference).mul_(0.5), scaled)
-        weighted = slopes * weight[:, :, None]
-        motion = _moved(motion, weighted @ slopes.mT, (weighted @ residual[..., None])[..., 0])
+        sampled, inside = (each.flatten(2) for each in _sampled(image, motion, *reference.shape[-2:], "bicubic"))
+        expected = (gain[..., None, :] @ shade)[..., 0, :]
+        residual = torch.addcmul(sampled, inside, expected, value=-1)
+        weight = _weight(residual, inside, EFFICIENT)
+        mean = torch.add(sampled, expected).mul_(0.5).view_as(grey)
+        columns = torch.cat((_slopes(mean, scaled), shade), 2)
+        weighted = columns * weight[:, :, None]
+        step = _step(weighted @ columns.mT, (weighted @ residual[..., None])[..., 0])
+        motion, gain = _moved(motion, step[..., :-2]), gain + step[..., -2:]
     return motion
 
 
@@ -77,7 +84,7 @@ def _with_inside(image: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B 2 H W"]:
 
 
 def _sampled(
-    image: Float[Tensor, "B 2 H W"], motion: Motion, height: int, width: int
+    image: Float[Tensor, "B 2 H W"], motion: Motion, height: int, width: int, mode: str = 'bilinear'
 ) -> tuple[Float[Tensor, "B K h w"], Float[Tensor, "B K h w"]]:
     """Sample image and ones where each pixel of the reference is."""
     x, y = _coordinates(height, width, image.device, image.dtype)
@@ -87,9 +94,9 @@ def _sampled(
     right, down, middle = torch.view_as_complex(torch.view_as_real(steps) / half).unbind(-1)
     along = torch.addcmul(middle[..., None], right[..., None], x)
     grid = torch.view_as_real(along[..., None, :] + (down[..., None] * y)[..., None])
-    sampled = F.grid_sample(image, grid.flatten(1, 2), align_corners=False)
+    sampled = F.grid_sample(image, grid.flatten(1, 2), mode, align_corners=False)
     values, inside = sampled.unflatten(2, (-1, height)).unbind(1)
-    return values, inside
+    return values, inside.clamp(min=0)
 
 
 def _residual(
@@ -118,11 +125,15 @@ def _weight(
     return inside / torch.addcmul(torch.ones_like(scale), unit, unit)
 
 
-def _moved(motion: Motion, hessian: Float[Tensor, "B K n n"], gradient: Float[Tensor, "B K n"]) -> Motion:
-    """Return the motions after a step."""
-    like = (gradient.device, gradient.dtype)
-    damping, least, most = _damping(gradient.shape[2], *like)
-    step = torch.linalg.solve_ex(torch.addcmul(least, hessian, damping), gradient)[0].clamp(-most, most)
+def _step(hessian: Float[Tensor, "B K n n"], gradient: Float[Tensor, "B K n"]) -> Float[Tensor, "B K n"]:
+    damping, least = _damping(gradient.shape[2], gradient.device, gradient.dtype)
+    return torch.linalg.solve_ex(torch.addcmul(least, hessian, damping), gradient)[0]
+
+
+def _moved(motion: Motion, step: Float[Tensor, "B K parameters"]) -> Motion:
+    """Return the motions after a step: shift, turn and perhaps growth."""
+    most = vector(MOST[: step.shape[2]], step.device, step.dtype)
+    step = step.clamp(-most, most)
     turn = step[..., 2]
     growth = step[..., 3] if step.shape[2] > 3 else torch.zeros_like(turn)
     linear = motion.linear * torch.complex(growth, turn).neg_().exp_()
@@ -155,7 +166,7 @@ def _coordinates(
 @constant
 def _damping(
     count: int, device: torch.device, dtype: torch.dtype
-) -> tuple[Float[Tensor, "n n"], Float[Tensor, "n n"], Float[Tensor, "n"]]:
-    """Return factors and summands of a Hessian that can be solved then, and the longest step."""
+) -> tuple[Float[Tensor, "{count} {count}"], Float[Tensor, "{count} {count}"]]:
+    """Return factors and summands of the elements of a Hessian, with which it can be solved."""
     identity = torch.eye(count, device=device, dtype=dtype)
-    return 1 + 1e-3 * identity, 1e-6 * identity, torch.tensor(MOST[:count], device=device, dtype=dtype)
+    return 1 + 1e-3 * identity, 1e-6 * identity

@@ -21,7 +21,8 @@ SEARCHED, KEPT = 8, 3  # motions that are refined on the coarsest level, on the 
 SAME = math.radians(4)  # motions whose angles are nearer are one
 SCALES = tuple(0.7 * 2 ** (k / 6) for k in range(7))  # that are searched; the others are found by refinement
 STEPS, POLISHED = (4, 3), 5  # on the coarsest level, on the others; at the end
-SMOOTH, WIDE = 0.5, 0.25  # of the images that are compared at the end: pixels, share of the shorter side
+POLISHED_LEVELS = 2
+SMOOTH = 0.5  # pixels, of the images that are compared at the end
 SHARP = 64  # pixels of a side from which the detail of one pixel is smoothed; with fewer pixels, less
 SURROUNDINGS = 0.12  # of the local contrast, as a share of the shorter side
 FLOOR = 0.02  # of the contrast; a plainer place is not made brighter
@@ -62,9 +63,13 @@ def align_moved(
     for level in range(coarse - 1, fine - 1, -1):
         finer = [_even_contrast(each[level], side / 2**level) for each in levels]
         motion, evidence = _refined(finer[0], finer[1], motion.first(KEPT).enlarged(2.0), STEPS[1], scaled)
-    grey = [_even(each[fine], side / 2**fine) for each in levels]
-    best = polish(grey[0], grey[1], motion.first(1), POLISHED, scaled)
-    motion = best.followed_by(motion.first(KEPT)).enlarged(2.0**fine).recentred(*(_cut(each, coarse) for each in (scene, part)))
+    best = motion.first(1).enlarged(2.0 ** (fine - min(coarse, fine + POLISHED_LEVELS - 1)))
+    for level in range(min(coarse, fine + POLISHED_LEVELS - 1), fine - 1, -1):
+        finest = [_standard(each[level]) for each in levels]
+        best = polish(finest[0], finest[1], best, POLISHED, scaled)
+        best = best.enlarged(2.0) if level > fine else best
+    motion = best.followed_by(motion.first(KEPT)).enlarged(2.0**fine)
+    motion = motion.recentred(*(_cut(each, coarse) for each in (scene, part)))
     if swapped:
         motion = motion.inverse()
     return _orientation(motion.angle, evidence[:, :KEPT], chance), motion
@@ -135,11 +140,11 @@ def _even_contrast(image: Float[Tensor, "B 1 H W"], side: float) -> Float[Tensor
     return image / (_smooth(image.square(), SURROUNDINGS * side).sqrt() + FLOOR)
 
 
-def _even(image: Float[Tensor, "B 1 H W"], side: float) -> Float[Tensor, "B 1 H W"]:
-    """Subtract the mean of the wide surroundings of each pixel, and divide by the contrast of the whole."""
+def _standard(image: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B 1 H W"]:
+    """Smooth slightly, subtract the mean and divide by the contrast."""
     image = _smooth(image, SMOOTH)
-    image = image - _smooth(image, WIDE * side)
-    return image / image.square().mean((2, 3), keepdim=True).sqrt().clamp(min=torch.finfo(image.dtype).tiny)
+    deviation, mean = torch.std_mean(image, (2, 3), keepdim=True)
+    return (image - mean) / deviation.clamp(min=torch.finfo(image.dtype).tiny)
 
 
 def _smooth(image: Float[Tensor, "B 1 H W"], sigma: float) -> Float[Tensor, "B 1 H W"]:

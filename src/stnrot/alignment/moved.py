@@ -16,7 +16,7 @@ from stnrot.geometry.angles import angular_distance
 from stnrot.geometry.constants import constant
 from stnrot.models.outputs import Orientation
 
-COARSE, FINE = 48, 256  # pixels of the shorter side: all motions are searched below COARSE, none is refined above FINE
+COARSE, DECIDED, FINE = 48, 80, 256  # pixels of the shorter side: all motions are searched below COARSE, none is refined above FINE
 SEARCHED, KEPT = 8, 3  # motions that are refined on the coarsest level, on the others
 SAME = math.radians(4)  # motions whose angles are nearer are one
 SCALES = tuple(0.7 * 2 ** (k / 6) for k in range(7))  # that are searched; the others are found by refinement
@@ -55,20 +55,20 @@ def align_moved(
     swapped = math.prod(reference.shape[-2:]) > math.prod(image.shape[-2:])
     scene, part = reversed(grey) if swapped else grey
     side = min(*scene.shape[-2:], *part.shape[-2:])
-    coarse, fine = (max(0, math.ceil(math.log2(side / most))) for most in (COARSE - 0.5, FINE))
+    coarse, decided, fine = (max(0, math.ceil(math.log2(side / most))) for most in (COARSE - 0.5, DECIDED, FINE))
     levels = [_pyramid(each, coarse) for each in (scene, part)]
     scaled = kind == "similarity"
     coarsest = [_even_contrast(each[coarse], side / 2**coarse) for each in levels]
     motion, evidence, chance = _aligned(coarsest[0], coarsest[1], scaled)
-    for level in range(coarse - 1, fine - 1, -1):
+    for level in range(coarse - 1, max(fine, decided) - 1, -1):
         finer = [_even_contrast(each[level], side / 2**level) for each in levels]
         motion, evidence = _refined(finer[0], finer[1], motion.first(KEPT).enlarged(2.0), STEPS[1], scaled)
-    best = motion.first(1).enlarged(2.0 ** (fine - min(coarse, fine + POLISHED_LEVELS - 1)))
+    motion = motion.first(KEPT).enlarged(2.0 ** max(fine, decided))
+    best = motion.first(1)
     for level in range(min(coarse, fine + POLISHED_LEVELS - 1), fine - 1, -1):
         finest = [_standard(each[level]) for each in levels]
-        best = polish(finest[0], finest[1], best, POLISHED, scaled)
-        best = best.enlarged(2.0) if level > fine else best
-    motion = best.followed_by(motion.first(KEPT)).enlarged(2.0**fine)
+        best = polish(finest[0], finest[1], best.enlarged(0.5**level), POLISHED, scaled).enlarged(2.0**level)
+    motion = best.followed_by(motion)
     motion = motion.recentred(*(_cut(each, coarse) for each in (scene, part)))
     if swapped:
         motion = motion.inverse()

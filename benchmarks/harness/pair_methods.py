@@ -1,16 +1,20 @@
-"""Classical methods that estimate the rotation between two images: one pair in, radians out."""
+"""Classical methods that estimate the rotation, or the whole motion, between two images: one pair in, radians out."""
 
 import math
 from typing import Any
 
 import cv2
+import imreg_dft
 import kornia
 import numpy as np
 import torch
+from pystackreg import StackReg
 from skimage.registration import phase_cross_correlation
 from skimage.transform import warp_polar
 
 UPSAMPLED = 20  # of 360 directions: a twentieth of a degree
+Moved = tuple[float, np.ndarray, float]  # angle; place of the middle of the reference, from that of the image; scale
+NOTHING: Moved = (0.0, np.full(2, np.nan), np.nan)
 
 
 def polar(image: np.ndarray, reference: np.ndarray, normalization: str | None) -> float:
@@ -69,28 +73,60 @@ def registrator(image: np.ndarray, reference: np.ndarray, starts: int) -> float:
     return best[1]
 
 
-def sift(image: np.ndarray, reference: np.ndarray) -> tuple[float, np.ndarray]:
-    """OpenCV's SIFT, matches by the ratio test, RANSAC. Return the angle and where the middle of the reference lies."""
-    tool: Any = cv2.SIFT_create()  # type: ignore[attr-defined]
+def sift(image: np.ndarray, reference: np.ndarray) -> Moved:
+    """OpenCV's SIFT, matches by the ratio test, RANSAC for a similarity."""
+    # without the option, keypoints lie a quarter of a pixel off, which a rotation turns into up to 0.7 pixels
+    tool: Any = cv2.SIFT_create(enable_precise_upscale=True)  # type: ignore[attr-defined]
     points = [tool.detectAndCompute((255 * x).round().astype(np.uint8), None) for x in (image, reference)]
-    nothing = 0.0, np.zeros(2)
     if any(features is None or len(features) < 2 for _, features in points):
-        return nothing
+        return NOTHING
     (places, features), (others, other_features) = points
     pairs = cv2.BFMatcher().knnMatch(features, other_features, k=2)
     good = [first for first, second in pairs if first.distance < 0.8 * second.distance]
     if len(good) < 2:
-        return nothing
+        return NOTHING
     source, target = (
         [kind[index].pt for index in at]
         for kind, at in ((places, [each.queryIdx for each in good]), (others, [each.trainIdx for each in good]))
     )
     matrix, _ = cv2.estimateAffinePartial2D(np.array(source), np.array(target), method=cv2.RANSAC)
     if matrix is None or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:, :2])) < 1e-6:
-        return nothing
-    middle = (np.array(reference.shape[::-1]) - 1) / 2
-    place = np.linalg.solve(matrix[:, :2], middle - matrix[:, 2])
-    return math.atan2(matrix[0, 1], matrix[0, 0]), place - (np.array(image.shape[::-1]) - 1) / 2
+        return NOTHING
+    return _moved(cv2.invertAffineTransform(matrix), image, reference)
+
+
+def fourier(image: np.ndarray, reference: np.ndarray, scaled: bool) -> Moved:
+    """imreg_dft: phase correlation of log-polar spectra in three iterations, then of the images.
+
+    Without `scaled` its scale is fixed to 1.
+    """
+    constraints = {"angle": (0, None), "scale": (1, None if scaled else 0)}
+    try:
+        found = imreg_dft.similarity(reference, image, numiter=3, constraints=constraints)
+    except ValueError:  # a scale beyond 2
+        return NOTHING
+    # where imreg_dft rounds sizes, its middle moves by up to half a pixel: transform coordinates as it does
+    y, x = (np.arange(length) - (length - 1) / 2 for length in image.shape)
+    ramps = (np.broadcast_to(ramp, image.shape) for ramp in (x, y[:, None]))
+    middle = tuple(slice((length - 1) // 2, length // 2 + 1) for length in reference.shape)
+    compared = found
+    if abs(found["angle"]) > 90:  # by `np.rot90`, after it had searched half a circle: its own aligned image is off
+        compared = {"scale": found["scale"], "angle": found["angle"] - 180, "tvec": -found["tvec"]}
+    place = [imreg_dft.transform_img_dict(ramp, compared, bgval=0.0)[middle].mean() for ramp in ramps]
+    return math.radians(found["angle"]), np.array(place), found["scale"]
+
+
+def stackreg(image: np.ndarray, reference: np.ndarray, scaled: bool) -> Moved:
+    """pystackreg: the descent of TurboReg from coarse to fine, from no motion."""
+    kind = StackReg.SCALED_ROTATION if scaled else StackReg.RIGID_BODY
+    return _moved(StackReg(kind).register(reference, image)[:2], image, reference)
+
+
+def _moved(matrix: np.ndarray, image: np.ndarray, reference: np.ndarray) -> Moved:
+    """Return the motion whose 2 x 3 matrix maps points (column, row) of the reference to those of the image."""
+    middle, other = ((np.array(x.shape[::-1]) - 1) / 2 for x in (reference, image))
+    place = matrix[:, :2] @ middle + matrix[:, 2] - other
+    return math.atan2(matrix[1, 0], matrix[0, 0]), place, 1 / math.hypot(matrix[0, 0], matrix[1, 0])
 
 
 def _rotated(image: np.ndarray, angle: float) -> np.ndarray:

@@ -73,3 +73,21 @@ def test_the_methods_find_quarter_turns_and_others(name: str) -> None:
     for image, reference, angle in cases[2:3] if name == "kornia" else cases:  # which takes seconds
         found = METHODS[name](image / 255, reference / 255)
         assert abs(math.degrees(math.remainder(found - angle, 2 * math.pi))) < 1
+
+
+@pytest.mark.parametrize(
+    ("name", "angle", "scale"),
+    [("sift", 130, 1.2), ("fourier", 97, 1), ("fourier", -50, 0.8), ("stackreg", 10, 1), ("stackreg", -8, 1.1)],
+)
+@pytest.mark.filterwarnings("ignore:Please import:DeprecationWarning")
+def test_the_methods_find_a_motion_that_opencv_made(name: str, angle: float, scale: float) -> None:
+    cv2 = pytest.importorskip("cv2")
+    image = np.asarray(pair_sets.photograph("camera.png").resize((128, 128)))
+    matrix = cv2.getRotationMatrix2D((63.5, 63.5), angle, scale) + np.array([[0, 0, 6], [0, 0, -4]])
+    reference = cv2.warpAffine(image, matrix, (128, 128), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+    place = np.linalg.solve(matrix[:, :2], [63.5, 63.5] - matrix[:, 2]) - 63.5
+    scaled = {} if name == "sift" else {"scaled": scale != 1}
+    found = getattr(pair_methods, name)(image / 255, reference / 255, **scaled)
+    assert math.degrees(found[0]) == pytest.approx(angle, abs=0.5)
+    np.testing.assert_allclose(found[1], place, atol=0.5)
+    assert found[2] == pytest.approx(scale, rel=0.01)

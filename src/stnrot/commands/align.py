@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 EXAMPLES = """
 Examples:
 
-- `stnrot align image.png reference.png`
-
-- `stnrot align image.png reference.png --motion rigid --out aligned.png --json`
+- `stnrot align image.png reference.png --motion rigid --out aligned.png`
 
 - `stnrot align --manifest pairs.csv --out angles.csv --ckpt best.ckpt`
 
@@ -60,8 +58,7 @@ def align(
         typer.Option(
             rich_help_panel="Series",
             help="What a frame is aligned to: the first frame; the previous one, where motions are composed; or the "
-            "mean of all frames as aligned to the first.",
-            show_default="first",
+            "mean of all frames as aligned to the first. Default: first.",
         ),
     ] = None,
     motion: Annotated[
@@ -69,8 +66,7 @@ def align(
         typer.Option(
             help="What may differ. rotation: both images have the same middle. rigid: they are also shifted, or one "
             "shows a part of the other; one pixel shows as much in both. similarity: the scale differs too, by a "
-            "factor of 0.7 to 1.4.",
-            show_default=f"{DEFAULT}; rigid with --stack",
+            f"factor of 0.7 to 1.4. Default: {DEFAULT}, and with --stack rigid, as a drift is both.",
         ),
     ] = None,
     ckpt: Annotated[

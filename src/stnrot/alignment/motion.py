@@ -43,6 +43,11 @@ class Motion:
         back = Motion(-self.angle, self.offset, 1 / self.scale)
         return Motion(back.angle, -back.linear(self.offset), back.scale)
 
+    def after(self, first: "Motion") -> "Motion":
+        """Return the motion of `self.image` onto `first.reference`, where `first.image` is `self.reference`."""
+        angle = torch.atan2((self.angle + first.angle).sin(), (self.angle + first.angle).cos())
+        return Motion(angle, self.linear(first.offset) + self.offset, self.scale * first.scale)
+
     def recentred(self, image: tuple[float, float], reference: tuple[float, float]) -> "Motion":
         """Return the same motion between images whose middles are elsewhere.
 

@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from glob import glob
 from pathlib import Path
 from textwrap import dedent
 
@@ -117,6 +118,11 @@ def world(tmp_path_factory: pytest.TempPathFactory, mnist_root: Path) -> Path:
         (folder / "pairs.csv").write_text("\n".join(["image,reference,angle_deg", *pairs]) + "\n")
         seen = render(torus(), euler_to_matrix(torch.tensor([0.9, -0.6]), "XZ"), Camera())
         Image.fromarray((seen * 255).round().byte().numpy()).save(folder / "torus.png")
+        (folder / "frames").mkdir()
+        frames = [photographs[0].rotate(k) for k in range(3)]
+        for k, frame in enumerate(frames):
+            frame.save(folder / "frames" / f"{k}.png")
+        frames[0].save(folder / "movie.tif", save_all=True, append_images=frames[1:])
         trimesh.PointCloud(torus()[::10].numpy()).export(folder / "part.ply")
         (folder / "data").symlink_to(mnist_root)
         runs = folder / "outputs" / "train" / "DATE"
@@ -208,6 +214,7 @@ def run_stnrot(arguments: list[str], request: pytest.FixtureRequest) -> None:
             (place / "outputs").unlink()
             (place / "outputs" / "train").mkdir(parents=True)
             (place / "outputs" / "train" / "...").symlink_to(place / "pose")
+    arguments = [name for each in arguments for name in (sorted(glob(each)) or [each])]  # as a shell does
     code, printed = called(*arguments, cwd=place)
     assert code == 0, code
     if "--out" in arguments:

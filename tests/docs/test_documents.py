@@ -70,6 +70,7 @@ PARTS = {  # in sentences: a pattern, and a part of a command
     "python benchmarks/startup.py --against COMMIT",
     "python train.py experiment=NAME",
     "stnrot align --manifest",
+    "stnrot align --stack",
 }
 
 
@@ -120,9 +121,9 @@ def world(tmp_path_factory: pytest.TempPathFactory, mnist_root: Path) -> Path:
         Image.fromarray((seen * 255).round().byte().numpy()).save(folder / "torus.png")
         (folder / "frames").mkdir()
         frames = [photographs[0].rotate(k) for k in range(3)]
+        frames[0].save(folder / "movie.tif", save_all=True, append_images=frames[1:])
         for k, frame in enumerate(frames):
             frame.save(folder / "frames" / f"{k}.png")
-        frames[0].save(folder / "movie.tif", save_all=True, append_images=frames[1:])
         trimesh.PointCloud(torus()[::10].numpy()).export(folder / "part.ply")
         (folder / "data").symlink_to(mnist_root)
         runs = folder / "outputs" / "train" / "DATE"

@@ -14,6 +14,7 @@ from pystackreg import StackReg
 from sklearn.datasets import load_sample_image
 
 from stnrot import InputError, align
+from stnrot.alignment import frame_alignment
 from stnrot.alignment import frames as frames_module
 from stnrot.alignment import stack as stack_module
 from stnrot.alignment.frames import list_frames
@@ -160,6 +161,26 @@ def test_an_interrupted_stack_is_resumed(out: str, to: Any, tmp_path: Path, monk
     pair = [_pixels(tmp_path / each) for each in (out, f"whole_{out}")]
     assert np.abs(pair[0] - pair[1]).max() <= 2
     assert not list(tmp_path.rglob(".*"))
+
+
+def test_an_interrupted_mean_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames, expected = drifting(6)
+    paths = write(tmp_path, frames)
+    monkeypatch.setattr(frames_module, "MAX_FRAMES", 2)
+    read, kept = [], frame_alignment._aligned
+
+    def interrupted(items: Any, align: Any) -> Any:
+        if len(read) == 4:
+            raise KeyboardInterrupt
+        read.extend(int(frame.stem[5:]) for frame, _ in items)
+        return kept(items, align)
+
+    monkeypatch.setattr(frame_alignment, "_aligned", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        align_stack(paths, tmp_path / "out", to="mean")
+    read.append(-1)
+    check(align_stack(paths, tmp_path / "out", to="mean"), expected)
+    assert read == [1, 2, 3, 4, -1, 5, *range(6)]
 
 
 def _pixels(out: Path) -> np.ndarray:

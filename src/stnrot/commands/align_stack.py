@@ -52,7 +52,7 @@ def draw_drift(rows: "Sequence[Row]", file: Path, scaled: bool) -> None:
     angle[known] = np.unwrap(angle[known], period=360)
     time = np.arange(1, len(rows) + 1)
     panels: list[tuple[str, dict[str, Any]]] = [
-        ("angle (degrees counter-clockwise)", {"": angle}),
+        ("angle (degrees)", {"": angle}),
         ("shift (pixels)", {"to the right": x, "down": y}),
         *([("scale", {"": scale})] if scaled else []),
     ]

@@ -264,7 +264,7 @@ def test_what_was_passed_may_change_afterwards() -> None:
 )
 def test_a_wrong_image_is_named_in_one_line(image: Any, words: str) -> None:
     with pytest.raises(InputError, match=words) as told:
-        unchecked(read_pair)(image, PAIR[0], None)
+        unchecked(read_pair)(image, PAIR[0], None, "rotation")
     assert "\n" not in str(told.value)
 
 

@@ -75,7 +75,7 @@ def test_version_and_a_bare_command(called: Called, tmp_path: Path) -> None:
     [
         ("align --cpkt best.ckpt", "No such option", "stnrot align"),
         ("align --ckpt", "'--ckpt' requires an argument", "stnrot align"),
-        ("align a.png b.png c.png", "unexpected extra argument", "stnrot align"),
+        ("study a.db b.db", "unexpected extra argument", "stnrot study"),
         ("pose a.png", "Missing option '--points'", "stnrot pose"),
         ("pose --points torus", "Missing argument 'IMAGE'", "stnrot pose"),
         ("pose a.png --points torus --distance far", "Invalid value for '--distance'", "stnrot pose"),

@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from glob import glob
 from pathlib import Path
 from textwrap import dedent
 
@@ -69,6 +70,7 @@ PARTS = {  # in sentences: a pattern, and a part of a command
     "python benchmarks/startup.py --against COMMIT",
     "python train.py experiment=NAME",
     "stnrot align --manifest",
+    "stnrot align --stack",
 }
 
 
@@ -117,6 +119,11 @@ def world(tmp_path_factory: pytest.TempPathFactory, mnist_root: Path) -> Path:
         (folder / "pairs.csv").write_text("\n".join(["image,reference,angle_deg", *pairs]) + "\n")
         seen = render(torus(), euler_to_matrix(torch.tensor([0.9, -0.6]), "XZ"), Camera())
         Image.fromarray((seen * 255).round().byte().numpy()).save(folder / "torus.png")
+        (folder / "frames").mkdir()
+        frames = [photographs[0].rotate(k) for k in range(3)]
+        frames[0].save(folder / "movie.tif", save_all=True, append_images=frames[1:])
+        for k, frame in enumerate(frames):
+            frame.save(folder / "frames" / f"{k}.png")
         trimesh.PointCloud(torus()[::10].numpy()).export(folder / "part.ply")
         (folder / "data").symlink_to(mnist_root)
         runs = folder / "outputs" / "train" / "DATE"
@@ -208,6 +215,7 @@ def run_stnrot(arguments: list[str], request: pytest.FixtureRequest) -> None:
             (place / "outputs").unlink()
             (place / "outputs" / "train").mkdir(parents=True)
             (place / "outputs" / "train" / "...").symlink_to(place / "pose")
+    arguments = [name for each in arguments for name in (sorted(glob(each)) or [each])]  # as a shell does
     code, printed = called(*arguments, cwd=place)
     assert code == 0, code
     if "--out" in arguments:

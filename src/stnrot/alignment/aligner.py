@@ -68,7 +68,7 @@ class Aligner:
 
     def __call__(self, image: Images, reference: Images, motion: MotionKind = DEFAULT) -> Alignment:
         """Align; see `align`."""
-        return self._align(*read_pair(image, reference, self.channels), motion)
+        return self._align(*read_pair(image, reference, self.channels, motion), motion)
 
     @checked  # once for all: else each step checks its tensors, which takes a tenth of the time of a small pair
     def _align(self, given: PassedImages, references: Float[Tensor, "R C h w"], motion: MotionKind) -> Alignment:

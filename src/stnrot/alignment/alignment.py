@@ -14,7 +14,7 @@ from stnrot.alignment.motion_kind import MotionKind
 from stnrot.alignment.moved import align_moved
 from stnrot.alignment.pairs import CHUNK, chunks, shrink_pair
 from stnrot.alignment.posterior import MIRROR_ODDS, confidence, is_mirrored
-from stnrot.geometry.autograd import same_type
+from stnrot.geometry.autograd import same_type, without_autocast
 from stnrot.geometry.correlation import correlate
 from stnrot.geometry.planar import rotate, rotation_theta, warp
 from stnrot.models.outputs import Orientation
@@ -151,7 +151,7 @@ class Alignment:
             with torch.inference_mode():
                 return torch.cat([_is_mirrored(*shrink_pair(image, reference)) for image, reference in pairs])
         flipped, reference = same_type(self.image.flip(-1), self.reference)
-        with torch.inference_mode():
+        with torch.inference_mode(), without_autocast(flipped):
             found = [align_moved(*pair, self.motion)[0] for pair in chunks(flipped, reference, CHUNK)]
         sure = torch.cat([confidence(each)[:, 0] for each in found])
         return (sure * (1 - self.confidence) > MIRROR_ODDS * self.confidence * (1 - sure)) & (sure > 0.5)

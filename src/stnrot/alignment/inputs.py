@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from stnrot.alignment.motion_kind import MotionKind
 from stnrot.data.image_file import ImageHeader, read_header, read_whole
 from stnrot.errors import InputError
 from stnrot.geometry.planar import inscribed_disc
@@ -37,7 +38,9 @@ class PassedImages:
     is_list: bool
 
 
-def read_pair(image: Images, reference: Images, channels: int | None) -> tuple[PassedImages, Float[Tensor, "R C h w"]]:
+def read_pair(
+    image: Images, reference: Images, channels: int | None, motion: MotionKind
+) -> tuple[PassedImages, Float[Tensor, "R C h w"]]:
     """Return the images, and the references as floats. There are as many references as images, or one for all.
 
     Args:
@@ -45,6 +48,7 @@ def read_pair(image: Images, reference: Images, channels: int | None) -> tuple[P
         reference: see `align`.
         channels: that files, arrays and PIL images are converted to. None: as many as a tensor that comes with them
             has. If no tensor comes, 1 if an image is grey, else 3.
+        motion: see `align`.
 
     Raises:
         InputError: names the image that cannot be aligned.
@@ -53,8 +57,8 @@ def read_pair(image: Images, reference: Images, channels: int | None) -> tuple[P
     items = [[(name, _opened(each, name)) for name, each in role] for role in named]
     if channels is None:
         channels = _channels([each for _, each in items[0] + items[1]])
-    images = _as_batch(items[0], channels, isinstance(image, Sequence))
-    references = _as_batch(items[1], channels, isinstance(reference, Sequence)).floats
+    images = _as_batch(items[0], channels, motion, isinstance(image, Sequence))
+    references = _as_batch(items[1], channels, motion, isinstance(reference, Sequence)).floats
     count, reference_count = len(images.floats), len(references)
     if reference_count not in (1, count):
         raise InputError(
@@ -112,14 +116,16 @@ def _channels(items: Sequence[Path | FloatImages]) -> int:
     return common_channels([read_header(path, MAX_PIXELS) for path in items if isinstance(path, Path)])
 
 
-def _as_batch(items: list[tuple[str, Path | FloatImages]], channels: int, is_list: bool) -> PassedImages:
+def _as_batch(
+    items: list[tuple[str, Path | FloatImages]], channels: int, motion: MotionKind, is_list: bool
+) -> PassedImages:
     names = [name for name, _ in items]
     parts = [_decoded(each, channels) if isinstance(each, Path) else each for _, each in items]
     floats = [part.with_channels(channels) for part in parts]
     batch = floats[0] if len(floats) == 1 else joined(floats, names)
     if len(batch) > len(names):
         names = [f"{names[0]}[{k}]" for k in range(len(batch))]
-    _check(batch, names)
+    _check(batch, names, motion)
     return PassedImages(batch, parts, is_list)
 
 
@@ -128,8 +134,8 @@ def _decoded(path: Path, channels: int) -> FloatImages:
     return FloatImages(planes, has_alpha=False, converts=False, restore=lambda planes: planes)
 
 
-def _check(images: Float[Tensor, "B C H W"], names: list[str]) -> None:
-    """Raise InputError for an image in which no rotation can be seen."""
+def _check(images: Float[Tensor, "B C H W"], names: list[str], motion: MotionKind) -> None:
+    """Raise InputError for an image in which no motion can be seen."""
     height, width = images.shape[-2:]
     if min(height, width) < MIN_SIDE:
         raise InputError(f"{names[0]} is {width} x {height}: expected sides of at least {MIN_SIDE} pixels")
@@ -143,9 +149,11 @@ def _check(images: Float[Tensor, "B C H W"], names: list[str]) -> None:
     if (row != row[..., :1]).any((1, 2)).all():  # true of most images, and fast to compute
         return
     middle = images[..., height // 2, width // 2][..., None, None]
-    structured = ((images != middle) & inscribed_disc((height, width), images.device)).flatten(1).any(1)
+    differs = images != middle
+    if motion == "rotation":
+        differs = differs & inscribed_disc((height, width), images.device)
+    structured = differs.flatten(1).any(1)
     if not structured.all():
         name = names[int((~structured).nonzero()[0])]
-        raise InputError(
-            f"{name} has one colour inside its inscribed disc: no rotation of it can be seen; expected structure there"
-        )
+        where, what = (" inside its inscribed disc", "rotation") if motion == "rotation" else ("", "motion")
+        raise InputError(f"{name} has one colour{where}: no {what} of it can be seen; expected structure{where}")

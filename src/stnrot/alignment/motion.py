@@ -40,6 +40,10 @@ class Motion:
         """Return the motion of the reference onto the image."""
         return Motion(1 / self.linear, -self.offset / self.linear)
 
+    def after(self, first: "Motion") -> "Motion":
+        """Return the motion of `self.image` onto `first.reference`, where `first.image` is `self.reference`."""
+        return Motion(self.linear * first.linear, self.linear * first.offset + self.offset)
+
     def enlarged(self, factor: float) -> "Motion":
         """Return the same motion between images with `factor` times as many pixels along each side."""
         return Motion(self.linear, self.offset * factor)

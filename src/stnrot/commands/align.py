@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stnrot.alignment.motion_kind import DEFAULT, MotionKind
+from stnrot.alignment.reference_kind import ReferenceKind
 from stnrot.errors import InputError
 
 if TYPE_CHECKING:
@@ -15,18 +16,24 @@ if TYPE_CHECKING:
 EXAMPLES = """
 Examples:
 
-- `stnrot align image.png reference.png`
-
-- `stnrot align image.png reference.png --motion rigid --out aligned.png --json`
+- `stnrot align image.png reference.png --motion rigid --out aligned.png`
 
 - `stnrot align --manifest pairs.csv --out angles.csv --ckpt best.ckpt`
+
+- `stnrot align --stack frames/*.png --out aligned`
 """
 MIN_CONFIDENCE = 0.02  # of a further hypothesis that is printed
 
 
 def align(
-    image: Annotated[Path | None, typer.Argument(metavar="IMAGE", help="Image to rotate.")] = None,
-    reference: Annotated[Path | None, typer.Argument(metavar="REFERENCE", help="Image to align IMAGE with.")] = None,
+    images: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="IMAGE REFERENCE | FRAMES",
+            help="Image to rotate, and image to align it with. With --stack: the frames in order, as files, folders, "
+            "or TIFF files of several pages.",
+        ),
+    ] = None,
     manifest: Annotated[
         Path | None,
         typer.Option(
@@ -36,14 +43,32 @@ def align(
             "the column error; the exit code is then 1.",
         ),
     ] = None,
+    stack: Annotated[
+        bool,
+        typer.Option(
+            "--stack",
+            rich_help_panel="Series",
+            help="Align the frames of a series, against drift. Needs --out. Run the same command again to resume, or "
+            "with further frames. A frame that fails gets an error message in the drift table; the exit code is then "
+            "1.",
+        ),
+    ] = False,
+    to: Annotated[
+        ReferenceKind | None,
+        typer.Option(
+            rich_help_panel="Series",
+            help="What a frame is aligned to: the first frame; the previous one, where motions are composed; or the "
+            "mean of all frames as aligned to the first. Default: first.",
+        ),
+    ] = None,
     motion: Annotated[
-        MotionKind,
+        MotionKind | None,
         typer.Option(
             help="What may differ. rotation: both images have the same middle. rigid: they are also shifted, or one "
             "shows a part of the other; one pixel shows as much in both. similarity: the scale differs too, by a "
-            "factor of 0.7 to 1.4."
+            f"factor of 0.7 to 1.4. Default: {DEFAULT}, and with --stack rigid, as a drift is both.",
         ),
-    ] = DEFAULT,
+    ] = None,
     ckpt: Annotated[
         Path | None,
         typer.Option(
@@ -67,14 +92,15 @@ def align(
             rich_help_panel="Output",
             help="File to write: the aligned image or, with --manifest, a table with the columns line, image, "
             "reference, angle_deg, confidence, model, error. With --motion rigid or similarity it also has shift_x, "
-            "shift_y, scale, overlap, the matrix (m00, m01, m02, m10, m11, m12) and motion.",
+            "shift_y, scale, overlap, the matrix (m00, m01, m02, m10, m11, m12) and motion. With --stack: a folder, "
+            "or a TIFF file such as stack.tif; a table and a plot of the drift are written there too.",
         ),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", rich_help_panel="Output", help="Print JSON. Only for one pair.")
     ] = False,
 ) -> int:
-    """Find the angle between two images.
+    """Find the angle between two images, or the drift of a series.
 
     The angle, in degrees counter-clockwise, rotates IMAGE onto REFERENCE. The confidence is the probability that the
     error of the angle is below 5 degrees. If the mirror image of IMAGE matches REFERENCE better, a line that begins
@@ -86,18 +112,34 @@ def align(
     (task=register data=image_pairs): its encoder compares the images. For two objects of one class, pass the
     checkpoint of a classifier: its encoder finds the upright angle of each image, and the angles are subtracted.
     """
+    if stack:
+        if manifest is not None or as_json:
+            given = "--manifest" if manifest is not None else "--json"
+            raise InputError(f"{given} came with --stack: expected one of the two; leave one out")
+        if out is None:
+            raise InputError("--stack needs --out: expected a folder or a TIFF file to write, such as --out stack.tif")
+        from stnrot.commands.align_stack import align_frames
+
+        return align_frames(images or [], out, to or "first", motion or "rigid", ckpt, trust or ())
+    if to is not None:
+        raise InputError(f"--to {to} came without --stack: expected a series of frames; add --stack")
+    motion = motion or DEFAULT
     if manifest is not None:
-        if image is not None or as_json:
-            given = "IMAGE" if image is not None else "--json"
+        if images or as_json:
+            given = "IMAGE" if images else "--json"
             raise InputError(f"{given} came with --manifest: expected one pair or a table of pairs; leave one out")
         if out is None:
             raise InputError("--manifest needs --out: expected the CSV file to write, such as --out angles.csv")
         from stnrot.alignment.manifest import align_manifest
 
         return align_manifest(manifest, out, motion, ckpt, trust or ())
-    if image is None or reference is None:
-        given = "one image" if image is not None else "none"
-        raise InputError(f"expected two images, IMAGE REFERENCE, got {given}; give both, or --manifest pairs.csv")
+    if images is None or len(images) != 2:
+        given = "none" if not images else "one image" if len(images) == 1 else f"{len(images)} images"
+        raise InputError(
+            f"expected two images, IMAGE REFERENCE, got {given}; give both, or --manifest pairs.csv, or --stack with "
+            "the frames of a series"
+        )
+    image, reference = images
     from stnrot.alignment.aligner import Aligner
     from stnrot.commands.output import check_output
 

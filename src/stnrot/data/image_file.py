@@ -2,8 +2,9 @@
 
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count, islice
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -13,6 +14,8 @@ from PIL import Image, ImageOps
 
 from stnrot.errors import InputError
 from stnrot.regular_file import check_regular
+
+SUBFILE, COPY_OR_MASK = 254, 0b101  # the tag NewSubfileType of TIFF, and bits of its value
 
 
 class ImageHeader(NamedTuple):
@@ -52,12 +55,76 @@ def read_whole(path: Path, channels: int | None, max_pixels: int) -> Shaped[np.n
     """Decode a file at its full depth, with its EXIF orientation applied.
 
     The values are bytes. An image of more than 8 bits gives floats instead, of at most 1.
+
+    Raises:
+        InputError: also for a TIFF file of several pages. Values of its first page would look like those of the file.
     """
     with _opened(path, max_pixels) as image:
+        if len(list(islice(_pages(image), 2))) > 1:
+            raise InputError(
+                f"the image {path} has several pages: expected one; align all pages with stnrot align --stack, or save "
+                "one of them as a file of its own"
+            )
+        image.seek(0)  # a further page can be a smaller copy of the first
+        _prepare(image)
         upright = ImageOps.exif_transpose(image)
         if _is_deep(upright):
             return np.repeat(_deep(upright)[..., None], channels or 1, 2)
         return np.atleast_3d(np.array(_to_8_bit(upright, channels)))
+
+
+def page_numbers(path: Path, max_pixels: int) -> list[int]:
+    """Return the numbers, from 0, of the pages of a TIFF file. Another image file has the page 0.
+
+    Pages that are smaller copies or masks of others do not count. The last number can be that of a page that cannot be
+    read.
+
+    Raises:
+        InputError: if the first page cannot be read.
+    """
+    with _opened(path, max_pixels) as image:
+        return list(_pages(image))
+
+
+def read_pages(path: Path, pages: Sequence[int], max_pixels: int) -> Iterator[Image.Image | InputError]:
+    """Yield pages of an image file in their modes, with their EXIF orientations applied; or an error for a page."""
+    try:
+        with _opened(path, max_pixels) as image:
+            for page in pages:
+                yield _page(image, path, page, max_pixels)
+    except InputError as error:
+        yield from [error] * len(pages)
+
+
+def _page(image: Image.Image, path: Path, page: int, max_pixels: int) -> Image.Image | InputError:
+    name = f"page {page + 1} of {path}" if page else f"the image {path}"
+    try:
+        image.seek(page)
+        if image.width * image.height > max_pixels:
+            return InputError(f"{name} is {image.width} x {image.height}: expected at most {max_pixels} pixels")
+        if not _is_deep(image) and ";16" in str(getattr(image, "tile", "")):  # Pillow would read 8 of them
+            return InputError(f"{name} has 16 bits in each of several channels: expected 8, or grey; convert it")
+        _prepare(image)
+        return ImageOps.exif_transpose(image)
+    except Exception as error:  # a decoder can raise almost anything on a broken file
+        return InputError(f"cannot read {name}: {error}; expected a whole image file")
+
+
+def _pages(image: Image.Image) -> Iterator[int]:
+    """Yield the numbers of pages; see `page_numbers`."""
+    yield 0
+    if image.format != "TIFF":
+        return
+    for page in count(1):
+        try:
+            image.seek(page)
+        except EOFError:
+            return
+        except Exception:  # of a broken page, which has no link to a next one
+            yield page
+            return
+        if not image.tag_v2.get(SUBFILE, 0) & COPY_OR_MASK:  # type: ignore[attr-defined]
+            yield page
 
 
 @contextmanager

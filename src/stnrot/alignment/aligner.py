@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from stnrot.alignment.alignment import Alignment
 from stnrot.alignment.inputs import Images, PassedImages, read_pair
 from stnrot.alignment.motion import Motion
+from stnrot.alignment.motion_between import motion_between
 from stnrot.alignment.motion_kind import DEFAULT, MotionKind
-from stnrot.alignment.moved import align_moved
 from stnrot.alignment.pairs import CHUNK, chunks, shrink_pair
 from stnrot.alignment.posterior import confidence, fuse_posteriors, log_posterior, refine_peaks
 from stnrot.alignment.upright_difference import DifferenceEncoder
@@ -101,7 +101,7 @@ class Aligner:
         prior = None if self.encoder is None else self._encode(*shrink_pair(image, reference)).log_posterior
         image, reference = same_type(image, reference)
         with without_autocast(image):
-            return align_moved(image, reference, motion, prior)
+            return motion_between(image, reference, motion, prior)
 
     def _check(self, images: Tensor, role: str) -> None:
         if images.shape[1] != self.channels:

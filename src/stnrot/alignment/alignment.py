@@ -10,8 +10,8 @@ from torch import Tensor
 
 from stnrot.alignment.inputs import PassedImages
 from stnrot.alignment.motion import Motion
+from stnrot.alignment.motion_between import motion_between
 from stnrot.alignment.motion_kind import MotionKind
-from stnrot.alignment.moved import align_moved
 from stnrot.alignment.pairs import CHUNK, chunks, shrink_pair
 from stnrot.alignment.posterior import MIRROR_ODDS, confidence, is_mirrored
 from stnrot.geometry.autograd import same_type, without_autocast
@@ -152,7 +152,7 @@ class Alignment:
                 return torch.cat([_is_mirrored(*shrink_pair(image, reference)) for image, reference in pairs])
         flipped, reference = same_type(self.image.flip(-1), self.reference)
         with torch.inference_mode(), without_autocast(flipped):
-            found = [align_moved(*pair, self.motion)[0] for pair in chunks(flipped, reference, CHUNK)]
+            found = [motion_between(*pair, self.motion)[0] for pair in chunks(flipped, reference, CHUNK)]
         sure = torch.cat([confidence(each)[:, 0] for each in found])
         return (sure * (1 - self.confidence) > MIRROR_ODDS * self.confidence * (1 - sure)) & (sure > 0.5)
 

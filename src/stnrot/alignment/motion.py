@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Complex, Float, Int
+from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor
 
 
@@ -61,11 +61,11 @@ class Motion:
         """Choose motions of each image."""
         return Motion(self.linear.gather(1, index), self.offset.gather(1, index))
 
-    def followed_by(self, others: "Motion") -> "Motion":
-        """Return these motions of each image in place of the first of the others."""
-        linear, offset = (others.linear.clone(), others.offset.clone())
-        count = self.linear.shape[1]
-        linear[:, :count], offset[:, :count] = self.linear, self.offset
+    def replaced(self, best: "Motion", where: Bool[Tensor, "B"]) -> "Motion":
+        """Return these motions with another first one, for some images."""
+        linear, offset = self.linear.clone(), self.offset.clone()
+        linear[:, 0] = torch.where(where, best.linear[:, 0], linear[:, 0])
+        offset[:, 0] = torch.where(where, best.offset[:, 0], offset[:, 0])
         return Motion(linear, offset)
 
     def first(self, count: int) -> "Motion":

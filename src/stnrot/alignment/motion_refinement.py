@@ -62,11 +62,12 @@ def polish(
     image-based tracking of planes using efficient second-order minimization, 2004).
     """
     image = _with_inside(image)
+    height, width = reference.shape[-2:]
     grey = reference.expand(-1, motion.linear.shape[1], -1, -1)
     shade = torch.stack((grey, torch.ones_like(grey)), 2).flatten(3)
     gain = shade.new_tensor([1.0, 0.0]).expand(*shade.shape[:2], 2)
     for _ in range(steps):
-        sampled, inside = (each.flatten(2) for each in _sampled(image, motion, *reference.shape[-2:], "bicubic"))
+        sampled, inside = (each.flatten(2) for each in _sampled(image, motion, height, width, "bicubic"))
         expected = (gain[..., None, :] @ shade)[..., 0, :]
         residual = torch.addcmul(sampled, inside, expected, value=-1)
         weight = _weight(residual, inside, EFFICIENT)
@@ -84,7 +85,7 @@ def _with_inside(image: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B 2 H W"]:
 
 
 def _sampled(
-    image: Float[Tensor, "B 2 H W"], motion: Motion, height: int, width: int, mode: str = 'bilinear'
+    image: Float[Tensor, "B 2 H W"], motion: Motion, height: int, width: int, mode: str = "bilinear"
 ) -> tuple[Float[Tensor, "B K h w"], Float[Tensor, "B K h w"]]:
     """Sample image and ones where each pixel of the reference is."""
     x, y = _coordinates(height, width, image.device, image.dtype)

@@ -1,4 +1,4 @@
-"""Align two images that are rotated and shifted: from coarse to fine."""
+"""Find the motion between two images that are rotated, shifted and perhaps scaled: from coarse to fine."""
 
 import math
 
@@ -16,26 +16,30 @@ from stnrot.geometry.angles import angular_distance
 from stnrot.geometry.constants import constant
 from stnrot.models.outputs import Orientation
 
-COARSE, DECIDED, FINE = 48, 80, 256  # pixels of the shorter side: all motions are searched below COARSE, none is refined above FINE
+# Pixels of the shorter side. All motions are searched below COARSE. The best are compared up to DECIDED: noise hides
+# more detail than a larger image adds. The best of all is refined up to FINE.
+COARSE, DECIDED, FINE = 48, 80, 256
 SEARCHED, KEPT = 8, 3  # motions that are refined on the coarsest level, on the others
+SCALES = tuple(0.7 * 2 ** (k / 6) for k in range(7))  # that are searched; refinement finds those between
 SAME = math.radians(4)  # motions whose angles are nearer are one
-SCALES = tuple(0.7 * 2 ** (k / 6) for k in range(7))  # that are searched; the others are found by refinement
-STEPS, POLISHED = (4, 3), 5  # on the coarsest level, on the others; at the end
-POLISHED_LEVELS = 2
-SMOOTH = 0.5  # pixels, of the images that are compared at the end
+STEPS = (4, 3)  # of all motions on the coarsest level, on the others
+POLISHED = (4, 4, 3)  # steps of the best on the last levels, from coarse to fine
 SHARP = 64  # pixels of a side from which the detail of one pixel is smoothed; with fewer pixels, less
 SURROUNDINGS = 0.12  # of the local contrast, as a share of the shorter side
 FLOOR = 0.02  # of the contrast; a plainer place is not made brighter
+SMOOTH = 0.5  # pixels, of the images that are polished
+POLISH_KEEPS = 0.9  # of the evidence, else the best is not polished: too much is hidden
 SHIFTED = 1.0  # what the evidence loses by a shift of a whole side
-# The log-weight of a motion is SHARPNESS * log(evidence), that of no match UNRELATED + FALSE * (the mean of
-# log(evidence) of the worse half of all motions, which match by chance). The three numbers maximise the likelihood of
-# the right motion, for digits and photographs of 64 to 256 pixels, a fifth of them unrelated.
-SHARPNESS, UNRELATED, FALSE = 3.8, 3.9, 4.5
+# The log-weight of a motion is SHARPNESS * log(evidence), that of no match
+# UNRELATED + FALSE * chance - PROMINENT * prominence, where `chance` is the mean of log(evidence) of the worse half of
+# all motions, which match by chance. The numbers maximise the likelihood of the right motion, for digits and
+# photographs of 64 to 256 pixels.
+SHARPNESS, UNRELATED, FALSE, PROMINENT = 3.8, 3.9, 4.5, 0.0
 LEAST = 0.01  # of the evidence in these formulas
 PRECISE = math.radians(1.5)  # standard deviation of the error about a motion that is right
 
 
-def align_moved(
+def motion_between(
     image: Float[Tensor, "B C H W"],
     reference: Float[Tensor, "R C h w"],
     kind: MotionKind,
@@ -51,39 +55,31 @@ def align_moved(
         kind: `rigid` or `similarity`.
         prior: the log-posterior over the angle that a model has found.
     """
-    grey = [each.mean(1, keepdim=True).expand(len(image), -1, -1, -1) for each in (image, reference)]
+    scaled = kind == "similarity"
+    grey = [_grey(each).expand(len(image), -1, -1, -1) for each in (image, reference)]
     swapped = math.prod(reference.shape[-2:]) > math.prod(image.shape[-2:])
     scene, part = reversed(grey) if swapped else grey
     side = min(*scene.shape[-2:], *part.shape[-2:])
     coarse, decided, fine = (max(0, math.ceil(math.log2(side / most))) for most in (COARSE - 0.5, DECIDED, FINE))
     levels = [_pyramid(each, coarse) for each in (scene, part)]
-    scaled = kind == "similarity"
-    coarsest = [_even_contrast(each[coarse], side / 2**coarse) for each in levels]
-    motion, evidence, chance = _aligned(coarsest[0], coarsest[1], scaled)
-    for level in range(coarse - 1, max(fine, decided) - 1, -1):
-        finer = [_even_contrast(each[level], side / 2**level) for each in levels]
-        motion, evidence = _refined(finer[0], finer[1], motion.first(KEPT).enlarged(2.0), STEPS[1], scaled)
-    motion = motion.first(KEPT).enlarged(2.0 ** max(fine, decided))
+    even = [_even_contrast(each[coarse], side / 2**coarse) for each in levels]
+    found, prominence = search(even[0], even[1], SEARCHED, SCALES if scaled else (1.0,))
+    motion, evidence = _refined(even[0], even[1], found, STEPS[0], scaled)
+    chance = evidence[:, SEARCHED // 2 :].clamp(min=LEAST).log().mean(1)
+    for level in range(coarse - 1, decided - 1, -1):
+        even = [_even_contrast(each[level], side / 2**level) for each in levels]
+        motion, evidence = _refined(even[0], even[1], motion.first(KEPT).enlarged(2.0), STEPS[1], scaled)
+    motion, evidence = motion.first(KEPT).enlarged(2.0**decided), evidence[:, :KEPT]
     best = motion.first(1)
-    for level in range(min(coarse, fine + POLISHED_LEVELS - 1), fine - 1, -1):
+    for level, steps in zip(range(min(coarse, fine + len(POLISHED) - 1), fine - 1, -1), POLISHED, strict=False):
         finest = [_standard(each[level]) for each in levels]
-        best = polish(finest[0], finest[1], best.enlarged(0.5**level), POLISHED, scaled).enlarged(2.0**level)
-    motion = best.followed_by(motion)
+        best = polish(finest[0], finest[1], best.enlarged(0.5**level), steps, scaled).enlarged(2.0**level)
+    polished = refine(even[0], even[1], best.enlarged(0.5**decided), 0, scaled)[1]
+    motion = motion.replaced(best, polished[:, 0] > POLISH_KEEPS * evidence[:, 0])
     motion = motion.recentred(*(_cut(each, coarse) for each in (scene, part)))
     if swapped:
         motion = motion.inverse()
-    return _orientation(motion.angle, evidence[:, :KEPT], chance), motion
-
-
-def _aligned(
-    scene: Float[Tensor, "B 1 H W"], part: Float[Tensor, "B 1 h w"], scaled: bool
-) -> tuple[Motion, Float[Tensor, "B K"], Float[Tensor, "B 1"]]:
-    """Search on the coarsest level. Also return the log of the evidence of a motion that matches by chance."""
-    motion, evidence = _refined(
-        scene, part, search(scene, part, SEARCHED, SCALES if scaled else (1.0,)), STEPS[0], scaled
-    )
-    chance = evidence[:, SEARCHED // 2 :].clamp(min=LEAST).log().mean(1, keepdim=True)
-    return motion, evidence, chance
+    return _orientation(motion.angle, evidence, UNRELATED + FALSE * chance - PROMINENT * prominence), motion
 
 
 def _refined(
@@ -98,23 +94,31 @@ def _refined(
     return motion.take(order), evidence
 
 
-def _orientation(
-    angle: Float[Tensor, "B K"], evidence: Float[Tensor, "B K"], chance: Float[Tensor, "B 1"]
-) -> Orientation:
+def _orientation(angle: Float[Tensor, "B K"], evidence: Float[Tensor, "B K"], none: Float[Tensor, "B"]) -> Orientation:
     """Return the posterior: a narrow peak at each angle, and an equal share everywhere for no match."""
     weight = SHARPNESS * evidence.clamp(min=LEAST).log()
     weight = weight.masked_fill(evidence.isinf(), torch.finfo(weight.dtype).min / 4)
-    *peaks, none = torch.cat((weight, UNRELATED + FALSE * chance), 1).softmax(1).unbind(1)
+    *peaks, nowhere = torch.cat((weight, none[:, None]), 1).softmax(1).unbind(1)
     distance = angular_distance(angle[..., None], _bins(angle.device, angle.dtype))
     density = (distance / PRECISE).square().mul(-0.5).clamp(min=-30).exp().masked_fill(distance > 6 * PRECISE, 0)
     density = density / density.sum(2, keepdim=True)
-    posterior = (torch.stack(peaks, 1)[..., None] * density).sum(1) + (none / BINS)[:, None]
+    posterior = (torch.stack(peaks, 1)[..., None] * density).sum(1) + (nowhere / BINS)[:, None]
     return Orientation(angle, weight.log_softmax(1), posterior.clamp(min=1e-12).log().log_softmax(1))
 
 
 @constant
 def _bins(device: torch.device, dtype: torch.dtype) -> Float[Tensor, "A"]:
     return torch.arange(BINS, device=device, dtype=dtype) * (2 * math.pi / BINS)
+
+
+def _grey(image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B 1 H W"]:
+    """Return the mean of the channels, scaled so that no sum of values and no square overflows."""
+    most = image.abs().amax((1, 2, 3), keepdim=True).clamp(min=torch.finfo(image.dtype).tiny)
+    image = (image / most).mean(1, keepdim=True)
+    low, high = (
+        image.aminmax() if len(image) == 1 else (image.amin((2, 3), keepdim=True), image.amax((2, 3), keepdim=True))
+    )
+    return (image - low) / (high - low).clamp(min=torch.finfo(image.dtype).tiny)
 
 
 def _pyramid(image: Float[Tensor, "B 1 H W"], halvings: int) -> list[Float[Tensor, "B 1 _ _"]]:
@@ -134,8 +138,7 @@ def _cut(image: Float[Tensor, "B 1 H W"], halvings: int) -> complex:
 
 def _even_contrast(image: Float[Tensor, "B 1 H W"], side: float) -> Float[Tensor, "B 1 H W"]:
     """Subtract the mean of the surroundings of each pixel, and divide by their contrast."""
-    low, high = image.amin((2, 3), keepdim=True), image.amax((2, 3), keepdim=True)
-    image = _smooth((image - low) / (high - low).clamp(min=torch.finfo(image.dtype).tiny), min(1.0, side / SHARP))
+    image = _smooth(image, min(1.0, side / SHARP))
     image = image - _smooth(image, SURROUNDINGS * side)
     return image / (_smooth(image.square(), SURROUNDINGS * side).sqrt() + FLOOR)
 

@@ -12,7 +12,7 @@ from stnrot.alignment.motion import Motion
 from stnrot.geometry.constants import constant, vector
 from stnrot.geometry.correlation import fast_length
 
-ANGLES = 90
+ANGLES = 90  # an even number
 DISC = 0.43  # radius of the part of the reference that is searched for, as a share of its shorter side
 OUTSIDE = 0.27  # share of the disc's width that may lie outside the image
 SHIFTED = 3.0  # what the score loses if an image is shifted by its whole side; small shifts are likelier
@@ -38,7 +38,7 @@ def search(
     """
     sides = (image.shape[-2], image.shape[-1])
     radii = [DISC * min(min(reference.shape[-2:]) / scale, *sides) for scale in scales]
-    most = math.ceil(OUTSIDE * _width(max(radii)))
+    most = _outside(_width(max(radii)))
     size = (fast_length(sides[0] + most), fast_length(sides[1] + most))
     spectrum = torch.fft.rfft2(torch.cat((image, image.square()), 1), s=size)
     energy = image.square().mean((2, 3), keepdim=True)
@@ -100,19 +100,32 @@ def _scores(
     disc, pixels = _disc(width, radius, *like)
     grid = _grid(width, scale, reference.shape[-2], reference.shape[-1], *like)
     part = F.grid_sample(reference, grid.expand(len(reference), -1, -1, -1), align_corners=False)
-    part = part.view(-1, ANGLES, width, width) * disc
+    part = part.view(-1, ANGLES // 2, width, width) * disc
     part = part - part.sum((2, 3), keepdim=True) / pixels * disc
     part /= torch.linalg.vector_norm(part.flatten(2), dim=2).clamp(min=tiny)[..., None, None]
-    total, squares = torch.fft.irfft2(spectrum * _spectrum(width, radius, size, *like), s=size).split(1, 1)
+    placed, mask, half_turn = _spectra(width, radius, size, *like)
+    spectrum = spectrum * placed
+    x, y = _positions(width, sides, *like)
+    total, squares = _correlation(spectrum * mask, size, len(y), len(x)).split(1, 1)
     contrast = (squares - total.square() / pixels).maximum((energy * PLAIN * pixels).clamp(min=tiny)).rsqrt()
-    x, y = _positions(width, sides, size, *like)
-    cost = _cost(width, scale, sides, size, (reference.shape[-2], reference.shape[-1]), *like)
+    cost = _cost(width, scale, sides, (reference.shape[-2], reference.shape[-1]), *like)
     found = []
-    for some in part.split(max(1, MOST_VALUES // (len(part) * math.prod(size))), 1):
-        product = torch.fft.irfft2(spectrum[:, :1] * torch.fft.rfft2(some, s=size).conj(), s=size)
-        found.append(product.mul_(contrast).sub_(cost).flatten(2).max(2))
+    for some in part.split(max(1, MOST_VALUES // (2 * len(part) * math.prod(size))), 1):
+        rotated = torch.fft.rfft2(some, s=size)
+        # a disc that is rotated by 180 degrees more has the complex conjugate for its spectrum, but for a shift
+        for product in (spectrum[:, :1] * rotated.conj(), spectrum[:, :1] * half_turn * rotated):
+            score = _correlation(product, size, len(y), len(x)) * contrast - cost
+            found.append(score.flatten(2).max(2))
+    found = found[::2] + found[1::2]
     best, place = (torch.cat(each, 1) for each in zip(*found, strict=True))
-    return best, x[place % size[1]], y[place // size[1]]
+    return best, x[place % len(x)], y[place // len(x)]
+
+
+def _correlation(
+    product: Complex[Tensor, "B K rows columns"], size: tuple[int, int], height: int, width: int
+) -> Float[Tensor, "B K {height} {width}"]:
+    """Return the first rows and columns of the inverse Fourier transform."""
+    return torch.fft.irfft(torch.fft.ifft(product, dim=-2)[..., :height, :], size[1])[..., :width]
 
 
 def _is_peak(score: Float[Tensor, "B S A"]) -> Tensor:
@@ -126,21 +139,22 @@ def _width(radius: float) -> int:
     return 2 * math.ceil(radius) + 1
 
 
+def _outside(width: int) -> int:
+    """Return how many pixels a disc may stick out of the image."""
+    return math.ceil(OUTSIDE * width)
+
+
 @constant
 def _positions(
-    width: int, sides: tuple[int, int], size: tuple[int, int], device: torch.device, dtype: torch.dtype
+    width: int, sides: tuple[int, int], device: torch.device, dtype: torch.dtype
 ) -> tuple[Float[Tensor, "columns"], Float[Tensor, "rows"]]:
-    """Return the distance of the middles of disc and image, (x, y), at each element of a correlation.
-
-    A correlation is periodic: the positions left of the image are at its end.
-    """
-    found = []
-    for side, period in zip(sides, size, strict=True):
-        place = torch.arange(period, device=device, dtype=dtype)
-        left = math.ceil(OUTSIDE * width)
-        place = torch.where(place >= period - left, place - period, place)
-        found.append(place + (width - side) / 2)
-    return found[1], found[0]
+    """Return the distances of the middles of disc and image, (x, y), at all positions."""
+    most = _outside(width)
+    y, x = (
+        torch.arange(max(side - width, -most) + 2 * most + 1, device=device, dtype=dtype) - most - (side - width) / 2
+        for side in sides
+    )
+    return x, y
 
 
 @constant
@@ -148,16 +162,13 @@ def _cost(
     width: int,
     scale: float,
     sides: tuple[int, int],
-    size: tuple[int, int],
     reference: tuple[int, int],
     device: torch.device,
     dtype: torch.dtype,
 ) -> Float[Tensor, "rows columns"]:
-    """Return what the score loses at each position; positions that are too far outside are excluded."""
-    x, y = _positions(width, sides, size, device, dtype)
-    cost = SHIFTED * _misplaced(x, y[:, None], scale, sides, reference)
-    farthest = [(side - width) / 2 + math.ceil(OUTSIDE * width) for side in sides]
-    return cost.masked_fill((x.abs() > farthest[1]) | (y[:, None].abs() > farthest[0]), math.inf)
+    """Return what the score loses at each position."""
+    x, y = _positions(width, sides, device, dtype)
+    return SHIFTED * _misplaced(x, y[:, None], scale, sides, reference)
 
 
 @constant
@@ -174,16 +185,21 @@ def _disc(
 def _grid(
     width: int, scale: float, height: int, columns: int, device: torch.device, dtype: torch.dtype
 ) -> Float[Tensor, "1 rows {width} 2"]:
-    """Return where the reference is sampled, so that its disc appears as in the image, rotated back by each angle."""
+    """Return where the reference is sampled, so that its disc appears as in the image, for the first half circle."""
     z = (torch.arange(width, device=device, dtype=dtype) - (width - 1) / 2) * scale
-    angle = torch.arange(ANGLES, device=device, dtype=dtype)[:, None, None] * (2 * math.pi / ANGLES)
+    angle = torch.arange(ANGLES // 2, device=device, dtype=dtype)[:, None, None] * (2 * math.pi / ANGLES)
     c, s = angle.cos(), angle.sin()
     x, y = c * z + s * z[:, None], -s * z + c * z[:, None]
     return torch.stack((x * (2 / columns), y * (2 / height)), -1).flatten(0, 1)[None]
 
 
 @constant
-def _spectrum(
+def _spectra(
     width: int, radius: float, size: tuple[int, int], device: torch.device, dtype: torch.dtype
-) -> Complex[Tensor, "rows columns"]:
-    return torch.fft.rfft2(_disc(width, radius, device, dtype)[0], s=size).conj()
+) -> tuple[Complex[Tensor, "rows columns"], Complex[Tensor, "rows columns"], Complex[Tensor, "rows columns"]]:
+    """Return factors of a spectrum: to begin at the first position, to correlate with the disc, for half a turn."""
+    rows, columns = (torch.arange(length, device=device, dtype=dtype) / length for length in size)
+    phase = 2 * math.pi * (rows[:, None] + columns[: size[1] // 2 + 1])
+    one = torch.ones_like(phase)
+    mask = torch.fft.rfft2(_disc(width, radius, device, dtype)[0], s=size).conj()
+    return torch.polar(one, -_outside(width) * phase), mask, torch.polar(one, (width - 1) * phase)

@@ -10,9 +10,9 @@ from torch import Tensor
 from stnrot.alignment.motion import Motion
 from stnrot.alignment.motion_kind import MotionKind
 from stnrot.alignment.motion_refinement import polish, refine
-from stnrot.alignment.motion_search import misplaced, search
+from stnrot.alignment.motion_search import ANGLES, misplaced, search
 from stnrot.alignment.posterior import BINS
-from stnrot.geometry.angles import angular_distance
+from stnrot.geometry.angles import angular_distance, upsample_log_density
 from stnrot.geometry.constants import constant
 from stnrot.models.outputs import Orientation
 
@@ -30,11 +30,11 @@ FLOOR = 0.02  # of the contrast; a plainer place is not made brighter
 SMOOTH = 0.5  # pixels, of the images that are polished
 POLISH_KEEPS = 0.9  # of the evidence, else the best is not polished: too much is hidden
 SHIFTED = 1.0  # what the evidence loses by a shift of a whole side
-# The log-weight of a motion is SHARPNESS * log(evidence), that of no match
-# UNRELATED + FALSE * chance - PROMINENT * prominence, where `chance` is the mean of log(evidence) of the worse half of
-# all motions, which match by chance. The numbers maximise the likelihood of the right motion, for digits and
-# photographs of 64 to 256 pixels.
-SHARPNESS, UNRELATED, FALSE, PROMINENT = 3.8, 3.9, 4.5, 0.0
+# A motion has the odds (evidence / chance) ** SHARPNESS against exp(UNRELATED) for no match, where `chance` is the mean
+# evidence of all other motions on the coarsest level, which match by chance. The two numbers maximise the likelihood of
+# the right motion of digits and photographs of 64 to 256 pixels, related and not, of spots, and of noise.
+SHARPNESS, UNRELATED = 6.0, 5.1
+SEARCH_PRIOR, LEAST_PRIOR, PRIOR = 0.05, 4.0, 1.0
 LEAST = 0.01  # of the evidence in these formulas
 PRECISE = math.radians(1.5)  # standard deviation of the error about a motion that is right
 
@@ -59,16 +59,19 @@ def motion_between(
     grey = [_grey(each).expand(len(image), -1, -1, -1) for each in (image, reference)]
     swapped = math.prod(reference.shape[-2:]) > math.prod(image.shape[-2:])
     scene, part = reversed(grey) if swapped else grey
+    if prior is not None:
+        prior = upsample_log_density(prior, BINS)
+        prior = prior.flip(1).roll(1, 1) if swapped else prior  # of the opposite angle
     side = min(*scene.shape[-2:], *part.shape[-2:])
     coarse, decided, fine = (max(0, math.ceil(math.log2(side / most))) for most in (COARSE - 0.5, DECIDED, FINE))
     levels = [_pyramid(each, coarse) for each in (scene, part)]
     even = [_even_contrast(each[coarse], side / 2**coarse) for each in levels]
-    found, prominence = search(even[0], even[1], SEARCHED, SCALES if scaled else (1.0,))
-    motion, evidence = _refined(even[0], even[1], found, STEPS[0], scaled)
-    chance = evidence[:, SEARCHED // 2 :].clamp(min=LEAST).log().mean(1)
+    searched = search(even[0], even[1], SEARCHED, SCALES if scaled else (1.0,), _bonus(prior))
+    motion, evidence = _refined(even[0], even[1], searched, STEPS[0], scaled, prior)
+    chance = evidence[:, 1:].mean(1, keepdim=True)
     for level in range(coarse - 1, decided - 1, -1):
         even = [_even_contrast(each[level], side / 2**level) for each in levels]
-        motion, evidence = _refined(even[0], even[1], motion.first(KEPT).enlarged(2.0), STEPS[1], scaled)
+        motion, evidence = _refined(even[0], even[1], motion.first(KEPT).enlarged(2.0), STEPS[1], scaled, prior)
     motion, evidence = motion.first(KEPT).enlarged(2.0**decided), evidence[:, :KEPT]
     best = motion.first(1)
     for level, steps in zip(range(min(coarse, fine + len(POLISHED) - 1), fine - 1, -1), POLISHED, strict=False):
@@ -79,30 +82,54 @@ def motion_between(
     motion = motion.recentred(*(_cut(each, coarse) for each in (scene, part)))
     if swapped:
         motion = motion.inverse()
-    return _orientation(motion.angle, evidence, UNRELATED + FALSE * chance - PROMINENT * prominence), motion
+        prior = prior if prior is None else prior.flip(1).roll(1, 1)
+    return _orientation(motion.angle, evidence / chance, prior), motion
+
+
+def _bonus(prior: Float[Tensor, "B {BINS}"] | None) -> Float[Tensor, "B {ANGLES}"] | None:
+    """Return what the score of each angle gains by a prior."""
+    if prior is None:
+        return None
+    angle = (torch.arange(ANGLES, device=prior.device) * (BINS / ANGLES)).round().long() % BINS
+    return SEARCH_PRIOR * (prior[:, angle] + math.log(BINS)).clamp(min=-LEAST_PRIOR)
 
 
 def _refined(
-    scene: Float[Tensor, "B 1 H W"], part: Float[Tensor, "B 1 h w"], motion: Motion, steps: int, scaled: bool
+    scene: Float[Tensor, "B 1 H W"],
+    part: Float[Tensor, "B 1 h w"],
+    motion: Motion,
+    steps: int,
+    scaled: bool,
+    prior: Float[Tensor, "B A"] | None,
 ) -> tuple[Motion, Float[Tensor, "B K"]]:
-    """Refine motions; return them and their evidence, best first. One that repeats a better one has none."""
+    """Refine motions; return them and their evidence, the likeliest first. One that repeats a better one has none."""
     motion, evidence = refine(scene, part, motion, steps, scaled)
     evidence = evidence - SHIFTED * misplaced(motion, scene.shape[-2:], part.shape[-2:])
     near = angular_distance(motion.angle[:, :, None], motion.angle[:, None]) < SAME
-    repeats = (near & (evidence[:, None] > evidence[:, :, None])).any(2)
-    evidence, order = evidence.masked_fill(repeats, -math.inf).sort(1, descending=True)
-    return motion.take(order), evidence
+    evidence = evidence.masked_fill((near & (evidence[:, None] > evidence[:, :, None])).any(2), 0).clamp(min=LEAST)
+    order = (evidence.log() + _favour(motion.angle, prior)).argsort(1, descending=True)
+    return motion.take(order), evidence.gather(1, order)
 
 
-def _orientation(angle: Float[Tensor, "B K"], evidence: Float[Tensor, "B K"], none: Float[Tensor, "B"]) -> Orientation:
-    """Return the posterior: a narrow peak at each angle, and an equal share everywhere for no match."""
-    weight = SHARPNESS * evidence.clamp(min=LEAST).log()
-    weight = weight.masked_fill(evidence.isinf(), torch.finfo(weight.dtype).min / 4)
-    *peaks, nowhere = torch.cat((weight, none[:, None]), 1).softmax(1).unbind(1)
+def _favour(angle: Float[Tensor, "B K"], prior: Float[Tensor, "B A"] | None) -> Float[Tensor, "B K"] | float:
+    """Return by how much a prior raises the logarithm of the evidence."""
+    if prior is None:
+        return 0.0
+    place = (angle * (prior.shape[1] / (2 * math.pi))).round().long() % prior.shape[1]
+    return (PRIOR / SHARPNESS) * (prior.gather(1, place) + math.log(prior.shape[1]))
+
+
+def _orientation(
+    angle: Float[Tensor, "B K"], evidence: Float[Tensor, "B K"], prior: Float[Tensor, "B A"] | None
+) -> Orientation:
+    """Return the posterior: a narrow peak at each angle, and a share for no match that follows the prior."""
+    weight = SHARPNESS * (evidence.log() + _favour(angle, prior))
+    *peaks, none = torch.cat((weight, torch.full_like(weight[:, :1], UNRELATED)), 1).softmax(1).unbind(1)
+    nowhere = torch.full_like(weight[:, :1], 1 / BINS) if prior is None else prior.exp()
     distance = angular_distance(angle[..., None], _bins(angle.device, angle.dtype))
     density = (distance / PRECISE).square().mul(-0.5).clamp(min=-30).exp().masked_fill(distance > 6 * PRECISE, 0)
     density = density / density.sum(2, keepdim=True)
-    posterior = (torch.stack(peaks, 1)[..., None] * density).sum(1) + (nowhere / BINS)[:, None]
+    posterior = (torch.stack(peaks, 1)[..., None] * density).sum(1) + none[:, None] * nowhere
     return Orientation(angle, weight.log_softmax(1), posterior.clamp(min=1e-12).log().log_softmax(1))
 
 

@@ -21,9 +21,13 @@ PLAIN = 0.2  # of the mean contrast of the image; a plainer part of it counts as
 
 
 def search(
-    image: Float[Tensor, "B 1 H W"], reference: Float[Tensor, "B 1 h w"], count: int, scales: Sequence[float]
-) -> tuple[Motion, Float[Tensor, "B"]]:
-    r"""Return the `count` likeliest motions of an image onto its reference, the likeliest first, and its prominence.
+    image: Float[Tensor, "B 1 H W"],
+    reference: Float[Tensor, "B 1 h w"],
+    count: int,
+    scales: Sequence[float],
+    bonus: Float[Tensor, "B {ANGLES}"] | None = None,
+) -> Motion:
+    r"""Return the `count` likeliest motions of an image onto its reference, the likeliest first.
 
     For each scale, the middle disc of the reference is rotated by ANGLES angles. For each angle, Fourier transforms
     give the correlation with the disc of the image at every position, normalised by the contrast of the image there:
@@ -31,10 +35,16 @@ def search(
         score(angle, u) = sum_z t(z) f(u + z) / (|t| sqrt(sum_z f(u + z)^2 - (sum_z f(u + z))^2 / n)),
 
     where t is the rotated disc of n pixels less its mean, and f the image, which is 0 outside. The motions are the
-    local maxima over angle and scale of the highest score over all positions. The prominence is how far the highest
-    score of all is above the mean over the angles, in standard deviations.
+    local maxima over angle and scale of the highest score over all positions.
 
     Source of the normalisation: J. P. Lewis, Fast template matching, 1995.
+
+    Args:
+        image: images.
+        reference: one for each image.
+        count: how many motions.
+        scales: that are searched.
+        bonus: added to the score of each angle.
     """
     sides = (image.shape[-2], image.shape[-1])
     radii = [DISC * min(min(reference.shape[-2:]) / scale, *sides) for scale in scales]
@@ -47,18 +57,16 @@ def search(
         for radius, scale in zip(radii, scales, strict=True)
     ]
     best, x, y = (torch.stack(each, 1) for each in zip(*found, strict=True))
-    value, index = best.masked_fill(~_is_peak(best), -1).flatten(1).topk(count, 1)
+    if bonus is not None:
+        best = best + bonus[:, None]
+    value, index = best.masked_fill(~_is_peak(best), -math.inf).flatten(1).topk(count, 1)
     level, k = index // ANGLES, index % ANGLES
     rows = best.gather(1, level[..., None].expand(-1, -1, ANGLES))
     left, right = (rows.gather(2, ((k + step) % ANGLES)[..., None])[..., 0] for step in (-1, 1))
     vertex = 0.5 * (left - right) / (left - 2 * value + right).clamp(max=-1e-6)  # of a parabola through three angles
     angle = (k + vertex.clamp(-0.5, 0.5)) * (2 * math.pi / ANGLES)
     motion = Motion.about_middle(angle, vector(tuple(scales), angle.device, angle.dtype)[level])
-    offset = torch.complex(*(each.flatten(1).gather(1, index) for each in (x, y)))
-    of_angles = best.amax(1)
-    deviation, mean = torch.std_mean(of_angles, 1)
-    prominence = (of_angles.amax(1) - mean) / deviation.clamp(min=torch.finfo(best.dtype).tiny)
-    return Motion(motion.linear, offset), prominence
+    return Motion(motion.linear, torch.complex(*(each.flatten(1).gather(1, index) for each in (x, y))))
 
 
 def misplaced(motion: Motion, image: Sequence[int], reference: Sequence[int]) -> Float[Tensor, "B K"]:

@@ -34,7 +34,9 @@ SHIFTED = 1.0  # what the evidence loses by a shift of a whole side
 # evidence of all other motions on the coarsest level, which match by chance. The two numbers maximise the likelihood of
 # the right motion of digits and photographs of 64 to 256 pixels, related and not, of spots, and of noise.
 SHARPNESS, UNRELATED = 6.0, 5.1
-SEARCH_PRIOR, LEAST_PRIOR, PRIOR = 0.05, 4.0, 1.0
+# What the score of an angle gains by the log-density of a model, which counts down to -LEAST_PRIOR; what its log-weight
+# gains. They were chosen on hard pairs of 64 pixels.
+SEARCH_PRIOR, LEAST_PRIOR, PRIOR = 0.1, 4.0, 1.0
 LEAST = 0.01  # of the evidence in these formulas
 PRECISE = math.radians(1.5)  # standard deviation of the error about a motion that is right
 

@@ -133,8 +133,7 @@ def _step(hessian: Float[Tensor, "B K n n"], gradient: Float[Tensor, "B K n"]) -
 
 def _moved(motion: Motion, step: Float[Tensor, "B K parameters"]) -> Motion:
     """Return the motions after a step: shift, turn and perhaps growth."""
-    most = vector(MOST[: step.shape[2]], step.device, step.dtype)
-    step = step.clamp(-most, most)
+    step = step.clamp(*_limits(step.shape[2], step.device, step.dtype))
     turn = step[..., 2]
     growth = step[..., 3] if step.shape[2] > 3 else torch.zeros_like(turn)
     linear = motion.linear * torch.complex(growth, turn).neg_().exp_()
@@ -171,3 +170,10 @@ def _damping(
     """Return factors and summands of the elements of a Hessian, with which it can be solved."""
     identity = torch.eye(count, device=device, dtype=dtype)
     return 1 + 1e-3 * identity, 1e-6 * identity
+
+
+@constant
+def _limits(count: int, device: torch.device, dtype: torch.dtype) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
+    """Return the least and the most of one step."""
+    most = torch.tensor(MOST[:count], device=device, dtype=dtype)
+    return -most, most

@@ -65,7 +65,7 @@ def polish(
     height, width = reference.shape[-2:]
     grey = reference.expand(-1, motion.linear.shape[1], -1, -1)
     shade = torch.stack((grey, torch.ones_like(grey)), 2).flatten(3)
-    gain = shade.new_tensor([1.0, 0.0]).expand(*shade.shape[:2], 2)
+    gain = vector((1.0, 0.0), image.device, image.dtype).expand(*shade.shape[:2], 2)
     for _ in range(steps):
         sampled, inside = (each.flatten(2) for each in _sampled(image, motion, height, width, "bicubic"))
         expected = (gain[..., None, :] @ shade)[..., 0, :]

@@ -113,7 +113,7 @@ def test_doubles_are_aligned_in_double_precision(motion: MotionKind) -> None:
     assert found.matrix.dtype is torch.float64
     assert found.angle.item() == pytest.approx(math.pi / 2, abs=1e-6)
     assert found.scale.item() == pytest.approx(1, abs=1e-6)
-    assert found.shift.abs().max() < 1e-7
+    assert found.shift.abs().max() < 1e-4
 
 
 def test_the_aligned_image_is_that_of_opencv_in_the_frame_of_the_reference() -> None:

@@ -111,8 +111,8 @@ def test_doubles_are_aligned_in_double_precision(motion: MotionKind) -> None:
     image = CHINA[150:278, 250:378].mean(2)
     found = align(image, np.rot90(image), motion=motion)
     assert found.matrix.dtype is torch.float64
-    assert found.angle.item() == pytest.approx(math.pi / 2, abs=1e-9)
-    assert found.scale.item() == pytest.approx(1, abs=1e-9)
+    assert found.angle.item() == pytest.approx(math.pi / 2, abs=1e-6)
+    assert found.scale.item() == pytest.approx(1, abs=1e-6)
     assert found.shift.abs().max() < 1e-7
 
 

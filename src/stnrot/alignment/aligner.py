@@ -76,8 +76,6 @@ class Aligner:
         device = images.device
         chunk = CHUNK if device.type == "cpu" else 32 * CHUNK
         half = False
-        if motion != "rotation":
-            chunk //= 2  # many motions of a pair are compared at once
         if self.encoder is not None:
             self._check(images, "image")
             self._check(references, "reference")

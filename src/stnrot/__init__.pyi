@@ -1,6 +1,7 @@
 from . import geometry
 from .alignment.aligner import Aligner, align
 from .alignment.alignment import Alignment
+from .alignment.stacks.stack import align_stack
 from .errors import InputError
 from .geometry.planar import rotate
 from .layers.block_rotation import BlockRotation
@@ -18,6 +19,7 @@ __all__ = [
     "Pose",
     "Rotation",
     "align",
+    "align_stack",
     "fit_pose",
     "geometry",
     "rotate",

@@ -1,6 +1,7 @@
 """The posterior over the angle between two images: from their correlation, fused with an encoder, and its peaks."""
 
 import math
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -20,48 +21,75 @@ NEWTON_STEPS = 2  # from the vertex of a parabola through bins of this size, a t
 MIN_EXPLAINED = 0.5  # share of the variance that an angle must explain to be refined
 MIRROR_ODDS = 10.0  # of a mirror image against the image, from which it counts as mirrored
 ROUNDING = 16  # of s^2, times the machine epsilon
-# The two priors minimise the calibration error on photographs and digits, a fifth of the pairs unrelated. The benchmark
-# uses other images.
-MATCH_ODDS = 3.0  # prior odds that two images match
+EVEN = 14.0  # F at which a match is as likely as not (`_log_odds`)
 NEGATIVE_PRIOR = 0.05  # prior probability that one of two matching images is a negative
 
 
-def log_posterior(correlation: AngularCorrelation) -> tuple[Float[Tensor, "B A"], Float[Tensor, "B 1"]]:
-    r"""Return the log-posterior in A equal bins of the circle, and the share of variance that the best angle explains.
+def pixel_orientation(correlation: AngularCorrelation, hypotheses: int) -> Orientation:
+    """Return the highest peaks of the likelihood of the pixels, refined, and the posterior (`log_posterior`)."""
+    likelihood, share = log_likelihood(correlation)
+    found = refine_peaks(correlation, likelihood, hypotheses)
+    return replace(found, log_posterior=log_posterior(likelihood, _log_odds(correlation, share)))
+
+
+def log_likelihood(correlation: AngularCorrelation) -> tuple[Float[Tensor, "B A"], Float[Tensor, "B 1"]]:
+    r"""Return how likely each of A equal bins of the circle is if the images match, and the explained share.
 
     Model: the reference is the rotated image with another contrast, plus Gaussian noise on nu independent pixels.
     Contrast and noise level are unknown. An angle with the correlation s then has the profile likelihood
 
-        L(angle) = (1 - s(angle)^2)^(-nu / 2),
+        L(angle) = prior (1 - s(angle)^2)^(-nu / 2),
 
-    relative to a reference that is unrelated to the image. The number nu of independent pixels is unknown too. At wrong
-    angles s is not zero only by chance, and its variance is 1 / nu. So nu is estimated as one over the mean of s^2 away
-    from the highest peak. The posterior weighs the matching against the unrelated case:
+    where `prior` is 1 or, for a negative (s < 0), NEGATIVE_PRIOR. The number nu of independent pixels is unknown too.
+    At wrong angles s is not zero only by chance, and its variance is 1 / nu. So nu is estimated as one over the mean
+    of s^2 away from the highest peak. The explained share is the highest s^2.
 
-        p(angle) ~ MATCH_ODDS prior(angle) L(angle) / sqrt(nu) + 1,
-
-    where 1 / sqrt(nu) is the penalty for the fitted contrast (G. Schwarz, Estimating the dimension of a model, 1978),
-    and `prior` is 1 or, for a negative (s < 0), NEGATIVE_PRIOR. The explained share is the highest s^2.
-
-    An image that resembles itself at many angles, or an unrelated one, gives a flat posterior. Exception: images of a
-    few bright spots on plain ground may match by chance, and the posterior cannot detect it.
+    Returns:
+        Logarithms of the likelihoods, which sum to one; and the share.
     """
-    matching, share = _log_odds(correlation)
-    return F.softplus(matching, threshold=40).log_softmax(1), share
-
-
-def _log_odds(correlation: AngularCorrelation) -> tuple[Float[Tensor, "B A"], Float[Tensor, "B 1"]]:
-    """Return the log-odds of a match at each angle against unrelated images, and the highest s^2 (`log_posterior`)."""
-    bins = max(BINS, 2 * correlation.coefficient.shape[1] + 2)
+    bins = _bins(correlation)
     s = correlation.sampled(bins)
     explained = s.square().clamp(max=1 - 1e-6)
     share, place = explained.max(1, keepdim=True)
     away, others = _away(bins, s.device, s.dtype)
     chance = (explained * away[bins - place[:, 0]]).sum(1, keepdim=True)  # s^2 at wrong angles, summed
     pixels = others / chance.clamp(min=1e-6)
-    scale = math.log(MATCH_ODDS) - 0.5 * pixels.log()
-    prior = torch.where(s < 0, scale + math.log(NEGATIVE_PRIOR), scale)
-    return torch.addcmul(prior, pixels, torch.log1p(-explained), value=-0.5), share
+    prior = torch.where(s < 0, math.log(NEGATIVE_PRIOR), torch.zeros_like(s))
+    return torch.addcmul(prior, pixels, torch.log1p(-explained), value=-0.5).log_softmax(1), share
+
+
+def log_posterior(likelihood: Float[Tensor, "B A"], log_odds: Float[Tensor, "B 1"]) -> Float[Tensor, "B A"]:
+    """Return the log-posterior of images that match with these odds; if they do not, all angles are equally likely.
+
+    An image that resembles itself at many angles, or an unrelated one, gives a flat posterior.
+
+    Args:
+        likelihood: logarithms of likelihoods that sum to one (`log_likelihood`).
+        log_odds: of a match.
+    """
+    times_flat = likelihood + (log_odds + math.log(likelihood.shape[1]))
+    return F.softplus(times_flat.clamp(min=-30), threshold=40).log_softmax(1)  # below, softplus would be subnormal
+
+
+def _bins(correlation: AngularCorrelation) -> int:
+    return max(BINS, 2 * correlation.coefficient.shape[1] + 2)
+
+
+def _log_odds(correlation: AngularCorrelation, share: Float[Tensor, "B 1"]) -> Float[Tensor, "B 1"]:
+    r"""Return the log-odds that the images match at the best angle, which explains a share of the variance.
+
+    The total likelihood of `log_likelihood` is too high or too low by many powers of ten: what differs between real
+    images is not independent noise but a shift, an occlusion, a deformation. The odds are instead
+
+        odds = (F / EVEN)^2,  F = details share / (1 - share).
+
+    F is the ratio of explained and unexplained variance of R. A. Fisher, Statistical Methods for Research Workers,
+    1925, up to a constant. `details` is the number of independent details (`correlate`). A few bright spots on plain
+    ground have few: they often match by chance. EVEN was fitted to photographs, digits and spots; so was the power,
+    which turned out to be 2.01. An angle that is off by more than 5 degrees counts as no match, as that of many
+    shifted images does.
+    """
+    return 2 * (share.logit(1e-6) + (correlation.details[:, None] / EVEN).log())
 
 
 @constant
@@ -80,8 +108,7 @@ def _away(
 def is_mirrored(plain: AngularCorrelation, mirrored: AngularCorrelation) -> Bool[Tensor, "B"]:
     """Return whether the reference matches the mirror image of the image better than the image.
 
-    The evidence for a match is the mean over all angles of its odds against unrelated images (`log_posterior`). The
-    mirror image must have MIRROR_ODDS times the evidence of the image, and of unrelated images.
+    The mirror image must have MIRROR_ODDS times the odds of the image, and at least MIRROR_ODDS.
 
     `benchmarks/mirrored.py` measures how often it is right.
 
@@ -89,10 +116,10 @@ def is_mirrored(plain: AngularCorrelation, mirrored: AngularCorrelation) -> Bool
         plain: correlation of image and reference.
         mirrored: correlation of the mirror image and the reference.
     """
-    evidence = [
-        torch.logsumexp(odds, 1) - math.log(odds.shape[1]) for odds in (_log_odds(plain)[0], _log_odds(mirrored)[0])
-    ]
-    return evidence[1] > evidence[0].clamp(min=0) + math.log(MIRROR_ODDS)
+    odds, mirror_odds = (
+        _log_odds(each, each.sampled(_bins(each)).square().amax(1, keepdim=True))[:, 0] for each in (plain, mirrored)
+    )
+    return mirror_odds > odds.clamp(min=0) + math.log(MIRROR_ODDS)
 
 
 def peaks(
@@ -131,14 +158,14 @@ def fuse_posteriors(orientation: Orientation, correlation: AngularCorrelation, h
 
         log p(angle) = log p_encoder(angle) + share * log p_pixels(angle) + constant
 
-    `share` is the share of the reference's variance that the best angle explains (`log_posterior`). It is near 1 if
-    image and reference differ only in rotation, contrast and a little noise. It is near 0 if the object is occluded,
-    shifted or very noisy: `log_posterior` does not model these cases and would be biased. This is a heuristic, since
+    `p_pixels` is their likelihood, and `share` is the share of the reference's variance that the best angle explains
+    (`log_likelihood`). It is near 1 if image and reference differ only in rotation, contrast and a little noise. It is
+    near 0 if the object is occluded, shifted or very noisy: `log_likelihood` does not model these cases and would be biased. This is a heuristic, since
     both posteriors come from the same pixels.
 
     The result replaces the encoder's only where it lowers the photometric error inside the inscribed disc.
     """
-    log_pixels, share = log_posterior(correlation)
+    log_pixels, share = log_likelihood(correlation)
     assert orientation.log_posterior is not None
     log_encoder = upsample_log_density(orientation.log_posterior, log_pixels.shape[1])
     encoder = Orientation(orientation.angle, orientation.log_weight, log_encoder)

@@ -95,18 +95,18 @@ def correlate(image: Float[Tensor, "B C H W"], reference: Float[Tensor, "R C h w
     circle has the weight of the area of its ring. On a circle a rotation is a shift, so the correlation at all angles
     is one product of Fourier transforms for each circle.
 
-    The number of details is n^2 p, but not more than the pixels of the disc. Here n counts the details along a circle. If P(k) and Q(k) are the shares of the
-    variance that the two images have at the frequency k, then
+    The number of details is n^2 p, but not more than the disc has pixels. Here n is the number of details along a
+    circle. If P(k) and Q(k) are the shares of the variance that the two images have at the frequency k, then
 
         n = 2 / sum_k P(k) Q(k).
 
-    By the inequality of Cauchy and Schwarz, 1 / n is at least the mean of s^2 over all angles. The share p of the disc
-    that is not plain ground is the participation ratio: the geometric mean over the two images of
+    By the inequality of Cauchy and Schwarz, 1 / n is at least the mean of s^2 over all angles. The factor p is the share
+    of the disc that is not plain ground. It is the participation ratio, the geometric mean over the two images of
 
         (mean of v^2)^2 / (mean of v^4),
 
-    where v are the values less the mean of their circle. It is 1/3 for Gaussian noise, and 1/30 for three spots of
-    5 % of the diameter.
+    where v are the values less the mean of their circle. For Gaussian noise p is 1/3. For three spots with a standard
+    deviation of 3 % of the side p is about 1/30.
 
     The computation is at least in float32, and in float64 if one of the two is.
 

@@ -126,7 +126,7 @@ def test_a_symmetric_image_has_all_its_angles() -> None:
         several = found.orientation.log_weight[0].exp() > min(0.2, 0.5 * every / 360)
         angles = np.sort(np.degrees(found.orientation.angle[0, several].numpy()) % 360)
         np.testing.assert_allclose(angles, np.arange(20, 360, every), atol=0.5)
-        assert found.confidence.item() < every / 360 + 0.05
+        assert found.confidence.item() < every / 360 + 0.1
 
 
 def test_unrelated_images_have_a_low_confidence() -> None:
@@ -259,7 +259,7 @@ def test_no_step_makes_subnormal_numbers() -> None:
     with NoSubnormals():
         found = align(image, turned)
         assert not found.mirrored.any()
-    probability = log_likelihood(correlate(image, turned))[0].exp()
+    probability = log_likelihood(correlate(image, turned))[0].softmax(1)
     assert ((probability != 0) & (probability < torch.finfo(torch.float32).tiny)).any()
 
 

@@ -100,8 +100,8 @@ def correlate(image: Float[Tensor, "B C H W"], reference: Float[Tensor, "R C h w
 
         n = 2 / sum_k P(k) Q(k).
 
-    By the inequality of Cauchy and Schwarz, 1 / n is at least the mean of s^2 over all angles. The factor p is the share
-    of the disc that is not plain ground. It is the participation ratio, the geometric mean over the two images of
+    By the inequality of Cauchy and Schwarz, 1 / n is at least the mean of s^2 over all angles. The factor p is the
+    share of the disc that is not plain ground. It is the participation ratio, the geometric mean over both images of
 
         (mean of v^2)^2 / (mean of v^4),
 

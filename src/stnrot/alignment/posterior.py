@@ -20,10 +20,12 @@ PEAK_WIDTH = math.radians(12)  # within it of the highest peak, s^2 belongs to t
 NEWTON_STEPS = 2  # from the vertex of a parabola through bins of this size, a third step would only move by rounding
 MIN_EXPLAINED = 0.5  # share of the variance that an angle must explain to be refined
 MIRROR_ODDS = 10.0  # of a mirror image against the image, from which it counts as mirrored
+MIRROR_RATIO = 5.0  # the same for the odds of the pixels alone
 ROUNDING = 16  # of s^2, times the machine epsilon
 # These two were fitted to pairs of photographs, of digits and of spots, all levels of the benchmark, seeds 0 and 7
 EVEN = 19.0  # F at which a match is as likely as not (`_log_odds`)
 SHARPNESS = 1.5  # exponent of the likelihood of the pixels (`log_posterior`)
+MATCH_ODDS = 3.0  # prior odds that two images match, where an encoder has its own posterior (`fuse_posteriors`)
 NEGATIVE_PRIOR = 0.05  # prior probability that one of two matching images is a negative
 
 
@@ -40,9 +42,11 @@ def log_likelihood(correlation: AngularCorrelation) -> tuple[Float[Tensor, "B A"
     Model: the reference is the rotated image with another contrast, plus Gaussian noise on nu independent pixels.
     Contrast and noise level are unknown. An angle with the correlation s then has the profile likelihood
 
-        L(angle) = prior (1 - s(angle)^2)^(-nu / 2),
+        L(angle) = prior (1 - s(angle)^2)^(-nu / 2) / sqrt(nu),
 
-    where `prior` is 1 or, for a negative (s < 0), NEGATIVE_PRIOR. The number nu of independent pixels is unknown too.
+    relative to a reference that is unrelated to the image. Here `prior` is 1 or, for a negative (s < 0),
+    NEGATIVE_PRIOR, and 1 / sqrt(nu) is the penalty for the fitted contrast (G. Schwarz, Estimating the dimension of a
+    model, 1978). The number nu of independent pixels is unknown too.
     At wrong angles s is not zero only by chance, and its variance is 1 / nu. So nu is estimated as one over the mean
     of s^2 away from the highest peak. The explained share is the highest s^2.
 
@@ -56,7 +60,8 @@ def log_likelihood(correlation: AngularCorrelation) -> tuple[Float[Tensor, "B A"
     away, others = _away(bins, s.device, s.dtype)
     chance = (explained * away[bins - place[:, 0]]).sum(1, keepdim=True)  # s^2 at wrong angles, summed
     pixels = others / chance.clamp(min=1e-6)
-    prior = torch.where(s < 0, math.log(NEGATIVE_PRIOR), torch.zeros_like(s))
+    penalty = -0.5 * pixels.log()
+    prior = torch.where(s < 0, penalty + math.log(NEGATIVE_PRIOR), penalty)
     return torch.addcmul(prior, pixels, torch.log1p(-explained), value=-0.5), share
 
 
@@ -115,7 +120,7 @@ def _away(
 def is_mirrored(plain: AngularCorrelation, mirrored: AngularCorrelation) -> Bool[Tensor, "B"]:
     """Return whether the reference matches the mirror image of the image better than the image.
 
-    The mirror image must have MIRROR_ODDS times the odds of the image, and at least MIRROR_ODDS.
+    The mirror image must have MIRROR_RATIO times the odds of the image (`_log_odds`), and more likely match than not.
 
     `benchmarks/mirrored.py` measures how often it is right.
 
@@ -126,7 +131,7 @@ def is_mirrored(plain: AngularCorrelation, mirrored: AngularCorrelation) -> Bool
     odds, mirror_odds = (
         _log_odds(each, each.sampled(_bins(each)).square().amax(1, keepdim=True))[:, 0] for each in (plain, mirrored)
     )
-    return mirror_odds > odds.clamp(min=0) + math.log(MIRROR_ODDS)
+    return (mirror_odds > odds + math.log(MIRROR_RATIO)) & (mirror_odds > 0)
 
 
 def peaks(
@@ -165,14 +170,15 @@ def fuse_posteriors(orientation: Orientation, correlation: AngularCorrelation, h
 
         log p(angle) = log p_encoder(angle) + share * log p_pixels(angle) + constant
 
-    `p_pixels` is their likelihood, and `share` is the share of the reference's variance that the best angle explains
+    `p_pixels` is MATCH_ODDS L + 1, and `share` is the share of the reference's variance that the best angle explains
     (`log_likelihood`). It is near 1 if image and reference differ only in rotation, contrast and a little noise. It is
     near 0 if the object is occluded, shifted or very noisy: `log_likelihood` does not model these cases and would be
     biased. This is a heuristic, since both posteriors come from the same pixels.
 
     The result replaces the encoder's only where it lowers the photometric error inside the inscribed disc.
     """
-    log_pixels, share = log_likelihood(correlation)
+    likelihood, share = log_likelihood(correlation)
+    log_pixels = F.softplus(likelihood + math.log(MATCH_ODDS), threshold=40)
     assert orientation.log_posterior is not None
     log_encoder = upsample_log_density(orientation.log_posterior, log_pixels.shape[1])
     encoder = Orientation(orientation.angle, orientation.log_weight, log_encoder)

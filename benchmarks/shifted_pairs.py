@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
+import torch
 
 from harness.environment import environment
 from harness.pair_aligners import RIGHT_DEG
@@ -38,7 +39,12 @@ def ours(image: np.ndarray, reference: np.ndarray, motion: MotionKind) -> Found:
     """Find the motion by `align`."""
     found = align(image, reference, motion=motion)
     scale = found.scale.item() if motion == "similarity" else None
-    return found.angle.item(), found.motions.offset[0, 0].numpy(), scale, found.confidence.item()
+    return (
+        found.angle.item(),
+        torch.view_as_real(found.motions.offset)[0, 0].numpy(),
+        scale,
+        found.confidence.item(),
+    )
 
 
 def classical(image: np.ndarray, reference: np.ndarray, method: Callable[..., Moved], **scaled: bool) -> Found:

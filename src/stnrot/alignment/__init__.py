@@ -6,7 +6,8 @@
 - `inputs`: bring tensors and files to one form and check them.
 - `posterior`: the posterior over the angle, from the correlation of two images and from an encoder, and its peaks.
 - `motion`, `motion_kind`: rotation, shift and scale.
-- `moved`, `motion_search`, `motion_refinement`: find the motion between two images that are also shifted or scaled.
+- `motion_between`: find the motion between two images that are also shifted or scaled, by `motion_search` and
+  `motion_refinement`.
 - `upright_difference`: an encoder that subtracts the upright angles of two images.
 - `manifest`: align the pairs of a table, row by row.
 - `result_table`: the table of results of a manifest.

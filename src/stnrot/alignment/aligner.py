@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from stnrot.alignment.alignment import Alignment
 from stnrot.alignment.inputs import Images, PassedImages, read_pair
 from stnrot.alignment.motion import Motion
+from stnrot.alignment.motion_between import motion_between
 from stnrot.alignment.motion_kind import DEFAULT, MotionKind
-from stnrot.alignment.moved import align_moved
 from stnrot.alignment.pairs import CHUNK, chunks, shrink_pair
 from stnrot.alignment.posterior import confidence, fuse_posteriors, pixel_orientation
 from stnrot.alignment.upright_difference import DifferenceEncoder
@@ -96,13 +96,12 @@ class Aligner:
     ) -> tuple[Orientation, Motion]:
         if motion == "rotation":
             orientation = self._orient(image, reference)
-            angle = orientation.angle
-            scale = torch.full_like(angle, min(reference.shape[-2:]) / min(image.shape[-2:]))
-            return orientation, Motion(angle, angle.new_zeros(*angle.shape, 2), scale)
+            scale = min(reference.shape[-2:]) / min(image.shape[-2:])
+            return orientation, Motion.about_middle(orientation.angle, scale)
         prior = None if self.encoder is None else self._encode(*shrink_pair(image, reference)).log_posterior
         image, reference = same_type(image, reference)
         with without_autocast(image):
-            return align_moved(image, reference, motion, prior)
+            return motion_between(image, reference, motion, prior)
 
     def _check(self, images: Tensor, role: str) -> None:
         if images.shape[1] != self.channels:

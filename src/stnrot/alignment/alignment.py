@@ -10,8 +10,8 @@ from torch import Tensor
 
 from stnrot.alignment.inputs import PassedImages
 from stnrot.alignment.motion import Motion
+from stnrot.alignment.motion_between import motion_between
 from stnrot.alignment.motion_kind import MotionKind
-from stnrot.alignment.moved import align_moved
 from stnrot.alignment.pairs import CHUNK, chunks, shrink_pair
 from stnrot.alignment.posterior import MIRROR_ODDS, confidence, is_mirrored
 from stnrot.geometry.autograd import same_type, without_autocast
@@ -56,7 +56,7 @@ class Alignment:
     @property
     def shift(self) -> Float[Tensor, "B 2"]:
         """Where the middle of the image lies in the reference, from its middle: (x to the right, y down) in pixels."""
-        return self.motions.inverse().offset[:, 0]
+        return torch.view_as_real(self.motions.inverse().offset[:, 0])
 
     @cached_property
     def matrix(self) -> Float[Tensor, "B 2 3"]:
@@ -72,13 +72,12 @@ class Alignment:
     def matrices(self) -> Float[Tensor, "B K 2 3"]:
         """The matrix of each hypothesis."""
         back = self.motions.inverse()
-        columns = [back.linear(back.offset.new_tensor(unit).expand_as(back.offset)) for unit in ((1, 0), (0, 1))]
         middle, target = (
-            back.offset.new_tensor([(width - 1) / 2, (height - 1) / 2])
+            complex((width - 1) / 2, (height - 1) / 2)
             for height, width in (self.image.shape[-2:], self.reference.shape[-2:])
         )
-        shift = target + back.offset - back.linear(middle.expand_as(back.offset))
-        return torch.stack((*columns, shift), -1)
+        columns = back.linear, back.linear * 1j, back.recentred(target, middle).offset
+        return torch.view_as_real(torch.stack(columns, -1)).mT
 
     @cached_property
     def overlap(self) -> Float[Tensor, "B"]:
@@ -128,7 +127,8 @@ class Alignment:
         if self.motion == "rotation":
             moved = rotate(planes, angle, "bicubic")
         else:
-            offset, scale = (each[some, 0].to(planes.device) for each in (self.motions.offset, self.motions.scale))
+            offset = torch.view_as_real(self.motions.offset[some, 0]).to(planes.device)
+            scale = self.motions.scale[some, 0].to(planes.device)
             (height, width), (rows, columns) = planes.shape[-2:], self.reference.shape[-2:]
             linear = rotation_theta(angle, height, width)[..., :2] * angle.new_tensor([columns / width, rows / height])
             shift = 2 * offset / offset.new_tensor([width, height])
@@ -152,7 +152,7 @@ class Alignment:
                 return torch.cat([_is_mirrored(*shrink_pair(image, reference)) for image, reference in pairs])
         flipped, reference = same_type(self.image.flip(-1), self.reference)
         with torch.inference_mode(), without_autocast(flipped):
-            found = [align_moved(*pair, self.motion)[0] for pair in chunks(flipped, reference, CHUNK)]
+            found = [motion_between(*pair, self.motion)[0] for pair in chunks(flipped, reference, CHUNK)]
         sure = torch.cat([confidence(each)[:, 0] for each in found])
         return (sure * (1 - self.confidence) > MIRROR_ODDS * self.confidence * (1 - sure)) & (sure > 0.5)
 

@@ -63,5 +63,5 @@ def first_cells() -> Row:
 def motion_of(row: Row) -> Motion:
     """Return the motion of a frame onto the first, from its row."""
     angle, x, y, scale = (float(row[name]) for name in ("angle_deg", "shift_x", "shift_y", "scale"))
-    back = Motion(torch.tensor([[math.radians(-angle)]]), torch.tensor([[[x, y]]]), torch.tensor([[1 / scale]]))
-    return back.inverse()
+    turned = Motion.about_middle(torch.tensor([[math.radians(angle)]]), scale)
+    return Motion(turned.linear, -turned.linear * complex(x, y))

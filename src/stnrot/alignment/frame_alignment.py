@@ -73,10 +73,10 @@ class ToPrevious:
         if len(frames) > 1 and frames.shape[2:] != self._previous.shape[2:]:
             raise InputError("frames of two sizes cannot be aligned at once")  # the caller passes each alone
         found = self._aligner(frames, torch.cat((self._previous, frames[:-1])), self._motion)
-        steps = found.motions.take(torch.tensor([0]))
+        steps = found.motions.first(1)
         composed = [self._since_first]
-        for angle, offset, scale in zip(steps.angle, steps.offset, steps.scale, strict=True):
-            composed.append(Motion(angle[None], offset[None], scale[None]).after(composed[-1]))
+        for linear, offset in zip(steps.linear, steps.offset, strict=True):
+            composed.append(Motion(linear[None], offset[None]).after(composed[-1]))
         motions = Motion.cat(composed[1:])
         self._previous, self._since_first = frames[-1:], composed[-1]
         orientation = Orientation(motions.angle, torch.zeros_like(motions.angle), found.orientation.log_posterior)

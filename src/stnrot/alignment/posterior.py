@@ -1,7 +1,6 @@
 """The posterior over the angle between two images: from their correlation, fused with an encoder, and its peaks."""
 
 import math
-from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -31,27 +30,27 @@ NEGATIVE_PRIOR = 0.05  # prior probability that one of two matching images is a 
 
 def pixel_orientation(correlation: AngularCorrelation, hypotheses: int) -> Orientation:
     """Return the highest peaks of the likelihood of the pixels, refined, and the posterior (`log_posterior`)."""
-    likelihood, share = log_likelihood(correlation)
-    found = refine_peaks(correlation, likelihood, hypotheses)
-    return replace(found, log_posterior=log_posterior(likelihood, _log_odds(correlation, share)))
+    likelihood, share, _ = log_likelihood(correlation)
+    angle, log_weight = refine_peaks(correlation, likelihood, hypotheses)
+    return Orientation(angle, log_weight, log_posterior(likelihood, _log_odds(correlation, share)))
 
 
-def log_likelihood(correlation: AngularCorrelation) -> tuple[Float[Tensor, "B A"], Float[Tensor, "B 1"]]:
+def log_likelihood(
+    correlation: AngularCorrelation,
+) -> tuple[Float[Tensor, "B A"], Float[Tensor, "B 1"], Float[Tensor, "B 1"]]:
     r"""Return how likely each of A equal bins of the circle is if the images match, and the explained share.
 
     Model: the reference is the rotated image with another contrast, plus Gaussian noise on nu independent pixels.
     Contrast and noise level are unknown. An angle with the correlation s then has the profile likelihood
 
-        L(angle) = prior (1 - s(angle)^2)^(-nu / 2) / sqrt(nu),
+        L(angle) = prior (1 - s(angle)^2)^(-nu / 2),
 
-    relative to a reference that is unrelated to the image. Here `prior` is 1 or, for a negative (s < 0),
-    NEGATIVE_PRIOR, and 1 / sqrt(nu) is the penalty for the fitted contrast (G. Schwarz, Estimating the dimension of a
-    model, 1978). The number nu of independent pixels is unknown too.
+    where `prior` is 1 or, for a negative (s < 0), NEGATIVE_PRIOR. The number nu of independent pixels is unknown too.
     At wrong angles s is not zero only by chance, and its variance is 1 / nu. So nu is estimated as one over the mean
     of s^2 away from the highest peak. The explained share is the highest s^2.
 
     Returns:
-        The logarithm of the likelihoods, and the share.
+        The logarithm of the likelihoods, the share, and nu.
     """
     bins = _bins(correlation)
     s = correlation.sampled(bins)
@@ -60,9 +59,8 @@ def log_likelihood(correlation: AngularCorrelation) -> tuple[Float[Tensor, "B A"
     away, others = _away(bins, s.device, s.dtype)
     chance = (explained * away[bins - place[:, 0]]).sum(1, keepdim=True)  # s^2 at wrong angles, summed
     pixels = others / chance.clamp(min=1e-6)
-    penalty = -0.5 * pixels.log()
-    prior = torch.where(s < 0, penalty + math.log(NEGATIVE_PRIOR), penalty)
-    return torch.addcmul(prior, pixels, torch.log1p(-explained), value=-0.5), share
+    prior = (s < 0).to(s.dtype) * math.log(NEGATIVE_PRIOR)
+    return torch.addcmul(prior, pixels, torch.log1p(-explained), value=-0.5), share, pixels
 
 
 def log_posterior(likelihood: Float[Tensor, "B A"], log_odds: Float[Tensor, "B 1"]) -> Float[Tensor, "B A"]:
@@ -142,12 +140,14 @@ def peaks(
     return circular_peaks(log_density, hypotheses, round(PEAK_WIDTH / 2 / bin_width))
 
 
-def refine_peaks(correlation: AngularCorrelation, log_density: Float[Tensor, "B A"], hypotheses: int) -> Orientation:
-    """Return the highest peaks of a posterior, refined by Newton steps on the photometric error `1 - s^2`.
+def refine_peaks(
+    correlation: AngularCorrelation, log_density: Float[Tensor, "B A"], hypotheses: int
+) -> tuple[Float[Tensor, "B {hypotheses}"], Float[Tensor, "B {hypotheses}"]]:
+    """Return the angles and log-weights of the highest peaks, refined by Newton steps on the photometric error 1 - s^2.
 
     A refined angle is kept if its error is not higher than before, up to rounding, and below 1 - MIN_EXPLAINED. Where
     rotation explains less of the variance, the minimum of the error is not at the right angle. An angle moves by at
-    most one bin: the posterior decides which peak it is.
+    most one bin: the density decides which peak it is.
     """
     bin_width = 2 * math.pi / log_density.shape[1]
     start, log_weight = peaks(log_density, hypotheses)
@@ -162,7 +162,7 @@ def refine_peaks(correlation: AngularCorrelation, log_density: Float[Tensor, "B 
         s, slope, bend = correlation.value_and_derivatives(refined)
     after = s.square()
     better = (after > before - ROUNDING * torch.finfo(s.dtype).eps) & (after > MIN_EXPLAINED)
-    return Orientation(wrap(torch.where(better, refined, start)), log_weight, log_density)
+    return wrap(torch.where(better, refined, start)), log_weight
 
 
 def fuse_posteriors(orientation: Orientation, correlation: AngularCorrelation, hypotheses: int) -> Orientation:
@@ -170,19 +170,21 @@ def fuse_posteriors(orientation: Orientation, correlation: AngularCorrelation, h
 
         log p(angle) = log p_encoder(angle) + share * log p_pixels(angle) + constant
 
-    `p_pixels` is MATCH_ODDS L + 1, and `share` is the share of the reference's variance that the best angle explains
-    (`log_likelihood`). It is near 1 if image and reference differ only in rotation, contrast and a little noise. It is
-    near 0 if the object is occluded, shifted or very noisy: `log_likelihood` does not model these cases and would be
-    biased. This is a heuristic, since both posteriors come from the same pixels.
+    `p_pixels` is MATCH_ODDS L / sqrt(nu) + 1, where 1 / sqrt(nu) is the penalty for the fitted contrast (G. Schwarz,
+    Estimating the dimension of a model, 1978). `share` is the share of the reference's variance that the best angle
+    explains (`log_likelihood`). It is near 1 if image and reference differ only in rotation, contrast and a little
+    noise. It is near 0 if the object is occluded, shifted or very noisy: `log_likelihood` does not model these cases
+    and would be biased. This is a heuristic, since both posteriors come from the same pixels.
 
     The result replaces the encoder's only where it lowers the photometric error inside the inscribed disc.
     """
-    likelihood, share = log_likelihood(correlation)
-    log_pixels = F.softplus(likelihood + math.log(MATCH_ODDS), threshold=40)
+    likelihood, share, pixels = log_likelihood(correlation)
+    log_pixels = F.softplus(likelihood + (math.log(MATCH_ODDS) - 0.5 * pixels.log()), threshold=40)
     assert orientation.log_posterior is not None
     log_encoder = upsample_log_density(orientation.log_posterior, log_pixels.shape[1])
     encoder = Orientation(orientation.angle, orientation.log_weight, log_encoder)
-    fused = refine_peaks(correlation, (log_encoder + share * log_pixels).log_softmax(1), hypotheses)
+    log_fused = (log_encoder + share * log_pixels).log_softmax(1)
+    fused = Orientation(*refine_peaks(correlation, log_fused, hypotheses), log_fused)
     before, after = (correlation.value_and_derivatives(each.angle[:, :1])[0].square() for each in (encoder, fused))
     return Orientation.where((after > before)[:, 0], fused, encoder)
 

@@ -134,49 +134,33 @@ def correlate(image: Float[Tensor, "B C H W"], reference: Float[Tensor, "R C h w
         stacks = [torch.cat((image, reference))] if same_shape else [image, reference]  # one stack uses all cores
         circles = [sample_circles(_contrast(x), radii, angles, 1 - 1 / side) for x in stacks]
         values = circles[0] if same_shape else torch.cat(circles)
-        spectra = rfft(values)
+        values = values - values.mean(-1, keepdim=True)
         highest = (angles - 1) // 2  # for an even number of directions, the frequency above it has no phase
-        # of the values less their mean on each circle, which the transform has at the frequency 0
-        squares = (values - spectra[..., :1].real / angles).square()
-        spectra = spectra[..., 1 : highest + 1]
-        # real numbers that lie side by side are summed over circles in a fraction of the time of other sums
-        power = torch.view_as_real(spectra).flatten(-2).square().sum((1, 2)).unflatten(1, (-1, 2)).sum(2)
-        size = power.sum(1, keepdim=True).clamp(min=torch.finfo(image.dtype).tiny)
-        shares, filled = power / size, _filled(squares, size[:, 0])
-        details = _details(shares.split(counts), filled.split(counts), math.pi * radii**2)
+        spectra = rfft(values)[..., 1 : highest + 1]
+        # sums over circles keep the order of the memory: all other sums take a multiple of the time
+        power = torch.view_as_real(spectra).square().sum((1, 2)).sum(2)
+        size = power.sum(1)
+        p, q = power.split(counts)
         f, g = spectra.split(counts)
-        f_size, g_size = size.sqrt().split(counts)
-        return AngularCorrelation((f.conj() * g).sum((1, 2)) / (f_size * g_size), details)
+        tiny = torch.finfo(image.dtype).tiny
+        both = torch.mul(*size.split(counts)).clamp(min=tiny)
+        along = 2 * both / (p * q).sum(1).clamp(min=tiny)
+        filled = torch.mul(*_filled_root(values, size).split(counts))
+        details = (along.square() * filled).clamp(max=math.pi * radii**2)
+        return AngularCorrelation((f.conj() * g).sum((1, 2)) / both.sqrt()[:, None], details)
 
 
-def _filled(squares: Float[Tensor, "N C radii A"], size: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
+def _filled_root(values: Float[Tensor, "N C radii A"], size: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
     """Return the root of the participation ratio, (mean of v^2) / root(mean of v^4), of values v on circles.
 
     Args:
-        squares: of v times the root of the share that a ring has of the disc.
+        values: v times the root of the share that a ring has of the disc.
         size: half the sum of all squares, times A.
     """
-    _, channels, radii, angles = squares.shape
-    rings = torch.linalg.vector_norm(squares, dim=-1) / ring_root(radii, squares.device, squares.dtype)
-    fourth = torch.linalg.vector_norm(rings.flatten(1), dim=1).clamp(min=torch.finfo(squares.dtype).tiny)
+    _, channels, radii, angles = values.shape
+    rings = torch.linalg.vector_norm(values.square(), dim=-1) / ring_root(radii, values.device, values.dtype)
+    fourth = torch.linalg.vector_norm(rings.flatten(1), dim=1).clamp(min=torch.finfo(values.dtype).tiny)
     return size * (2 / (angles * math.sqrt(angles * channels))) / fourth
-
-
-def _details(
-    shares: tuple[Float[Tensor, "B F"], Float[Tensor, "R F"]],
-    filled: tuple[Float[Tensor, "B"], Float[Tensor, "R"]],
-    pixels: float,
-) -> Float[Tensor, "B"]:
-    """Return the number of details (`correlate`).
-
-    Args:
-        shares: of the variance of image and reference that the frequencies have.
-        filled: root of the participation ratio of image and reference.
-        pixels: of the disc; there are not more details.
-    """
-    p, q = shares
-    along = 2 / (p * q).sum(1).clamp(min=1 / p.shape[1])  # not more than directions
-    return (along.square() * filled[0] * filled[1]).clamp(max=pixels)
 
 
 def _contrast(image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from stnrot.errors import InputError
 from stnrot.geometry.autograd import same_type, without_autocast
 from stnrot.geometry.constants import constant
 from stnrot.geometry.fourier import irfft, rfft
-from stnrot.geometry.resampling import ring_root, sample_circles
+from stnrot.geometry.resampling import sample_circles
 
 DENSITY = 3.2  # directions per pixel of the side; the outermost circle is pi sides long
 
@@ -70,10 +71,16 @@ class AngularCorrelation:
             )
         if angle.dtype != of.dtype.to_real():
             angle = angle.to(torch.promote_types(angle.dtype, of.dtype.to_real()))
-        one, k, factor = _frequencies(of.shape[1], angle.device, angle.dtype)
-        series = torch.polar(one, angle[..., None] * k) @ (of[..., None] * factor)
-        s, slope, bend = series.real.unbind(-1)
+        one, k, _ = _frequencies(of.shape[1], angle.device, angle.dtype)
+        waves = torch.polar(one, angle[..., None] * k)
+        s, slope, bend = (waves @ self._series.to(waves.dtype)).real.unbind(-1)
         return s, slope, bend
+
+    @cached_property
+    def _series(self) -> Complex[Tensor, "B F 3"]:
+        """Return the coefficients of s and of its first two derivatives."""
+        of = self.coefficient
+        return of[..., None] * _frequencies(of.shape[1], of.device, of.dtype.to_real())[2]
 
 
 @constant
@@ -134,33 +141,47 @@ def correlate(image: Float[Tensor, "B C H W"], reference: Float[Tensor, "R C h w
         stacks = [torch.cat((image, reference))] if same_shape else [image, reference]  # one stack uses all cores
         circles = [sample_circles(_contrast(x), radii, angles, 1 - 1 / side) for x in stacks]
         values = circles[0] if same_shape else torch.cat(circles)
-        values = values - values.mean(-1, keepdim=True)
+        spectra = rfft(values)
         highest = (angles - 1) // 2  # for an even number of directions, the frequency above it has no phase
-        spectra = rfft(values)[..., 1 : highest + 1]
-        # sums over circles keep the order of the memory: all other sums take a multiple of the time
-        power = torch.view_as_real(spectra).square().sum((1, 2)).sum(2)
-        size = power.sum(1)
-        p, q = power.split(counts)
+        spectra[..., highest + 1 :].zero_()
+        details = _details(values, spectra, counts)
+        spectra[..., 0].zero_()  # the mean
+        # the norm of complex numbers takes many times as long as the norm of their real and imaginary parts
+        f_size, g_size = torch.linalg.vector_norm(torch.view_as_real(spectra).flatten(1), dim=1).split(counts)
         f, g = spectra.split(counts)
-        tiny = torch.finfo(image.dtype).tiny
-        both = torch.mul(*size.split(counts)).clamp(min=tiny)
-        along = 2 * both / (p * q).sum(1).clamp(min=tiny)
-        filled = torch.mul(*_filled_root(values, size).split(counts))
-        details = (along.square() * filled).clamp(max=math.pi * radii**2)
-        return AngularCorrelation((f.conj() * g).sum((1, 2)) / both.sqrt()[:, None], details)
+        size = (f_size * g_size).clamp(min=torch.finfo(image.dtype).tiny)
+        return AngularCorrelation((f.conj() * g).sum((1, 2))[:, 1 : highest + 1] / size[:, None], details)
 
 
-def _filled_root(values: Float[Tensor, "N C radii A"], size: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
-    """Return the root of the participation ratio, (mean of v^2) / root(mean of v^4), of values v on circles.
+def _details(
+    values: Float[Tensor, "N C radii A"], spectra: Complex[Tensor, "N C radii K"], counts: list[int]
+) -> Float[Tensor, "B"]:
+    """Return the number of details of images and references (`correlate`), by every second circle, to save time.
 
     Args:
-        values: v times the root of the share that a ring has of the disc.
-        size: half the sum of all squares, times A.
+        values: on circles, times the root of the share that a ring has of the disc.
+        spectra: their Fourier transforms.
+        counts: of images and references.
     """
     _, channels, radii, angles = values.shape
-    rings = torch.linalg.vector_norm(values.square(), dim=-1) / ring_root(radii, values.device, values.dtype)
-    fourth = torch.linalg.vector_norm(rings.flatten(1), dim=1).clamp(min=torch.finfo(values.dtype).tiny)
-    return size * (2 / (angles * math.sqrt(angles * channels))) / fourth
+    values, spectra = values[:, :, 1::2], spectra[:, :, 1::2]
+    power = torch.view_as_real(spectra).square().sum((1, 2)).sum(2)[:, 1:]
+    size = power.sum(1)
+    square = torch.sub(values, spectra[..., :1].real, alpha=1 / angles).square()
+    rings = torch.linalg.vector_norm(square, dim=-1) / _ring_roots(radii, values.device, values.dtype)
+    tiny = torch.finfo(values.dtype).tiny
+    filled = size / torch.linalg.vector_norm(rings.flatten(1), dim=1).clamp(min=tiny)  # root of p, up to a factor
+    p, q = power.split(counts)
+    n = 2 * torch.mul(*size.split(counts)) / (p * q).sum(1).clamp(min=tiny)
+    details = n.square() * torch.mul(*filled.split(counts)) * (4 / (angles**3 * channels))
+    return details.clamp(max=math.pi * radii**2)
+
+
+@constant
+def _ring_roots(circles: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "radii"]:
+    """Return the root of the share that every second ring has of all of these."""
+    circle = (torch.arange(circles, device=device, dtype=dtype) + 0.5)[1::2]
+    return (circle / circle.sum()).sqrt()
 
 
 def _contrast(image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:

@@ -79,14 +79,7 @@ def _grid(
     direction = torch.arange(angles, device=device, dtype=dtype) * (2 * math.pi / angles)
     side, radius = min(height, width), circle[:, None] * reach
     x, y = radius * direction.cos() * (side / width), -radius * direction.sin() * (side / height)
-    return torch.stack((x, y), -1)[None], ring_root(circles, device, dtype)[:, None]
-
-
-@constant
-def ring_root(circles: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "{circles}"]:
-    """Return the root of the share that each ring has of the disc."""
-    circle = torch.arange(circles, device=device, dtype=dtype) + 0.5
-    return (circle / circle.sum()).sqrt()
+    return torch.stack((x, y), -1)[None], (circle / circle.sum()).sqrt()[:, None]
 
 
 @constant

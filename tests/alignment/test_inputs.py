@@ -18,6 +18,7 @@ from sklearn.datasets import load_sample_image
 
 from stnrot import Alignment, align
 from stnrot.alignment.inputs import read_pair
+from stnrot.alignment.motion_kind import MotionKind
 from stnrot.errors import InputError
 
 SIDE = 96
@@ -266,6 +267,22 @@ def test_a_wrong_image_is_named_in_one_line(image: Any, words: str) -> None:
     with pytest.raises(InputError, match=words) as told:
         unchecked(read_pair)(image, PAIR[0], None, "rotation")
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("motion", ["rigid", "similarity"])
+def test_an_image_that_is_far_too_small_for_the_other_is_refused_in_one_line(motion: MotionKind) -> None:
+    scene = np.random.default_rng(0).random((300, 400))
+    part = scene[:9, :8]
+    words = (
+        "{0} is 400 x 300, {1} is 8 x 9: expected shorter sides that differ by a factor of at most 32; crop {0} to "
+        "where {1} may be, or show more in {1}"
+    )
+    for pair, roles in (((part, scene), ("reference", "image")), ((scene, part), ("image", "reference"))):
+        with pytest.raises(InputError, match=re.escape(words.format(*roles))):
+            align(*pair, motion=motion)
+        assert align(*pair).angle.isfinite().all()
+    for image, reference in ((scene[:9, :10], scene[:288]), (scene[:8], scene[:10])):  # just enough; two strips
+        unchecked(read_pair)(image, reference, None, motion)
 
 
 def unchecked(function: Any) -> Any:

@@ -10,6 +10,7 @@ import torch
 from sklearn.datasets import load_sample_image
 
 from stnrot import align
+from stnrot.alignment.motion_kind import MotionKind
 from stnrot.errors import InputError
 
 CHINA = cv2.cvtColor(load_sample_image("china.jpg"), cv2.COLOR_RGB2GRAY)
@@ -142,6 +143,33 @@ def test_without_a_right_answer_the_confidence_is_low(images) -> None:
     found = align(image, reference, motion="rigid")
     assert found.matrix.isfinite().all()
     assert found.confidence.item() < 0.5
+
+
+def spots(count: int, generator: np.random.Generator) -> np.ndarray:
+    """Return an image of bright spots at random places."""
+    y, x = np.mgrid[:SIDE, :SIDE][..., None]
+    across, down = generator.uniform(20, SIDE - 20, (2, count))
+    return np.exp(((x - across) ** 2 + (y - down) ** 2) / -12.5).sum(2)
+
+
+def bright_pixel(generator: np.random.Generator) -> np.ndarray:
+    image = np.zeros((SIDE, SIDE))
+    image[tuple(generator.integers(20, SIDE - 20, 2))] = 1
+    return image
+
+
+@pytest.mark.parametrize("motion", ["rigid", "similarity"])
+@pytest.mark.parametrize("images", ["a pixel and photographs", "two spots", "three spots"])
+def test_what_matches_by_chance_has_a_low_confidence_on_average(images: str, motion: MotionKind) -> None:
+    generator = np.random.default_rng(0)
+    if images == "a pixel and photographs":
+        photos = [CHINA[y : y + SIDE, x : x + SIDE] for y in (100, 200, 300) for x in (100, 250, 400, 500)]
+        pairs = [(bright_pixel(generator), photo) for photo in photos]
+    else:
+        count = 2 if images == "two spots" else 3
+        pairs = [(spots(count, generator), spots(count, generator)) for _ in range(12)]
+    image, reference = (np.stack(each)[..., None] for each in zip(*pairs, strict=True))
+    assert align(image, reference, motion=motion).confidence.mean() < 0.3
 
 
 def test_half_of_both_images_is_plain() -> None:

@@ -62,6 +62,21 @@ def test_a_shifted_pair(called: Called, pair: Path) -> None:
     ]
 
 
+def test_a_scaled_pair(called: Called, pair: Path) -> None:
+    Image.open(pair / "image.png").resize((250, 200), Image.Resampling.BICUBIC).save(pair / "scaled.png")
+    command = ("align", "scaled.png", "image.png", "--motion", "similarity")
+    code, printed = called(*command, cwd=pair)
+    assert code == 0, printed
+    lines = [line.split() for line in printed.splitlines()]
+    assert [line[0] for line in lines] == ["angle", "confidence", "shift", "scale", "overlap"]
+    assert float(lines[0][1]) == pytest.approx(0, abs=0.1)
+    assert float(lines[3][1]) == pytest.approx(0.8, rel=0.005)
+    answer = json.loads(called(*command, "--json", cwd=pair)[1])
+    assert answer["scale"] == pytest.approx(float(lines[3][1]), abs=1e-4)
+    assert answer["shift"] == pytest.approx([0, 0], abs=0.2)
+    assert answer["matrix"] == [pytest.approx([0.8, 0, -0.1], abs=0.2), pytest.approx([0, 0.8, -0.1], abs=0.2)]
+
+
 def test_json_has_the_angles_of_a_symmetric_image(called: Called, tmp_path: Path) -> None:
     y, x = np.mgrid[:80, :80] - 39.5
     bar = Image.fromarray(((np.abs(x) < 30) & (np.abs(y) < 6)).astype(np.uint8) * 255)

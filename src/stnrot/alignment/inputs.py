@@ -20,6 +20,7 @@ Images: TypeAlias = ImageKind | str | Path | Sequence[ImageKind | str | Path]
 
 MIN_SIDE = 8  # pixels
 MAX_PIXELS = 2**28
+MAX_RATIO = 32  # of the shorter sides, if one image is searched for in the other: more takes minutes
 EXPECTED = "a tensor, a NumPy array, a PIL image, the path of an image, or a list of these"
 
 
@@ -67,6 +68,8 @@ def read_pair(
     size, reference_size = images.floats.shape[1], references.shape[1]
     if size != reference_size:
         raise InputError(f"the image has {size} channels, the reference {reference_size}: expected the same number")
+    if motion != "rotation":
+        _check_ratio((items[0][0][0], images.floats), (items[1][0][0], references))
     return images, references.to(images.floats.device)
 
 
@@ -85,6 +88,18 @@ def read_image(path: Path, channels: int | None) -> UInt8[Tensor, "C H W"] | Flo
     if channels is None:
         channels = common_channels([read_header(path, MAX_PIXELS)])
     return torch.from_numpy(read_whole(path, channels, MAX_PIXELS)).permute(2, 0, 1)
+
+
+def _check_ratio(*named: tuple[str, Float[Tensor, "_ C _ _"]]) -> None:
+    """Raise InputError if one of two images is far too small for the other."""
+    (small, height, width), (large, rows, columns) = sorted(
+        ((name, *images.shape[-2:]) for name, images in named), key=lambda each: min(each[1:])
+    )
+    if min(rows, columns) > MAX_RATIO * min(height, width):
+        raise InputError(
+            f"{large} is {columns} x {rows}, {small} is {width} x {height}: expected shorter sides that differ by a "
+            f"factor of at most {MAX_RATIO}; crop {large} to where {small} may be, or show more in {small}"
+        )
 
 
 def _named(images: object, role: str) -> list[tuple[str, Any]]:

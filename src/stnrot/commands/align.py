@@ -22,7 +22,7 @@ Examples:
 
 - `stnrot align --stack frames/*.png --out aligned`
 """
-MIN_CONFIDENCE = 0.02  # of a further hypothesis that is printed
+MIN_SHARE = 0.02  # of a further hypothesis that is printed: its confidence, and its weight among all
 
 
 def align(
@@ -157,9 +157,11 @@ def _print(image: Path, reference: Path, alignment: "Alignment", as_json: bool) 
 
     orientation = alignment.orientation
     angles, confidences = orientation.angle[0].rad2deg().tolist(), confidence(orientation)[0].tolist()
-    distinct = dict(zip(angles, confidences, strict=True))  # a missing hypothesis repeats the best
-    best, *others = ({"angle_deg": angle, "confidence": sure} for angle, sure in distinct.items())
-    hypotheses = [best, *(other for other in others if other["confidence"] >= MIN_CONFIDENCE)]
+    weights = orientation.log_weight[0].exp().tolist()  # an unlikely angle shares the confidence of one beside it
+    found = zip(angles, confidences, weights, strict=True)
+    distinct = {angle: sure for angle, sure, weight in found if angle == angles[0] or min(sure, weight) >= MIN_SHARE}
+    hypotheses = [{"angle_deg": angle, "confidence": sure} for angle, sure in distinct.items()]  # no repetitions
+    best = hypotheses[0]
     mirrored = bool(alignment.mirrored)
     moved: dict[str, Any] = {}
     if alignment.motion != "rotation":

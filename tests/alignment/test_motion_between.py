@@ -1,4 +1,4 @@
-"""Angle and shift between two images. OpenCV makes every pair, and so every expected matrix."""
+"""Angle, shift and scale between two images. OpenCV makes every pair, and so every expected matrix."""
 
 import math
 
@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from skimage import data, transform
 from sklearn.datasets import load_sample_image
 
 from stnrot import align
 from stnrot.alignment.motion import Motion
+from stnrot.alignment.motion_kind import MotionKind
 from stnrot.errors import InputError
 from stnrot.geometry import rotate
 
@@ -26,12 +28,17 @@ SIZES = {  # image, reference
 
 
 def view(
-    size: tuple[int, int], degrees: float, shift: tuple[float, float], centre: tuple[float, float] = (320, 210)
+    size: tuple[int, int],
+    degrees: float,
+    shift: tuple[float, float],
+    scale: float = 1.0,
+    photo: np.ndarray = CHINA,
+    centre: tuple[float, float] = (320, 210),
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return a part of a photograph, rotated and shifted, and the matrix that made it."""
-    matrix = cv2.getRotationMatrix2D(centre, degrees, 1.0)
+    """Return a part of a photograph, rotated, shifted and scaled, and the matrix that made it."""
+    matrix = cv2.getRotationMatrix2D(centre, degrees, scale)
     matrix[:, 2] += (np.array(size) - 1) / 2 - centre + shift
-    return cv2.warpAffine(CHINA, matrix, size, flags=cv2.INTER_CUBIC), matrix
+    return cv2.warpAffine(photo, matrix, size, flags=cv2.INTER_CUBIC), matrix
 
 
 def between(image: np.ndarray, reference: np.ndarray) -> np.ndarray:
@@ -58,6 +65,55 @@ def test_the_matrix_is_that_of_opencv(sizes: str, degrees: float, share: tuple[f
     assert found.confidence.item() > 0.8
     ones = cv2.warpAffine(np.ones(image.shape[:2]), expected, other, flags=cv2.INTER_NEAREST)
     assert found.overlap.item() == pytest.approx(ones.mean(), abs=0.02)
+
+
+@pytest.mark.parametrize("sizes", ["small", "square", "two shapes", "template"])
+@pytest.mark.parametrize("scale", [0.75, 1.0, 1.3])
+@pytest.mark.parametrize(("degrees", "share"), [(50, (0.1, -0.06)), (-160, (0, 0.05))])
+def test_the_scale_is_that_of_opencv(sizes: str, scale: float, degrees: float, share: tuple[float, float]) -> None:
+    size, other = SIZES[sizes]
+    side = min(*size, *other)
+    image, made = view(size, degrees, (share[0] * side, share[1] * side), scale)
+    reference, other_made = view(other, 0, (0, 0))
+    found = align(image, reference, motion="similarity")
+    expected = between(made, other_made)
+    corners = np.array([[0, 0, 1], [side, 0, 1], [0, side, 1], [side, side, 1]]).T
+    assert np.abs((found.matrix[0].numpy() - expected) @ corners).max() < 0.3
+    assert found.scale.item() == pytest.approx(1 / scale, rel=0.01)
+    assert math.degrees(found.angle.item()) == pytest.approx((180 - degrees) % 360 - 180, abs=0.2)
+    middle = expected @ [(size[0] - 1) / 2, (size[1] - 1) / 2, 1]
+    assert found.shift[0].numpy() == pytest.approx(middle - (np.array(other) - 1) / 2, abs=0.2)
+    assert found.confidence.item() > 0.9
+    ones = cv2.warpAffine(np.ones(image.shape[:2]), expected, other, flags=cv2.INTER_NEAREST)
+    assert found.overlap.item() == pytest.approx(ones.mean(), abs=0.01)
+
+
+@pytest.mark.parametrize("scale", [0.75, 1.3])
+def test_a_scaled_image_lies_on_the_reference_by_opencv_and_by_scikit_image(scale: float) -> None:
+    image, _ = view((150, 120), 70, (8, -3), scale)
+    reference, _ = view((120, 140), 0, (0, 0))
+    found = align(image, reference, motion="similarity")
+    matrix = found.matrix[0].numpy()
+    expected = cv2.warpAffine(image, matrix, (120, 140), flags=cv2.INTER_CUBIC)
+    assert (found.aligned.dtype, found.aligned.shape) == (np.uint8, (140, 120, 3))
+    assert np.abs(found.aligned.astype(float) - expected).mean() < 0.5
+    inverse = transform.AffineTransform(np.vstack((matrix, (0, 0, 1)))).inverse
+    warped = 255 * transform.warp(image, inverse, output_shape=(140, 120), order=3)
+    seen = cv2.warpAffine(np.ones(image.shape[:2]), matrix, (120, 140)) > 0.99
+    assert np.abs(warped - found.aligned)[seen].mean() < 2
+    assert np.abs(warped - reference)[seen].mean() < 6
+    moved_away = np.roll(warped, 1, 1)
+    assert np.abs(moved_away - reference)[seen].mean() > 10
+
+
+@pytest.mark.parametrize("motion", ["rigid", "similarity"])
+def test_doubles_are_aligned_in_double_precision(motion: MotionKind) -> None:
+    image = CHINA[150:278, 250:378].mean(2)
+    found = align(image, np.rot90(image), motion=motion)
+    assert found.matrix.dtype is torch.float64
+    assert found.angle.item() == pytest.approx(math.pi / 2, abs=1e-9)
+    assert found.scale.item() == pytest.approx(1, abs=1e-9)
+    assert found.shift.abs().max() < 1e-7
 
 
 def test_the_aligned_image_is_that_of_opencv_in_the_frame_of_the_reference() -> None:
@@ -100,12 +156,13 @@ def test_what_is_hidden_does_not_count(degrees: float) -> None:
     assert found.confidence.item() > 0.5
 
 
-def test_a_batch_is_aligned_as_its_pairs_are() -> None:
-    views = [view((64, 64), 40 * k, (k, -k)) for k in range(5)]
+@pytest.mark.parametrize("motion", ["rigid", "similarity"])
+def test_a_batch_is_aligned_as_its_pairs_are(motion: MotionKind) -> None:
+    views = [view((64, 64), 40 * k, (k, -k), 1.05**k if motion == "similarity" else 1.0) for k in range(5)]
     images, reference = np.stack([each for each, _ in views]), view((64, 64), 0, (0, 0))[0]
-    found = align(images, reference, motion="rigid")
+    found = align(images, reference, motion=motion)
     for k in range(5):
-        single = align(images[k], reference, motion="rigid")
+        single = align(images[k], reference, motion=motion)
         torch.testing.assert_close(found.matrix[k], single.matrix[0], atol=1e-3, rtol=0)
         assert found.confidence[k].item() == pytest.approx(single.confidence.item(), abs=0.01)
     assert found.matrices.shape == (5, *found.orientation.angle.shape[1:], 2, 3)
@@ -123,6 +180,20 @@ def test_unrelated_images_have_a_low_confidence() -> None:
     parts = [flower[y : y + 96, x : x + 96] for y in (50, 200, 300) for x in (60, 220, 400)]
     found = align(np.stack(parts), view((96, 96), 0, (0, 0))[0], motion="rigid")
     assert found.confidence.mean() < 0.5
+
+
+@pytest.mark.parametrize(("motion", "scale"), [("similarity", 2.0), ("similarity", 0.4), ("rigid", 2.0)])
+def test_a_scale_out_of_range_has_a_low_confidence(motion: MotionKind, scale: float) -> None:
+    places = [
+        *((CHINA, centre) for centre in ((320, 210), (200, 150), (450, 250))),
+        *((load_sample_image("flower.jpg"), centre) for centre in ((320, 210), (250, 180), (400, 260))),
+        *((cv2.cvtColor(data.camera(), cv2.COLOR_GRAY2RGB), centre) for centre in ((256, 200), (200, 300))),
+    ]
+    images, references = (
+        np.stack([view((96, 96), degrees, (0, 0), size, *place)[0] for place in places])
+        for degrees, size in ((50, scale), (0, 1))
+    )
+    assert align(images, references, motion=motion).confidence.mean() < 0.5
 
 
 def test_a_mirror_image_is_named() -> None:

@@ -76,8 +76,6 @@ class Aligner:
         device = images.device
         chunk = CHUNK if device.type == "cpu" else 32 * CHUNK
         half = False
-        if motion != "rotation":
-            chunk //= 2  # many motions of a pair are compared at once
         if self.encoder is not None:
             self._check(images, "image")
             self._check(references, "reference")
@@ -138,7 +136,7 @@ def align(
     model: str | Path | Aligner | None = None,
     motion: MotionKind = DEFAULT,
 ) -> Alignment:
-    """Find the angles that rotate images onto their references, and if asked the shifts.
+    """Find the angles that rotate images onto their references, and if asked the shifts and scales.
 
     Without a model the pixels of the images are correlated over all angles. That is hard to beat for two images of the
     same thing that differ in brightness, contrast, sign (negatives) and some noise. If they differ in more, a trained
@@ -156,15 +154,16 @@ def align(
 
             Values are floats, integers or bools. uint8 is divided by 255 and uint16 by 65,535; the angle does not
             depend on the scale. With a model, values are from 0 to 1 after that. Transparent parts count as black.
-        reference: likewise, one for each image or one for all. Its kind and its size may differ: the shorter sides of
-            image and reference are taken to show the same length. If one of the two is grey, files, arrays and PIL
-            images are compared in grey. Tensors are not converted.
+        reference: likewise, one for each image or one for all. Its kind and its size may differ: with
+            `motion="rotation"`, the shorter sides of image and reference are taken to show the same length. If one of
+            the two is grey, files, arrays and PIL images are compared in grey. Tensors are not converted.
         model: the checkpoint of a run, or an `Aligner`. A run with `task=register` on pairs compares two images. A run
             with a learned reference, such as any classifier, finds the upright angle of each image; their difference
             is the angle between two objects of one class.
-        motion: what may differ. `rotation`: image and reference have the same middle. It is several times faster and
-            more exact, if that is true. `rigid`: they are also shifted, by up to a third of the side, and show things
-            in the same size in pixels; a small image may also show a part of a large one. Parts may be hidden.
+        motion: what may differ. `rotation`: image and reference have the same middle. It is several times as fast.
+            `rigid`: they are also shifted, by up to a third of the side, and show things in the same size in pixels; a
+            small image may also show a part of a large one. Parts may be hidden. `similarity`: the scale differs too,
+            by a factor of 0.7 to 1.4. With `rigid` and `similarity`, the posterior of a model joins the search.
 
     Raises:
         InputError: names the image that cannot be aligned.

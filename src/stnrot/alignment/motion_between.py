@@ -22,7 +22,7 @@ COARSE, DECIDED, FINE = 48, 80, 256
 SEARCHED, KEPT = 8, 3  # motions that are refined on the coarsest level, on the others
 SCALES = tuple(0.7 * 2 ** (k / 6) for k in range(7))  # that are searched; refinement finds those between
 SAME = math.radians(4)  # motions whose angles are nearer are one
-STEPS = (4, 3)  # of all motions on the coarsest level, on the others
+STEPS = (2, 2)  # of all motions on the coarsest level, on the others
 POLISHED = (4, 4, 3)  # steps of the best on the last levels, from coarse to fine
 SHARP = 64  # pixels of a side from which the detail of one pixel is smoothed; with fewer pixels, less
 SURROUNDINGS = 0.12  # of the local contrast, as a share of the shorter side
@@ -31,11 +31,11 @@ SMOOTH = 0.5  # pixels, of the images that are polished
 POLISH_KEEPS = 0.9  # of the evidence, else the best is not polished: too much is hidden
 SHIFTED = 1.0  # what the evidence loses by a shift of a whole side
 # A motion has the odds (evidence / chance) ** SHARPNESS against exp(UNRELATED) for no match, where `chance` is the mean
-# evidence of all other motions on the coarsest level, which match by chance. The two numbers maximise the likelihood of
-# the right motion of digits and photographs of 64 to 256 pixels, related and not, of spots, and of noise.
-SHARPNESS, UNRELATED = 6.0, 5.1
-# What the score of an angle gains by the log-density of a model, which counts down to -LEAST_PRIOR; what its log-weight
-# gains. They were chosen on hard pairs of 64 pixels.
+# evidence of all other motions on the coarsest level, which match by chance. The numbers maximise the likelihood of the
+# right motion of digits and photographs of 28 to 256 pixels, related and not, of spots, and of noise.
+SHARPNESS, UNRELATED = {"rigid": 6.5, "similarity": 7.2}, 5.2
+# What the score of an angle gains by the log-density of a model, which counts down to -LEAST_PRIOR; what the log-odds
+# of a motion gain. They were chosen on hard pairs of 64 pixels.
 SEARCH_PRIOR, LEAST_PRIOR, PRIOR = 0.1, 4.0, 1.0
 LEAST = 0.01  # of the evidence in these formulas
 PRECISE = math.radians(1.5)  # standard deviation of the error about a motion that is right
@@ -69,11 +69,11 @@ def motion_between(
     levels = [_pyramid(each, coarse) for each in (scene, part)]
     even = [_even_contrast(each[coarse], side / 2**coarse) for each in levels]
     searched = search(even[0], even[1], SEARCHED, SCALES if scaled else (1.0,), _bonus(prior))
-    motion, evidence = _refined(even[0], even[1], searched, STEPS[0], scaled, prior)
+    motion, evidence = _refined(even[0], even[1], searched, STEPS[0], kind, prior)
     chance = evidence[:, 1:].mean(1, keepdim=True)
     for level in range(coarse - 1, decided - 1, -1):
         even = [_even_contrast(each[level], side / 2**level) for each in levels]
-        motion, evidence = _refined(even[0], even[1], motion.first(KEPT).enlarged(2.0), STEPS[1], scaled, prior)
+        motion, evidence = _refined(even[0], even[1], motion.first(KEPT).enlarged(2.0), STEPS[1], kind, prior)
     motion, evidence = motion.first(KEPT).enlarged(2.0**decided), evidence[:, :KEPT]
     best = motion.first(1)
     for level, steps in zip(range(min(coarse, fine + len(POLISHED) - 1), fine - 1, -1), POLISHED, strict=False):
@@ -85,7 +85,7 @@ def motion_between(
     if swapped:
         motion = motion.inverse()
         prior = prior if prior is None else prior.flip(1).roll(1, 1)
-    return _orientation(motion.angle, evidence / chance, prior), motion
+    return _orientation(motion.angle, evidence / chance, kind, prior), motion
 
 
 def _bonus(prior: Float[Tensor, "B {BINS}"] | None) -> Float[Tensor, "B {ANGLES}"] | None:
@@ -101,31 +101,33 @@ def _refined(
     part: Float[Tensor, "B 1 h w"],
     motion: Motion,
     steps: int,
-    scaled: bool,
+    kind: MotionKind,
     prior: Float[Tensor, "B A"] | None,
 ) -> tuple[Motion, Float[Tensor, "B K"]]:
     """Refine motions; return them and their evidence, the likeliest first. One that repeats a better one has none."""
-    motion, evidence = refine(scene, part, motion, steps, scaled)
+    motion, evidence = refine(scene, part, motion, steps, kind == "similarity")
     evidence = evidence - SHIFTED * misplaced(motion, scene.shape[-2:], part.shape[-2:])
     near = angular_distance(motion.angle[:, :, None], motion.angle[:, None]) < SAME
     evidence = evidence.masked_fill((near & (evidence[:, None] > evidence[:, :, None])).any(2), 0).clamp(min=LEAST)
-    order = (evidence.log() + _favour(motion.angle, prior)).argsort(1, descending=True)
+    order = _log_odds(motion.angle, evidence, kind, prior).argsort(1, descending=True)
     return motion.take(order), evidence.gather(1, order)
 
 
-def _favour(angle: Float[Tensor, "B K"], prior: Float[Tensor, "B A"] | None) -> Float[Tensor, "B K"] | float:
-    """Return by how much a prior raises the logarithm of the evidence."""
+def _log_odds(
+    angle: Float[Tensor, "B K"], evidence: Float[Tensor, "B K"], kind: MotionKind, prior: Float[Tensor, "B A"] | None
+) -> Float[Tensor, "B K"]:
+    odds = SHARPNESS[kind] * evidence.log()
     if prior is None:
-        return 0.0
+        return odds
     place = (angle * (prior.shape[1] / (2 * math.pi))).round().long() % prior.shape[1]
-    return (PRIOR / SHARPNESS) * (prior.gather(1, place) + math.log(prior.shape[1]))
+    return odds + PRIOR * (prior.gather(1, place) + math.log(prior.shape[1]))
 
 
 def _orientation(
-    angle: Float[Tensor, "B K"], evidence: Float[Tensor, "B K"], prior: Float[Tensor, "B A"] | None
+    angle: Float[Tensor, "B K"], evidence: Float[Tensor, "B K"], kind: MotionKind, prior: Float[Tensor, "B A"] | None
 ) -> Orientation:
     """Return the posterior: a narrow peak at each angle, and a share for no match that follows the prior."""
-    weight = SHARPNESS * (evidence.log() + _favour(angle, prior))
+    weight = _log_odds(angle, evidence, kind, prior)
     *peaks, none = torch.cat((weight, torch.full_like(weight[:, :1], UNRELATED)), 1).softmax(1).unbind(1)
     nowhere = torch.full_like(weight[:, :1], 1 / BINS) if prior is None else prior.exp()
     distance = angular_distance(angle[..., None], _bins(angle.device, angle.dtype))

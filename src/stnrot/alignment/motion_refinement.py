@@ -54,27 +54,26 @@ def refine(
 def polish(
     image: Float[Tensor, "B 1 H W"], reference: Float[Tensor, "B 1 h w"], motion: Motion, steps: int, scaled: bool
 ) -> Motion:
-    """Return the motions after `steps` further steps, which weigh all pixels alike; for the rest see `refine`.
+    """Return one motion of each image after `steps` further steps, which weigh all pixels alike; compare `refine`.
 
     The residual is `image(q_p) - gain reference(p) - offset`; gain and offset are found with the motion. Noise is the
     same everywhere, so an equal local contrast would enlarge it where little is to be seen. Both images are linearised
     here: the mean of their slopes is less noisy than that of the reference (S. Benhimane and E. Malis, Real-time
     image-based tracking of planes using efficient second-order minimization, 2004).
     """
-    image = _with_inside(image)
     height, width = reference.shape[-2:]
-    grey = reference.expand(-1, motion.linear.shape[1], -1, -1)
-    shade = torch.stack((grey, torch.ones_like(grey)), 2).flatten(3)
-    gain = vector((1.0, 0.0), image.device, image.dtype).expand(*shade.shape[:2], 2)
+    image, grey = _with_inside(image), reference.flatten(2)
+    ones = torch.ones_like(grey)
+    gain = vector((1.0, 0.0), image.device, image.dtype).expand(len(image), 1, 2)
     for _ in range(steps):
         sampled, inside = (each.flatten(2) for each in _sampled(image, motion, height, width, "bicubic"))
-        expected = (gain[..., None, :] @ shade)[..., 0, :]
+        expected = torch.addcmul(gain[..., 1:], gain[..., :1], grey)
         residual = torch.addcmul(sampled, inside, expected, value=-1)
         weight = _weight(residual, inside, EFFICIENT)
-        mean = torch.add(sampled, expected).mul_(0.5).view_as(grey)
-        columns = torch.cat((_slopes(mean, scaled), shade), 2)
-        weighted = columns * weight[:, :, None]
-        step = _step(weighted @ columns.mT, (weighted @ residual[..., None])[..., 0])
+        mean = torch.add(sampled, expected).mul_(0.5).view_as(reference)
+        columns = torch.cat((_slopes(mean, scaled)[:, 0], grey, ones, residual), 1)
+        products = torch.bmm(columns[:, :-1] * weight, columns.mT)[:, None]
+        step = _step(products[..., :-1], products[..., -1])
         motion, gain = _moved(motion, step[..., :-2]), gain + step[..., -2:]
     return motion
 
@@ -111,8 +110,10 @@ def _slopes(image: Float[Tensor, "B K h w"], scaled: bool) -> Float[Tensor, "B K
     """Return the derivatives of an image by a shift, a rotation and perhaps a growth of its points."""
     height, width = image.shape[-2:]
     x, y = (each.real for each in _coordinates(height, width, image.device, image.dtype))
-    across = F.pad((image[..., 2:] - image[..., :-2]) / 2, (1, 1))
-    down = F.pad((image[..., 2:, :] - image[..., :-2, :]) / 2, (0, 0, 1, 1))
+    image = image / 2
+    across, down = torch.zeros_like(image), torch.zeros_like(image)
+    torch.sub(image[..., 2:], image[..., :-2], out=across[..., 1:-1])
+    torch.sub(image[..., 2:, :], image[..., :-2, :], out=down[..., 1:-1, :])
     growth = (across * x + down * y[:, None],) if scaled else ()
     return torch.stack((across, down, down * x - across * y[:, None], *growth), 2).flatten(3)
 

@@ -13,10 +13,10 @@ from stnrot.geometry.constants import constant, vector
 from stnrot.geometry.correlation import fast_length
 
 ANGLES = 90  # an even number
-DISC = 0.43  # radius of the part of the reference that is searched for, as a share of its shorter side
+DISC = 0.5  # radius of the part of the reference that is searched for, as a share of its shorter side
 OUTSIDE = 0.27  # share of the disc's width that may lie outside the image
 SHIFTED = 3.0  # what the score loses if an image is shifted by its whole side; small shifts are likelier
-MOST_VALUES = 2**22  # of the correlations that are computed at once
+MOST_VALUES = 2**20  # of the correlations that are computed at once
 PLAIN = 0.2  # of the mean contrast of the image; a plainer part of it counts as having this contrast
 
 

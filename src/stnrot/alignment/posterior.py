@@ -21,8 +21,8 @@ MIN_EXPLAINED = 0.5  # share of the variance that an angle must explain to be re
 MIRROR_ODDS = 10.0  # of a mirror image against the image, from which it counts as mirrored
 MIRROR_RATIO = 5.0  # the same for the odds of the pixels alone
 ROUNDING = 16  # of s^2, times the machine epsilon
-# These two were fitted to pairs of spots, of digits and of photographs of all levels of the benchmark, also shifted ones:
-# its pairs of seed 0, and pairs of other digits and photographs. It reports on seed 1.
+# The two were fitted to pairs of spots, and to pairs of digits and photographs of all levels of the benchmark, also
+# shifted ones: its pairs of seed 0, and pairs of other digits and photographs. It reports on seed 1.
 EVEN = 19.0  # F at which a match is as likely as not (`_log_odds`)
 SHARPNESS = 1.5  # exponent of the likelihood of the pixels (`log_posterior`)
 MATCH_ODDS = 3.0  # prior odds that two images match, where an encoder has its own posterior (`fuse_posteriors`)

@@ -65,8 +65,8 @@ def align(
         MotionKind | None,
         typer.Option(
             help="What may differ. rotation: both images have the same middle. rigid: they are also shifted, or one "
-            "shows a part of the other; one pixel shows as much in both. similarity: the scale differs too, by a "
-            f"factor of 0.7 to 1.4. Default: {DEFAULT}, and with --stack rigid, as a drift is both.",
+            "shows a part of the other, but one pixel shows as much in both. similarity: as rigid, and the scale "
+            f"differs by a factor of 0.7 to 1.4. Default: {DEFAULT}, and with --stack rigid, as a drift is both.",
         ),
     ] = None,
     ckpt: Annotated[
@@ -104,13 +104,15 @@ def align(
 
     The angle, in degrees counter-clockwise, rotates IMAGE onto REFERENCE. The confidence is the probability that the
     error of the angle is below 5 degrees. If the mirror image of IMAGE matches REFERENCE better, a line that begins
-    with `mirrored` is printed. With --motion rigid the shift is printed too: where the middle of IMAGE lies in
-    REFERENCE, from its middle, in pixels. The aligned image then has the size of REFERENCE.
+    with `mirrored` is printed. With --motion rigid or similarity the shift is printed too: where the middle of IMAGE
+    lies in REFERENCE, from its middle, in pixels. The aligned image then has the size of REFERENCE. With similarity the
+    scale is printed too: the size of a thing in REFERENCE, divided by its size in IMAGE.
 
     For two images of the same thing, leave out --ckpt: the pixels are compared. If they are also shifted, or parts are
-    hidden, try --motion rigid. For images with strong noise or occlusion, pass the checkpoint of a run on pairs
-    (task=register data=image_pairs): its encoder compares the images. For two objects of one class, pass the
-    checkpoint of a classifier: its encoder finds the upright angle of each image, and the angles are subtracted.
+    hidden, try --motion rigid; if the scale differs, --motion similarity. For images with strong noise or occlusion,
+    pass the checkpoint of a run on pairs (task=register data=image_pairs): its encoder compares the images. For two
+    objects of one class, pass the checkpoint of a classifier: its encoder finds the upright angle of each image, and
+    the angles are subtracted.
     """
     if stack:
         if manifest is not None or as_json:

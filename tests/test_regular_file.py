@@ -15,7 +15,7 @@ from PIL import Image
 from torchvision.datasets import MNIST
 
 from stnrot import align
-from stnrot.alignment.manifest import align_manifest
+from stnrot.alignment.tables.manifest import align_manifest
 from stnrot.data.image_file import read_header, read_whole
 from stnrot.data.sources.manifest import Manifest
 from stnrot.data.sources.mnist import mnist

@@ -9,10 +9,6 @@
 - `motion_between`: find the motion between two images that are also shifted or scaled, by `motion_search` and
   `motion_refinement`.
 - `upright_difference`: an encoder that subtracts the upright angles of two images.
-- `manifest`: align the pairs of a table, row by row.
-- `result_table`: the table of results of a manifest.
-- `stack`: `align_stack`, the frames of a series against drift. `frames` lists and reads them, `frame_alignment` aligns
-  them to one or to each other, `mean_frame` is their mean, and `stack_output` writes them.
-- `drift_table`: the table of a stack. `reference_kind`: what its frames are aligned to.
-- `table_file`: any table of results, locked while it grows, read to resume it.
+- `tables`: the pairs of a table, and tables of results.
+- `stacks`: the frames of a series against drift.
 """

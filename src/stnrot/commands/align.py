@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stnrot.alignment.motion_kind import DEFAULT, MotionKind
-from stnrot.alignment.reference_kind import ReferenceKind
+from stnrot.alignment.stacks.reference_kind import ReferenceKind
 from stnrot.errors import InputError
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def align(
             raise InputError(f"{given} came with --manifest: expected one pair or a table of pairs; leave one out")
         if out is None:
             raise InputError("--manifest needs --out: expected the CSV file to write, such as --out angles.csv")
-        from stnrot.alignment.manifest import align_manifest
+        from stnrot.alignment.tables.manifest import align_manifest
 
         return align_manifest(manifest, out, motion, ckpt, trust or ())
     if images is None or len(images) != 2:

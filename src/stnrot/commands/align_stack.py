@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stnrot.alignment.motion_kind import MotionKind
-from stnrot.alignment.reference_kind import ReferenceKind
+from stnrot.alignment.stacks.reference_kind import ReferenceKind
 from stnrot.errors import InputError, needs_extra
 
 if TYPE_CHECKING:
-    from stnrot.alignment.table_file import Row
+    from stnrot.alignment.tables.table_file import Row
 
 UNSURE = 0.5  # confidence
 
@@ -19,8 +19,8 @@ def align_frames(
     frames: Sequence[Path], out: Path, to: ReferenceKind, motion: MotionKind, ckpt: Path | None, trust: Sequence[str]
 ) -> int:
     """Align the frames, draw the plot, and return 0, or 1 if a frame has an error."""
-    from stnrot.alignment.stack import align_stack
-    from stnrot.alignment.stack_output import stack_output
+    from stnrot.alignment.stacks.output import stack_output
+    from stnrot.alignment.stacks.stack import align_stack
 
     rows = align_stack(frames, out, to=to, motion=motion, checkpoint=ckpt, trust=trust)
     output = stack_output(out)

@@ -14,11 +14,11 @@ from pystackreg import StackReg
 from sklearn.datasets import load_sample_image
 
 from stnrot import InputError, align
-from stnrot.alignment import frame_alignment
-from stnrot.alignment import frames as frames_module
-from stnrot.alignment import stack as stack_module
-from stnrot.alignment.frames import list_frames
-from stnrot.alignment.stack import align_stack
+from stnrot.alignment.stacks import frame_alignment
+from stnrot.alignment.stacks import frames as frames_module
+from stnrot.alignment.stacks import stack as stack_module
+from stnrot.alignment.stacks.frames import list_frames
+from stnrot.alignment.stacks.stack import align_stack
 
 SIDE = 64
 CHINA = load_sample_image("china.jpg")

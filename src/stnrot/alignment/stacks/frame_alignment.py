@@ -11,9 +11,9 @@ from torch import Tensor
 
 from stnrot.alignment.aligner import Aligner
 from stnrot.alignment.alignment import Alignment
-from stnrot.alignment.frames import DecodedFrame, Frame
 from stnrot.alignment.motion import Motion
 from stnrot.alignment.motion_kind import MotionKind
+from stnrot.alignment.stacks.frames import DecodedFrame, Frame
 from stnrot.errors import InputError
 from stnrot.models.outputs import Orientation
 

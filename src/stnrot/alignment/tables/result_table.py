@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from stnrot.alignment.motion_kind import MotionKind
-from stnrot.alignment.table_file import Row, check_same, read_rows, replace_rows
+from stnrot.alignment.tables.table_file import Row, check_same, read_rows, replace_rows
 from stnrot.errors import InputError
 
 COLUMNS = ("line", "image", "reference", "angle_deg", "confidence", "model", "error")

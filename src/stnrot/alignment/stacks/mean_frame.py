@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from stnrot.alignment.frame_alignment import Align, AlignedFrame, aligned_frames
-from stnrot.alignment.frames import Frame, portions
-from stnrot.alignment.table_file import Row, progress_bar
+from stnrot.alignment.stacks.frame_alignment import Align, AlignedFrame, aligned_frames
+from stnrot.alignment.stacks.frames import Frame, portions
+from stnrot.alignment.tables.table_file import Row, progress_bar
 from stnrot.runs.atomic_write import atomic_write
 
 

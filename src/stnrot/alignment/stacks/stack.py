@@ -7,14 +7,21 @@ from pathlib import Path
 from typing import TypeAlias
 
 from stnrot.alignment.aligner import Aligner
-from stnrot.alignment.drift_table import COLUMNS, finished_frames, first_cells, motion_of, number_cells, write_table
-from stnrot.alignment.frame_alignment import Align, AlignedFrame, ToOne, ToPrevious, aligned_frames
-from stnrot.alignment.frames import DecodedFrame, Frame, list_frames, portions, read_frame
-from stnrot.alignment.mean_frame import has_mean, mean_frame
 from stnrot.alignment.motion_kind import MotionKind
-from stnrot.alignment.reference_kind import ReferenceKind
-from stnrot.alignment.stack_output import FileOutput, FolderOutput, stack_output
-from stnrot.alignment.table_file import Row, csv_line, error_text, locked, model_name, progress_bar
+from stnrot.alignment.stacks.drift_table import (
+    COLUMNS,
+    finished_frames,
+    first_cells,
+    motion_of,
+    number_cells,
+    write_table,
+)
+from stnrot.alignment.stacks.frame_alignment import Align, AlignedFrame, ToOne, ToPrevious, aligned_frames
+from stnrot.alignment.stacks.frames import DecodedFrame, Frame, list_frames, portions, read_frame
+from stnrot.alignment.stacks.mean_frame import has_mean, mean_frame
+from stnrot.alignment.stacks.output import FileOutput, FolderOutput, stack_output
+from stnrot.alignment.stacks.reference_kind import ReferenceKind
+from stnrot.alignment.tables.table_file import Row, csv_line, error_text, locked, model_name, progress_bar
 from stnrot.arguments import checked
 from stnrot.errors import InputError
 from stnrot.machine import thread_pool

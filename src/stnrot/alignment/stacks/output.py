@@ -9,7 +9,7 @@ from threading import Lock
 import numpy as np
 from PIL import Image
 
-from stnrot.alignment.frames import Frame
+from stnrot.alignment.stacks.frames import Frame
 from stnrot.data.tiff_stack import TiffStack
 from stnrot.errors import InputError
 from stnrot.runs.atomic_write import atomic_write

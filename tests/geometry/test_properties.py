@@ -121,12 +121,12 @@ def correlate(image: Float[Tensor, "B C H W"], reference: Float[Tensor, "R C h w
 
 def sampled(coefficient: Complex[Tensor, "B F"], count: Count) -> Tensor:
     """Make the object and call the method."""
-    return AngularCorrelation(coefficient).sampled(count)
+    return AngularCorrelation(coefficient, coefficient.abs().sum(1)).sampled(count)
 
 
 def value_and_derivatives(coefficient: Complex[Tensor, "B F"], angle: Float[Tensor, "B K"]) -> Any:
     """Make the object and call the method."""
-    return AngularCorrelation(coefficient).value_and_derivatives(angle)
+    return AngularCorrelation(coefficient, coefficient.abs().sum(1)).value_and_derivatives(angle)
 
 
 def random_rotation(dim: Count, batch: Natural) -> Tensor:

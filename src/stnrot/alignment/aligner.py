@@ -14,7 +14,7 @@ from stnrot.alignment.motion import Motion
 from stnrot.alignment.motion_between import motion_between
 from stnrot.alignment.motion_kind import DEFAULT, MotionKind
 from stnrot.alignment.pairs import CHUNK, chunks, shrink_pair
-from stnrot.alignment.posterior import confidence, fuse_posteriors, log_posterior, refine_peaks
+from stnrot.alignment.posterior import confidence, fuse_posteriors, pixel_orientation
 from stnrot.alignment.upright_difference import DifferenceEncoder
 from stnrot.arguments import checked, described
 from stnrot.errors import InputError, needs_extra
@@ -116,8 +116,7 @@ class Aligner:
     def _orient(self, image: Float[Tensor, "B C H W"], reference: Float[Tensor, "R C h w"]) -> Orientation:
         small = shrink_pair(image, reference)
         if self.encoder is None:
-            correlation = correlate(*small)
-            return refine_peaks(correlation, log_posterior(correlation)[0], HYPOTHESES)
+            return pixel_orientation(correlate(*small), HYPOTHESES)
         orientation = self._encode(*small)
         return fuse_posteriors(orientation, correlate(*small), HYPOTHESES) if self.refine else orientation
 

@@ -112,7 +112,7 @@ def test_a_killed_process_is_resumed(called: Called, out: str, tmp_path: Path) -
         (["0.png", "1.png", "2.png"], "expected two images, IMAGE REFERENCE, got 3 images; give both, or --manifest"),
         (["0.png", "1.png", "--to", "mean"], "--to mean came without --stack"),
         (["--stack", "0.png", "1.png"], "--stack needs --out: expected a folder or a TIFF file"),
-        (["--stack", "--out", "out"], "the stack has 0 frames: expected at least two"),
+        (["--stack", "--out", "out"], "the number of frames is 0: expected at least two"),
         (["--stack", "0.png", "1.png", "--out", "out", "--json"], "--json came with --stack"),
         (["--stack", "0.png", "--out", "out", "--manifest", "a.csv"], "--manifest came with --stack"),
         (["movie.tif", "0.png"], "the image movie.tif has several pages: expected one; align all pages with stnrot"),

@@ -77,6 +77,11 @@ class Aligner:
         chunk = CHUNK if device.type == "cpu" else 32 * CHUNK
         half = False
         if self.encoder is not None:
+            if motion != "rotation" and not self.refine:
+                raise InputError(
+                    f"motion={motion} compares pixels: expected no model, or one that was trained on pairs of images "
+                    "of the same thing (and refine=True)"
+                )
             self._check(images, "image")
             self._check(references, "reference")
             chunk //= 4  # the encoder has many channels
@@ -96,7 +101,9 @@ class Aligner:
             orientation = self._orient(image, reference)
             scale = min(reference.shape[-2:]) / min(image.shape[-2:])
             return orientation, Motion.about_middle(orientation.angle, scale)
-        prior = None if self.encoder is None else self._encode(*shrink_pair(image, reference)).log_posterior
+        prior = None
+        if self.encoder is not None and image.shape[-2:] == reference.shape[-2:]:  # else they show different parts
+            prior = self._encode(*shrink_pair(image, reference)).log_posterior
         image, reference = same_type(image, reference)
         with without_autocast(image):
             return motion_between(image, reference, motion, prior)
@@ -161,9 +168,10 @@ def align(
             with a learned reference, such as any classifier, finds the upright angle of each image; their difference
             is the angle between two objects of one class.
         motion: what may differ. `rotation`: image and reference have the same middle. It is several times as fast.
-            `rigid`: they are also shifted, by up to a third of the side, and show things in the same size in pixels; a
-            small image may also show a part of a large one. Parts may be hidden. `similarity`: the scale differs too,
-            by a factor of 0.7 to 1.4. With `rigid` and `similarity`, the posterior of a model joins the search.
+            `rigid`: they are also shifted, by up to a quarter of the side, and show things in the same size in pixels;
+            a small image may also show a part of a large one. Parts may be hidden. `similarity`: the scale differs too,
+            by a factor of 0.7 to 1.4. With `rigid` and `similarity`, the posterior of a model that was trained on pairs
+            joins the search if both images have one size.
 
     Raises:
         InputError: names the image that cannot be aligned.

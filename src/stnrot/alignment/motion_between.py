@@ -34,8 +34,8 @@ SHIFTED = 1.0  # what the evidence loses by a shift of a whole side
 # evidence of all other motions on the coarsest level, which match by chance. The numbers maximise the likelihood of the
 # right motion of digits and photographs of 28 to 256 pixels, related and not, of spots, and of noise.
 SHARPNESS, UNRELATED = {"rigid": 6.5, "similarity": 7.2}, 5.2
-# What the score of an angle gains by the log-density of a model, which counts down to -LEAST_PRIOR; what the log-odds
-# of a motion gain. They were chosen on hard pairs of 64 pixels.
+# What the score of an angle and the log-odds of a motion gain by the log-density of a model, which counts down to
+# -LEAST_PRIOR. They were chosen on hard pairs of 64 pixels.
 SEARCH_PRIOR, LEAST_PRIOR, PRIOR = 0.1, 4.0, 1.0
 LEAST = 0.01  # of the evidence in these formulas
 PRECISE = math.radians(1.5)  # standard deviation of the error about a motion that is right
@@ -120,7 +120,7 @@ def _log_odds(
     if prior is None:
         return odds
     place = (angle * (prior.shape[1] / (2 * math.pi))).round().long() % prior.shape[1]
-    return odds + PRIOR * (prior.gather(1, place) + math.log(prior.shape[1]))
+    return odds + PRIOR * (prior.gather(1, place) + math.log(prior.shape[1])).clamp(min=-LEAST_PRIOR)
 
 
 def _orientation(

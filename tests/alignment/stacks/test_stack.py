@@ -18,6 +18,7 @@ from stnrot.alignment.stacks import frame_alignment
 from stnrot.alignment.stacks import frames as frames_module
 from stnrot.alignment.stacks import stack as stack_module
 from stnrot.alignment.stacks.frames import list_frames
+from stnrot.alignment.stacks.reference_kind import ReferenceKind
 from stnrot.alignment.stacks.stack import align_stack
 
 SIDE = 64
@@ -86,11 +87,12 @@ def test_the_drift_is_that_of_opencv(to: Any, tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"drift.csv", *(f"frame{k}.png" for k in range(8))}
 
 
-def test_a_scale_and_another_size(tmp_path: Path) -> None:
+@pytest.mark.parametrize("to", ["first", "previous"])
+def test_a_scale_and_another_size(to: ReferenceKind, tmp_path: Path) -> None:
     frames, expected = drifting(5, factor=0.98)
     paths = write(tmp_path, frames)
     Image.fromarray(frames[2][6:]).save(paths[2])  # without the rows at the top
-    table = align_stack(paths, tmp_path / "out.tif", motion="similarity")
+    table = align_stack(paths, tmp_path / "out.tif", to=to, motion="similarity")
     assert table[2]["error"] == ""
     onto = math.radians(-expected[2][0])
     lower = 3 * expected[2][3]  # the middle of the part lies 3 pixels below that of the frame
@@ -244,7 +246,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("frames", "out", "options", "words"),
     [
-        (["frame0.png"], "out", {}, "the stack has 1 frames: expected at least two"),
+        (["frame0.png"], "out", {}, "the number of frames is 1: expected at least two"),
         (["frame0.png", "none.png"], "out", {}, "there is no file none.png"),
         (["empty"], "out", {}, "the folder empty has no images"),
         (["frame1.png", "frame0.png", "frame1.png"], "out", {}, "the frame frame1.png came 2 times"),

@@ -72,7 +72,8 @@ class ToPrevious:
         _check_size(frames, self._first, self._motion)
         if len(frames) > 1 and frames.shape[2:] != self._previous.shape[2:]:
             raise InputError("frames of two sizes cannot be aligned at once")  # the caller passes each alone
-        found = self._aligner(frames, torch.cat((self._previous, frames[:-1])), self._motion)
+        before = torch.cat((self._previous, frames[:-1])) if len(frames) > 1 else self._previous
+        found = self._aligner(frames, before, self._motion)
         steps = found.motions.first(1)
         composed = [self._since_first]
         for linear, offset in zip(steps.linear, steps.offset, strict=True):

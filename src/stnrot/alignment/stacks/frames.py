@@ -76,7 +76,7 @@ def list_frames(paths: Sequence[Path], outputs: Iterable[Path]) -> list[Frame]:
     frames = [frame for file in files for frame in _frames(file)]
     if len(frames) < 2:
         raise InputError(
-            f"the stack has {len(frames)} frames: expected at least two; give files, a folder, or a TIFF file of "
+            f"the number of frames is {len(frames)}: expected at least two; give files, a folder, or a TIFF file of "
             "several pages"
         )
     name, times = Counter(frame.name for frame in frames).most_common(1)[0]

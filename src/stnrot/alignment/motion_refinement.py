@@ -111,9 +111,8 @@ def _slopes(image: Float[Tensor, "B K h w"], scaled: bool) -> Float[Tensor, "B K
     height, width = image.shape[-2:]
     x, y = (each.real for each in _coordinates(height, width, image.device, image.dtype))
     image = image / 2
-    across, down = torch.zeros_like(image), torch.zeros_like(image)
-    torch.sub(image[..., 2:], image[..., :-2], out=across[..., 1:-1])
-    torch.sub(image[..., 2:, :], image[..., :-2, :], out=down[..., 1:-1, :])
+    across = F.pad(image[..., 2:] - image[..., :-2], (1, 1))
+    down = F.pad(image[..., 2:, :] - image[..., :-2, :], (0, 0, 1, 1))
     growth = (across * x + down * y[:, None],) if scaled else ()
     return torch.stack((across, down, down * x - across * y[:, None], *growth), 2).flatten(3)
 

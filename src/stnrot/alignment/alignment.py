@@ -83,15 +83,12 @@ class Alignment:
     @cached_property
     def overlap(self) -> Float[Tensor, "B"]:
         """The share of the reference that lies inside the image."""
-        height, width = self.reference.shape[-2:]
-        y, x = (
-            (torch.arange(POINTS, device=self.angle.device, dtype=self.angle.dtype) + 0.5) * (side / POINTS) - 0.5
-            for side in (height, width)
-        )
-        points = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).flatten(0, 1)
-        places = torch.linalg.solve(self.matrix[..., :2], (points - self.matrix[:, None, :, 2]).mT)
-        limits = places.new_tensor([[self.image.shape[-1]], [self.image.shape[-2]]])
-        return ((places > -0.5) & (places < limits - 0.5)).all(1).to(places.dtype).mean(1)
+        (height, width), (rows, columns) = self.reference.shape[-2:], self.image.shape[-2:]
+        share = (torch.arange(POINTS, device=self.angle.device, dtype=self.angle.dtype) + 0.5) / POINTS - 0.5
+        motion = self.motions.first(1)
+        places = motion.linear * torch.complex(share * width, (share * height)[:, None]).flatten() + motion.offset
+        inside = (places.real.abs() < columns / 2) & (places.imag.abs() < rows / 2)
+        return inside.to(self.angle.dtype).mean(1)
 
     @cached_property
     def aligned(self) -> Any:

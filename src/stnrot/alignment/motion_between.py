@@ -4,7 +4,7 @@ import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from stnrot.alignment.motion import Motion
@@ -93,8 +93,13 @@ def _bonus(prior: Float[Tensor, "B {BINS}"] | None) -> Float[Tensor, "B {ANGLES}
     """Return what the score of each angle gains by a prior."""
     if prior is None:
         return None
-    angle = (torch.arange(ANGLES, device=prior.device) * (BINS / ANGLES)).round().long() % BINS
-    return SEARCH_PRIOR * (prior[:, angle] + math.log(BINS)).clamp(min=-LEAST_PRIOR)
+    return SEARCH_PRIOR * (prior[:, _searched(prior.device)] + math.log(BINS)).clamp(min=-LEAST_PRIOR)
+
+
+@constant
+def _searched(device: torch.device) -> Int[Tensor, "{ANGLES}"]:
+    """Return the bins of the angles that are searched."""
+    return (torch.arange(ANGLES, device=device) * (BINS / ANGLES)).round().long() % BINS
 
 
 def _refined(
@@ -107,7 +112,8 @@ def _refined(
 ) -> tuple[Motion, Float[Tensor, "B K"]]:
     """Refine motions; return them and their evidence, the likeliest first. One that repeats a better one has none."""
     motion, evidence = refine(scene, part, motion, steps, kind == "similarity")
-    evidence = evidence - SHIFTED * misplaced(motion, scene.shape[-2:], part.shape[-2:])
+    x, y = motion.offset.real, motion.offset.imag
+    evidence = evidence - SHIFTED * misplaced(x, y, motion.scale, scene.shape[-2:], part.shape[-2:])
     near = angular_distance(motion.angle[:, :, None], motion.angle[:, None]) < SAME
     evidence = evidence.masked_fill((near & (evidence[:, None] > evidence[:, :, None])).any(2), 0).clamp(min=LEAST)
     order = _log_odds(motion.angle, evidence, kind, prior).argsort(1, descending=True)
@@ -147,9 +153,7 @@ def _grey(image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B 1 H W"]:
     """Return the mean of the channels, scaled so that no sum of values and no square overflows."""
     most = image.abs().amax((1, 2, 3), keepdim=True).clamp(min=torch.finfo(image.dtype).tiny)
     image = (image / most).mean(1, keepdim=True)
-    low, high = (
-        image.aminmax() if len(image) == 1 else (image.amin((2, 3), keepdim=True), image.amax((2, 3), keepdim=True))
-    )
+    low, high = image.amin((2, 3), keepdim=True), image.amax((2, 3), keepdim=True)
     return (image - low) / (high - low).clamp(min=torch.finfo(image.dtype).tiny)
 
 

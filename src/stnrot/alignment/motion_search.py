@@ -69,24 +69,22 @@ def search(
     return Motion(motion.linear, torch.complex(*(each.flatten(1).gather(1, index) for each in (x, y))))
 
 
-def misplaced(motion: Motion, image: Sequence[int], reference: Sequence[int]) -> Float[Tensor, "B K"]:
-    """Return the squared distance from where the reference lies inside the image, in units of its shorter side.
-
-    Args:
-        motion: of the image onto the reference.
-        image: its height and width.
-        reference: likewise.
-    """
-    return _misplaced(motion.offset.real, motion.offset.imag, motion.scale, image, reference)
-
-
-def _misplaced(
+def misplaced(
     x: Float[Tensor, "*#n"],
     y: Float[Tensor, "*#n"],
     scale: Float[Tensor, "*#n"] | float,
     image: Sequence[int],
     reference: Sequence[int],
 ) -> Float[Tensor, "*n"]:
+    """Return the squared distance from where the reference lies inside the image, in units of its shorter side.
+
+    Args:
+        x: of the middle of the reference, from the middle of the image, in pixels.
+        y: likewise.
+        scale: of the motion.
+        image: its height and width.
+        reference: likewise.
+    """
     free_y, free_x = ((a - b / scale) / 2 for a, b in zip(image, reference, strict=True))
     across, down = (x.abs() - free_x).clamp(min=0), (y.abs() - free_y).clamp(min=0)
     return (across.square() + down.square()) * (scale / min(reference)) ** 2
@@ -176,7 +174,7 @@ def _cost(
 ) -> Float[Tensor, "rows columns"]:
     """Return what the score loses at each position."""
     x, y = _positions(width, sides, device, dtype)
-    return SHIFTED * _misplaced(x, y[:, None], scale, sides, reference)
+    return SHIFTED * misplaced(x, y[:, None], scale, sides, reference)
 
 
 @constant

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stnrot.alignment.motion_kind import DEFAULT, MotionKind
-from stnrot.alignment.stacks.reference_kind import ReferenceKind
+from stnrot.alignment.motion_kind import DEFAULT, STACK_DEFAULT, MotionKind
+from stnrot.alignment.stacks.reference_kind import FIRST, ReferenceKind
 from stnrot.errors import InputError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def align(
         typer.Option(
             rich_help_panel="Series",
             help="What a frame is aligned to: the first frame; the previous one, where motions are composed; or the "
-            "mean of all frames as aligned to the first. Default: first.",
+            f"mean of all frames as aligned to the first. Default: {FIRST}.",
         ),
     ] = None,
     motion: Annotated[
@@ -66,7 +66,7 @@ def align(
         typer.Option(
             help="What may differ. rotation: both images have the same middle. rigid: they are also shifted, or one "
             "shows a part of the other, but one pixel shows as much in both. similarity: as rigid, and the scale "
-            f"differs by a factor of 0.7 to 1.4. Default: {DEFAULT}, and with --stack rigid, as a drift is both.",
+            f"differs by a factor of 0.7 to 1.4. Default: {DEFAULT}, and with --stack {STACK_DEFAULT}.",
         ),
     ] = None,
     ckpt: Annotated[
@@ -122,7 +122,7 @@ def align(
             raise InputError("--stack needs --out: expected a folder or a TIFF file to write, such as --out stack.tif")
         from stnrot.commands.align_stack import align_frames
 
-        return align_frames(images or [], out, to or "first", motion or "rigid", ckpt, trust or ())
+        return align_frames(images or [], out, to or FIRST, motion or STACK_DEFAULT, ckpt, trust or ())
     if to is not None:
         raise InputError(f"--to {to} came without --stack: expected a series of frames; add --stack")
     motion = motion or DEFAULT

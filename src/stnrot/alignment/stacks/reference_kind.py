@@ -1,5 +1,6 @@
 """What the frames of a stack are aligned to."""
 
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 ReferenceKind: TypeAlias = Literal["first", "previous", "mean"]
+FIRST: Final = "first"  # the default

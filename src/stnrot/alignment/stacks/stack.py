@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from stnrot.alignment.aligner import Aligner
-from stnrot.alignment.motion_kind import MotionKind
+from stnrot.alignment.motion_kind import STACK_DEFAULT, MotionKind
 from stnrot.alignment.stacks.drift_table import (
     COLUMNS,
     finished_frames,
@@ -20,7 +20,7 @@ from stnrot.alignment.stacks.frame_alignment import Align, AlignedFrame, ToOne, 
 from stnrot.alignment.stacks.frames import DecodedFrame, Frame, list_frames, portions, read_frame
 from stnrot.alignment.stacks.mean_frame import has_mean, mean_frame
 from stnrot.alignment.stacks.output import FileOutput, FolderOutput, stack_output
-from stnrot.alignment.stacks.reference_kind import ReferenceKind
+from stnrot.alignment.stacks.reference_kind import FIRST, ReferenceKind
 from stnrot.alignment.tables.table_file import Row, csv_line, error_text, locked, model_name, progress_bar
 from stnrot.arguments import checked
 from stnrot.errors import InputError
@@ -34,8 +34,8 @@ def align_stack(
     frames: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
-    to: ReferenceKind = "first",
-    motion: MotionKind = "rigid",
+    to: ReferenceKind = FIRST,
+    motion: MotionKind = STACK_DEFAULT,
     checkpoint: str | Path | None = None,
     trust: Iterable[str] = (),
 ) -> list[Row]:

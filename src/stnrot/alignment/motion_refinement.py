@@ -14,6 +14,7 @@ LEAST_SCALE = 0.05  # of the residuals, in units of the contrast
 # motion is nearly right (normal noise then costs a twentieth of the precision)
 ROBUST, EFFICIENT = 1.2, 4.0
 WINDOWS = 4  # along the shorter side of the reference; they overlap by half
+CONVERGED = 0.01  # pixels; after a smaller step of `polish`, the next would be a tenth of it
 SUREST = 0.95  # correlation of a window; more would let one window outweigh all others
 
 
@@ -75,6 +76,8 @@ def polish(
         products = torch.bmm(columns[:, :-1] * weight, columns.mT)[:, None]
         step = _step(products[..., :-1], products[..., -1])
         motion, gain = _moved(motion, step[..., :-2]), gain + step[..., -2:]
+        if (step[..., :-2].abs() < _converged(step.shape[2] - 2, height, width, step.device, step.dtype)).all():
+            break
     return motion
 
 
@@ -177,3 +180,12 @@ def _limits(count: int, device: torch.device, dtype: torch.dtype) -> tuple[Float
     """Return the least and the most of one step."""
     most = torch.tensor(MOST[:count], device=device, dtype=dtype)
     return -most, most
+
+
+@constant
+def _converged(
+    count: int, height: int, width: int, device: torch.device, dtype: torch.dtype
+) -> Float[Tensor, "n"]:
+    """Return the steps that move no pixel by more than about CONVERGED: shift, turn and perhaps growth."""
+    turn = 2 * CONVERGED / min(height, width)
+    return torch.tensor((CONVERGED, CONVERGED, turn, turn)[:count], device=device, dtype=dtype)

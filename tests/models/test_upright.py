@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import composed
+from conftest import composed, model
 from sklearn.datasets import load_sample_image
 from torch import Tensor, nn
 from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
@@ -126,6 +126,20 @@ def test_a_network_that_is_not_frozen_is_trained_along() -> None:
     assert network.training
     model.loss(torch.rand(6, 3, SIDE, SIDE), torch.arange(6) % 5).backward()
     assert all(each.grad.abs().max() > 0 for each in (network[5].weight, model.reference, model.encoder.log_scale))
+
+
+def test_a_trained_model_lends_its_encoder_and_its_reference() -> None:
+    images = torch.rand(3, 3, 32, 32)
+    trained = model("rot_stn", "model.hypotheses=1", shape=(3, 32, 32)).eval()
+    first = Upright(nn.Identity(), trained).eval()
+    second = Upright(nn.Flatten(), first).eval()
+    disc = inscribed_disc((32, 32))
+    expected = trained.orient(images * disc, None)[0].angle
+    for each in (first, second):
+        torch.testing.assert_close(each.orient(images).angle, expected)
+        assert each.reference is trained.reference
+    with pytest.raises(InputError, match="encoder: expected a model with a learned reference"):
+        Upright(nn.Identity(), model("rot_stn", "model.reference=batch"))
 
 
 def test_both_losses_know_the_sign_of_the_angle() -> None:

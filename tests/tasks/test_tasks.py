@@ -13,6 +13,7 @@ from sklearn.datasets import load_digits
 from stnrot.data.batch import Batch
 from stnrot.data.rng import Purpose, uniform
 from stnrot.geometry import rotate
+from stnrot.models.angle_loss import CONCENTRATION
 from stnrot.models.outputs import Orientation, Prediction
 from stnrot.tasks.angle_error import AngleError
 from stnrot.tasks.base import Task

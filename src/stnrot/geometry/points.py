@@ -14,7 +14,7 @@ from torch import Tensor
 
 from stnrot.arguments import Count, checked
 from stnrot.geometry.angles import wrap
-from stnrot.geometry.autograd import at_least_float32
+from stnrot.geometry.autograd import at_least_float32, same_type
 
 Origin = Literal["centre", "corner"]
 
@@ -29,7 +29,7 @@ def rotate_points(
 
         x' = x cos a + y sin a,  y' = -x sin a + y cos a.
 
-    The result is differentiable in both. It is computed at least in float32.
+    The result is differentiable in both.
 
     Args:
         points: (column, row) in pixels.
@@ -42,11 +42,12 @@ def rotate_points(
     >>> rotate_points(torch.tensor([[2.0, 0.0]]), torch.pi / 2, height=3, width=3, origin="centre").round().abs()
     tensor([[0., 0.]])
     """
-    wide, angle = at_least_float32(points), _tensor(angle, points)
-    x, y = (wide - _middle(wide, height, width, origin)).unbind(-1)
+    points, angle = same_type(points, _tensor(angle, points))
+    first = 1 if origin == "centre" else 0
+    middle = points.new_tensor(((width - first) / 2, (height - first) / 2))
+    x, y = (points - middle).unbind(-1)
     c, s = angle.cos(), angle.sin()
-    rotated = torch.stack((x * c + y * s, y * c - x * s), -1)
-    return (rotated + _middle(rotated, height, width, origin)).to(points.dtype)
+    return torch.stack((x * c + y * s, y * c - x * s), -1) + middle
 
 
 @checked
@@ -80,6 +81,7 @@ def oriented_boxes(boxes: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n 5"]:
     >>> oriented_boxes(torch.tensor([0.0, 0.0, 4.0, 2.0])).tolist()
     [2.0, 1.0, 4.0, 2.0, 0.0]
     """
+    boxes = at_least_float32(boxes)
     first, last = boxes[..., :2], boxes[..., 2:]
     return torch.cat(((first + last) / 2, last - first, torch.zeros_like(boxes[..., :1])), -1)
 
@@ -93,10 +95,9 @@ def rotate_oriented_boxes(
     The angle of a box is in radians, counter-clockwise as displayed, in [-pi, pi). torchvision's format `CXCYWHR` has
     the same angle in degrees. For the arguments see `rotate_points`.
     """
+    boxes, angle = same_type(boxes, _tensor(angle, boxes))
     centre = rotate_points(boxes[..., :2], angle, height, width, origin)
-    own = wrap(at_least_float32(boxes[..., 4]) + _tensor(angle, boxes))
-    shape = (*own.shape, 2)
-    return torch.cat((centre, boxes[..., 2:4].expand(shape), own[..., None].to(boxes.dtype)), -1)
+    return torch.cat((centre, boxes[..., 2:4].expand_as(centre), wrap(boxes[..., 4] + angle)[..., None]), -1)
 
 
 @checked
@@ -106,6 +107,7 @@ def oriented_corners(boxes: Float[Tensor, "*n 5"]) -> Float[Tensor, "*n 4 2"]:
     >>> oriented_corners(torch.tensor([2.0, 1.0, 4.0, 2.0, torch.pi / 2])).round().abs().int().tolist()
     [[1, 3], [1, 1], [3, 1], [3, 3]]
     """
+    boxes = at_least_float32(boxes)
     half, angle = boxes[..., 2:4] / 2, boxes[..., 4]
     across = torch.stack((angle.cos(), -angle.sin()), -1) * half[..., :1]
     down = torch.stack((angle.sin(), angle.cos()), -1) * half[..., 1:]
@@ -113,12 +115,7 @@ def oriented_corners(boxes: Float[Tensor, "*n 5"]) -> Float[Tensor, "*n 4 2"]:
 
 
 def _tensor(angle: float | Tensor, like: Tensor) -> Tensor:
-    """Return an angle as a tensor, at least in float32."""
+    """Return an angle as a tensor."""
     if isinstance(angle, Tensor):
-        return at_least_float32(angle)
-    return torch.tensor(angle, dtype=at_least_float32(like[..., 0]).dtype, device=like.device)
-
-
-def _middle(like: Tensor, height: int, width: int, origin: Origin) -> Tensor:
-    size = like.new_tensor((width, height))
-    return (size - 1) / 2 if origin == "centre" else size / 2
+        return angle
+    return torch.tensor(angle, dtype=torch.promote_types(like.dtype, torch.float32), device=like.device)

@@ -17,6 +17,7 @@ from stnrot.models.fit import fit
 from stnrot.models.outputs import Orientation
 from stnrot.models.random_views import random_views
 from stnrot.models.reference import learned_reference
+from stnrot.models.rot_stn import RotSTN
 from stnrot.models.turn_back import each_of, turn_back
 
 
@@ -46,8 +47,9 @@ class Upright(nn.Module):
     Args:
         network: reads upright images `[B, C, H, W]`; of torchvision, timm or your own.
         encoder: maps images, a reference of the shape `[1, *encoder.feature_shape]`, and K to an `Orientation`. It sees
-            the inscribed disc alone, because the corners tell how an image was turned. None is a `PolarEncoder` for
-            three channels, not yet trained.
+            the inscribed disc alone, because the corners tell how an image was turned. A trained `RotSTN` or `Upright`
+            lends its encoder together with its learned reference; they are shared, not copied. None is a `PolarEncoder`
+            for three channels, not yet trained.
         hypotheses: K.
         frozen: keep the network as it is: in evaluation mode, also after `train()`, and its parameters without
             gradients. The constructor sets both in `network` itself. False trains it along.
@@ -90,14 +92,9 @@ class Upright(nn.Module):
         super().__init__()
         check_network("network", network)
         check_number("hypotheses", hypotheses, 1)
-        self.encoder = photograph_encoder(3) if encoder is None else encoder
-        check_network("encoder", self.encoder)
-        shape: Any = getattr(self.encoder, "feature_shape", None)
-        if shape is None:
-            raise InputError("encoder: expected one that compares features (feature_shape), such as PolarEncoder")
+        self.encoder, self.reference = _with_reference(photograph_encoder(3) if encoder is None else encoder)
         if (mean is None) != (std is None):
             raise InputError("mean, std: expected both or neither, got one")
-        self.reference = learned_reference(shape)
         self.network, self.hypotheses, self.frozen = network, hypotheses, frozen
         for name, values in (("mean", mean), ("std", std)):
             self.register_buffer(name, None if values is None else torch.tensor(values)[:, None, None])
@@ -204,6 +201,19 @@ class Upright(nn.Module):
             batch_size: of a tensor of images.
         """
         return fit(self, images, labels, upright=upright, epochs=epochs, lr=lr, batch_size=batch_size)
+
+
+def _with_reference(encoder: nn.Module) -> tuple[nn.Module, nn.Parameter]:
+    """Return an encoder and a new reference for it, or those of a trained model."""
+    check_network("encoder", encoder)
+    if isinstance(encoder, RotSTN | Upright):
+        if encoder.reference is None:
+            raise InputError("encoder: expected a model with a learned reference, got RotSTN with reference=batch")
+        return encoder.encoder, encoder.reference
+    shape: Any = getattr(encoder, "feature_shape", None)
+    if shape is None:
+        raise InputError("encoder: expected one that compares features (feature_shape), such as PolarEncoder")
+    return encoder, learned_reference(shape)
 
 
 def photograph_encoder(channels: int) -> PolarEncoder:

@@ -34,6 +34,7 @@ Modules
     - `polar`: sampling of images on circles
     - `correlation`: correlation of two images over the angle
     - `deform`: random deformations of images
+    - `photo`: random crops, mirror images and colours of photographs
     - `rotations`: rotation matrices of R^d
     - `householder`: products of reflections
     - `reflection_blocks`, `reflection_product`: such products in blocks, and their application to points

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from stnrot.errors import InputError, check_number
 from stnrot.geometry import Deform, rotate
-from stnrot.geometry.deform import NUMBERS
+from stnrot.geometry.photo import PhotoAugment
 from stnrot.geometry.tails import logsumexp
 from stnrot.models.checks import check_network
 from stnrot.models.mixture import joint_log_probability
@@ -41,9 +41,9 @@ class RotSTN(Model):
         encoder: maps image, reference and K to an `Orientation`.
         classifier: reads the aligned images; None aligns without a classification.
         hypotheses: K, the number of angles that the encoder returns.
-        augment: deforms the images of the classifier in training, in the same sampling as the alignment. The encoder
-            does not need deformed images, and sampling an image a second time would blur it once more. None for no
-            deformation.
+        augment: deforms or otherwise changes the images of the classifier in training, in the same sampling as the
+            alignment. The encoder does not need such images, and sampling an image a second time would blur it once
+            more. None for no change.
         reference: `features` learns the features of a canonical image, as the encoder computes them, as a parameter.
             It is the same for every image, so it contains neither label nor pose. `learned` learns the canonical image
             itself. `batch` uses the reference of each pair.
@@ -67,7 +67,7 @@ class RotSTN(Model):
         encoder: nn.Module,
         classifier: nn.Module | None,
         hypotheses: int,
-        augment: Deform | None,
+        augment: Deform | PhotoAugment | None,
         reference: str,
         image_shape: Sequence[int],
     ) -> None:
@@ -131,8 +131,8 @@ class RotSTN(Model):
         return RotatedPrediction(image, orientation, shown, logsumexp(joint, 1))
 
     def _rotate(self, image: Float[Tensor, "N C H W"], angle: Float[Tensor, "N"]) -> Float[Tensor, "N C H W"]:
-        """Rotate the images; in training, also deform them."""
+        """Rotate the images; in training, also augment them."""
         if not self.training or self.augment is None:
             return rotate(image, angle)
-        numbers = torch.randn(len(image), NUMBERS, device=image.device, dtype=torch.float32)
+        numbers = torch.randn(len(image), self.augment.count, device=image.device, dtype=torch.float32)
         return self.augment(image, angle, numbers)

@@ -1,10 +1,12 @@
 """`Upright`, with an encoder whose angle is exact: its reference is the upright image itself."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
 from conftest import composed, model
-from sklearn.datasets import load_sample_image
+from sklearn.datasets import load_digits, load_sample_image
 from torch import Tensor, nn
 from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
 from torchvision.models.segmentation import lraspp_mobilenet_v3_large
@@ -12,8 +14,9 @@ from torchvision.ops import box_iou
 
 from stnrot import Upright
 from stnrot.errors import InputError
-from stnrot.geometry import angular_distance, inscribed_disc, rotate
+from stnrot.geometry import angular_distance, circular_mean, inscribed_disc, rotate
 from stnrot.models.encoders.cnn import CNNEncoder
+from stnrot.models.encoders.polar import PolarEncoder
 from stnrot.models.random_views import random_views
 from stnrot.models.upright import photograph_encoder
 
@@ -194,12 +197,47 @@ def test_its_own_encoder_has_the_values_of_the_configuration_but_for_the_blur() 
         ({"encoder": CNNEncoder(3, "vector")}, "encoder: expected one that compares features"),
         ({"hypotheses": 0}, "hypotheses=0: expected a whole number of at least 1"),
         ({"mean": [0.5]}, "mean, std: expected both or neither, got one"),
+        ({"mean": [0.5] * 2, "std": [1.0]}, r"mean=\[0.5, 0.5\]: expected one number, or one for each of 3 channels"),
         ({"mean": [0.5], "std": [0.0]}, r"std=\[0.0\]: expected numbers above 0"),
     ],
 )
 def test_bad_arguments_are_refused(options: dict[str, object], message: str, unchecked: None) -> None:
     with pytest.raises(InputError, match=message):
         Upright(**{"network": nn.Identity()} | options)
+
+
+def test_bad_images_are_refused(unchecked: None) -> None:
+    upright = Upright(nn.Conv2d(3, 2, 1))
+    for images in ([IMAGE[0]], IMAGE[0], (IMAGE * 255).byte()):
+        with pytest.raises(InputError, match=r"image: expected a tensor \[B, C, H, W\] of real numbers, got"):
+            upright(images)
+    with pytest.raises(InputError, match=r"image: expected a tensor \[B, 3, H, W\]"):
+        upright(IMAGE[:, :1])
+    with pytest.raises(InputError, match="labels: expected None, because the network does not return logits"):
+        upright.loss(IMAGE, torch.zeros(1, dtype=torch.int64))
+    with pytest.raises(InputError, match=r"labels: expected a tensor \[B\]"):
+        upright.loss(IMAGE, torch.zeros(1, SIDE, SIDE, dtype=torch.int64))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("upright", [True, False])
+def test_the_upright_is_learned_without_labels(upright: bool) -> None:
+    """Digits never seen in training: by upright ones, and by turned ones, which agree within each class."""
+    digits, label = load_digits(return_X_y=True)
+    pixels = torch.from_numpy(digits).float().view(-1, 1, 8, 8) / 16
+    pixels = F.pad(F.interpolate(pixels, size=20, mode="bicubic", align_corners=False).clamp(0, 1), (4, 4, 4, 4))
+    angle = (2 * torch.rand(len(pixels)) - 1) * math.pi
+    turned, training = rotate(pixels, angle, "bicubic"), torch.arange(len(pixels)) < 1500
+    encoder = PolarEncoder(1, width=16, radii=16, angles=64, blur=1.2, dropout=0.2, dropout_circles=0.0, shift=0.0)
+    finder = Upright(nn.Identity(), encoder)
+    finder.fit((pixels if upright else turned)[training], upright=upright, epochs=12)
+    with torch.inference_mode():
+        found = finder.orient(turned[~training]).angle[:, 0] + angle[~training]
+    own = [found[torch.from_numpy(label)[~training] == each] for each in range(10)]
+    if not upright:  # each class has an upright of its own
+        own = [each - circular_mean(each) for each in own]
+    near = (angular_distance(torch.cat(own), torch.zeros(())) < math.pi / 4).float().mean()
+    assert near > (0.75 if upright else 0.6)  # by chance 0.25
 
 
 @pytest.mark.ci

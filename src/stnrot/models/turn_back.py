@@ -13,6 +13,7 @@ from stnrot.geometry import rotation_theta, warp
 from stnrot.geometry.points import oriented_boxes, rotate_boxes, rotate_oriented_boxes, rotate_points
 
 
+@checked
 def turn_back(output: Any, angle: Float[Tensor, "B"], height: Count, width: Count) -> Any:
     """Return the output for `rotate(image, angle)` in the frame of `image`.
 

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from stnrot.arguments import checked
 from stnrot.errors import InputError, check_number
 from stnrot.geometry import inscribed_disc, rotate
 from stnrot.models.angle_loss import angle_loss
@@ -100,6 +101,10 @@ class Upright(nn.Module):
             self.register_buffer(name, None if values is None else torch.tensor(values)[:, None, None])
         if self.std is not None and not (self.std > 0).all():
             raise InputError(f"std={std}: expected numbers above 0")
+        channels = getattr(self.encoder, "channels", None)
+        for name, values in (("mean", mean), ("std", std)):
+            if values is not None and channels is not None and len(values) not in (1, channels):
+                raise InputError(f"{name}={values}: expected one number, or one for each of {channels} channels")
         if frozen:
             network.requires_grad_(False).eval()
 
@@ -110,11 +115,13 @@ class Upright(nn.Module):
             self.network.eval()
         return self
 
+    @checked
     def orient(self, image: Float[Tensor, "B C H W"]) -> Orientation:
         """Return the hypotheses of the angle that rotates each image upright."""
         disc = inscribed_disc(image.shape[-2:], image.device)
         return self.encoder(image * disc, self.reference, self.hypotheses)
 
+    @checked
     def align(self, image: Float[Tensor, "B C H W"]) -> tuple[Float[Tensor, "B C H W"], Orientation]:
         """Return the upright images, without normalisation, and the hypotheses of the angle.
 
@@ -123,6 +130,7 @@ class Upright(nn.Module):
         orientation = self.orient(image)
         return rotate(image, orientation.angle[:, 0], "bicubic"), orientation
 
+    @checked
     def forward(self, image: Float[Tensor, "B C H W"]) -> Any:
         """Return the output of the network for the upright images, in the frame of `image`."""
         orientation = self.orient(image)
@@ -150,6 +158,7 @@ class Upright(nn.Module):
 
         return each_of(output, mixed, best)
 
+    @checked
     def loss(
         self, images: Float[Tensor, "B C H W"], labels: Int[Tensor, "B"] | None = None, *, upright: bool = True
     ) -> Float[Tensor, ""]:
@@ -178,7 +187,13 @@ class Upright(nn.Module):
         loss = angle_loss(orientation, true, 0.0)
         if labels is None:
             return loss
-        return loss + F.cross_entropy(self._read(views, orientation), labels)
+        logits = self._read(views, orientation)
+        if not isinstance(logits, Tensor) or logits.ndim != 2:
+            raise InputError(
+                "labels: expected None, because the network does not return logits [B, n]; for other outputs write "
+                "criterion(model(images), target)"
+            )
+        return loss + F.cross_entropy(logits, labels)
 
     def fit(
         self,

@@ -123,11 +123,12 @@ def test_a_frozen_network_stays_as_it_is_and_the_encoder_learns_through_it() -> 
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
-def test_a_network_that_is_not_frozen_is_trained_along() -> None:
+@pytest.mark.parametrize("upright", [True, False])
+def test_a_network_that_is_not_frozen_is_trained_along(upright: bool) -> None:
     network = classifier()
     model = Upright(network, hypotheses=2, frozen=False).train()
     assert network.training
-    model.loss(torch.rand(6, 3, SIDE, SIDE), torch.arange(6) % 5).backward()
+    model.loss(torch.rand(6, 3, SIDE, SIDE), torch.arange(6) % 5, upright=upright).backward()
     assert all(each.grad.abs().max() > 0 for each in (network[5].weight, model.reference, model.encoder.log_scale))
 
 

@@ -164,13 +164,17 @@ class Upright(nn.Module):
     ) -> Float[Tensor, ""]:
         """Return the loss of a training step.
 
-        Upright images are rotated at random (`random_views`), and the loss is the negative log-likelihood of the known
-        angle. If the images have unknown angles, `upright=False`, each is rotated twice: the angle that is found for
-        one view says which one is right for the other. So the set aligns itself to the learned reference. Which angle
-        becomes the upright is then open, up to one rotation of the whole set.
+        Every image is rotated at random (`random_views`). The terms are:
 
-        With `labels` the cross-entropy of the network at the found angles is added. It trains the encoder, and the
-        network if it is not frozen, end to end. The network has to return logits `[B, n]`.
+        - **Upright images**: the negative log-likelihood of the known angle.
+        - **Labels**: the cross-entropy of the network at the found angles. It trains the encoder, and the network if it
+          is not frozen, end to end. The network has to return logits `[B, n]`.
+        - **Neither**, `upright=False` without labels: two views of each image. The angle that is found for one says
+          which one is right for the other. So the set aligns itself to the learned reference.
+
+        With unknown angles, labels and a network that is trained along, the images of a class are turned alike, because
+        they are then classified most easily: K should be 3 or more. In both cases without upright images the rotation
+        of a class as a whole stays open.
 
         Args:
             images: from the set to train on.
@@ -179,21 +183,26 @@ class Upright(nn.Module):
         """
         views, angle = random_views(images)
         orientation = self.orient(views)
-        true = -angle
-        if not upright:
+        if labels is None and not upright:
             again, turned = random_views(images)
             with torch.no_grad():
-                true = self.orient(again).angle[:, 0] + turned - angle
-        loss = angle_loss(orientation, true, 0.0)
-        if labels is None:
-            return loss
-        logits = self._read(views, orientation)
+                found = self.orient(again).angle[:, 0]
+            return angle_loss(orientation, found + turned - angle, 0.0)
+        terms = [angle_loss(orientation, -angle, 0.0)] if upright else []
+        if labels is not None:
+            terms.append(self._cross_entropy(views, orientation, labels))
+        return torch.stack(terms).sum()
+
+    def _cross_entropy(
+        self, image: Float[Tensor, "B C H W"], orientation: Orientation, labels: Int[Tensor, "B"]
+    ) -> Float[Tensor, ""]:
+        logits = self._read(image, orientation)
         if not isinstance(logits, Tensor) or logits.ndim != 2:
             raise InputError(
                 "labels: expected None, because the network does not return logits [B, n]; for other outputs write "
                 "criterion(model(images), target)"
             )
-        return loss + F.cross_entropy(logits, labels)
+        return F.cross_entropy(logits, labels)
 
     def fit(
         self,

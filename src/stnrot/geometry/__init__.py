@@ -29,6 +29,7 @@ Precision
 Modules
     - `angles`: arithmetic on the circle
     - `planar`: rotation and sampling of images
+    - `points`: rotation of points and boxes
     - `fused_rotation`: rotation of images on a GPU by one kernel; needs Triton
     - `polar`: sampling of images on circles
     - `correlation`: correlation of two images over the angle
@@ -64,6 +65,14 @@ from stnrot.geometry.planar import (
     sampling_grid,
     warp,
 )
+from stnrot.geometry.points import (
+    box_corners,
+    oriented_boxes,
+    oriented_corners,
+    rotate_boxes,
+    rotate_oriented_boxes,
+    rotate_points,
+)
 from stnrot.geometry.polar import to_polar
 from stnrot.geometry.rotations import (
     cayley,
@@ -81,6 +90,7 @@ __all__ = [
     "AngularCorrelation",
     "Deform",
     "angular_distance",
+    "box_corners",
     "cayley",
     "circular_mean",
     "circular_peaks",
@@ -91,6 +101,8 @@ __all__ = [
     "inscribed_disc",
     "nearest_rotation",
     "newton_schulz",
+    "oriented_boxes",
+    "oriented_corners",
     "planar_rotation",
     "project_rotation",
     "qr_rotation",
@@ -98,6 +110,9 @@ __all__ = [
     "reflect",
     "rotate",
     "rotate_bicubic",
+    "rotate_boxes",
+    "rotate_oriented_boxes",
+    "rotate_points",
     "rotation_defect",
     "rotation_theta",
     "sample",

@@ -16,6 +16,7 @@ from stnrot.models.checks import check_network
 from stnrot.models.mixture import joint_log_probability
 from stnrot.models.model import Model
 from stnrot.models.outputs import Orientation, Prediction, RotatedPrediction
+from stnrot.models.reference import learned_reference
 
 NEGLIGIBLE = math.log(1e-2)  # hypotheses of less weight are not classified
 # Convolutions are planned anew for each new batch size, which costs more than classifying a few images twice. So the
@@ -82,7 +83,7 @@ class RotSTN(Model):
         self.encoder, self.classifier = encoder, classifier
         self.hypotheses, self.augment = hypotheses, augment
         shape: Any = encoder.feature_shape if reference == "features" else image_shape
-        self.reference = None if reference == "batch" else nn.Parameter(0.1 * torch.randn(1, *shape))
+        self.reference = None if reference == "batch" else learned_reference(shape)
         self.aligns_to_batch = self.reference is None
 
     @property

@@ -13,8 +13,8 @@ from stnrot.errors import check_number
 from stnrot.geometry.autograd import at_least_float32, same_type, without_autocast
 from stnrot.geometry.constants import constant
 from stnrot.geometry.planar import Mode, rotation_theta, warp
-from stnrot.image_kinds import LUMA
 
+GREY = (0.2989, 0.587, 0.114)  # of red, green and blue in a grey value, as in torchvision
 # Random erasing: share of the image, and largest ratio of the sides of the rectangle
 SMALLEST, LARGEST, ERASED_ASPECT = 0.02, 0.33, 3.3
 
@@ -113,7 +113,7 @@ class PhotoAugment:
             image = (factors[0] * image).clamp(0, 1)
         if self.contrast:
             image = (factors[1] * image + (1 - factors[1]) * _grey(image).mean((2, 3), keepdim=True)).clamp(0, 1)
-        if self.saturation and image.shape[1] == len(LUMA):
+        if self.saturation and image.shape[1] == len(GREY):
             image = (factors[2] * image + (1 - factors[2]) * _grey(image)).clamp(0, 1)
         return image
 
@@ -132,10 +132,10 @@ class PhotoAugment:
 
 
 def _grey(image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B 1 H W"]:
-    if image.shape[1] != len(LUMA):
+    if image.shape[1] != len(GREY):
         return image.mean(1, keepdim=True)
     red, green, blue = image.split(1, 1)
-    return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
+    return GREY[0] * red + GREY[1] * green + GREY[2] * blue
 
 
 @constant

@@ -1,11 +1,11 @@
 """A network of a library as a classifier: its own mean and deviation before it, frozen or trained along."""
 
-import copy
 from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from stnrot.errors import InputError, check_choice, check_number
 from stnrot.models.checks import check_images
@@ -80,15 +80,17 @@ class PretrainedClassifier(nn.Module):
         normal = (image - self.mean) / self.deviation  # repeats a grey image
         try:
             return self.network(normal).to(self.mean.dtype)
-        except Exception:
-            if not torch.compiler.is_compiling():
+        except (RuntimeError, AssertionError, ValueError) as error:  # whatever torch and the libraries raise
+            if not (torch.compiler.is_compiling() or isinstance(error, torch.OutOfMemoryError)):
                 self._check_size(normal.shape)
             raise
 
     def _check_size(self, shape: torch.Size) -> None:
         """Raise InputError if the network cannot read images of this shape: if it fails also without values."""
+        tensors = (*self.network.named_parameters(), *self.network.named_buffers())
+        without_values = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors}
         try:
-            copy.deepcopy(self.network).to("meta")(torch.empty(shape, device="meta"))
+            functional_call(self.network, without_values, torch.empty(shape, device="meta"))
         except Exception as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             height, width = shape[-2:]

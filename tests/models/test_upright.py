@@ -146,6 +146,15 @@ def test_a_trained_model_lends_its_encoder_and_its_reference() -> None:
         Upright(nn.Identity(), model("rot_stn", "model.reference=batch"))
 
 
+def test_autocast_changes_little() -> None:
+    upright = exact(classifier(), hypotheses=2, frozen=False)
+    images, labels = torch.rand(4, 3, SIDE, SIDE), torch.arange(4)
+    expected = upright(images)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(upright(images).float(), expected, atol=0.05, rtol=0)
+        assert upright.loss(images, labels).isfinite()
+
+
 def test_both_losses_know_the_sign_of_the_angle() -> None:
     """The encoder that is exact has a small loss: on the upright image as such, on a turned one if that is said."""
     model = exact(nn.Identity())

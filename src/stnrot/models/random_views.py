@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from stnrot.geometry import rotation_theta, warp
+from stnrot.geometry.autograd import without_autocast
 from stnrot.geometry.constants import vector
 
 ZOOM = 1.3  # largest
@@ -38,4 +39,5 @@ def random_views(images: Float[Tensor, "B C H W"]) -> tuple[Float[Tensor, "B C H
 def _blurred(images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
     kernel = vector(SMOOTH, images.device, images.dtype)
     planes = F.pad(images, (1, 1, 1, 1), mode="replicate").flatten(0, 1)[:, None]
-    return F.conv2d(planes, torch.outer(kernel, kernel)[None, None])[:, 0].view_as(images)
+    with without_autocast(images):
+        return F.conv2d(planes, torch.outer(kernel, kernel)[None, None])[:, 0].view_as(images)

@@ -243,6 +243,7 @@ def _with_reference(encoder: nn.Module) -> tuple[nn.Module, nn.Parameter]:
 def photograph_encoder(channels: int) -> PolarEncoder:
     """Return an encoder, not yet trained, for images of natural scenes.
 
-    The Gaussian is twice as wide as elsewhere: this encoder may be trained on upright images alone.
+    The sizes are those of the encoder for small images. The Gaussian is twice as wide, because this encoder may be
+    trained on upright images alone.
     """
     return PolarEncoder(channels, width=16, radii=16, angles=64, blur=1.6, dropout=0.2, dropout_circles=0.0, shift=0.0)

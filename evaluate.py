@@ -9,7 +9,7 @@ import hydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from stnrot.errors import InputError
+from stnrot.errors import InputError, check_choice
 from stnrot.runs.command_line import nothing_left, one_line_errors
 from stnrot.runs.overrides import switch_groups_off
 from stnrot.runs.postponed_imports import import_lightning
@@ -34,6 +34,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     import_lightning()
     import torch
 
+    from stnrot.callbacks.leak_check import LeakCheck
     from stnrot.runs.allowed_targets import check_targets
     from stnrot.runs.checkpoints import read_checkpoint, rebuild
     from stnrot.runs.config_checks import check_groups
@@ -45,6 +46,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         raise InputError(f"{cfg.output_dir} holds the results of another run: choose another hydra.run.dir")
     check_groups(cfg, needed=("trainer",))
     check_trainer(cfg.trainer)
+    check_choice("leak", cfg.leak, True, False)
     if cfg.trainer.get("limit_test_batches") == 0:
         raise InputError("trainer.limit_test_batches=0: there is nothing to test, expected more than 0")
     if OmegaConf.select(cfg, "ckpt") is None:
@@ -69,7 +71,10 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     task = task.to(memory_format=torch.channels_last)  # as in training, so that results are equal to the last bit
     if cfg.trainer.get("precision") == "auto":
         cfg.trainer.precision = configs[0]["trainer"].get("precision")  # that of the run's own test
-    trainer = build_trainer(cfg, switched_on(cfg, "callbacks"))
+    callbacks = switched_on(cfg, "callbacks")
+    if cfg.leak:
+        callbacks.append(LeakCheck(cfg.output_dir))
+    trainer = build_trainer(cfg, callbacks)
     metrics = trainer.test(task, datamodule=data)[0]
     log.info("results: %s", cfg.output_dir)
     return dict(metrics)

@@ -51,6 +51,7 @@ def train(cfg: DictConfig) -> float:
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
     from stnrot.callbacks.run_config import RunConfig
+    from stnrot.runs.allowed_targets import without_weights
     from stnrot.runs.checkpoints import read_checkpoint, weights_of
     from stnrot.runs.config_checks import check_folder, check_groups, check_model, check_options, check_processes
     from stnrot.runs.multirun_table import FINISHED
@@ -73,7 +74,8 @@ def train(cfg: DictConfig) -> float:
     log.info("precision: %s", cfg.trainer.get("precision"))
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
 
-    task: L.LightningModule = instantiate(cfg.task, _convert_="all", model=instantiate(cfg.model))
+    model = config["model"] if cfg.ckpt_path is None and cfg.start_from is None else without_weights(config["model"])
+    task: L.LightningModule = instantiate(cfg.task, _convert_="all", model=instantiate(model))
     task = task.to(memory_format=torch.channels_last)
     if cfg.ckpt_path is not None:
         weights_of(read_checkpoint(cfg.ckpt_path), task, cfg.ckpt_path)  # Lightning loads them; this checks them first

@@ -8,6 +8,7 @@ from .layers.block_rotation import BlockRotation
 from .layers.conjugate import Conjugate
 from .layers.rotation import Rotation
 from .layers.rotational import rotational
+from .models.upright import Upright
 from .pose.fit import Pose, fit_pose
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "InputError",
     "Pose",
     "Rotation",
+    "Upright",
     "align",
     "align_stack",
     "fit_pose",

@@ -226,6 +226,7 @@ def rule_of(hint: Any) -> Rule:
         return _Number(hint is int, limits)
     if hint in (bool, NoneType):
         return _OneOf(*((True, False) if hint is bool else (None,)))
-    if isinstance(hint, type) and get_origin(hint) is None and not getattr(hint, "_is_protocol", False):
+    is_class = isinstance(hint, type) and get_origin(hint) is None and hint is not Any  # `Any` is one in Python 3.11
+    if is_class and not getattr(hint, "_is_protocol", False):
         return _Object(hint)
     return Rule()

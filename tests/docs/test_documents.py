@@ -59,6 +59,8 @@ WITHOUT = ("callbacks.progress=null", "callbacks.alignment_figures=null")  # tes
 SMALL = ("debug=one_batch", "trainer.accelerator=cpu", "trainer.precision=32-true", "data.batch_size=16", *WITHOUT)
 NOT_HERE = {  # part of a command: why it is composed and not run
     "trainer=gpu": "needs a GPU",
+    "model/classifier=torchvision": "downloads weights; tests/runs trains with weights from a file",
+    "data=cifar10": "needs CIFAR-10; tests/data/sources reads it in small",
     "trainer=ddp": "needs several devices; tests/jobs trains on two processes",
     "hydra/launcher=submitit_slurm": "needs SLURM",
     "storage=postgresql:": "needs a server",

@@ -35,6 +35,7 @@ from stnrot.geometry import (
     householder,
     nearest_euler,
     planar,
+    points,
     polar,
     rotations,
     splat,
@@ -187,6 +188,7 @@ drawing: dict[str, Any] = {
     "tolerance": 1e4,
     "nan": False,
 }
+in_frame = {"points": plain, "boxes": plain, "angle": wide_angles}
 poses = {"a": rotation, "b": rotation}
 deform = Deform(turn_deg=20, stretch=0.1, shift=0.1, elastic=0.1)
 asymmetric, revolution = symmetry.Asymmetric(), symmetry.Revolution(torch.tensor([0.0, 1.0, 0.0]))
@@ -334,6 +336,12 @@ CASES = {
         others={"device": st.sampled_from([None, torch.device("cpu")])},
         valid=lambda size, **_: len(size) == 2,
     ),
+    "points.rotate_points": Case(points.rotate_points, values=in_frame),
+    "points.box_corners": Case(points.box_corners, "same"),
+    "points.rotate_boxes": Case(points.rotate_boxes, values=in_frame),
+    "points.oriented_boxes": Case(points.oriented_boxes),
+    "points.rotate_oriented_boxes": Case(points.rotate_oriented_boxes, values=in_frame, compare=near_on_the_circle),
+    "points.oriented_corners": Case(points.oriented_corners, values=in_frame, nan=False),
     "polar.to_polar": Case(
         polar.to_polar,
         "first",

@@ -20,7 +20,7 @@ FIGURE = {"conjugate": "rotation", "torus_pose": "poses"}  # experiments without
 
 
 def test_options_compose() -> None:
-    for data in ("rotated_digits", "rotated_mnist", "mnist_rot", "image_pairs"):
+    for data in ("rotated_digits", "rotated_mnist", "mnist_rot", "cifar10", "image_pairs"):
         for model in ("rot_stn", "affine_stn", "cnn"):
             config = composed("train", f"data={data}", f"model={model}")
             assert config.model.classifier.width == 32

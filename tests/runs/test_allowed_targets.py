@@ -55,6 +55,7 @@ def attacks(canary: Path) -> dict[str, Any]:
     hub.mkdir(exist_ok=True)
     (hub / "hubconf.py").write_text(f"open({str(canary)!r}, 'w').close()\ndef net(): pass\n")
     image = canary.parent / "image.png"
+    network = {"_target_": "stnrot.models.classifiers.torchvision.TorchvisionClassifier", "name": "resnet18"}
     return {
         "a function": touch,
         "a built-in": {"_target_": "builtins.open", "file": str(canary), "mode": "w"},
@@ -90,6 +91,15 @@ def attacks(canary: Path) -> dict[str, Any]:
             "out": str(canary),
         },
         "a class of ours that writes": {"_target_": "stnrot.runs.checkpoints.AtomicCheckpointIO"},
+        "pretrained weights of a class of ours": network | {"pretrained": True},
+        "a file of weights of a class of ours": network | {"weights": str(canary)},
+        "a module of timm that is a function": {"_target_": "timm.models.resnet18", "pretrained": True},
+        "the factory of timm": {"_target_": "timm.create_model", "model_name": f"local-dir:{hub}"},
+        "the loader of timm": {
+            "_target_": "timm.models.load_checkpoint",
+            "model": None,
+            "checkpoint_path": str(canary),
+        },
         "data in a model": {"_target_": "stnrot.data.sources.mnist.mnist", "root": str(canary)},
         "nested": {"_target_": "torch.nn.Sequential", "_args_": [{"_target_": "torch.nn.ReLU"}, touch]},
         "in a tuple": {"_target_": "torch.nn.Sequential", "_args_": (touch,)},
@@ -182,6 +192,7 @@ def test_no_door_lets_a_forged_checkpoint_in(name: str, tmp_path: Path, package:
     [
         {"_target_": "torchvision.models.squeezenet1_1", "num_classes": 10},
         {"_target_": "torchvision.models.SqueezeNet", "version": "1_1", "num_classes": 10},
+        {"_target_": "timm.models.VisionTransformer", "img_size": 28, "embed_dim": 12, "depth": 1, "num_classes": 10},
         {
             "_target_": "torch.nn.Sequential",
             "_args_": [
@@ -192,7 +203,7 @@ def test_no_door_lets_a_forged_checkpoint_in(name: str, tmp_path: Path, package:
         },
     ],
 )
-def test_networks_of_torch_and_torchvision_are_rebuilt(classifier: dict[str, Any], tmp_path: Path) -> None:
+def test_networks_of_torch_torchvision_and_timm_are_rebuilt(classifier: dict[str, Any], tmp_path: Path) -> None:
     saved = torch.load(OLD / "classify.ckpt", weights_only=True)
     saved["config"]["model"] = {"_target_": "stnrot.models.cnn.CNN", "classifier": classifier}
     torch.manual_seed(3)
@@ -237,6 +248,96 @@ def test_a_class_of_the_users_own_trains_resumes_and_is_tested(
     status, _ = called(*line, cwd=tmp_path)
     assert f"--trust {package}" in str(status)
     assert called(*line, "--trust", package, cwd=tmp_path)[0] == 0
+
+
+LIBRARIES = {"torchvision": "shufflenet_v2_x0_5", "timm": "test_resnet"}
+
+
+class Attack:
+    """Unpickled, it writes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (open, (str(self.path), "w"))
+
+
+def touching(canary: Path) -> Path:
+    """Return a folder as timm reads it, and torch.hub: whoever unpickles its weights or runs its code writes a file."""
+    folder = canary.parent / "place"
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text('{"architecture": "test_resnet", "num_classes": 10}')
+    for name in ("pytorch_model.bin", "model.pth"):
+        torch.save({"fc.weight": Attack(canary)}, folder / name)
+    return folder
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_forged_classifier_of_a_library_reads_and_downloads_nothing(
+    library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    canary = tmp_path / "canary"
+    place = touching(canary)
+    saved = read_checkpoint(OLD / "classify.ckpt")
+    opened: list[str] = []
+
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        if event.startswith("socket.connect") or (event == "open" and str(arguments[0]).startswith(str(tmp_path))):
+            opened.append(f"{event} {arguments}")
+
+    def build(**options: Any) -> object:
+        kind = f"{library.title()}Classifier"
+        node = {"_target_": f"stnrot.models.classifiers.{library}.{kind}", "channels": 1, "classes": 10, "frozen": True}
+        node |= {"name": LIBRARIES[library], "pretrained": True, "weights": None} | options
+        model = {"_target_": "stnrot.models.cnn.CNN", "classifier": node}
+        return rebuild(saved | {"config": saved["config"] | {"model": model}}, "forged.ckpt")
+
+    watching = [True]
+    sys.addaudithook(lambda event, arguments: watch(event, arguments) if watching else None)
+    places = [
+        f"local-dir:{place}",
+        f"LOCAL-DIR:{place}",
+        f"{place}",
+        f"hf-hub:timm/{place.name}",
+        "hf_hub:timm/resnet18",
+    ]
+    for name in (*places, "resnet18.a1_in1k/../x", "https://127.0.0.1/x", "", 3, ["resnet18"]):
+        assert "cannot rebuild" in one_line(lambda name=name: build(name=name), canary)
+    for weights in (str(place / "model.pth"), str(place / "pytorch_model.bin"), f"hf-hub:{place}", 3):
+        assert "checkpoint of another model" in one_line(lambda weights=weights: build(weights=weights), canary)
+    assert "checkpoint of another model" in one_line(build, canary)
+    watching.clear()
+    assert opened == []
+
+
+@pytest.mark.parametrize("library", ["timm", pytest.param("torchvision", marks=pytest.mark.slow)])
+def test_a_classifier_of_a_library_is_tested_without_its_pretrained_weights(
+    library: str, job: Job, tmp_path: Path
+) -> None:
+    """Training reads them from a file, which is gone afterwards."""
+    import timm
+    from torchvision.models import get_model
+
+    name, file = LIBRARIES[library], tmp_path / "weights.pth"
+    network = get_model(name) if library == "torchvision" else timm.create_model(name)
+    torch.save(network.state_dict(), file)
+    options = (f"model/classifier={library}", f"model.classifier.name={name}", f"model.classifier.weights={file}")
+    options = (*options, "model.classifier.frozen=true", "task.scheduler=null", NO_FIGURES)
+    _, folder = job(*options)
+    file.unlink()
+    last = folder / "checkpoints" / "last.ckpt"
+    job(*options, f"ckpt_path={last}", "trainer.max_epochs=2", folder=tmp_path / "resumed")
+
+    (tmp_path / "evaluated").mkdir()
+    path = folder / "checkpoints" / "best.ckpt"
+    measured = evaluate(composed("evaluate", f"ckpt={path}", f"output_dir={tmp_path / 'evaluated'}", *OPTIONS))
+    assert measured["test/accuracy"] == pytest.approx(metrics_of(folder)["test/accuracy"])
+    image = torch.rand(1, 28, 28)
+    assert abs(float(Aligner(path)(image, image).angle)) < 0.01
+    weights = read_checkpoint(path)["state_dict"]
+    first = next(name for name, value in network.state_dict().items() if value.ndim == 4)
+    assert torch.equal(weights[f"model.classifier.network.{first}"], network.state_dict()[first])
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", 64, None])

@@ -35,8 +35,8 @@ class Aligner:
         checkpoint: of a run of `model=rot_stn`, on pairs or with a learned reference. None: correlate the pixels.
         refine: fuse the posterior of the encoder with that of the pixels. It applies only to encoders that were
             trained on pairs of images of the same thing.
-        trust: packages whose classes the checkpoint may build, beside stnrot, torch.nn and torchvision. Their code runs
-            with your permissions.
+        trust: packages whose classes the checkpoint may build, beside stnrot, torch.nn, torchvision and timm. Their
+            code runs with your permissions.
     """
 
     @checked

@@ -95,7 +95,7 @@ class PredictionCollector(L.Callback, ABC):
             self._shown += self.shown_of(trainer, part, prediction, batch)
 
     def _close(self, trainer: L.Trainer, task: Any, part: str) -> None:
-        shares = _gathered((self._rows, self._shown))
+        shares = gathered((self._rows, self._shown))
         self._rows, self._shown = [], []
         rows = [each for share, _ in shares for each in share]
         if trainer.is_global_zero and rows:
@@ -121,7 +121,7 @@ def _joined(parts: list[Any]) -> Any:
     return type(parts[0])(**{field.name: column(field.name) for field in fields(parts[0])})
 
 
-def _gathered(mine: Any) -> list[Any]:
+def gathered(mine: Any) -> list[Any]:
     """Return the objects of all processes, ordered by rank."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return [mine]

@@ -82,8 +82,8 @@ def align(
         typer.Option(
             rich_help_panel="Model",
             metavar="PACKAGE",
-            help="Package whose classes the checkpoint may build, beside stnrot, torch.nn and torchvision. Its code "
-            "runs with your permissions. Repeat the option for several packages.",
+            help="Package whose classes the checkpoint may build, beside stnrot, torch.nn, torchvision and timm. Its "
+            "code runs with your permissions. Repeat the option for several packages.",
         ),
     ] = None,
     out: Annotated[

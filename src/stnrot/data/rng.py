@@ -45,6 +45,7 @@ class Purpose(IntEnum):
     STEP = 10
     UNRELATED = 11
     POSE = 12
+    QUARTER_TURNS = 13
 
 
 def _shift_right(z: Tensor, bits: int) -> Tensor:

@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from stnrot.data.batch import Batch, RawBatch
 from stnrot.data.image_data import ImageData, as_float
@@ -44,14 +46,9 @@ class RotatedImages(ImageData):
     def view(self, raw: RawBatch, split: Split) -> Batch:
         """Rotate each image. The batch has no reference: a model holds its own."""
         index = raw.counter % len(self.splits.part(split))
-        training = split is Split.TRAIN
-        fresh = training and self.train_turns == "every_epoch"
-        key = (self.seed if fresh else self.split_seed, split, Purpose.ROTATION)
-        rotation = (2 * uniform(key, raw.counter if fresh else index, 1)[:, 0] - 1) * self.max_angle
-        if training and self.train_turns == "never":
-            rotation = torch.zeros_like(rotation)
+        rotation = self.rotation_of(raw.counter, split)
         image = as_float(raw.image)
-        if training and self.augment is not None:
+        if split is Split.TRAIN and self.augment is not None:
             numbers = normal((self.seed, split, Purpose.DEFORM), raw.counter, NUMBERS)
             stored = self.train_turns == "once"
             image = rotate_bicubic(image, rotation) if stored else image
@@ -59,6 +56,18 @@ class RotatedImages(ImageData):
             rotation = rotation + self.augment.random_angle(numbers)
         else:
             image = rotate_bicubic(image, rotation)
-        if self.border == "disc":
-            image *= inscribed_disc(image.shape[-2:], image.device)
+        image = self.hide_corners(image)
         return Batch(index=index, image=image, reference=None, angle=wrap(-rotation), label=raw.label)
+
+    def rotation_of(self, counter: Int[Tensor, "B"], split: Split) -> Float[Tensor, "B"]:
+        """Return the angle (radians) by which each image is rotated, without that of `augment`."""
+        training = split is Split.TRAIN
+        fresh = training and self.train_turns == "every_epoch"
+        key = (self.seed if fresh else self.split_seed, split, Purpose.ROTATION)
+        place = counter if fresh else counter % len(self.splits.part(split))
+        rotation = (2 * uniform(key, place, 1)[:, 0] - 1) * self.max_angle
+        return torch.zeros_like(rotation) if training and self.train_turns == "never" else rotation
+
+    def hide_corners(self, image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+        """Blacken everything outside the inscribed disc, if `border` says so."""
+        return image * inscribed_disc(image.shape[-2:], image.device) if self.border == "disc" else image

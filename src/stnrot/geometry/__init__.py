@@ -29,10 +29,12 @@ Precision
 Modules
     - `angles`: arithmetic on the circle
     - `planar`: rotation and sampling of images
+    - `points`: rotation of points and boxes
     - `fused_rotation`: rotation of images on a GPU by one kernel; needs Triton
     - `polar`: sampling of images on circles
     - `correlation`: correlation of two images over the angle
     - `deform`: random deformations of images
+    - `photo`: random crops, mirror images and colours of photographs
     - `rotations`: rotation matrices of R^d
     - `householder`: products of reflections
     - `reflection_blocks`, `reflection_product`: such products in blocks, and their application to points
@@ -63,6 +65,14 @@ from stnrot.geometry.planar import (
     sampling_grid,
     warp,
 )
+from stnrot.geometry.points import (
+    box_corners,
+    oriented_boxes,
+    oriented_corners,
+    rotate_boxes,
+    rotate_oriented_boxes,
+    rotate_points,
+)
 from stnrot.geometry.polar import to_polar
 from stnrot.geometry.rotations import (
     cayley,
@@ -80,6 +90,7 @@ __all__ = [
     "AngularCorrelation",
     "Deform",
     "angular_distance",
+    "box_corners",
     "cayley",
     "circular_mean",
     "circular_peaks",
@@ -90,6 +101,8 @@ __all__ = [
     "inscribed_disc",
     "nearest_rotation",
     "newton_schulz",
+    "oriented_boxes",
+    "oriented_corners",
     "planar_rotation",
     "project_rotation",
     "qr_rotation",
@@ -97,6 +110,9 @@ __all__ = [
     "reflect",
     "rotate",
     "rotate_bicubic",
+    "rotate_boxes",
+    "rotate_oriented_boxes",
+    "rotate_points",
     "rotation_defect",
     "rotation_theta",
     "sample",

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +46,8 @@ class Deform:
     stretch: float
     shift: float
     elastic: float
+
+    count: ClassVar[int] = NUMBERS  # standard normal numbers that deform one image
 
     def __post_init__(self) -> None:
         check_number("turn_deg", self.turn_deg, 0, 180, whole=False)

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from stnrot.errors import InputError, check_number
 from stnrot.geometry import Deform, rotate
-from stnrot.geometry.deform import NUMBERS
+from stnrot.geometry.photo import PhotoAugment
 from stnrot.geometry.tails import logsumexp
 from stnrot.models.checks import check_network
 from stnrot.models.mixture import joint_log_probability
 from stnrot.models.model import Model
 from stnrot.models.outputs import Orientation, Prediction, RotatedPrediction
+from stnrot.models.reference import learned_reference
 
 NEGLIGIBLE = math.log(1e-2)  # hypotheses of less weight are not classified
 # Convolutions are planned anew for each new batch size, which costs more than classifying a few images twice. So the
@@ -40,9 +41,9 @@ class RotSTN(Model):
         encoder: maps image, reference and K to an `Orientation`.
         classifier: reads the aligned images; None aligns without a classification.
         hypotheses: K, the number of angles that the encoder returns.
-        augment: deforms the images of the classifier in training, in the same sampling as the alignment. The encoder
-            does not need deformed images, and sampling an image a second time would blur it once more. None for no
-            deformation.
+        augment: deforms or otherwise changes the images of the classifier in training, in the same sampling as the
+            alignment. The encoder does not need such images, and sampling an image a second time would blur it once
+            more. None for no change.
         reference: `features` learns the features of a canonical image, as the encoder computes them, as a parameter.
             It is the same for every image, so it contains neither label nor pose. `learned` learns the canonical image
             itself. `batch` uses the reference of each pair.
@@ -66,7 +67,7 @@ class RotSTN(Model):
         encoder: nn.Module,
         classifier: nn.Module | None,
         hypotheses: int,
-        augment: Deform | None,
+        augment: Deform | PhotoAugment | None,
         reference: str,
         image_shape: Sequence[int],
     ) -> None:
@@ -82,7 +83,7 @@ class RotSTN(Model):
         self.encoder, self.classifier = encoder, classifier
         self.hypotheses, self.augment = hypotheses, augment
         shape: Any = encoder.feature_shape if reference == "features" else image_shape
-        self.reference = None if reference == "batch" else nn.Parameter(0.1 * torch.randn(1, *shape))
+        self.reference = None if reference == "batch" else learned_reference(shape)
         self.aligns_to_batch = self.reference is None
 
     @property
@@ -130,8 +131,8 @@ class RotSTN(Model):
         return RotatedPrediction(image, orientation, shown, logsumexp(joint, 1))
 
     def _rotate(self, image: Float[Tensor, "N C H W"], angle: Float[Tensor, "N"]) -> Float[Tensor, "N C H W"]:
-        """Rotate the images; in training, also deform them."""
+        """Rotate the images; in training, also augment them."""
         if not self.training or self.augment is None:
             return rotate(image, angle)
-        numbers = torch.randn(len(image), NUMBERS, device=image.device, dtype=torch.float32)
+        numbers = torch.randn(len(image), self.augment.count, device=image.device, dtype=torch.float32)
         return self.augment(image, angle, numbers)

@@ -2,7 +2,7 @@
 
 | part of the configuration | what is built by default |
 |---|---|
-| model, task | classes of `stnrot.models`, `.layers`, `.tasks` and `.geometry`; modules of `torch.nn`, `torchvision.models` and `torchvision.ops`; the builders of `torchvision.models` without pretrained weights, which they would download |
+| model, task | classes of `stnrot.models`, `.layers`, `.tasks` and `.geometry`; modules of `torch.nn`, `torchvision.models`, `torchvision.ops` and `timm.models`; the builders of `torchvision.models`; nothing that reads or downloads pretrained weights, see `without_weights` |
 | data | classes of `stnrot.data` and `stnrot.geometry`; the functions of `stnrot.data.sources` |
 
 Everything else is built only if the user names its package in `trust`. Of a trusted package, the classes and functions
@@ -27,7 +27,17 @@ OURS: dict[Part, tuple[str, ...]] = {
     "model": ("stnrot.models", "stnrot.layers", "stnrot.tasks", "stnrot.geometry"),
     "data": ("stnrot.data", "stnrot.geometry"),
 }
-MODULES = {"torch.nn": ("torch.nn.modules",), "torchvision.models": (), "torchvision.ops": ()}  # path: where defined
+MODULES = {  # path: where defined
+    "torch.nn": ("torch.nn.modules",),
+    "torchvision.models": (),
+    "torchvision.ops": (),
+    "timm.models": (),
+}
+KNOWN = "torch.nn, torchvision.models or timm.models"
+WEIGHTS = {
+    "pretrained": False,
+    "weights": None,
+}  # options of `stnrot.models.classifiers`: nothing is read or downloaded
 NEVER = sys.stdlib_module_names | {"torch", "stnrot"}  # no package of networks
 ASK = "add trust={0}"
 
@@ -48,6 +58,20 @@ def check_targets(config: Any, part: Part = "model", trust: Iterable[str] | str 
     except (OmegaConfBaseException, ValueError) as error:
         raise InputError(f"the configuration of the checkpoint has a value that is not plain ({error})") from error
     _check(plain, part, packages, ask)
+
+
+def without_weights(config: Any) -> Any:
+    """Return a plain configuration whose classifiers neither read nor download pretrained weights.
+
+    A checkpoint holds all weights of its model. So its configuration needs no others, and must not choose what is read.
+    """
+    if isinstance(config, list | tuple):
+        return [without_weights(item) for item in config]
+    if not isinstance(config, dict):
+        return config
+    found = {key: without_weights(value) for key, value in config.items()}
+    ours = _within(found.get("_target_"), "stnrot.models.classifiers")
+    return found | {key: value for key, value in WEIGHTS.items() if ours and key in found}
 
 
 def _trusted(trust: Iterable[str] | str) -> list[str]:
@@ -81,7 +105,7 @@ def _check_target(node: Mapping[str, Any], part: Part, packages: Sequence[str], 
     found = _find(target) if inside or ours or known else None
     if inside and _is_defined_in(found, inside):
         return
-    if ours and _is_ours(found, target, part):
+    if ours and _is_ours(found, target, part) and not any(map(node.get, WEIGHTS)):
         return
     if known and (_is_module(found) or _is_builder(found, node)):
         return
@@ -93,10 +117,10 @@ def _check_target(node: Mapping[str, Any], part: Part, packages: Sequence[str], 
             f"{reason} and not a class or function that {package} itself defines; trust the package that defines it"
         )
     if package in NEVER or not str(target).replace(".", "").isidentifier():
-        raise InputError(f"{reason}, torch.nn or torchvision.models: expected a checkpoint of train.py without it")
+        raise InputError(f"{reason}, {KNOWN}: expected a checkpoint of train.py without it")
     raise InputError(
-        f"{reason}, torch.nn or torchvision.models{' without weights' if known else ''}: to run code of {package} with "
-        f"your permissions, {ask.format(package)}"
+        f"{reason}, {KNOWN}{' without weights' if known else ''}: to run code of {package} with your "
+        f"permissions, {ask.format(package)}"
     )
 
 
@@ -144,7 +168,7 @@ def _is_ours(found: Any, target: str, part: Part) -> bool:
 
 
 def _is_module(found: Any) -> bool:
-    """Return whether an object is a network of torch or torchvision, not a wrapper that starts processes."""
+    """Return whether an object is a network of torch, torchvision or timm, not a wrapper that starts processes."""
     places = [place for path, defined in MODULES.items() for place in defined or (path,)]
     return inspect.isclass(found) and issubclass(found, nn.Module) and _is_defined_in(found, places)
 

@@ -18,7 +18,7 @@ from torch.nn.parameter import is_lazy
 
 from stnrot.errors import InputError
 from stnrot.regular_file import check_regular
-from stnrot.runs.allowed_targets import ASK, check_targets
+from stnrot.runs.allowed_targets import ASK, check_targets, without_weights
 from stnrot.runs.atomic_write import atomic_write
 from stnrot.runs.command_line import input_error
 from stnrot.runs.moved_targets import with_new_names
@@ -130,7 +130,7 @@ def rebuild(checkpoint: dict[str, Any], path: Path | str, trust: Iterable[str] |
         InputError: if this version of the package cannot build it, or the configuration names other code.
     """
     task = checkpoint["config"]["task"] | {"optimizer": None, "scheduler": None}
-    plain = {"model": checkpoint["config"]["model"], "task": task}
+    plain = without_weights({"model": checkpoint["config"]["model"], "task": task})
     check_targets(plain, "model", trust, ask)
     config = OmegaConf.create(plain)
     here = f"stnrot {version('stnrot')}"

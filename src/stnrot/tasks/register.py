@@ -12,11 +12,12 @@ from stnrot.data.batch import Batch
 from stnrot.data.rng import Purpose, bits, uniform
 from stnrot.errors import InputError, check_number
 from stnrot.geometry import rotate_bicubic
+from stnrot.models.angle_loss import angle_loss
 from stnrot.models.model import Model
 from stnrot.models.outputs import Orientation, Prediction
 from stnrot.tasks.angle_error import AngleError
 from stnrot.tasks.base import Task
-from stnrot.tasks.losses import angle_loss, photometric_loss
+from stnrot.tasks.losses import photometric_loss
 
 
 class Register(Task):

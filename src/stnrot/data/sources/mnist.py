@@ -3,13 +3,12 @@
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 from torchvision.datasets import MNIST
 
 from stnrot.data.image_set import ImageSet, Splits
 from stnrot.data.rng import permutation
-from stnrot.errors import InputError, check_choice
-from stnrot.regular_file import check_regular
+from stnrot.data.sources.download import download_missing
+from stnrot.errors import check_choice
 
 CLASSES = tuple("0123456789")
 
@@ -51,27 +50,8 @@ def mnist_pooled(root: Path | None, split_seed: int, fit_validation: bool) -> Sp
 
 
 def _load(root: Path | None) -> tuple[ImageSet, ImageSet]:
-    if root is None:
-        raise InputError("data.root is not set: expected the folder that holds MNIST, or where it is downloaded to")
-    for url, _ in MNIST.resources:
-        check_regular(root / "MNIST" / "raw" / Path(url).stem)
-    try:
-        MNIST(str(root), train=True)
-    except RuntimeError:
-        _download(root)
+    files = [Path("MNIST", "raw", Path(url).stem) for url, _ in MNIST.resources]
+    root = download_missing(MNIST, root, files, "MNIST/raw")
     sets = (MNIST(str(root), train=train) for train in (True, False))
     first, second = (ImageSet(part.data[:, None], part.targets) for part in sets)
     return first, second
-
-
-def _download(root: Path) -> None:
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / ".download.lock"):  # several processes of one job may download at once
-            MNIST(str(root), train=True, download=True)
-    except (OSError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-        raise InputError(
-            f"no MNIST under data.root={root} and it could not be downloaded ({reason}); set data.root to a "
-            "folder that holds MNIST/raw, or use the embedded set: data=rotated_digits"
-        ) from error

@@ -119,10 +119,11 @@ class PolarEncoder(nn.Module):
         if not 1 <= hypotheses <= self.angles:
             raise InputError(f"model.hypotheses={hypotheses}: expected 1 to model.encoder.angles={self.angles}")
         check_images("image", image, self.channels, self, self.log_scale)
+        batch = image.shape[0]  # `len` would fix the size of the batch in an exported graph
         if reference.ndim != 3:
-            check_images("reference", reference, self.channels, self, self.log_scale, 1, len(image))
-        elif reference.shape[1:] != self.feature_shape or len(reference) not in (1, len(image)):
-            features = f"[{len(image)} or 1, {', '.join(map(str, self.feature_shape))}]"
+            check_images("reference", reference, self.channels, self, self.log_scale, 1, batch)
+        elif reference.shape[1:] != self.feature_shape or reference.shape[0] not in (1, batch):
+            features = f"[{batch} or 1, {', '.join(map(str, self.feature_shape))}]"
             raise InputError(f"reference: expected features {features}, got shape {list(reference.shape)}")
         centres = self.centres
         if self.training:
@@ -135,11 +136,11 @@ class PolarEncoder(nn.Module):
         polar = torch.cat([to_polar(x, *grid, centre, self.share) for x, centre in sampled])
         features = self.features(polar.contiguous(memory_format=torch.channels_last))
         features = features.permute(0, 3, 2, 1).flatten(2)  # channels last, as in memory: a copy of long runs
-        count = len(centres) * len(image)
+        count = len(centres) * batch
         source = features[:count].unflatten(0, (len(centres), -1))
         target = features[count:] if reference.ndim == 4 else reference.transpose(1, 2)
         if self.training and self.dropout_circles:
-            mask = torch.rand(len(image), 1, self.radii, device=image.device) >= self.dropout_circles
+            mask = torch.rand(batch, 1, self.radii, device=image.device) >= self.dropout_circles
             mask = mask.repeat_interleave(self.width, dim=2)
             source, target = source * mask, target * mask
         with torch.autocast(image.device.type, enabled=False):

@@ -1,0 +1,43 @@
+"""Rotate training images at random so that what can be learned is the picture, not the traces of sampling."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from stnrot.geometry import rotation_theta, warp
+from stnrot.geometry.autograd import without_autocast
+from stnrot.geometry.constants import vector
+
+ZOOM = 1.3  # largest
+SHIFT = 0.1  # largest, as a share of half the side
+SMOOTH = (0.25, 0.5, 0.25)  # a blur of 0.7 pixels
+
+
+def random_views(images: Float[Tensor, "B C H W"]) -> tuple[Float[Tensor, "B C H W"], Float[Tensor, "B"]]:
+    """Return each image rotated by a random angle, and the angles (radians, uniform on the circle).
+
+    Sampling leaves traces that tell the angle against the pixel grid, and the 8 x 8 blocks of JPEG turn with the
+    picture. A network that reads them is exact in training and wrong on other images. So each image is first blurred by
+    a random part of 0 to 0.7 pixels, and it is zoomed and shifted at random in the same bicubic sampling as the
+    rotation. The zoom is at least 1 and the shift so small that no border comes into the inscribed disc: a straight
+    border would tell the angle too.
+    """
+    shape, device = (len(images),), images.device
+    dtype = torch.promote_types(images.dtype, torch.float32)
+    uniform = torch.rand(5, *shape, device=device, dtype=dtype)
+    angle, scale = (2 * uniform[0] - 1) * math.pi, 1 / (1 + (ZOOM - 1) * uniform[1])
+    shift = (2 * uniform[2:4] - 1) * (1 - scale).clamp(max=SHIFT)
+    images = images.lerp(_blurred(images), uniform[4].to(images.dtype)[:, None, None, None])
+    height, width = images.shape[-2:]
+    linear = rotation_theta(angle, height, width)[..., :2] * scale[:, None, None]
+    return warp(images, torch.cat((linear, shift.T[..., None]), -1), "bicubic"), angle
+
+
+def _blurred(images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+    kernel = vector(SMOOTH, images.device, images.dtype)
+    planes = F.pad(images, (1, 1, 1, 1), mode="replicate").flatten(0, 1)[:, None]
+    with without_autocast(images):
+        return F.conv2d(planes, torch.outer(kernel, kernel)[None, None])[:, 0].view_as(images)

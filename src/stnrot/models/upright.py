@@ -1,0 +1,249 @@
+"""Any network behind an encoder that finds the upright: it reads every image upright, and its outputs turn back."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from stnrot.arguments import checked
+from stnrot.errors import InputError, check_number
+from stnrot.geometry import inscribed_disc, rotate
+from stnrot.models.angle_loss import angle_loss
+from stnrot.models.checks import check_network
+from stnrot.models.encoders.polar import PolarEncoder
+from stnrot.models.fit import fit
+from stnrot.models.outputs import Orientation
+from stnrot.models.random_views import random_views
+from stnrot.models.reference import learned_reference
+from stnrot.models.rot_stn import RotSTN
+from stnrot.models.turn_back import each_of, turn_back
+
+
+class Upright(nn.Module):
+    r"""Rotate each image upright, run a network on it, and turn the outputs back into the frame of the image.
+
+    The encoder returns K hypotheses of the angle that aligns an image with a learned reference, the features of an
+    upright image. The image is sampled once for each hypothesis, and the network reads all of them. So K = 1 costs one
+    pass, K hypotheses cost K. What happens to an output depends on its shape:
+
+    - **Logits** `[B, n]`: with K = 1 they are returned as they are. Else the result is the log-probability of the
+      mixture. Let v_k be the weights of the encoder, and l_kc the logits for the image rotated by angle_k. For a frozen
+      network
+
+          p(c) = sum_k v_k softmax(l_k)_c.
+
+      A network that is trained along also influences the weights, as in `RotSTN`, because its likelihood trains the
+      level of its logits: `p(c) = sum_k v_k exp(l_kc) / sum_{k', c'} v_k' exp(l_k'c')`. Cross-entropy on upright images
+      alone does not determine this level, so a frozen network has no such say.
+    - **Everything else** is that of the best hypothesis, turned back by `turn_back`: maps, detections, and dictionaries
+      and tuples of them. The other hypotheses are not used, so take K = 1.
+
+    The image is sampled bicubically. Bilinear sampling blurs by an amount that depends on the angle, and a frozen
+    network has not seen such images. What lies outside is 0. The frame keeps its size: the corners of an image that is
+    not square may leave it, so pad such images to a square if the corners matter.
+
+    Args:
+        network: reads upright images `[B, C, H, W]`; of torchvision, timm or your own.
+        encoder: maps images, a reference of the shape `[1, *encoder.feature_shape]`, and K to an `Orientation`. It sees
+            the inscribed disc alone, because the corners tell how an image was turned. A trained `RotSTN` or `Upright`
+            lends its encoder together with its learned reference; they are shared, not copied. None is a `PolarEncoder`
+            for three channels, not yet trained.
+        hypotheses: K.
+        frozen: keep the network as it is: in evaluation mode, also after `train()`, and its parameters without
+            gradients. The constructor sets both in `network` itself. False trains it along.
+        mean: of each channel, subtracted from the rotated image before the network. None for no normalisation.
+        std: of each channel, by which it is then divided. None with `mean=None` only.
+
+    Raises:
+        InputError: if an argument is not valid.
+
+    Training takes a plain loop. Ten lines, here for images that are upright and have no labels:
+
+    >>> from torch.utils.data import DataLoader
+    >>> images, network = torch.rand(32, 3, 32, 32), nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))
+    >>> model = Upright(network).train()
+    >>> optimizer = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=3e-3)
+    >>> for epoch in range(2):
+    ...     for batch in DataLoader(images, batch_size=16, shuffle=True):
+    ...         loss = model.loss(batch)
+    ...         loss.backward()
+    ...         optimizer.step()
+    ...         optimizer.zero_grad()
+    >>> model.eval()(images).shape
+    torch.Size([32, 10])
+    """
+
+    mean: Tensor | None
+    std: Tensor | None
+    turn_back = staticmethod(turn_back)
+
+    def __init__(
+        self,
+        network: nn.Module,
+        encoder: nn.Module | None = None,
+        hypotheses: int = 1,
+        frozen: bool = True,
+        *,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        check_network("network", network)
+        check_number("hypotheses", hypotheses, 1)
+        self.encoder, self.reference = _with_reference(photograph_encoder(3) if encoder is None else encoder)
+        if (mean is None) != (std is None):
+            raise InputError("mean, std: expected both or neither, got one")
+        self.network, self.hypotheses, self.frozen = network, hypotheses, frozen
+        for name, values in (("mean", mean), ("std", std)):
+            self.register_buffer(name, None if values is None else torch.tensor(values)[:, None, None])
+        if self.std is not None and not (self.std > 0).all():
+            raise InputError(f"std={std}: expected numbers above 0")
+        channels = getattr(self.encoder, "channels", None)
+        for name, values in (("mean", mean), ("std", std)):
+            if values is not None and channels is not None and len(values) not in (1, channels):
+                raise InputError(f"{name}={values}: expected one number, or one for each of {channels} channels")
+        if frozen:
+            network.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "Upright":
+        """Set the training mode of the encoder, and of the network if it is not frozen."""
+        super().train(mode)
+        if self.frozen:
+            self.network.eval()
+        return self
+
+    @checked
+    def orient(self, image: Float[Tensor, "B C H W"]) -> Orientation:
+        """Return the hypotheses of the angle that rotates each image upright."""
+        disc = inscribed_disc(image.shape[-2:], image.device)
+        return self.encoder(image * disc, self.reference, self.hypotheses)
+
+    @checked
+    def align(self, image: Float[Tensor, "B C H W"]) -> tuple[Float[Tensor, "B C H W"], Orientation]:
+        """Return the upright images, without normalisation, and the hypotheses of the angle.
+
+        `turn_back(output, orientation.angle[:, 0], height, width)` turns an output for these images back.
+        """
+        orientation = self.orient(image)
+        return rotate(image, orientation.angle[:, 0], "bicubic"), orientation
+
+    @checked
+    def forward(self, image: Float[Tensor, "B C H W"]) -> Any:
+        """Return the output of the network for the upright images, in the frame of `image`."""
+        orientation = self.orient(image)
+        output = self._read(image, orientation)
+        return turn_back(output, orientation.angle[:, 0], *image.shape[-2:])
+
+    def _read(self, image: Float[Tensor, "B C H W"], orientation: Orientation) -> Any:
+        """Run the network on the image, rotated by each hypothesis; mix logits, else return those of the best."""
+        turned = rotate(image, orientation.angle, "bicubic").flatten(0, 1)
+        if self.mean is not None and self.std is not None:
+            turned = (turned - self.mean) / self.std
+        output = self.network(turned)
+        if self.hypotheses == 1:
+            return output
+
+        def best(values: Any) -> Any:
+            return values[:: self.hypotheses]
+
+        def mixed(values: Tensor) -> Tensor:
+            if values.ndim != 2:
+                return best(values)
+            logits = values.unflatten(0, (-1, self.hypotheses))
+            joint = orientation.log_weight[..., None] + (logits.log_softmax(2) if self.frozen else logits)
+            return joint.logsumexp(1).log_softmax(1)
+
+        return each_of(output, mixed, best)
+
+    @checked
+    def loss(
+        self, images: Float[Tensor, "B C H W"], labels: Int[Tensor, "B"] | None = None, *, upright: bool = True
+    ) -> Float[Tensor, ""]:
+        """Return the loss of a training step.
+
+        Every image is rotated at random (`random_views`). The terms are:
+
+        - **Upright images**: the negative log-likelihood of the known angle.
+        - **Labels**: the cross-entropy of the network at the found angles. It trains the encoder, and the network if it
+          is not frozen, end to end. The network has to return logits `[B, n]`.
+        - **Neither**, `upright=False` without labels: two views of each image. The angle that is found for one says
+          which one is right for the other. So the set aligns itself to the learned reference.
+
+        With unknown angles, labels and a network that is trained along, the images of a class are turned alike, because
+        they are then classified most easily: K should be 3 or more. In both cases without upright images the rotation
+        of a class as a whole stays open.
+
+        Args:
+            images: from the set to train on.
+            labels: class of each image. None trains the encoder alone.
+            upright: whether the images are upright.
+        """
+        views, angle = random_views(images)
+        orientation = self.orient(views)
+        if labels is None and not upright:
+            again, turned = random_views(images)
+            with torch.no_grad():
+                found = self.orient(again).angle[:, 0]
+            return angle_loss(orientation, found + turned - angle, 0.0)
+        terms = [angle_loss(orientation, -angle, 0.0)] if upright else []
+        if labels is not None:
+            terms.append(self._cross_entropy(views, orientation, labels))
+        return torch.stack(terms).sum()
+
+    def _cross_entropy(
+        self, image: Float[Tensor, "B C H W"], orientation: Orientation, labels: Int[Tensor, "B"]
+    ) -> Float[Tensor, ""]:
+        logits = self._read(image, orientation)
+        if not isinstance(logits, Tensor) or logits.ndim != 2:
+            raise InputError(
+                "labels: expected None, because the network does not return logits [B, n]; for other outputs write "
+                "criterion(model(images), target)"
+            )
+        return F.cross_entropy(logits, labels)
+
+    def fit(
+        self,
+        images: Float[Tensor, "N C H W"] | Iterable[Any],
+        labels: Int[Tensor, "N"] | None = None,
+        *,
+        upright: bool = True,
+        epochs: int = 10,
+        lr: float = 3e-3,
+        batch_size: int = 64,
+    ) -> list[float]:
+        """Train by `loss` with AdamW and a one-cycle schedule; return the mean loss of each epoch.
+
+        Args:
+            images: a tensor, or a loader of batches: images, or (images, labels).
+            labels: class of each image of a tensor.
+            upright: whether the images are upright, see `loss`.
+            epochs: passes over the images.
+            lr: largest learning rate.
+            batch_size: of a tensor of images.
+        """
+        return fit(self, images, labels, upright=upright, epochs=epochs, lr=lr, batch_size=batch_size)
+
+
+def _with_reference(encoder: nn.Module) -> tuple[nn.Module, nn.Parameter]:
+    """Return an encoder and a new reference for it, or those of a trained model."""
+    check_network("encoder", encoder)
+    if isinstance(encoder, RotSTN | Upright):
+        if encoder.reference is None:
+            raise InputError("encoder: expected a model with a learned reference, got RotSTN with reference=batch")
+        return encoder.encoder, encoder.reference
+    shape: Any = getattr(encoder, "feature_shape", None)
+    if shape is None:
+        raise InputError("encoder: expected one that compares features (feature_shape), such as PolarEncoder")
+    return encoder, learned_reference(shape)
+
+
+def photograph_encoder(channels: int) -> PolarEncoder:
+    """Return an encoder, not yet trained, for images of natural scenes.
+
+    The sizes are those of the encoder for small images. The Gaussian is twice as wide, because this encoder may be
+    trained on upright images alone.
+    """
+    return PolarEncoder(channels, width=16, radii=16, angles=64, blur=1.6, dropout=0.2, dropout_circles=0.0, shift=0.0)

@@ -1,0 +1,270 @@
+"""`Upright`, with an encoder whose angle is exact: its reference is the upright image itself."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import composed, model
+from sklearn.datasets import load_digits, load_sample_image
+from torch import Tensor, nn
+from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
+from torchvision.models.segmentation import lraspp_mobilenet_v3_large
+from torchvision.ops import box_iou
+
+from stnrot import Upright
+from stnrot.errors import InputError
+from stnrot.geometry import angular_distance, circular_mean, inscribed_disc, rotate
+from stnrot.models.encoders.cnn import CNNEncoder
+from stnrot.models.encoders.polar import PolarEncoder
+from stnrot.models.random_views import random_views
+from stnrot.models.upright import photograph_encoder
+
+SIDE = 96
+PIXELS = load_sample_image("china.jpg")[100 : 100 + 2 * SIDE : 2, 150 : 150 + 2 * SIDE : 2]
+IMAGE = torch.from_numpy(PIXELS.copy()).permute(2, 0, 1)[None].float() / 255
+
+
+def exact(network: nn.Module, image: Tensor = IMAGE, hypotheses: int = 1, **options: bool) -> Upright:
+    model = Upright(network, photograph_encoder(3), hypotheses, **options).eval()
+    model.reference = nn.Parameter(image.clone())
+    return model
+
+
+def classifier() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, 4), nn.BatchNorm2d(8), nn.ReLU(), nn.AvgPool2d(8), nn.Flatten(), nn.Linear(72, 5)
+    )
+
+
+@torch.inference_mode()
+def test_a_segmentation_of_torchvision_turns_with_the_image() -> None:
+    network = lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=4).eval()
+    model = exact(network)
+    expected = model(IMAGE)["out"]
+    inside = inscribed_disc((SIDE, SIDE), margin=4)
+
+    def error(found: Tensor, wanted: Tensor) -> float:
+        return ((found - wanted) * inside).abs().max() / wanted[..., inside].std(-1).max()
+
+    for turns in (1, 2, 3):
+        turned = torch.rot90(IMAGE, turns, (2, 3))
+        assert error(model(turned)["out"], torch.rot90(expected, turns, (2, 3))) < 0.01
+        assert error(network(turned)["out"], torch.rot90(expected, turns, (2, 3))) > 1
+    angle = torch.tensor([0.5])  # between quarter turns, the corners are lost and everything is sampled twice
+    disc = inscribed_disc((SIDE, SIDE))
+    model, reference = exact(network, IMAGE * disc), rotate(exact(network, IMAGE * disc)(IMAGE * disc)["out"], angle)
+    turned = rotate(IMAGE * disc, angle, "bicubic")
+    assert error(model(turned)["out"], reference) < 0.5 * error(network(turned)["out"], reference)
+
+
+@torch.inference_mode()
+def test_a_detection_of_torchvision_turns_with_the_image() -> None:
+    options = {"min_size": 128, "max_size": 128, "box_score_thresh": 0.0, "box_detections_per_img": 20}
+    network = fasterrcnn_mobilenet_v3_large_320_fpn(weights=None, weights_backbone=None, num_classes=3, **options)
+    model = exact(network.eval())
+    (first,) = model(IMAGE)
+    (second,) = model(torch.rot90(IMAGE, 1, (2, 3)))
+    left, top, right, bottom = first["boxes"].unbind(1)
+    expected = torch.stack((top, SIDE - right, bottom, SIDE - left), 1)
+    assert len(expected) == 20
+    assert box_iou(expected, second["boxes"]).amax(1).min() > 0.99
+    assert (second["oriented_boxes"][:, 2:4].prod(1) <= (second["boxes"][:, 2:] - second["boxes"][:, :2]).prod(1)).all()
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_logits_are_mixed_as_in_a_plain_loop(frozen: bool) -> None:
+    network, images = classifier(), torch.rand(4, 3, SIDE, SIDE)
+    model = exact(network, hypotheses=3, frozen=frozen)
+    orientation = model.orient(images)
+    total = torch.zeros(4, 5)
+    for angle, weight in zip(orientation.angle.T, orientation.log_weight.exp().T, strict=True):
+        logits = network(rotate(images, angle, "bicubic"))
+        total += weight[:, None] * (logits.softmax(1) if frozen else logits.exp())
+    torch.testing.assert_close(model(images), (total / total.sum(1, keepdim=True)).log())
+    assert orientation.log_weight.exp()[:, 0].max() < 0.999  # there is something to mix
+
+
+def test_one_hypothesis_is_one_pass_with_the_logits_of_the_network() -> None:
+    network, images, sizes = classifier(), torch.rand(4, 3, SIDE, SIDE), []
+    network.register_forward_hook(lambda module, given, out: sizes.append(len(given[0])))
+    model = exact(network)
+    aligned, orientation = model.align(images)
+    assert torch.equal(model(images), network(aligned))
+    assert torch.equal(aligned, rotate(images, orientation.angle[:, 0], "bicubic"))
+    assert sizes == [4, 4]
+
+
+def test_the_normalisation_stands_behind_the_rotation() -> None:
+    mean, std = [0.4, 0.5, 0.6], [0.2, 0.3, 0.4]
+    model = Upright(nn.Identity(), mean=mean, std=std).eval()
+    turned = model.align(IMAGE)[0][0]
+    expected = torch.stack([(turned[k] - mean[k]) / std[k] for k in range(3)])
+    seen = []
+    model.network.register_forward_hook(lambda module, given, out: seen.append(given[0][0]))
+    model(IMAGE)
+    torch.testing.assert_close(seen[0], expected)
+
+
+def test_a_frozen_network_stays_as_it_is_and_the_encoder_learns_through_it() -> None:
+    network = classifier()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    model = Upright(network).train()
+    assert not network.training
+    assert model.encoder.training
+    optimizer = torch.optim.SGD((each for each in model.parameters() if each.requires_grad), 0.1)
+    images, labels = torch.rand(6, 3, 32, 32), torch.arange(6) % 5
+    images = F.interpolate(images, SIDE)
+    F.cross_entropy(model(images), labels).backward()
+    assert next(model.encoder.parameters()).grad.abs().max() > 0  # by the angle alone
+    model.loss(images, labels).backward()
+    optimizer.step()
+    assert all(each.grad is None for each in network.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize("upright", [True, False])
+def test_a_network_that_is_not_frozen_is_trained_along(upright: bool) -> None:
+    network = classifier()
+    model = Upright(network, hypotheses=2, frozen=False).train()
+    assert network.training
+    model.loss(torch.rand(6, 3, SIDE, SIDE), torch.arange(6) % 5, upright=upright).backward()
+    assert all(each.grad.abs().max() > 0 for each in (network[5].weight, model.reference, model.encoder.log_scale))
+
+
+def test_a_trained_model_lends_its_encoder_and_its_reference() -> None:
+    images = torch.rand(3, 3, 32, 32)
+    trained = model("rot_stn", "model.hypotheses=1", shape=(3, 32, 32)).eval()
+    first = Upright(nn.Identity(), trained).eval()
+    second = Upright(nn.Flatten(), first).eval()
+    disc = inscribed_disc((32, 32))
+    expected = trained.orient(images * disc, None)[0].angle
+    for each in (first, second):
+        torch.testing.assert_close(each.orient(images).angle, expected)
+        assert each.reference is trained.reference
+    with pytest.raises(InputError, match="encoder: expected a model with a learned reference"):
+        Upright(nn.Identity(), model("rot_stn", "model.reference=batch"))
+
+
+def test_autocast_changes_little() -> None:
+    upright = exact(classifier(), hypotheses=2, frozen=False)
+    images, labels = torch.rand(4, 3, SIDE, SIDE), torch.arange(4)
+    expected = upright(images)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(upright(images).float(), expected, atol=0.05, rtol=0)
+        assert upright.loss(images, labels).isfinite()
+
+
+def test_both_losses_know_the_sign_of_the_angle() -> None:
+    """The encoder that is exact has a small loss: on the upright image as such, on a turned one if that is said."""
+    model = exact(nn.Identity())
+    model.encoder.log_scale.data += 6  # as sharp as after training
+    images, unknown = (each.expand(16, -1, -1, -1) for each in (IMAGE, rotate(IMAGE, 1.0, "bicubic")))
+    with torch.no_grad():
+        right, wrong, free = model.loss(images), model.loss(unknown), model.loss(unknown, upright=False)
+    assert max(right, free) < wrong - 0.5
+
+
+def test_views_are_rotated_by_the_angle_and_no_border_comes_into_the_disc() -> None:
+    row, column = torch.meshgrid(torch.arange(64.0), torch.arange(80.0), indexing="ij")
+    spots = torch.stack([torch.exp(-((row - 32) ** 2 + (column - x) ** 2) / 8) for x in (34, 46)])
+    views, angle = random_views(spots.expand(32, -1, -1, -1))
+    places = torch.stack([(views * each).sum((2, 3)) / views.sum((2, 3)) for each in (column, row)], -1)
+    right, down = (places[:, 1] - places[:, 0]).T
+    assert angular_distance(torch.atan2(-down, right), angle).rad2deg().max() < 1
+    ones, _ = random_views(torch.ones(64, 1, 30, 40))
+    assert (ones[..., inscribed_disc((30, 40))] > 0.99).all()
+
+
+def test_fit_learns_from_a_tensor_and_from_a_loader() -> None:
+    images, labels = IMAGE.unfold(2, 24, 12).unfold(3, 24, 12).flatten(2, 3)[0].transpose(0, 1), torch.arange(49) % 5
+    model = Upright(nn.Sequential(nn.Flatten(), nn.Linear(3 * 24**2, 5)))
+    means = model.fit(images, epochs=6, batch_size=49, lr=1e-2)
+    assert len(means) == 6
+    assert means[-1] < means[0]
+    assert not model.training
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(images, labels), 49)
+    assert len(model.fit(loader, epochs=1, upright=False)) == 1
+    with pytest.raises(InputError, match="labels: expected None with a loader"):
+        model.fit(loader, labels)
+    with pytest.raises(InputError, match="images: expected a tensor"):
+        model.fit(iter(loader))
+
+
+def test_its_own_encoder_has_the_values_of_the_configuration_but_for_the_blur() -> None:
+    config = composed("train", "model=rot_stn").model.encoder
+    encoder = photograph_encoder(3)
+    for name in ("width", "radii", "angles", "dropout_circles"):
+        assert getattr(encoder, name) == config[name]
+    assert encoder.features[-1].p == config.dropout
+    assert encoder.share == 1 - 2 * config.shift
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"network": None}, "network: expected a network"),
+        ({"encoder": CNNEncoder(3, "vector")}, "encoder: expected one that compares features"),
+        ({"hypotheses": 0}, "hypotheses=0: expected a whole number of at least 1"),
+        ({"mean": [0.5]}, "mean, std: expected both or neither, got one"),
+        ({"mean": [0.5] * 2, "std": [1.0]}, r"mean=\[0.5, 0.5\]: expected one number, or one for each of 3 channels"),
+        ({"mean": [0.5], "std": [0.0]}, r"std=\[0.0\]: expected numbers above 0"),
+    ],
+)
+def test_bad_arguments_are_refused(options: dict[str, object], message: str, unchecked: None) -> None:
+    with pytest.raises(InputError, match=message):
+        Upright(**{"network": nn.Identity()} | options)
+
+
+def test_bad_images_are_refused(unchecked: None) -> None:
+    upright = Upright(nn.Conv2d(3, 2, 1))
+    for images in ([IMAGE[0]], IMAGE[0], (IMAGE * 255).byte()):
+        with pytest.raises(InputError, match=r"image: expected a tensor \[B, C, H, W\] of real numbers, got"):
+            upright(images)
+    with pytest.raises(InputError, match=r"image: expected a tensor \[B, 3, H, W\]"):
+        upright(IMAGE[:, :1])
+    with pytest.raises(InputError, match="labels: expected None, because the network does not return logits"):
+        upright.loss(IMAGE, torch.zeros(1, dtype=torch.int64))
+    with pytest.raises(InputError, match=r"labels: expected a tensor \[B\]"):
+        upright.loss(IMAGE, torch.zeros(1, SIDE, SIDE, dtype=torch.int64))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("upright", [True, False])
+def test_the_upright_is_learned_without_labels(upright: bool) -> None:
+    """Digits never seen in training: by upright ones, and by turned ones, which agree within each class."""
+    digits, label = load_digits(return_X_y=True)
+    pixels = torch.from_numpy(digits).float().view(-1, 1, 8, 8) / 16
+    pixels = F.pad(F.interpolate(pixels, size=20, mode="bicubic", align_corners=False).clamp(0, 1), (4, 4, 4, 4))
+    angle = (2 * torch.rand(len(pixels)) - 1) * math.pi
+    turned, training = rotate(pixels, angle, "bicubic"), torch.arange(len(pixels)) < 1500
+    encoder = PolarEncoder(1, width=16, radii=16, angles=64, blur=1.2, dropout=0.2, dropout_circles=0.0, shift=0.0)
+    finder = Upright(nn.Identity(), encoder)
+    finder.fit((pixels if upright else turned)[training], upright=upright, epochs=12)
+    with torch.inference_mode():
+        found = finder.orient(turned[~training]).angle[:, 0] + angle[~training]
+    own = [found[torch.from_numpy(label)[~training] == each] for each in range(10)]
+    if not upright:  # each class has an upright of its own
+        own = [each - circular_mean(each) for each in own]
+    near = (angular_distance(torch.cat(own), torch.zeros(())) < math.pi / 4).float().mean()
+    assert near > (0.75 if upright else 0.6)  # by chance 0.25
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("hypotheses", [1, 3])
+def test_an_exported_model_equals_the_model(hypotheses: int, tmp_path: object) -> None:
+    """torch.export and ONNX, with the network inside, for any number of images."""
+    import onnxruntime
+
+    model = Upright(classifier(), hypotheses=hypotheses, mean=[0.4] * 3, std=[0.2] * 3).eval()
+    images = rotate(IMAGE.expand(4, -1, -1, -1), torch.arange(4.0))
+    shapes = ({0: torch.export.Dim("batch")},)
+    program = torch.export.export(model, (images,), dynamic_shapes=shapes)
+    torch.onnx.export(model, (images,), f"{tmp_path}/model.onnx", dynamo=True, dynamic_shapes=shapes)
+    session = onnxruntime.InferenceSession(f"{tmp_path}/model.onnx")
+    for count in (1, 3):
+        with torch.inference_mode():
+            expected = model(images[:count])
+        torch.testing.assert_close(program.module()(images[:count]), expected, atol=1e-4, rtol=0)
+        (found,) = session.run(None, {session.get_inputs()[0].name: images[:count].numpy()})
+        torch.testing.assert_close(torch.from_numpy(found), expected, atol=1e-4, rtol=0)

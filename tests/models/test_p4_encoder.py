@@ -20,8 +20,7 @@ def trained(conv: P4Conv) -> P4Conv:
     with torch.no_grad():
         conv.scale.uniform_(0.5, 2)
         conv.shift.normal_()
-    sides = (2, conv.kernel.shape[1] * conv.kernel.shape[2], 8, 8)
-    conv.train()(3 * torch.randn(sides) + 1)
+    conv.train()(3 * torch.randn(2, conv.kernel.shape[1], 8, 8) + 1)
     return conv.eval()
 
 
@@ -44,7 +43,7 @@ def test_direction_0_is_a_plain_convolution_and_a_plain_batch_norm() -> None:
     conv = P4Conv(3, 5, first=True)
     image = torch.rand(4, 3, 8, 8)
     norm = nn.BatchNorm2d(5)
-    torch.testing.assert_close(conv(image)[:, ::4], norm(F.conv2d(image, conv.kernel[:, :, 0], padding=1)))
+    torch.testing.assert_close(conv(image)[:, ::4], norm(F.conv2d(image, conv.kernel, padding=1)))
     torch.testing.assert_close(conv.norm.state_dict()["running_var"][::4], norm.running_var)
 
 

@@ -38,8 +38,8 @@ class P4Conv(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, *, first: bool = False, pooled: bool = False) -> None:
         super().__init__()
         directions = 1 if first else TURNS
-        self.first, self.pooled = first, pooled
-        self.kernel = nn.Parameter(torch.empty(channels_out, channels_in, directions, KERNEL, KERNEL))
+        self.directions, self.pooled = directions, pooled
+        self.kernel = nn.Parameter(torch.empty(channels_out, channels_in * directions, KERNEL, KERNEL))
         nn.init.kaiming_normal_(self.kernel, nonlinearity="relu")
         self.scale, self.shift = nn.Parameter(torch.ones(channels_out)), nn.Parameter(torch.zeros(channels_out))
         self.norm = nn.BatchNorm2d(TURNS * channels_out, affine=False)
@@ -61,10 +61,9 @@ class P4Conv(nn.Module):
 
     def _weight(self) -> Float[Tensor, "out in k k"]:
         """Return the kernels of all directions."""
-        directions = [
-            torch.rot90(self.kernel if self.first else self.kernel.roll(g, 2), g, (3, 4)) for g in range(TURNS)
-        ]
-        weight = torch.stack(directions, 1).flatten(2, 3).flatten(0, 1)
+        kernel = self.kernel.unflatten(1, (-1, self.directions))
+        weight = torch.stack([torch.rot90(kernel.roll(g, 2), g, (3, 4)) for g in range(TURNS)], 1)
+        weight = weight.flatten(2, 3).flatten(0, 1)
         if self.pooled:
             weight = torch.stack([F.pad(weight, (x, 1 - x, y, 1 - y)) for x in (0, 1) for y in (0, 1)]).mean(0)
         return weight.contiguous(memory_format=torch.channels_last)

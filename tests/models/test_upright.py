@@ -185,10 +185,32 @@ def test_fit_learns_from_a_tensor_and_from_a_loader() -> None:
     assert not model.training
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(images, labels), 49)
     assert len(model.fit(loader, epochs=1, upright=False)) == 1
-    with pytest.raises(InputError, match="labels: expected None with a loader"):
-        model.fit(loader, labels)
-    with pytest.raises(InputError, match="images: expected a tensor"):
-        model.fit(iter(loader))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        (([(IMAGE,)], torch.zeros(1)), {}, "labels: expected None with a loader"),
+        ((iter([(IMAGE,)]),), {}, "images: expected a tensor"),
+        ((IMAGE[:0],), {}, "images: expected a tensor .* and at least one batch"),
+        ((IMAGE, torch.zeros(2, dtype=torch.int64)), {}, r"labels: expected a tensor \[1\] of whole numbers, got"),
+        (([{"image": IMAGE}],), {}, "images: expected batches of images, or of .images, labels., got dict"),
+        (([(IMAGE, IMAGE, IMAGE)],), {}, "images: expected batches of images, or of .images, labels., got tuple of 3"),
+        ((IMAGE,), {"lr": -1.0}, "lr=-1.0: expected a number of at least 0"),
+        ((IMAGE, torch.full((1,), 5)), {}, "labels: expected numbers from 0 to 4: Target 5 is out of bounds"),
+    ],
+)
+def test_what_fit_refuses(
+    arguments: tuple[object, ...], options: dict[str, float], message: str, unchecked: None
+) -> None:
+    with pytest.raises(InputError, match=message):
+        Upright(classifier()).fit(*arguments, epochs=1, **options)
+
+
+def test_fit_needs_something_to_train() -> None:
+    upright = Upright(nn.Identity())
+    with pytest.raises(InputError, match="expected a model with parameters to train"):
+        upright.requires_grad_(False).fit(IMAGE, epochs=1)
 
 
 def test_its_own_encoder_has_the_values_of_the_configuration_but_for_the_blur() -> None:
@@ -205,15 +227,39 @@ def test_its_own_encoder_has_the_values_of_the_configuration_but_for_the_blur() 
     [
         ({"network": None}, "network: expected a network"),
         ({"encoder": CNNEncoder(3, "vector")}, "encoder: expected one that compares features"),
-        ({"hypotheses": 0}, "hypotheses=0: expected a whole number of at least 1"),
+        ({"hypotheses": 65}, "hypotheses=65: expected a whole number from 1 to 64"),
+        ({"frozen": 1}, "frozen=1: expected true or false"),
         ({"mean": [0.5]}, "mean, std: expected both or neither, got one"),
-        ({"mean": [0.5] * 2, "std": [1.0]}, r"mean=\[0.5, 0.5\]: expected one number, or one for each of 3 channels"),
-        ({"mean": [0.5], "std": [0.0]}, r"std=\[0.0\]: expected numbers above 0"),
+        ({"mean": [0.5] * 2, "std": [1.0]}, r"mean=\[0.5, 0.5\]: expected .* or one for each of 3 channels"),
+        ({"mean": 0.5, "std": 1.0}, r"mean=0.5: expected a sequence, each a finite number; one for all channels"),
+        ({"mean": [0.5], "std": [0.0]}, r"std=\[0.0\]: expected a sequence, each a finite number of at least"),
     ],
 )
 def test_bad_arguments_are_refused(options: dict[str, object], message: str, unchecked: None) -> None:
     with pytest.raises(InputError, match=message):
         Upright(**{"network": nn.Identity()} | options)
+
+
+@pytest.mark.parametrize("hypotheses", [1, 2])
+def test_an_output_that_is_not_that_of_the_images_is_refused(hypotheses: int) -> None:
+    network = nn.Identity()
+    upright = Upright(network, hypotheses=hypotheses).eval()
+    outputs = [lambda x: x[1:], lambda x: x.mean((2, 3))[1:], lambda x: [{}] * (len(x) - 1), lambda x: []]
+    for output in outputs:
+        handle = network.register_forward_hook(lambda module, given, out, output=output: output(out))
+        with pytest.raises(InputError, match=f"output: expected one entry for each of {2 * hypotheses} images, got"):
+            upright(IMAGE.expand(2, -1, -1, -1))
+        handle.remove()
+    network.register_forward_hook(lambda module, given, out: {"loss": out.mean(), "label": out[:, :, 0, 0].long()})
+    found = upright(IMAGE.expand(2, -1, -1, -1))
+    assert found["loss"].ndim == 0
+    assert found["label"].shape == (2, 3)
+
+
+def test_it_computes_shapes_on_the_device_meta() -> None:
+    upright = Upright(classifier(), hypotheses=2, mean=[0.5], std=[0.2]).to("meta")
+    assert upright(torch.empty(2, 3, SIDE, SIDE, device="meta")).shape == (2, 5)
+    assert upright.loss(torch.empty(2, 3, SIDE, SIDE, device="meta")).shape == ()
 
 
 def test_bad_images_are_refused(unchecked: None) -> None:

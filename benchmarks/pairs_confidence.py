@@ -3,8 +3,9 @@
     python benchmarks/pairs_confidence.py --root data [--only mnist "photographs 64"] [--folder outputs/pairs]
 
 Six minutes on two cores, and 90 to train the encoders, unless --folder holds them (`pairs.py` leaves them). Needs MNIST
-and the extra `classical`, for its photographs. Aligns the pairs of `pairs.py` and pairs of two unrelated
-images, whose angle is never right. An angle is right if its error is at most 5 degrees.
+and the extra `classical`, for its photographs. Aligns the pairs of `pairs.py`, those of the levels *shifted* and
+*shifted far* of `shifted_pairs.py`, and pairs of two unrelated images, whose angle is never right. An angle is right if
+its error is at most 5 degrees.
 
 Prints the mean confidence and the share that is right for each set and level; the same for tenths of all pairs in the
 order of confidence; and for each method the calibration error, the mean distance of the two over the tenths, and
@@ -17,7 +18,7 @@ from itertools import pairwise
 import numpy as np
 
 from harness.environment import environment
-from harness.pair_aligners import FREE, LEARNED, REFINED, Estimate, add_options, align_all
+from harness.pair_aligners import Estimate, add_options, align_all
 from harness.pair_sets import LEVELS, pairs
 from harness.report import Options, Row, Table, report
 from stnrot.runs.command_line import one_line_errors
@@ -66,10 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args.folder.mkdir(parents=True, exist_ok=True)
     found: list[Estimate] = []
     for what in args.only:
-        for level in ("clean", "unrelated") if args.quick else LEVELS:
+        for level in ("clean", "unrelated") if args.quick else (*LEVELS, "shifted", "shifted far"):
             if level != "other instance" or what == "mnist":
                 found += align_all(what, level, pairs(what, level, args.pairs, args.root), args)
-    by_method = {method: tenths(found, method) for method in (FREE, LEARNED, REFINED)}
+    by_method = {method: tenths(found, method) for method in dict.fromkeys(each.method for each in found)}
     rows: list[Row] = [
         {"method": method, "pairs": size, "confidence": confidence, "right": share}
         for method, groups in by_method.items()

@@ -2,9 +2,10 @@
 
     python benchmarks/pairs_speed.py --root data [--rounds 9] [--json PATH] [--against COMMIT]
 
-Two minutes on two cores. Needs MNIST and the extra `classical`. Prints the milliseconds of a pair for 200 pairs of
+Six minutes on two cores. Needs MNIST and the extra `classical`. Prints the milliseconds of a pair for 200 pairs of
 MNIST in one call and for single pairs of MNIST and of photographs of 64, 128 and 256 pixels, the speed-up (the median
-of the rounds' ratios), and the time of one pair against its side, up to 2,048 pixels. With `--against COMMIT` the code
+of the rounds' ratios), and the time of a pair against its side, up to 2,048 pixels, by rotation and by rigid motion,
+alone and in a batch. With `--against COMMIT` the code
 of that commit is loaded as well and takes turns with this code and the recipe.
 """
 
@@ -26,6 +27,7 @@ from harness.report import Options, Row, Table, report
 from harness.timing import alternate, speedup
 from harness.two_commits import known_commit, tree_of
 from stnrot import Aligner
+from stnrot.alignment.motion_kind import MotionKind
 from stnrot.runs.command_line import one_line_errors
 
 RECIPE = "scikit-image polar"
@@ -37,6 +39,7 @@ BESIDE = (  # pairs, how many, how many in one call
     ("photographs 128", 6, 1),
     ("photographs 256", 4, 1),
 )
+PIXELS, MOST = 2**18, 256  # of a batch: pixels, pairs
 LEAD_IN = 10  # calls: after a method of one thread a virtual machine takes a while to give both cores again
 
 
@@ -87,16 +90,26 @@ def beside_recipe(
 
 
 def by_side(sides: Sequence[int], root: Path, rounds: int, lead_in: int) -> list[Row]:
-    """Time one pair at each side."""
-    whole = pairs("photographs 256", "clean", 1, root)[:2]
+    """Time pairs at each side: one, and as many as have PIXELS pixels."""
+    whole = pairs("photographs 256", "shifted", 1, root)[:2]
     aligner = Aligner()
 
-    def job(side: int) -> Callable[[], object]:
-        image, reference = (torch.nn.functional.interpolate(batch(x).float(), size=(side, side)) for x in whole)
-        return partial(aligner, image, reference)
+    def job(side: int, count: int, motion: MotionKind) -> Callable[[], object]:
+        both = (torch.nn.functional.interpolate(batch(x).float(), size=(side, side)) for x in whole)
+        return partial(aligner, *(each.expand(count, -1, -1, -1) for each in both), motion)
 
-    times = alternate({str(side): job(side) for side in sides}, rounds, lead_in, 5, "cpu")
-    return [{"side, pixels": int(side), "ms a pair": f"{1e3 * median(t):.3g}"} for side, t in times.items()]
+    rows: list[Row] = []
+    for side in sides:
+        many = min(MOST, max(1, PIXELS // side**2))
+        kinds: list[tuple[int, MotionKind]] = [(1, "rotation"), (1, "rigid"), (many, "rotation"), (many, "rigid")]
+        jobs = {f"{count} {motion}": job(side, count, motion) for count, motion in kinds}
+        times = {name: 1e3 * median(t) for name, t in alternate(jobs, rounds, lead_in, 2, "cpu").items()}
+        row: Row = {"side, pixels": side, "batch": many}
+        for count, motion in kinds[: len(jobs)]:
+            where = "one" if count == 1 else "batch"
+            row[f"{motion}, {where}, ms a pair"] = f"{times[f'{count} {motion}'] / count:.3g}"
+        rows.append(row)
+    return rows
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -113,8 +126,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for what, count, at_once in BESIDE
     ]
     sides = SIDES[:3] if args.quick else SIDES
-    growth = by_side(sides, args.root, args.rounds, lead_in)
-    report(args, environment("cpu"), Table("beside scikit-image", beside), Table("one pair, by its side", growth))
+    growth = by_side(sides, args.root, args.rounds, min(lead_in, 2))
+    report(args, environment("cpu"), Table("beside scikit-image", beside), Table("by the side of the images", growth))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 import argparse
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +13,10 @@ import torch
 from harness.jobs import QUICK, trained
 from harness.pair_sets import SIZES, write_parts
 from harness.report import Options, absolute, at_least_one
-from stnrot import Aligner
+from stnrot import Aligner, Alignment
 
 FREE, LEARNED, REFINED = "stnrot, no training", "stnrot, learned", "stnrot, learned and refined"
+RIGID, LEARNED_RIGID = "stnrot, no training, rigid", "stnrot, learned and refined, rigid"
 RIGHT_DEG = 5.0
 
 
@@ -48,7 +51,10 @@ def align_all(what: str, level: str, pairs: tuple[np.ndarray, ...], args: argpar
     """Align pairs by each of our methods, all pairs in one call."""
     image, reference, true = pairs
     checkpoint = encoder(what, level, args)
-    ours = {FREE: Aligner(), LEARNED: Aligner(checkpoint, refine=False), REFINED: Aligner(checkpoint)}
+    free, learned, refined = Aligner(), Aligner(checkpoint, refine=False), Aligner(checkpoint)
+    ours: dict[str, Callable[..., Alignment]] = {FREE: free, LEARNED: learned, REFINED: refined}
+    if level not in ("inverted", "other instance"):  # of which rigid motions compare nothing
+        ours |= {RIGID: partial(free, motion="rigid"), LEARNED_RIGID: partial(refined, motion="rigid")}
     found = []
     for name, aligner in ours.items():
         aligner(batch(image[:50]), batch(reference[:50]))  # the first call plans its convolutions

@@ -43,6 +43,7 @@ from stnrot.geometry import (
 )
 from stnrot.geometry.correlation import AngularCorrelation
 from stnrot.geometry.deform import Deform
+from stnrot.geometry.photo import PhotoAugment
 
 ALONE: st.SearchStrategy = st.just(({}, {}))
 ORDERS = ("X", "y", "XZ", "zy", "XYZ", "zxz")
@@ -191,6 +192,7 @@ drawing: dict[str, Any] = {
 in_frame = {"points": plain, "boxes": plain, "angle": wide_angles}
 poses = {"a": rotation, "b": rotation}
 deform = Deform(turn_deg=20, stretch=0.1, shift=0.1, elastic=0.1)
+photo = PhotoAugment(area=0.5, aspect=1.3, mirror=0.5, brightness=0.4, contrast=0.4, saturation=0.4, erase=0.25)
 asymmetric, revolution = symmetry.Asymmetric(), symmetry.Revolution(torch.tensor([0.0, 1.0, 0.0]))
 
 
@@ -312,6 +314,9 @@ CASES = {
         tolerance=1e5,
         nan=False,
     ),
+    "photo.PhotoAugment.__call__": Case(
+        photo.__call__, "first", dict.fromkeys(("image", "angle", "numbers"), plain), compare=None, nan=False
+    ),
     "planar.rotation_theta": Case(planar.rotation_theta, "same", {"angle": wide_angles}),
     "planar.nearest_rotation": Case(
         planar.nearest_rotation, "same", {"theta": plain}, compare=near_on_the_circle, tolerance=1e5, nan=False
@@ -393,6 +398,7 @@ NOT_HERE = {
     "correlation.AngularCorrelation": "the check of pytest comes first: test_arguments has `checked_fields`",
     "correlation.fast_length": "a length for the FFT: test_correlation",
     "deform.Deform": "its numbers: test_deform",
+    "photo.PhotoAugment": "its numbers: test_photo",
     "splat.Camera": "its numbers: test_splat",
     "symmetry.Asymmetric": "has no arguments",
     "euler.axis_numbers": "every function of an order calls it",

@@ -14,6 +14,7 @@ LEAST_SCALE = 0.05  # of the residuals, in units of the contrast
 # motion is nearly right (normal noise then costs a twentieth of the precision)
 ROBUST, EFFICIENT = 1.2, 4.0
 WINDOWS = 4  # along the shorter side of the reference; they overlap by half
+CONVERGED = 0.01  # pixels; the step after a smaller one of `polish` would be a tenth of it
 SUREST = 0.95  # correlation of a window; more would let one window outweigh all others
 
 
@@ -54,7 +55,7 @@ def refine(
 def polish(
     image: Float[Tensor, "B 1 H W"], reference: Float[Tensor, "B 1 h w"], motion: Motion, steps: int, scaled: bool
 ) -> Motion:
-    """Return one motion of each image after `steps` further steps, which weigh all pixels alike; compare `refine`.
+    """Return one motion of each image after up to `steps` steps, which weigh all pixels alike; compare `refine`.
 
     The residual is `image(q_p) - gain reference(p) - offset`; gain and offset are found with the motion. Noise is the
     same everywhere, so an equal local contrast would enlarge it where little is to be seen. Both images are linearised
@@ -65,6 +66,8 @@ def polish(
     image, grey = _with_inside(image), reference.flatten(2)
     ones = torch.ones_like(grey)
     gain = vector((1.0, 0.0), image.device, image.dtype).expand(len(image), 1, 2)
+    converged = _converged(4 if scaled else 3, height, width, image.device, image.dtype)
+    moving: Tensor | float = 1.0
     for _ in range(steps):
         sampled, inside = (each.flatten(2) for each in _sampled(image, motion, height, width, "bicubic"))
         expected = torch.addcmul(gain[..., 1:], gain[..., :1], grey)
@@ -74,7 +77,11 @@ def polish(
         columns = torch.cat((_slopes(mean, scaled)[:, 0], grey, ones, residual), 1)
         products = torch.bmm(columns[:, :-1] * weight, columns.mT)[:, None]
         step = _step(products[..., :-1], products[..., -1])
+        step = step * moving  # an image that has converged stays, so that it does not depend on the rest of its batch
         motion, gain = _moved(motion, step[..., :-2]), gain + step[..., -2:]
+        moving = (step[..., :-2].abs() > converged).any(2, keepdim=True)
+        if not moving.any():
+            break
     return motion
 
 
@@ -177,3 +184,10 @@ def _limits(count: int, device: torch.device, dtype: torch.dtype) -> tuple[Float
     """Return the least and the most of one step."""
     most = torch.tensor(MOST[:count], device=device, dtype=dtype)
     return -most, most
+
+
+@constant
+def _converged(count: int, height: int, width: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "n"]:
+    """Return the steps that move no pixel by more than about CONVERGED: shift, turn and perhaps growth."""
+    turn = 2 * CONVERGED / min(height, width)
+    return torch.tensor((CONVERGED, CONVERGED, turn, turn)[:count], device=device, dtype=dtype)

@@ -95,7 +95,8 @@ class PretrainedClassifier(nn.Module):
             height, width = shape[-2:]
             raise InputError(
                 f"{self.name} cannot read a batch of {shape[0]} images of {height} x {width} pixels "
-                f"({reason_of(error)}): expected the size that it was made for, often 224 x 224; set data.source.image_size=[224,224]"
+                f"({reason_of(error)}): expected the size that it was made for, often 224 x 224; set "
+                "data.source.image_size=[224,224]"
             ) from error
 
 

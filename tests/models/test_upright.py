@@ -15,6 +15,7 @@ from torchvision.ops import box_iou
 from stnrot import Upright
 from stnrot.errors import InputError
 from stnrot.geometry import angular_distance, circular_mean, inscribed_disc, rotate
+from stnrot.models.confidence import confidence
 from stnrot.models.encoders.cnn import CNNEncoder
 from stnrot.models.encoders.polar import PolarEncoder
 from stnrot.models.random_views import random_views
@@ -93,6 +94,22 @@ def test_one_hypothesis_is_one_pass_with_the_logits_of_the_network() -> None:
     assert torch.equal(model(images), network(aligned))
     assert torch.equal(aligned, rotate(images, orientation.angle[:, 0], "bicubic"))
     assert sizes == [4, 4]
+
+
+@torch.inference_mode()
+def test_an_image_of_low_confidence_stays_as_it_is() -> None:
+    images = torch.cat((rotate(IMAGE, 1.0, "bicubic"), torch.full_like(IMAGE, 0.5)))
+    model = exact(nn.Identity())
+    model.encoder.log_scale.data += 6  # as sharp as after training
+    every = model.orient(images)
+    sure, unsure = confidence(every)[:, 0].tolist()
+    assert unsure < 0.1 < 0.3 < sure
+    model.min_confidence = 0.2
+    aligned, orientation = model.align(images)
+    assert orientation.angle[:, 0].tolist() == [every.angle[0, 0], 0]
+    torch.testing.assert_close(aligned[1], images[1])
+    torch.testing.assert_close(model(images)[1], images[1])
+    assert (model.train().align(images)[1].angle != 0).all()
 
 
 def test_the_normalisation_stands_behind_the_rotation() -> None:
@@ -229,6 +246,7 @@ def test_its_own_encoder_has_the_values_of_the_configuration_but_for_the_blur() 
         ({"encoder": CNNEncoder(3, "vector")}, "encoder: expected one that compares features"),
         ({"hypotheses": 65}, "hypotheses=65: expected a whole number from 1 to 64"),
         ({"frozen": 1}, "frozen=1: expected true or false"),
+        ({"min_confidence": 50}, "min_confidence=50: expected a number from 0 to 1"),
         ({"mean": [0.5]}, "mean, std: expected both or neither, got one"),
         ({"mean": [0.5] * 2, "std": [1.0]}, r"mean=\[0.5, 0.5\]: expected .* or one for each of 3 channels"),
         ({"mean": 0.5, "std": 1.0}, r"mean=0.5: expected a sequence, each a finite number; one for all channels"),
@@ -304,6 +322,8 @@ def test_an_exported_model_equals_the_model(hypotheses: int, tmp_path: object) -
 
     model = Upright(classifier(), hypotheses=hypotheses, mean=[0.4] * 3, std=[0.2] * 3).eval()
     images = rotate(IMAGE.expand(4, -1, -1, -1), torch.arange(4.0))
+    model.min_confidence = confidence(model.orient(images))[:2, 0].mean().item()
+    assert model.orient(images[:2]).angle[:, 0].count_nonzero() == 1
     shapes = ({0: torch.export.Dim("batch")},)
     program = torch.export.export(model, (images,), dynamic_shapes=shapes)
     torch.onnx.export(model, (images,), f"{tmp_path}/model.onnx", dynamo=True, dynamic_shapes=shapes)

@@ -64,7 +64,12 @@ def turn_back(output: Any, angle: Float[Tensor, "B"], height: Count, width: Coun
     return each_of(output, angle.shape[0], of_tensor, of_images)
 
 
-def each_of(output: Any, count: int, of_tensor: Callable[[Tensor], Any], of_images: Callable[[list[Any]], Any]) -> Any:
+def each_of(
+    output: Any,
+    count: int | torch.SymInt,
+    of_tensor: Callable[[Tensor], Any],
+    of_images: Callable[[list[Any]], Any],
+) -> Any:
     """Apply a function to each tensor of an output, and another one to each list of one dictionary for each image.
 
     Raises:

@@ -14,6 +14,7 @@ from stnrot.errors import InputError, check_choice, check_number
 from stnrot.geometry import inscribed_disc, rotate
 from stnrot.models.angle_loss import angle_loss
 from stnrot.models.checks import check_network
+from stnrot.models.confidence import confidence
 from stnrot.models.encoders.polar import PolarEncoder
 from stnrot.models.fit import fit
 from stnrot.models.outputs import Orientation
@@ -54,7 +55,10 @@ class Upright(nn.Module):
             for three channels, not yet trained.
         hypotheses: K.
         frozen: keep the network as it is: in evaluation mode, also after `train()`, and its parameters without
-            gradients. The constructor sets both in `network` itself. False trains it along.
+            gradients. The constructor sets both in `network` itself. False trains its parameters along.
+        min_confidence: an image stays as it is, at angle 0, if the confidence of its best hypothesis is lower: the
+            posterior probability that this angle is right within 5 degrees. 0 rotates every image. So does `loss`, and
+            so do all methods in training mode: else the encoder would not learn from the images that need it.
         mean: of each channel, subtracted from the rotated image before the network. None for no normalisation.
         std: of each channel, by which it is then divided. None with `mean=None` only.
 
@@ -88,15 +92,18 @@ class Upright(nn.Module):
         hypotheses: int = 1,
         frozen: bool = True,
         *,
+        min_confidence: float = 0.0,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         check_network("network", network)
         check_choice("frozen", frozen, True, False)
+        check_number("min_confidence", min_confidence, 0, 1, whole=False)
         self.encoder, self.reference = _with_reference(photograph_encoder(3) if encoder is None else encoder)
         check_number("hypotheses", hypotheses, 1, getattr(self.encoder, "angles", None))
         self.network, self.hypotheses, self.frozen = network, hypotheses, frozen
+        self.min_confidence = min_confidence
         if (mean is None) != (std is None):
             raise InputError("mean, std: expected both or neither, got one")
         channels = getattr(self.encoder, "channels", None)
@@ -114,7 +121,16 @@ class Upright(nn.Module):
 
     @checked
     def orient(self, image: Float[Tensor, "B C H W"]) -> Orientation:
-        """Return the hypotheses of the angle that rotates each image upright."""
+        """Return the hypotheses of the angle that rotates each image upright: 0 for an image that stays as it is."""
+        found = self._find(image)
+        if self.training or not self.min_confidence:
+            return found
+        if found.log_posterior is None:
+            raise InputError("min_confidence: expected 0, because the encoder has no posterior over the angle")
+        unsure = confidence(found)[:, :1] < self.min_confidence
+        return Orientation(found.angle.masked_fill(unsure, 0.0), found.log_weight, found.log_posterior)
+
+    def _find(self, image: Float[Tensor, "B C H W"]) -> Orientation:
         disc = inscribed_disc(image.shape[-2:], image.device)
         return self.encoder(image * disc, self.reference, self.hypotheses)
 
@@ -179,11 +195,11 @@ class Upright(nn.Module):
             upright: whether the images are upright.
         """
         views, angle = random_views(images)
-        orientation = self.orient(views)
+        orientation = self._find(views)
         if labels is None and not upright:
             again, turned = random_views(images)
             with torch.no_grad():
-                found = self.orient(again).angle[:, 0]
+                found = self._find(again).angle[:, 0]
             return angle_loss(orientation, found + turned - angle, 0.0)
         terms = [angle_loss(orientation, -angle, 0.0)] if upright else []
         if labels is not None:

@@ -15,6 +15,7 @@ from torchvision.ops import box_iou
 from stnrot import Upright
 from stnrot.errors import InputError
 from stnrot.geometry import angular_distance, circular_mean, inscribed_disc, rotate
+from stnrot.geometry.jpeg import jpeg
 from stnrot.models.confidence import confidence
 from stnrot.models.encoders.cnn import CNNEncoder
 from stnrot.models.encoders.polar import PolarEncoder
@@ -189,8 +190,17 @@ def test_views_are_rotated_by_the_angle_and_no_border_comes_into_the_disc() -> N
     places = torch.stack([(views * each).sum((2, 3)) / views.sum((2, 3)) for each in (column, row)], -1)
     right, down = (places[:, 1] - places[:, 0]).T
     assert angular_distance(torch.atan2(-down, right), angle).rad2deg().max() < 1
-    ones, _ = random_views(torch.ones(64, 1, 30, 40))
-    assert (ones[..., inscribed_disc((30, 40))] > 0.99).all()
+    ramp, disc = row[:30, :40] + column[:30, :40], inscribed_disc((30, 40))
+    plane = torch.stack((torch.ones(30, 40), row[:30, :40], column[:30, :40]), -1)[disc]
+    seen = random_views(ramp.expand(64, 1, -1, -1))[0][:, 0, disc].T  # without a border, each view is a plane
+    assert (plane @ torch.linalg.lstsq(plane, seen).solution - seen).abs().max() < 0.4
+
+
+def test_four_in_ten_views_are_compressed() -> None:
+    images = IMAGE[..., :32, :32].expand(200, -1, -1, -1)
+    views, _ = random_views(images)
+    faint = (jpeg(views, torch.full((200,), 100.0)) - views).abs().mean((1, 2, 3))  # rounds again what is rounded
+    assert 0.25 < (faint < 2e-4).float().mean() < 0.55
 
 
 def test_fit_learns_from_a_tensor_and_from_a_loader() -> None:

@@ -112,16 +112,16 @@ def _misfit(rules: dict[str, Rule], args: tuple[Any, ...], kwargs: dict[str, Any
         before = sizes.copy()
         if name in rules and not rules[name].fits(value, sizes):
             break
-    got = described(value) + _advice(name, value, before)
-    return InputError(f"{name}: expected {rules[name].expected(before)}, got {got}")
+    expected = rules[name].expected(before)
+    return InputError(f"{name}: expected {expected}, got {described(value)}{_advice(name, value, before, expected)}")
 
 
-def _advice(name: str, value: Any, before: Sizes) -> str:
+def _advice(name: str, value: Any, before: Sizes, expected: str) -> str:
     """Return the device of a tensor that is on another device than earlier ones, or the way to make a real tensor."""
     if not isinstance(value, Tensor):
         return "; torch.as_tensor converts it" if isinstance(value, np.ndarray) else ""
     if value.device != before.get(DEVICE, value.device):
         return f" on {value.device}"
-    if value.dtype not in WHOLE | BOOL:
+    if value.dtype not in WHOLE | BOOL or "real numbers" not in expected:
         return ""
     return "; torch.deg2rad converts degrees" if name in ("angle", "angles") else "; .float() converts it"

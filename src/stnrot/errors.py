@@ -46,6 +46,15 @@ def check_choice(name: str, value: Any, *choices: str | int | bool | None) -> No
         raise InputError(f"{name}={value}: expected {', '.join(words[:-1])} or {words[-1]}")
 
 
+def reason_of(error: BaseException) -> str:
+    r"""Return the first line of the message of an error, or its type if it has none.
+
+    >>> reason_of(OSError("no space left\nsee the log")), reason_of(KeyError())
+    ('no space left', 'KeyError')
+    """
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 @contextmanager
 def needs_extra(what: str, extra: str = "train") -> Iterator[None]:
     """Import optional packages inside. If one is not installed, raise InputError with the command that installs it.

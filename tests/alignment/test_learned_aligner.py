@@ -12,10 +12,11 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tv
 
 from stnrot import Aligner, align
-from stnrot.alignment.posterior import confidence, fuse_posteriors
+from stnrot.alignment.posterior import fuse_posteriors
 from stnrot.data.sources.digits import digits
 from stnrot.errors import InputError
 from stnrot.geometry import correlate
+from stnrot.models.confidence import confidence
 from stnrot.models.outputs import Orientation
 
 

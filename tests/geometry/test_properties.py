@@ -33,6 +33,7 @@ from stnrot.geometry import (
     euler,
     fourier,
     householder,
+    jpeg,
     nearest_euler,
     planar,
     points,
@@ -304,6 +305,12 @@ CASES = {
     "householder.householder_rotation": Case(householder.householder_rotation, tolerance=1e4, nan=False),
     "householder.householder_vectors": Case(
         householder.householder_vectors, values=pose, meta=False, nan=False, tolerance=1024
+    ),
+    "jpeg.jpeg": Case(
+        jpeg.jpeg,
+        "first",
+        {"image": torch.sigmoid, "quality": lambda x: 100 * torch.sigmoid(x)},
+        compare=never,  # rounding may go the other way
     ),
     "nearest_euler.nearest_euler": euler_case(nearest_euler.nearest_euler, rotation, nan=False),
     "nearest_euler.axis_to_euler": euler_case(nearest_euler.axis_to_euler, unit, nan=False),

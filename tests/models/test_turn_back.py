@@ -72,7 +72,20 @@ def test_empty_detections_come_back_empty() -> None:
     assert all(back[name].shape == value.shape for name, value in found.items())
 
 
-@pytest.mark.parametrize("output", [torch.rand(2, 5, 8), "text", {"tokens": torch.rand(2, 5, 8)}])
-def test_what_cannot_be_turned_back_is_refused(output: object) -> None:
-    with pytest.raises(InputError, match="output: expected"):
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        (torch.rand(2, 5, 8), r"maps \[B, C, h, w\], logits \[B, n\] or detections, got"),
+        ({"tokens": torch.rand(2, 5, 8)}, "maps"),
+        (torch.rand(2, 1, 3, 3).to(torch.complex64), "maps .*, got torch.complex64"),
+        ("text", "tensors, or dictionaries"),
+        (torch.rand(3, 1, 4, 4), "one entry for each of 2 images, got torch.float32 of shape"),
+        ([{}], "one entry for each of 2 images, got list of 1"),
+        ([{"boxes": torch.rand(4, 5)}] * 2, r"boxes as a tensor \[N, 4\]"),
+        ([{"boxes": torch.rand(4, 4), "keypoints": torch.rand(3, 7, 3)}] * 2, "keypoints as a tensor .* with N = 4"),
+        ([{"masks": torch.rand(4, 12, 12) > 0.5}] * 2, r"masks as a tensor \[N, 1, height, width\] of numbers"),
+    ],
+)
+def test_what_cannot_be_turned_back_is_refused(output: object, message: str) -> None:
+    with pytest.raises(InputError, match=f"output: expected {message}"):
         turn_back(output, torch.zeros(2), 12, 12)

@@ -15,6 +15,8 @@ from torchvision.ops import box_iou
 from stnrot import Upright
 from stnrot.errors import InputError
 from stnrot.geometry import angular_distance, circular_mean, inscribed_disc, rotate
+from stnrot.geometry.jpeg import jpeg
+from stnrot.models.confidence import confidence
 from stnrot.models.encoders.cnn import CNNEncoder
 from stnrot.models.encoders.polar import PolarEncoder
 from stnrot.models.random_views import random_views
@@ -95,6 +97,22 @@ def test_one_hypothesis_is_one_pass_with_the_logits_of_the_network() -> None:
     assert sizes == [4, 4]
 
 
+@torch.inference_mode()
+def test_an_image_of_low_confidence_stays_as_it_is() -> None:
+    images = torch.cat((rotate(IMAGE, 1.0, "bicubic"), torch.full_like(IMAGE, 0.5)))
+    model = exact(nn.Identity())
+    model.encoder.log_scale.data += 6  # as sharp as after training
+    every = model.orient(images)
+    sure, unsure = confidence(every)[:, 0].tolist()
+    assert unsure < 0.1 < 0.3 < sure
+    model.min_confidence = 0.2
+    aligned, orientation = model.align(images)
+    assert orientation.angle[:, 0].tolist() == [every.angle[0, 0], 0]
+    torch.testing.assert_close(aligned[1], images[1])
+    torch.testing.assert_close(model(images)[1], images[1])
+    assert (model.train().align(images)[1].angle != 0).all()
+
+
 def test_the_normalisation_stands_behind_the_rotation() -> None:
     mean, std = [0.4, 0.5, 0.6], [0.2, 0.3, 0.4]
     model = Upright(nn.Identity(), mean=mean, std=std).eval()
@@ -172,8 +190,17 @@ def test_views_are_rotated_by_the_angle_and_no_border_comes_into_the_disc() -> N
     places = torch.stack([(views * each).sum((2, 3)) / views.sum((2, 3)) for each in (column, row)], -1)
     right, down = (places[:, 1] - places[:, 0]).T
     assert angular_distance(torch.atan2(-down, right), angle).rad2deg().max() < 1
-    ones, _ = random_views(torch.ones(64, 1, 30, 40))
-    assert (ones[..., inscribed_disc((30, 40))] > 0.99).all()
+    ramp, disc = row[:30, :40] + column[:30, :40], inscribed_disc((30, 40))
+    plane = torch.stack((torch.ones(30, 40), row[:30, :40], column[:30, :40]), -1)[disc]
+    seen = random_views(ramp.expand(64, 1, -1, -1))[0][:, 0, disc].T  # without a border, each view is a plane
+    assert (plane @ torch.linalg.lstsq(plane, seen).solution - seen).abs().max() < 0.4
+
+
+def test_four_in_ten_views_are_compressed() -> None:
+    images = IMAGE[..., :32, :32].expand(200, -1, -1, -1)
+    views, _ = random_views(images)
+    faint = (jpeg(views, torch.full((200,), 100.0)) - views).abs().mean((1, 2, 3))  # rounds again what is rounded
+    assert 0.25 < (faint < 2e-4).float().mean() < 0.55
 
 
 def test_fit_learns_from_a_tensor_and_from_a_loader() -> None:
@@ -185,10 +212,32 @@ def test_fit_learns_from_a_tensor_and_from_a_loader() -> None:
     assert not model.training
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(images, labels), 49)
     assert len(model.fit(loader, epochs=1, upright=False)) == 1
-    with pytest.raises(InputError, match="labels: expected None with a loader"):
-        model.fit(loader, labels)
-    with pytest.raises(InputError, match="images: expected a tensor"):
-        model.fit(iter(loader))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        (([(IMAGE,)], torch.zeros(1)), {}, "labels: expected None with a loader"),
+        ((iter([(IMAGE,)]),), {}, "images: expected a tensor"),
+        ((IMAGE[:0],), {}, "images: expected a tensor .* and at least one batch"),
+        ((IMAGE, torch.zeros(2, dtype=torch.int64)), {}, r"labels: expected a tensor \[1\] of whole numbers, got"),
+        (([{"image": IMAGE}],), {}, "images: expected batches of images, or of .images, labels., got dict"),
+        (([(IMAGE, IMAGE, IMAGE)],), {}, "images: expected batches of images, or of .images, labels., got tuple of 3"),
+        ((IMAGE,), {"lr": -1.0}, "lr=-1.0: expected a number of at least 0"),
+        ((IMAGE, torch.full((1,), 5)), {}, "labels: expected numbers from 0 to 4: Target 5 is out of bounds"),
+    ],
+)
+def test_what_fit_refuses(
+    arguments: tuple[object, ...], options: dict[str, float], message: str, unchecked: None
+) -> None:
+    with pytest.raises(InputError, match=message):
+        Upright(classifier()).fit(*arguments, epochs=1, **options)
+
+
+def test_fit_needs_something_to_train() -> None:
+    upright = Upright(nn.Identity())
+    with pytest.raises(InputError, match="expected a model with parameters to train"):
+        upright.requires_grad_(False).fit(IMAGE, epochs=1)
 
 
 def test_its_own_encoder_has_the_values_of_the_configuration_but_for_the_blur() -> None:
@@ -205,15 +254,40 @@ def test_its_own_encoder_has_the_values_of_the_configuration_but_for_the_blur() 
     [
         ({"network": None}, "network: expected a network"),
         ({"encoder": CNNEncoder(3, "vector")}, "encoder: expected one that compares features"),
-        ({"hypotheses": 0}, "hypotheses=0: expected a whole number of at least 1"),
+        ({"hypotheses": 65}, "hypotheses=65: expected a whole number from 1 to 64"),
+        ({"frozen": 1}, "frozen=1: expected true or false"),
+        ({"min_confidence": 50}, "min_confidence=50: expected a number from 0 to 1"),
         ({"mean": [0.5]}, "mean, std: expected both or neither, got one"),
-        ({"mean": [0.5] * 2, "std": [1.0]}, r"mean=\[0.5, 0.5\]: expected one number, or one for each of 3 channels"),
-        ({"mean": [0.5], "std": [0.0]}, r"std=\[0.0\]: expected numbers above 0"),
+        ({"mean": [0.5] * 2, "std": [1.0]}, r"mean=\[0.5, 0.5\]: expected .* or one for each of 3 channels"),
+        ({"mean": 0.5, "std": 1.0}, r"mean=0.5: expected a sequence, each a finite number; one for all channels"),
+        ({"mean": [0.5], "std": [0.0]}, r"std=\[0.0\]: expected a sequence, each a finite number of at least"),
     ],
 )
 def test_bad_arguments_are_refused(options: dict[str, object], message: str, unchecked: None) -> None:
     with pytest.raises(InputError, match=message):
         Upright(**{"network": nn.Identity()} | options)
+
+
+@pytest.mark.parametrize("hypotheses", [1, 2])
+def test_an_output_that_is_not_that_of_the_images_is_refused(hypotheses: int) -> None:
+    network = nn.Identity()
+    upright = Upright(network, hypotheses=hypotheses).eval()
+    outputs = [lambda x: x[1:], lambda x: x.mean((2, 3))[1:], lambda x: [{}] * (len(x) - 1), lambda x: []]
+    for output in outputs:
+        handle = network.register_forward_hook(lambda module, given, out, output=output: output(out))
+        with pytest.raises(InputError, match=f"output: expected one entry for each of {2 * hypotheses} images, got"):
+            upright(IMAGE.expand(2, -1, -1, -1))
+        handle.remove()
+    network.register_forward_hook(lambda module, given, out: {"loss": out.mean(), "label": out[:, :, 0, 0].long()})
+    found = upright(IMAGE.expand(2, -1, -1, -1))
+    assert found["loss"].ndim == 0
+    assert found["label"].shape == (2, 3)
+
+
+def test_it_computes_shapes_on_the_device_meta() -> None:
+    upright = Upright(classifier(), hypotheses=2, mean=[0.5], std=[0.2]).to("meta")
+    assert upright(torch.empty(2, 3, SIDE, SIDE, device="meta")).shape == (2, 5)
+    assert upright.loss(torch.empty(2, 3, SIDE, SIDE, device="meta")).shape == ()
 
 
 def test_bad_images_are_refused(unchecked: None) -> None:
@@ -258,6 +332,8 @@ def test_an_exported_model_equals_the_model(hypotheses: int, tmp_path: object) -
 
     model = Upright(classifier(), hypotheses=hypotheses, mean=[0.4] * 3, std=[0.2] * 3).eval()
     images = rotate(IMAGE.expand(4, -1, -1, -1), torch.arange(4.0))
+    model.min_confidence = confidence(model.orient(images))[:2, 0].mean().item()
+    assert model.orient(images[:2]).angle[:, 0].count_nonzero() == 1
     shapes = ({0: torch.export.Dim("batch")},)
     program = torch.export.export(model, (images,), dynamic_shapes=shapes)
     torch.onnx.export(model, (images,), f"{tmp_path}/model.onnx", dynamo=True, dynamic_shapes=shapes)

@@ -14,13 +14,14 @@ from stnrot.alignment.motion import Motion
 from stnrot.alignment.motion_between import motion_between
 from stnrot.alignment.motion_kind import DEFAULT, MotionKind
 from stnrot.alignment.pairs import CHUNK, chunks, shrink_pair
-from stnrot.alignment.posterior import confidence, fuse_posteriors, pixel_orientation
+from stnrot.alignment.posterior import fuse_posteriors, pixel_orientation
 from stnrot.alignment.upright_difference import DifferenceEncoder
 from stnrot.arguments import checked, described
 from stnrot.errors import InputError, needs_extra
 from stnrot.geometry.autograd import same_type, without_autocast
 from stnrot.geometry.correlation import correlate
 from stnrot.geometry.planar import inscribed_disc
+from stnrot.models.confidence import confidence
 from stnrot.models.encoders.polar import PolarEncoder
 from stnrot.models.outputs import Orientation
 from stnrot.runs.precision import auto_precision

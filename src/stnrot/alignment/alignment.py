@@ -13,10 +13,11 @@ from stnrot.alignment.motion import Motion
 from stnrot.alignment.motion_between import motion_between
 from stnrot.alignment.motion_kind import MotionKind
 from stnrot.alignment.pairs import CHUNK, chunks, shrink_pair
-from stnrot.alignment.posterior import MIRROR_ODDS, confidence, is_mirrored
+from stnrot.alignment.posterior import MIRROR_ODDS, is_mirrored
 from stnrot.geometry.autograd import same_type, without_autocast
 from stnrot.geometry.correlation import correlate
 from stnrot.geometry.planar import rotate, rotation_theta, warp
+from stnrot.models.confidence import confidence
 from stnrot.models.outputs import Orientation
 
 POINTS = 64  # along each side of the reference, at which the overlap is measured

@@ -11,9 +11,9 @@ from stnrot.alignment.motion import Motion
 from stnrot.alignment.motion_kind import MotionKind
 from stnrot.alignment.motion_refinement import polish, refine
 from stnrot.alignment.motion_search import ANGLES, misplaced, search
-from stnrot.alignment.posterior import BINS
 from stnrot.geometry.angles import angular_distance, upsample_log_density
 from stnrot.geometry.constants import constant
+from stnrot.models.confidence import BINS
 from stnrot.models.outputs import Orientation
 
 # Pixels of the shorter side. All motions are searched below COARSE. The best are compared up to DECIDED: noise hides

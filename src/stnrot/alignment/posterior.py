@@ -8,13 +8,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from stnrot.geometry.angles import circular_peaks, upsample_log_density, wrap
-from stnrot.geometry.constants import constant, offsets
+from stnrot.geometry.constants import constant
 from stnrot.geometry.correlation import AngularCorrelation
-from stnrot.geometry.tails import exp
+from stnrot.models.confidence import BINS
 from stnrot.models.outputs import Orientation
 
-TOLERANCE = math.radians(5)  # an angle that is off by less counts as right
-BINS = 512  # of the posterior, at least; a bin is then less than a degree
 PEAK_WIDTH = math.radians(12)  # within it of the highest peak, s^2 belongs to the peak, not to chance
 NEWTON_STEPS = 2  # from the vertex of a parabola through bins of this size, a third step would only move by rounding
 MIN_EXPLAINED = 0.5  # share of the variance that an angle must explain to be refined
@@ -188,20 +186,3 @@ def fuse_posteriors(orientation: Orientation, correlation: AngularCorrelation, h
     fused = Orientation(*refine_peaks(correlation, log_fused, hypotheses), log_fused)
     before, after = (correlation.value_and_derivatives(each.angle[:, :1])[0].square() for each in (encoder, fused))
     return Orientation.where((after > before)[:, 0], fused, encoder)
-
-
-def confidence(orientation: Orientation) -> Float[Tensor, "B K"]:
-    """Return for each angle the posterior probability that its error is below 5 degrees."""
-    assert orientation.log_posterior is not None
-    log_density = orientation.log_posterior
-    if log_density.shape[1] < BINS:
-        log_density = upsample_log_density(log_density, BINS)
-    posterior = exp(log_density)
-    bins = posterior.shape[1]
-    width, angle = 2 * math.pi / bins, orientation.angle[..., None]
-    reach = math.ceil(TOLERANCE / width)
-    place = (angle / width).round() + offsets(reach, angle.device)
-    inside = (place * width - angle).abs() <= TOLERANCE
-    place = place.long() % bins
-    mass = posterior.gather(1, place.flatten(1)).view_as(place)
-    return (mass * inside).sum(-1).clamp(max=1)

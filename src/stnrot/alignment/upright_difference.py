@@ -4,8 +4,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stnrot.alignment.posterior import BINS, peaks
+from stnrot.alignment.posterior import peaks
 from stnrot.geometry.angles import upsample_log_density
+from stnrot.models.confidence import BINS
 from stnrot.models.outputs import Orientation
 
 

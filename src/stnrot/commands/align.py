@@ -155,7 +155,7 @@ def align(
 
 
 def _print(image: Path, reference: Path, alignment: "Alignment", as_json: bool) -> None:
-    from stnrot.alignment.posterior import confidence
+    from stnrot.models.confidence import confidence
 
     orientation = alignment.orientation
     angles, confidences = orientation.angle[0].rad2deg().tolist(), confidence(orientation)[0].tolist()

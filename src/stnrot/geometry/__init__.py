@@ -35,6 +35,7 @@ Modules
     - `correlation`: correlation of two images over the angle
     - `deform`: random deformations of images
     - `photo`: random crops, mirror images and colours of photographs
+    - `jpeg`: what the JPEG compression of an image loses
     - `rotations`: rotation matrices of R^d
     - `householder`: products of reflections
     - `reflection_blocks`, `reflection_product`: such products in blocks, and their application to points

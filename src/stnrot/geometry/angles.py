@@ -70,12 +70,11 @@ def upsample_log_density(log_density: Float[Tensor, "B a"], bins: Count) -> Floa
     wide = at_least_float32(log_density)
     if few == bins:
         return wide.log_softmax(1).to(log_density.dtype)
-    spectrum = rfft(wide)
-    # with an even number of bins, the highest frequency stands for both signs
-    if bins > few and few % 2 == 0:
-        spectrum[:, -1] *= 0.5
-    elif bins < few and bins % 2 == 0:
-        spectrum[:, bins // 2] *= 2
+    spectrum = rfft(wide)[:, : bins // 2 + 1]
+    if min(few, bins) % 2 == 0:  # the highest frequency stands for both signs in the density of fewer bins alone
+        spectrum = torch.cat((spectrum[:, :-1], spectrum[:, -1:] * (0.5 if bins > few else 2.0)), 1)
+    missing = bins // 2 + 1 - spectrum.shape[1]
+    spectrum = torch.view_as_complex(F.pad(torch.view_as_real(spectrum), (0, 0, 0, missing)))  # as ONNX can pad
     return (irfft(spectrum, bins) * (bins / few)).log_softmax(1).to(log_density.dtype)
 
 

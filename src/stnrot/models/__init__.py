@@ -7,7 +7,8 @@
 - `encoders`: networks that compare an image with a reference and predict the angle; `classifiers`.
 - `mixture`: class probabilities, mixed over the hypotheses of an image; `ensemble`: several trained models as one.
 - `pose_net`: the pose of a solid from an image.
-- `angle_loss`: the likelihood of a known angle; `reference`: the learned reference.
+- `angle_loss`: the likelihood of a known angle; `confidence`: how probable it is that a predicted angle is right;
+  `reference`: the learned reference.
 - `checks`: what the networks accept.
 - `conv_stack`: convolutions that batch norm is folded into in inference.
 - `packed_norm`: batch norm of few channels in training.

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stnrot.errors import check_number
+from stnrot.geometry.autograd import without_autocast
 from stnrot.models.checks import check_images
 from stnrot.models.conv_stack import ConvStack, PooledConv2d
 
@@ -54,5 +55,5 @@ class ConvRegressor(nn.Module):
         """Return the numbers. Under autocast, the head still computes in the precision of its weights."""
         check_images("image", image, self.channels, self, self.head[0].weight, SMALLEST)
         features = self.stack(image)
-        with torch.autocast(image.device.type, enabled=False):  # bf16 has steps of 0.9 degrees near pi
+        with without_autocast(image):  # bf16 has steps of 0.9 degrees near pi
             return self.head(features.to(self.head[0].weight.dtype))

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stnrot.errors import InputError
-from stnrot.geometry.autograd import at_least_float32
+from stnrot.geometry.autograd import at_least_float32, without_autocast
 from stnrot.geometry.symmetry import symmetry_of
 from stnrot.models.checks import check_images
 from stnrot.models.conv_stack import PooledConv2d
@@ -59,7 +59,7 @@ class PoseNet(nn.Module):
         check_images("image", image, 1, self, self.head[0].weight)
         small = F.adaptive_avg_pool2d(image, self.side).contiguous(memory_format=torch.channels_last)
         features = self.stack(small)
-        with torch.autocast(image.device.type, enabled=False):
+        with without_autocast(image):
             return self.symmetry.matrix(self.head(features.to(self.head[0].weight.dtype)))
 
     def euler(self, matrix: Float[Tensor, "B 3 3"]) -> Float[Tensor, "B axes"]:

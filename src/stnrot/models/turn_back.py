@@ -7,10 +7,17 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from stnrot.annotations import DEVICE, Sizes, rule_of
 from stnrot.arguments import Count, checked, described
 from stnrot.errors import InputError
 from stnrot.geometry import rotation_theta, warp
 from stnrot.geometry.points import oriented_boxes, rotate_boxes, rotate_oriented_boxes, rotate_points
+
+DETECTED = {  # in one image, as torchvision returns it
+    "boxes": rule_of(Float[Tensor, "N 4"]),
+    "keypoints": rule_of(Float[Tensor, "N P 3"]),
+    "masks": rule_of(Shaped[Tensor, "N 1 height width"]),
+}
 
 
 @checked
@@ -23,7 +30,7 @@ def turn_back(output: Any, angle: Float[Tensor, "B"], height: Count, width: Coun
       upright boxes around the turned ones, and `oriented_boxes` are added, which are exact (see `geometry.points`).
       `keypoints` `[N, P, 3]` and `masks` `[N, 1, height, width]` are turned; other entries stay. (0, 0) is the corner
       of the first pixel, as in torchvision.
-    - **Numbers** `[B]` and `[B, n]`, such as logits, and None stay.
+    - **Numbers** `[B]` and `[B, n]`, such as logits, single numbers and None stay.
     - Dictionaries, tuples and lists of these are gone through. A dictionary becomes a plain one.
 
     Args:
@@ -33,7 +40,7 @@ def turn_back(output: Any, angle: Float[Tensor, "B"], height: Count, width: Coun
         width: of the image, in pixels.
 
     Raises:
-        InputError: if the output is something else, such as tokens `[B, N, D]`.
+        InputError: if the output is something else, such as tokens `[B, N, D]`, or is not that of B images.
 
     >>> image = torch.rand(1, 3, 8, 8)
     >>> back = turn_back({"out": torch.rot90(image, 1, (2, 3))}, torch.tensor([torch.pi / 2]), 8, 8)["out"]
@@ -42,7 +49,7 @@ def turn_back(output: Any, angle: Float[Tensor, "B"], height: Count, width: Coun
     """
 
     def of_tensor(value: Tensor) -> Tensor:
-        if value.ndim == 4:
+        if value.ndim == 4 and not value.is_complex():
             return _map_back(value, angle, height, width)
         if value.ndim <= 2:
             return value
@@ -54,21 +61,31 @@ def turn_back(output: Any, angle: Float[Tensor, "B"], height: Count, width: Coun
     def of_images(found: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
         return [_detections_back(each, one, height, width) for each, one in zip(found, angle, strict=True)]
 
-    return each_of(output, of_tensor, of_images)
+    return each_of(output, angle.shape[0], of_tensor, of_images)
 
 
-def each_of(output: Any, of_tensor: Callable[[Tensor], Any], of_images: Callable[[list[Any]], Any]) -> Any:
-    """Apply a function to each tensor of an output, and another one to each list of one dictionary for each image."""
-    if output is None:
-        return None
-    if isinstance(output, Tensor):
-        return of_tensor(output)
+def each_of(
+    output: Any,
+    count: int | torch.SymInt,
+    of_tensor: Callable[[Tensor], Any],
+    of_images: Callable[[list[Any]], Any],
+) -> Any:
+    """Apply a function to each tensor of an output, and another one to each list of one dictionary for each image.
+
+    Raises:
+        InputError: if one of them is not that of `count` images. Compiled graphs have no check.
+    """
+    if output is None or (isinstance(output, Tensor) and not output.ndim):
+        return output
     if isinstance(output, Mapping):
-        return {name: each_of(value, of_tensor, of_images) for name, value in output.items()}
-    if isinstance(output, list) and all(isinstance(each, Mapping) for each in output):
-        return of_images(output)
+        return {name: each_of(value, count, of_tensor, of_images) for name, value in output.items()}
+    detections = isinstance(output, list) and all(isinstance(each, Mapping) for each in output)
+    if detections or isinstance(output, Tensor):
+        if not torch.compiler.is_compiling() and len(output) != count:
+            raise InputError(f"output: expected one entry for each of {count} images, got {described(output)}")
+        return of_images(output) if detections else of_tensor(output)
     if isinstance(output, list | tuple):
-        values = [each_of(value, of_tensor, of_images) for value in output]
+        values = [each_of(value, count, of_tensor, of_images) for value in output]
         return type(output)(*values) if hasattr(output, "_fields") else type(output)(values)
     raise InputError(f"output: expected tensors, or dictionaries, tuples or lists of tensors, got {described(output)}")
 
@@ -86,13 +103,17 @@ def _map_back(
 
 def _detections_back(found: Mapping[str, Any], angle: Float[Tensor, ""], height: int, width: int) -> dict[str, Any]:
     """Turn back what was detected in one image."""
+    sizes: Sizes = {DEVICE: angle.device, "height": height, "width": width}
+    for name, rule in DETECTED.items():
+        if name in found and not rule.fits(found[name], sizes):
+            raise InputError(f"output: expected {name} as {rule.expected(sizes)}, got {described(found[name])}")
     frame: Any = (-angle, height, width, "corner")
     turned = dict(found)
     if "boxes" in found:
         turned["boxes"] = rotate_boxes(found["boxes"], *frame)
         turned["oriented_boxes"] = rotate_oriented_boxes(oriented_boxes(found["boxes"]), *frame)
     if "keypoints" in found:
-        points, visible = found["keypoints"].split((2, found["keypoints"].shape[-1] - 2), -1)
+        points, visible = found["keypoints"].split((2, 1), -1)
         turned["keypoints"] = torch.cat((rotate_points(points, *frame), visible), -1)
     if "masks" in found:
         turned["masks"] = _map_back(found["masks"], angle.expand(len(found["masks"])), height, width)

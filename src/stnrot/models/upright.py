@@ -8,11 +8,13 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from stnrot.arguments import checked
-from stnrot.errors import InputError, check_number
+from stnrot.annotations import Rule, rule_of
+from stnrot.arguments import Positive, checked
+from stnrot.errors import InputError, check_choice, check_number
 from stnrot.geometry import inscribed_disc, rotate
 from stnrot.models.angle_loss import angle_loss
 from stnrot.models.checks import check_network
+from stnrot.models.confidence import confidence
 from stnrot.models.encoders.polar import PolarEncoder
 from stnrot.models.fit import fit
 from stnrot.models.outputs import Orientation
@@ -53,7 +55,10 @@ class Upright(nn.Module):
             for three channels, not yet trained.
         hypotheses: K.
         frozen: keep the network as it is: in evaluation mode, also after `train()`, and its parameters without
-            gradients. The constructor sets both in `network` itself. False trains it along.
+            gradients. The constructor sets both in `network` itself. False trains its parameters along.
+        min_confidence: an image stays as it is, at angle 0, if the confidence of its best hypothesis is lower: the
+            posterior probability that this angle is right within 5 degrees. 0 rotates every image. So does `loss`, and
+            so do all methods in training mode: else the encoder would not learn from the images that need it.
         mean: of each channel, subtracted from the rotated image before the network. None for no normalisation.
         std: of each channel, by which it is then divided. None with `mean=None` only.
 
@@ -87,24 +92,23 @@ class Upright(nn.Module):
         hypotheses: int = 1,
         frozen: bool = True,
         *,
+        min_confidence: float = 0.0,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         check_network("network", network)
-        check_number("hypotheses", hypotheses, 1)
+        check_choice("frozen", frozen, True, False)
+        check_number("min_confidence", min_confidence, 0, 1, whole=False)
         self.encoder, self.reference = _with_reference(photograph_encoder(3) if encoder is None else encoder)
+        check_number("hypotheses", hypotheses, 1, getattr(self.encoder, "angles", None))
+        self.network, self.hypotheses, self.frozen = network, hypotheses, frozen
+        self.min_confidence = min_confidence
         if (mean is None) != (std is None):
             raise InputError("mean, std: expected both or neither, got one")
-        self.network, self.hypotheses, self.frozen = network, hypotheses, frozen
-        for name, values in (("mean", mean), ("std", std)):
-            self.register_buffer(name, None if values is None else torch.tensor(values)[:, None, None])
-        if self.std is not None and not (self.std > 0).all():
-            raise InputError(f"std={std}: expected numbers above 0")
         channels = getattr(self.encoder, "channels", None)
-        for name, values in (("mean", mean), ("std", std)):
-            if values is not None and channels is not None and len(values) not in (1, channels):
-                raise InputError(f"{name}={values}: expected one number, or one for each of {channels} channels")
+        self.register_buffer("mean", _of_channels("mean", mean, rule_of(Sequence[float]), channels))
+        self.register_buffer("std", _of_channels("std", std, rule_of(Sequence[Positive]), channels))
         if frozen:
             network.requires_grad_(False).eval()
 
@@ -117,7 +121,16 @@ class Upright(nn.Module):
 
     @checked
     def orient(self, image: Float[Tensor, "B C H W"]) -> Orientation:
-        """Return the hypotheses of the angle that rotates each image upright."""
+        """Return the hypotheses of the angle that rotates each image upright: 0 for an image that stays as it is."""
+        found = self._find(image)
+        if self.training or not self.min_confidence:
+            return found
+        if found.log_posterior is None:
+            raise InputError("min_confidence: expected 0, because the encoder has no posterior over the angle")
+        unsure = confidence(found)[:, :1] < self.min_confidence
+        return Orientation(found.angle.masked_fill(unsure, 0.0), found.log_weight, found.log_posterior)
+
+    def _find(self, image: Float[Tensor, "B C H W"]) -> Orientation:
         disc = inscribed_disc(image.shape[-2:], image.device)
         return self.encoder(image * disc, self.reference, self.hypotheses)
 
@@ -139,7 +152,7 @@ class Upright(nn.Module):
 
     def _read(self, image: Float[Tensor, "B C H W"], orientation: Orientation) -> Any:
         """Run the network on the image, rotated by each hypothesis; mix logits, else return those of the best."""
-        turned = rotate(image, orientation.angle, "bicubic").flatten(0, 1)
+        turned = rotate(image, orientation.angle, "bicubic").flatten(0, 1)  # the hypotheses of an image in a row
         if self.mean is not None and self.std is not None:
             turned = (turned - self.mean) / self.std
         output = self.network(turned)
@@ -150,13 +163,13 @@ class Upright(nn.Module):
             return values[:: self.hypotheses]
 
         def mixed(values: Tensor) -> Tensor:
-            if values.ndim != 2:
+            if values.ndim != 2 or not values.is_floating_point():
                 return best(values)
             logits = values.unflatten(0, (-1, self.hypotheses))
             joint = orientation.log_weight[..., None] + (logits.log_softmax(2) if self.frozen else logits)
             return joint.logsumexp(1).log_softmax(1)
 
-        return each_of(output, mixed, best)
+        return each_of(output, turned.shape[0], mixed, best)
 
     @checked
     def loss(
@@ -182,11 +195,11 @@ class Upright(nn.Module):
             upright: whether the images are upright.
         """
         views, angle = random_views(images)
-        orientation = self.orient(views)
+        orientation = self._find(views)
         if labels is None and not upright:
             again, turned = random_views(images)
             with torch.no_grad():
-                found = self.orient(again).angle[:, 0]
+                found = self._find(again).angle[:, 0]
             return angle_loss(orientation, found + turned - angle, 0.0)
         terms = [angle_loss(orientation, -angle, 0.0)] if upright else []
         if labels is not None:
@@ -197,12 +210,15 @@ class Upright(nn.Module):
         self, image: Float[Tensor, "B C H W"], orientation: Orientation, labels: Int[Tensor, "B"]
     ) -> Float[Tensor, ""]:
         logits = self._read(image, orientation)
-        if not isinstance(logits, Tensor) or logits.ndim != 2:
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[0] != labels.shape[0]:
             raise InputError(
                 "labels: expected None, because the network does not return logits [B, n]; for other outputs write "
                 "criterion(model(images), target)"
             )
-        return F.cross_entropy(logits, labels)
+        try:
+            return F.cross_entropy(logits, labels.long())
+        except IndexError as error:  # on a CPU; a GPU reports it later
+            raise InputError(f"labels: expected numbers from 0 to {logits.shape[1] - 1}: {error}") from error
 
     def fit(
         self,
@@ -238,6 +254,16 @@ def _with_reference(encoder: nn.Module) -> tuple[nn.Module, nn.Parameter]:
     if shape is None:
         raise InputError("encoder: expected one that compares features (feature_shape), such as PolarEncoder")
     return encoder, learned_reference(shape)
+
+
+def _of_channels(name: str, values: Any, rule: Rule, channels: int | None) -> Float[Tensor, "C 1 1"] | None:
+    """Return the numbers of all channels, one or one for each, as a tensor; None if there are none."""
+    if values is None:
+        return None
+    if not rule.fits(values, {}) or len(values) not in (1, channels or len(values)):
+        each = "each channel" if channels is None else f"each of {channels} channels"
+        raise InputError(f"{name}={values}: expected {rule.expected({})}; one for all channels, or one for {each}")
+    return torch.tensor(values, dtype=torch.get_default_dtype())[:, None, None]
 
 
 def photograph_encoder(channels: int) -> PolarEncoder:

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from stnrot.errors import InputError
+from stnrot.errors import InputError, reason_of
 from stnrot.regular_file import check_regular
 from stnrot.runs.allowed_targets import ASK, check_targets, without_weights
 from stnrot.runs.atomic_write import atomic_write
@@ -137,7 +137,7 @@ def rebuild(checkpoint: dict[str, Any], path: Path | str, trust: Iterable[str] |
     try:
         built: L.LightningModule = instantiate(config.task, model=instantiate(config.model))
     except InstantiationException as error:
-        reason = input_error(error) or str(error.__cause__ or error).splitlines()[0]
+        reason = input_error(error) or reason_of(error.__cause__ or error)
         raise InputError(f"{here} cannot rebuild {path}: {reason}; use the version that wrote it") from error
     if not isinstance(built, L.LightningModule) or not isinstance(getattr(built, "model", None), nn.Module):
         raise InputError(f"{here} cannot rebuild {path}: expected a task with a model, got {type(built).__name__}")

@@ -13,7 +13,7 @@ from sqlalchemy import create_engine, inspect
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from stnrot.errors import InputError
+from stnrot.errors import InputError, reason_of
 from stnrot.regular_file import check_regular
 
 EXPECTED = (
@@ -126,7 +126,7 @@ def input_errors(location: str) -> Iterator[None]:
         yield
     except STORAGE_ERRORS as error:
         cause = error.__cause__ or error
-        reason = str(cause).splitlines()[0]
+        reason = reason_of(cause)
         where = without_password(location)
         if isinstance(cause, ModuleNotFoundError) and cause.name is not None:
             module = cause.name.partition(".")[0]

@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stnrot.errors import check_number
+from stnrot.geometry.autograd import without_autocast
 from stnrot.models.checks import check_images
 from stnrot.models.conv_stack import ConvStack, HalvingMaxPool2d
 
@@ -67,5 +68,5 @@ class ConvClassifier(nn.Module):
         if height % 2 or width % 2:
             image = F.pad(image, (0, width % 2, 0, height % 2))
         features = self.stack(F.pixel_unshuffle(image, 2).contiguous(memory_format=torch.channels_last))
-        with torch.autocast(image.device.type, enabled=False):
+        with without_autocast(image):
             return self.linear(features.to(self.linear.weight.dtype))

@@ -1,4 +1,4 @@
-"""A network of a library as a classifier: its own mean and deviation before it, frozen or trained along."""
+"""A network of a library as a classifier: its own mean and standard deviation before it, frozen or trained along."""
 
 from collections.abc import Sequence
 
@@ -7,17 +7,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from stnrot.errors import InputError, check_choice, check_number
+from stnrot.errors import InputError, check_choice, check_number, reason_of
 from stnrot.models.checks import check_images
 
 COLOURS = 3  # channels that the networks read
 
 
 class PretrainedClassifier(nn.Module):
-    """Classify images in [0, 1] by a network of three channels: `network((image - mean) / deviation)`.
+    """Classify images in [0, 1] by a network of three channels: `network((image - mean) / std)`.
 
     In a spatial transformer this comes after the rotation, so black corners are black. A grey image is repeated in all
-    three channels. Mean and deviation are buffers: a checkpoint holds them.
+    three channels. Mean and standard deviation are buffers: a checkpoint holds them.
 
     With `frozen`, only the last layer of the network, its head, is trained. The rest stays in evaluation mode, and its
     weights have no gradient. The image still has one, so that an encoder before the network learns from the class.
@@ -26,7 +26,7 @@ class PretrainedClassifier(nn.Module):
         network: maps normalised images [B, 3, H, W] to logits.
         heads: names of the modules of the network that are trained even if it is frozen.
         mean: of red, green and blue in the images that the network was trained on.
-        deviation: likewise, the standard deviation.
+        std: likewise, the standard deviation.
         name: of the network; it begins the message about images of a size that the network cannot read.
         channels: of an image, 1 or 3.
         frozen: train the heads alone.
@@ -36,7 +36,7 @@ class PretrainedClassifier(nn.Module):
     """
 
     mean: Tensor
-    deviation: Tensor
+    std: Tensor
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class PretrainedClassifier(nn.Module):
         network: nn.Module,
         heads: Sequence[str],
         mean: Sequence[float],
-        deviation: Sequence[float],
+        std: Sequence[float],
         name: str,
         channels: int,
         frozen: bool,
@@ -55,7 +55,7 @@ class PretrainedClassifier(nn.Module):
         self.network, self.heads, self.name = network, list(heads), name
         self.channels, self.frozen = channels, frozen
         self.register_buffer("mean", torch.tensor(mean).view(COLOURS, 1, 1))
-        self.register_buffer("deviation", torch.tensor(deviation).view(COLOURS, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(COLOURS, 1, 1))
         if frozen:
             self.network.requires_grad_(False)
             for head in self._heads():
@@ -77,7 +77,7 @@ class PretrainedClassifier(nn.Module):
     def forward(self, image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B classes"]:
         """Return logits. Under autocast they still have the precision of the weights."""
         check_images("image", image, self.channels, self, self.mean)
-        normal = (image - self.mean) / self.deviation  # repeats a grey image
+        normal = (image - self.mean) / self.std  # repeats a grey image
         try:
             return self.network(normal).to(self.mean.dtype)
         except (RuntimeError, AssertionError, ValueError) as error:  # whatever torch and the libraries raise
@@ -92,11 +92,11 @@ class PretrainedClassifier(nn.Module):
         try:
             functional_call(self.network, without_values, torch.empty(shape, device="meta"))
         except Exception as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             height, width = shape[-2:]
             raise InputError(
-                f"{self.name} cannot read a batch of {shape[0]} images of {height} x {width} pixels ({reason}): "
-                "expected the size that it was made for, often 224 x 224; set data.source.image_size=[224,224]"
+                f"{self.name} cannot read a batch of {shape[0]} images of {height} x {width} pixels "
+                f"({reason_of(error)}): expected the size that it was made for, often 224 x 224; set "
+                "data.source.image_size=[224,224]"
             ) from error
 
 

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from stnrot.errors import InputError, needs_extra
+from stnrot.errors import InputError, needs_extra, reason_of
 from stnrot.models.classifiers.pretrained import PretrainedClassifier, check_arguments
 from stnrot.models.classifiers.weights_file import load_weights, read_weights
 
@@ -51,7 +51,7 @@ class TimmClassifier(PretrainedClassifier):
             network=network,
             heads=heads,
             mean=found["mean"],
-            deviation=found["std"],
+            std=found["std"],
             name=name,
             channels=channels,
             frozen=frozen,
@@ -64,10 +64,9 @@ def _built(name: str, classes: int, pretrained: bool) -> Any:
     try:
         return timm.create_model(name, pretrained=pretrained, num_classes=classes)
     except Exception as error:  # of the network, the file system or huggingface_hub
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if not pretrained:
-            raise InputError(f"name={name}: {reason} Expected a classifier of timm.list_models()") from error
+            raise InputError(f"name={name}: {reason_of(error)} Expected a classifier of timm.list_models()") from error
         raise InputError(
-            f"pretrained=True: the weights of {name} could not be loaded ({reason}); download them elsewhere and give "
-            "the file as weights=FILE, or train from scratch with pretrained=false"
+            f"pretrained=True: the weights of {name} could not be loaded ({reason_of(error)}); download them "
+            "elsewhere and give the file as weights=FILE, or train from scratch with pretrained=false"
         ) from error

@@ -7,13 +7,13 @@ from typing import Any
 
 from torch import nn
 
-from stnrot.errors import InputError, needs_extra
+from stnrot.errors import InputError, needs_extra, reason_of
 from stnrot.models.classifiers.pretrained import PretrainedClassifier, check_arguments
 from stnrot.models.classifiers.weights_file import load_weights, read_weights
 
 # Networks with further heads that training alone uses. They are left out: their outputs are not logits.
 AUXILIARY = {"googlenet": ("aux1", "aux2"), "inception_v3": ("AuxLogits",)}
-HALF = (0.5, 0.5, 0.5)  # mean and deviation of the images of these two; torchvision converts them inside the network
+HALF = (0.5, 0.5, 0.5)  # mean and std of the images of these two; torchvision converts them inside the network
 OLD_NAMES = re.compile(r"\.(norm|conv)\.([12])\.")  # in the files of DenseNet: `norm.1` is now `norm1`
 
 
@@ -69,7 +69,7 @@ class TorchvisionClassifier(PretrainedClassifier):
             network=network,
             heads=heads,
             mean=HALF if unused else preset.mean,
-            deviation=HALF if unused else preset.std,
+            std=HALF if unused else preset.std,
             name=name,
             channels=channels,
             frozen=frozen,
@@ -80,8 +80,7 @@ def _downloaded(name: str, official: Any) -> dict[str, Any]:
     try:
         return official.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
-            f"pretrained=True: the weights of {name} could not be downloaded ({reason}); download {official.url} "
-            "elsewhere and give the file as weights=FILE, or train from scratch with pretrained=false"
+            f"pretrained=True: the weights of {name} could not be downloaded ({reason_of(error)}); download "
+            f"{official.url} elsewhere and give the file as weights=FILE, or train from scratch with pretrained=false"
         ) from error

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from stnrot.errors import InputError, check_number
 from stnrot.geometry import circular_peaks, to_polar
+from stnrot.geometry.autograd import without_autocast
 from stnrot.geometry.constants import constant
 from stnrot.geometry.tails import logsumexp
 from stnrot.models.checks import check_images
@@ -143,7 +144,7 @@ class PolarEncoder(nn.Module):
             mask = torch.rand(batch, 1, self.radii, device=image.device) >= self.dropout_circles
             mask = mask.repeat_interleave(self.width, dim=2)
             source, target = source * mask, target * mask
-        with torch.autocast(image.device.type, enabled=False):
+        with without_autocast(image):
             scores = cosines(source, target.to(source.dtype)) * self.log_scale.exp()
             score = scores[0] if self.training else scores.logsumexp(0)
             angle, log_weight = circular_peaks(score, hypotheses, REACH)

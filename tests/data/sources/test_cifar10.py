@@ -125,7 +125,9 @@ def test_the_preset_hides_the_corners(folders: Path) -> None:
 
 def test_what_is_not_cifar10(tmp_path: Path, folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CIFAR10, "url", "http://127.0.0.1:9/x.tar.gz")
-    with pytest.raises(InputError, match=r"no CIFAR10 under data\.root=.*could not be downloaded.*class folders"):
+    with pytest.raises(
+        InputError, match=r"no complete CIFAR10 under data\.root=.*could not be downloaded.*class folders"
+    ):
         source()(tmp_path / "nothing", 0)
     with pytest.raises(InputError, match=re.escape("data.root is not set: expected the folder that holds CIFAR10")):
         source()(None, 0)

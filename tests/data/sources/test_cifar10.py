@@ -145,6 +145,12 @@ def test_what_is_not_cifar10(tmp_path: Path, folders: Path, monkeypatch: pytest.
     path.write_bytes(b"no image")
     with pytest.raises(InputError, match=re.escape(f"cannot read the image {path}")):
         source()(tmp_path, 0)
+    path.unlink()
+    (tmp_path / "train").unlink()
+    (tmp_path / "train").symlink_to("test")
+    (path.parent / "0.png").unlink()
+    with pytest.raises(InputError, match="expected at least 10 training images, got 9"):
+        source()(tmp_path, 0)
 
 
 @pytest.mark.parametrize(

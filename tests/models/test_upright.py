@@ -290,6 +290,13 @@ def test_it_computes_shapes_on_the_device_meta() -> None:
     assert upright.loss(torch.empty(2, 3, SIDE, SIDE, device="meta")).shape == ()
 
 
+def test_a_frozen_network_does_not_freeze_the_encoder() -> None:
+    upright = Upright(classifier())
+    with pytest.raises(InputError, match="frozen=True: expected a network without parameters of the encoder"):
+        Upright(upright, upright)
+    assert Upright(upright, upright, frozen=False).encoder.log_scale.requires_grad
+
+
 def test_bad_images_are_refused(unchecked: None) -> None:
     upright = Upright(nn.Conv2d(3, 2, 1))
     for images in ([IMAGE[0]], IMAGE[0], (IMAGE * 255).byte()):

@@ -12,6 +12,7 @@ from conftest import NO_FIGURES
 from stnrot.errors import InputError
 from stnrot.runs.allowed_targets import check_targets
 from stnrot.runs.checkpoints import AtomicCheckpointIO, read_checkpoint, rebuild
+from stnrot.runs.find_checkpoints import find_checkpoints
 
 Job = Callable[..., tuple[float, Path]]
 
@@ -45,6 +46,12 @@ def test_a_checkpoint_cannot_build_what_is_not_ours() -> None:
             check_targets({"a": [{"_target_": target}]})
     with pytest.raises(InputError, match="expected plain values"):
         check_targets({"classifier": "${oc.create:{_target_: builtins.print, _args_: [x]}}"})
+
+
+@pytest.mark.parametrize("ckpt", [3, ["a.ckpt", "b.ckpt"]])
+def test_a_list_of_checkpoints_is_refused(ckpt: object) -> None:
+    with pytest.raises(InputError, match=r"ckpt=.*: expected latest, the path of a checkpoint, or a pattern with \*"):
+        find_checkpoints(ckpt)
 
 
 def test_a_failed_save_keeps_the_old_checkpoint(tmp_path: Path) -> None:

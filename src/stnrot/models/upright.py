@@ -110,6 +110,8 @@ class Upright(nn.Module):
         self.register_buffer("mean", _of_channels("mean", mean, rule_of(Sequence[float]), channels))
         self.register_buffer("std", _of_channels("std", std, rule_of(Sequence[Positive]), channels))
         if frozen:
+            if not set(network.parameters()).isdisjoint([*self.encoder.parameters(), self.reference]):
+                raise InputError("frozen=True: expected a network without parameters of the encoder, or frozen=False")
             network.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> "Upright":

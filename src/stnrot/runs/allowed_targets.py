@@ -34,10 +34,7 @@ MODULES = {  # path: where defined
     "timm.models": (),
 }
 KNOWN = "torch.nn, torchvision.models or timm.models"
-WEIGHTS = {
-    "pretrained": False,
-    "weights": None,
-}  # options of `stnrot.models.classifiers`: nothing is read or downloaded
+WEIGHTS = {"pretrained": False, "weights": None}  # of `stnrot.models.classifiers`: nothing is read or downloaded
 NEVER = sys.stdlib_module_names | {"torch", "stnrot"}  # no package of networks
 ASK = "add trust={0}"
 

@@ -7,12 +7,14 @@ from typing import Any
 from stnrot.errors import InputError
 
 
-def find_checkpoints(ckpt: str) -> list[Path]:
+def find_checkpoints(ckpt: Any) -> list[Path]:
     """Return one checkpoint for a path or `latest`, and for a pattern with * all that it matches.
 
     Raises:
-        InputError: if a pattern matches no file, or there is no latest run.
+        InputError: if it is not a text, a pattern matches no file, or there is no latest run.
     """
+    if not isinstance(ckpt, str):  # such as a list
+        raise InputError(f"ckpt={ckpt}: expected latest, the path of a checkpoint, or a pattern with * for an ensemble")
     if ckpt == "latest":
         return [_latest()]
     if Path(ckpt).exists() or glob.escape(ckpt) == ckpt:

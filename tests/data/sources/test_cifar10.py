@@ -125,7 +125,9 @@ def test_the_preset_hides_the_corners(folders: Path) -> None:
 
 def test_what_is_not_cifar10(tmp_path: Path, folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CIFAR10, "url", "http://127.0.0.1:9/x.tar.gz")
-    with pytest.raises(InputError, match=r"no CIFAR10 under data\.root=.*could not be downloaded.*class folders"):
+    with pytest.raises(
+        InputError, match=r"no complete CIFAR10 under data\.root=.*could not be downloaded.*class folders"
+    ):
         source()(tmp_path / "nothing", 0)
     with pytest.raises(InputError, match=re.escape("data.root is not set: expected the folder that holds CIFAR10")):
         source()(None, 0)
@@ -142,6 +144,12 @@ def test_what_is_not_cifar10(tmp_path: Path, folders: Path, monkeypatch: pytest.
         source()(tmp_path, 0)
     path.write_bytes(b"no image")
     with pytest.raises(InputError, match=re.escape(f"cannot read the image {path}")):
+        source()(tmp_path, 0)
+    path.unlink()
+    (tmp_path / "train").unlink()
+    (tmp_path / "train").symlink_to("test")
+    (path.parent / "0.png").unlink()
+    with pytest.raises(InputError, match="expected at least 10 training images, got 9"):
         source()(tmp_path, 0)
 
 

@@ -59,6 +59,8 @@ class CIFAR10Source:
         assert train.label is not None
         order = balanced_order(train.label, (split_seed,))
         validation = len(order) // VALIDATION
+        if not validation:
+            raise InputError(f"data.root={root}: expected at least {VALIDATION} training images, got {len(order)}")
         fit: ImageDataset = train.subset(order if self.fit_validation else order[validation:])
         val: ImageDataset = train.subset(order[:validation])
         test: ImageDataset = official

@@ -39,7 +39,7 @@ def download_missing(
         except (OSError, RuntimeError) as error:
             reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
             raise InputError(
-                f"no {name} under data.root={root} and it could not be downloaded ({reason}); set data.root to a "
-                f"folder that holds {expected}, or use the embedded set: data=rotated_digits"
+                f"no complete {name} under data.root={root} and it could not be downloaded ({reason}); set data.root "
+                f"to a folder that holds {expected}, or use the embedded set: data=rotated_digits"
             ) from error
     return root

@@ -1,6 +1,5 @@
 """Read the weights of a network from a file, without running code from it, and load them."""
 
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,9 +32,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         found: Any = torch.load(path, map_location="cpu", weights_only=True)
     except InputError:
         raise
-    except (RuntimeError, EOFError, OSError, ValueError, LookupError, pickle.UnpicklingError) as error:
-        raise _unreadable(path, type(error).__name__) from error
-    except Exception as error:  # safetensors has an error of its own
+    except Exception as error:  # of the file system, pickle, torch or safetensors
         raise _unreadable(path, type(error).__name__) from error
     for key in WRAPPED:
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):

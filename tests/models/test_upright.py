@@ -104,8 +104,8 @@ def test_an_image_of_low_confidence_stays_as_it_is() -> None:
     model.encoder.log_scale.data += 6  # as sharp as after training
     every = model.orient(images)
     sure, unsure = confidence(every)[:, 0].tolist()
-    assert unsure < 0.1 < 0.3 < sure
-    model.min_confidence = 0.2
+    assert unsure < 0.26 < 0.3 < sure  # grey looks the same after each quarter turn
+    model.min_confidence = 0.28
     aligned, orientation = model.align(images)
     assert orientation.angle[:, 0].tolist() == [every.angle[0, 0], 0]
     torch.testing.assert_close(aligned[1], images[1])
@@ -134,7 +134,7 @@ def test_a_frozen_network_stays_as_it_is_and_the_encoder_learns_through_it() -> 
     images, labels = torch.rand(6, 3, 32, 32), torch.arange(6) % 5
     images = F.interpolate(images, SIDE)
     F.cross_entropy(model(images), labels).backward()
-    assert next(model.encoder.parameters()).grad.abs().max() > 0  # by the angle alone
+    assert next(model.encoder.features.parameters()).grad.abs().max() > 0  # by the angle alone
     model.loss(images, labels).backward()
     optimizer.step()
     assert all(each.grad is None for each in network.parameters())
@@ -206,8 +206,8 @@ def test_four_in_ten_views_are_compressed() -> None:
 def test_fit_learns_from_a_tensor_and_from_a_loader() -> None:
     images, labels = IMAGE.unfold(2, 24, 12).unfold(3, 24, 12).flatten(2, 3)[0].transpose(0, 1), torch.arange(49) % 5
     model = Upright(nn.Sequential(nn.Flatten(), nn.Linear(3 * 24**2, 5)))
-    means = model.fit(images, epochs=6, batch_size=49, lr=1e-2)
-    assert len(means) == 6
+    means = model.fit(images, epochs=12, batch_size=49, lr=3e-3)
+    assert len(means) == 12
     assert means[-1] < means[0]
     assert not model.training
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(images, labels), 49)
@@ -240,13 +240,12 @@ def test_fit_needs_something_to_train() -> None:
         upright.requires_grad_(False).fit(IMAGE, epochs=1)
 
 
-def test_its_own_encoder_has_the_values_of_the_configuration_but_for_the_blur() -> None:
-    config = composed("train", "model=rot_stn").model.encoder
-    encoder = photograph_encoder(3)
-    for name in ("width", "radii", "angles", "dropout_circles"):
+def test_its_own_encoder_has_the_values_of_the_configuration() -> None:
+    config = composed("train", "model/encoder=p4").model.encoder
+    encoder, first = photograph_encoder(3), config.width
+    assert encoder.features[0].kernel.shape == (first, 3, 3, 3)
+    for name in ("side", "angles", "dropout"):
         assert getattr(encoder, name) == config[name]
-    assert encoder.features[-1].p == config.dropout
-    assert encoder.share == 1 - 2 * config.shift
 
 
 @pytest.mark.parametrize(

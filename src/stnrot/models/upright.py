@@ -15,7 +15,7 @@ from stnrot.geometry import inscribed_disc, rotate
 from stnrot.models.angle_loss import angle_loss
 from stnrot.models.checks import check_network
 from stnrot.models.confidence import confidence
-from stnrot.models.encoders.polar import PolarEncoder
+from stnrot.models.encoders.p4 import P4Encoder
 from stnrot.models.fit import fit
 from stnrot.models.outputs import Orientation
 from stnrot.models.random_views import random_views
@@ -51,7 +51,7 @@ class Upright(nn.Module):
         network: reads upright images `[B, C, H, W]`; of torchvision, timm or your own.
         encoder: maps images, a reference of the shape `[1, *encoder.feature_shape]`, and K to an `Orientation`. It sees
             the inscribed disc alone, because the corners tell how an image was turned. A trained `RotSTN` or `Upright`
-            lends its encoder together with its learned reference; they are shared, not copied. None is a `PolarEncoder`
+            lends its encoder together with its learned reference; they are shared, not copied. None is a `P4Encoder`
             for three channels, not yet trained.
         hypotheses: K.
         frozen: keep the network as it is: in evaluation mode, also after `train()`, and its parameters without
@@ -254,7 +254,7 @@ def _with_reference(encoder: nn.Module) -> tuple[nn.Module, nn.Parameter]:
         return encoder.encoder, encoder.reference
     shape: Any = getattr(encoder, "feature_shape", None)
     if shape is None:
-        raise InputError("encoder: expected one that compares features (feature_shape), such as PolarEncoder")
+        raise InputError("encoder: expected one that compares features (feature_shape), such as P4Encoder")
     return encoder, learned_reference(shape)
 
 
@@ -268,10 +268,6 @@ def _of_channels(name: str, values: Any, rule: Rule, channels: int | None) -> Fl
     return torch.tensor(values, dtype=torch.get_default_dtype())[:, None, None]
 
 
-def photograph_encoder(channels: int) -> PolarEncoder:
-    """Return an encoder, not yet trained, for images of natural scenes.
-
-    The sizes are those of the encoder for small images. The Gaussian is twice as wide, because this encoder may be
-    trained on upright images alone.
-    """
-    return PolarEncoder(channels, width=16, radii=16, angles=64, blur=1.6, dropout=0.2, dropout_circles=0.0, shift=0.0)
+def photograph_encoder(channels: int) -> P4Encoder:
+    """Return an encoder, not yet trained, with the sizes of `model/encoder=p4`."""
+    return P4Encoder(channels, width=8, side=32, angles=64, dropout=0.1)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from stnrot.errors import InputError, check_number
 from stnrot.geometry import circular_peaks, inscribed_disc, rotate
+from stnrot.geometry.autograd import without_autocast
 from stnrot.geometry.constants import constant
 from stnrot.models.checks import check_images
 from stnrot.models.outputs import Orientation
@@ -103,7 +104,7 @@ class P4Encoder(nn.Module):
             raise InputError(f"reference: expected features {features}, got shape {list(reference.shape)}")
         maps = self._maps(self._square(image))
         turned = torch.stack([torch.rot90(maps.roll(k, 2), k, (3, 4)) for k in range(TURNS)], 1).flatten(2)
-        with torch.autocast(image.device.type, enabled=False):
+        with without_autocast(image):
             turned, target = (F.normalize(x.to(self.log_scale.dtype), dim=d) for x, d in ((turned, 2), (target, 1)))
             score = (turned @ target).flatten(1) * self.log_scale.exp()
             angle, log_weight = circular_peaks(score, hypotheses, REACH)

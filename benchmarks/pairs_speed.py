@@ -95,8 +95,11 @@ def by_side(sides: Sequence[int], root: Path, rounds: int, lead_in: int) -> list
     aligner = Aligner()
 
     def job(side: int, count: int, motion: MotionKind) -> Callable[[], object]:
-        both = (torch.nn.functional.interpolate(batch(x).float(), size=(side, side)) for x in whole)
-        return partial(aligner, *(each.expand(count, -1, -1, -1) for each in both), motion)
+        image, reference = (
+            torch.nn.functional.interpolate(batch(x).float(), size=(side, side)).expand(count, -1, -1, -1)
+            for x in whole
+        )
+        return partial(aligner, image, reference, motion)
 
     rows: list[Row] = []
     for side in sides:
@@ -104,7 +107,7 @@ def by_side(sides: Sequence[int], root: Path, rounds: int, lead_in: int) -> list
         kinds: list[tuple[int, MotionKind]] = [(1, "rotation"), (1, "rigid"), (many, "rotation"), (many, "rigid")]
         jobs = {f"{count} {motion}": job(side, count, motion) for count, motion in kinds}
         times = {name: 1e3 * median(t) for name, t in alternate(jobs, rounds, lead_in, 2, "cpu").items()}
-        row: Row = {"side, pixels": side, "batch": many}
+        row: dict[str, str | int | float | None] = {"side, pixels": side, "batch": many}
         for count, motion in kinds[: len(jobs)]:
             where = "one" if count == 1 else "batch"
             row[f"{motion}, {where}, ms a pair"] = f"{times[f'{count} {motion}'] / count:.3g}"

@@ -26,7 +26,7 @@ def test_it_is_the_compression_of_pillow(quality: int) -> None:
     expected = by_pillow(quality)
     found = (255 * jpeg(IMAGE, torch.tensor([float(quality)]))[0, 0]).clamp(0, 255).round().numpy()
     gap = np.abs(found - expected)
-    assert (gap > 1).mean() < 0.06
+    assert (gap > 1).mean() < 0.08
     assert gap.mean() < 0.35 < np.abs(expected - PIXELS).mean()
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import composed, model
+from scipy.ndimage import correlate1d
 from sklearn.datasets import load_digits, load_sample_image
 from torch import Tensor, nn
 from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
@@ -19,7 +20,7 @@ from stnrot.geometry.jpeg import jpeg
 from stnrot.models.confidence import confidence
 from stnrot.models.encoders.cnn import CNNEncoder
 from stnrot.models.encoders.polar import PolarEncoder
-from stnrot.models.random_views import random_views
+from stnrot.models.random_views import _blurred, random_views
 from stnrot.models.upright import photograph_encoder
 
 SIDE = 96
@@ -194,6 +195,13 @@ def test_views_are_rotated_by_the_angle_and_no_border_comes_into_the_disc() -> N
     plane = torch.stack((torch.ones(30, 40), row[:30, :40], column[:30, :40]), -1)[disc]
     seen = random_views(ramp.expand(64, 1, -1, -1))[0][:, 0, disc].T  # without a border, each view is a plane
     assert (plane @ torch.linalg.lstsq(plane, seen).solution - seen).abs().max() < 0.4
+
+
+def test_the_blur_of_the_views_is_scipys() -> None:
+    expected = IMAGE.numpy()
+    for axis in (2, 3):
+        expected = correlate1d(expected, [0.25, 0.5, 0.25], axis, mode="nearest")
+    torch.testing.assert_close(_blurred(IMAGE), torch.from_numpy(expected))
 
 
 def test_four_in_ten_views_are_compressed() -> None:

@@ -12,6 +12,8 @@ from stnrot.geometry.autograd import same_type, without_autocast
 from stnrot.geometry.constants import constant
 
 BLOCK = 8  # pixels of a side
+LARGEST = 255  # of the values in a file
+MIDDLE = 128 / LARGEST  # subtracted before the transform
 # Steps of the luminance: row and column are the frequencies down and across
 LUMINANCE = (
     (16, 11, 10, 16, 24, 40, 51, 61),
@@ -53,12 +55,12 @@ def jpeg(image: Float[Tensor, "B C H W"], quality: Float[Tensor, "B"]) -> Float[
     transform, table = _transform(wide.device, wide.dtype), _table(wide.device, wide.dtype)
     quality = quality.clamp(1, 100)
     scale = torch.where(quality < 50, 50 / quality, 2 - quality / 50)
-    step = (table * scale[:, None] + 0.5).floor().clamp(1, 255)[:, None, None, None]
+    step = (table * scale[:, None] + 0.5).floor().clamp(1, LARGEST)[:, None, None, None] / LARGEST
     with without_autocast(image):
-        coefficients = (255 * blocks - 128).flatten(4) @ transform.T
+        coefficients = (blocks - MIDDLE).flatten(4) @ transform.T
         rounded = ((coefficients / step).round() * step) @ transform
     restored = rounded.view(blocks.shape).transpose(3, 4).flatten(4, 5).flatten(2, 3)
-    return ((restored[..., :height, :width] + 128) / 255).to(image.dtype)
+    return (restored[..., :height, :width] + MIDDLE).to(image.dtype)
 
 
 @constant

@@ -11,6 +11,7 @@
   `reference`: the learned reference.
 - `checks`: what the networks accept.
 - `conv_stack`: convolutions that batch norm is folded into in inference.
+- `p4_conv`: convolutions that commute with quarter turns.
 - `packed_norm`: batch norm of few channels in training.
 - `conv_regressor`: a small convolutional regressor, a part of several of these.
 """

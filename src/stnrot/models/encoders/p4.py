@@ -4,7 +4,7 @@ import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from stnrot.errors import InputError, check_number
@@ -33,8 +33,7 @@ class P4Encoder(nn.Module):
     exactly; other rotations shift it as far as training teaches it. The hypotheses are the highest maxima of the
     posterior (`circular_peaks`).
 
-    Only the inscribed disc is read, because black corners give the angle away. Each channel has its mean over the disc
-    subtracted, so that the edge of the disc has no contrast of its own.
+    Only the inscribed disc is read, because black corners give the angle away.
 
     Args:
         channels: of one image.
@@ -124,17 +123,9 @@ class P4Encoder(nn.Module):
 
     def _maps(self, square: Float[Tensor, "n C h w"]) -> Float[Tensor, "n features 4 rows columns"]:
         """Return the features of the inscribed disc, for each direction."""
-        disc, share = _disc(self.side, square.device)
-        mean = (square * disc).mean((2, 3), keepdim=True) / share
-        maps = self.features(((square - mean) * disc).contiguous(memory_format=torch.channels_last))
+        disc = inscribed_disc(square.shape[-2:], square.device)
+        maps = self.features((square * disc).contiguous(memory_format=torch.channels_last))
         return F.dropout2d(maps, self.dropout, self.training).unflatten(1, (-1, TURNS))
-
-
-@constant
-def _disc(side: int, device: torch.device) -> tuple[Bool[Tensor, "{side} {side}"], Float[Tensor, ""]]:
-    """Return the inscribed disc, and its share of the pixels."""
-    disc = inscribed_disc((side, side), device)
-    return disc, disc.float().mean()
 
 
 @constant

@@ -74,8 +74,9 @@ def train(cfg: DictConfig) -> float:
     log.info("precision: %s", cfg.trainer.get("precision"))
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
 
-    model = config["model"] if cfg.ckpt_path is None and cfg.start_from is None else without_weights(config["model"])
-    task: L.LightningModule = instantiate(cfg.task, _convert_="all", model=instantiate(model))
+    if not (cfg.ckpt_path is None and cfg.start_from is None):
+        cfg.model = without_weights(config["model"])
+    task: L.LightningModule = instantiate(cfg.task, _convert_="all", model=instantiate(cfg.model))
     task = task.to(memory_format=torch.channels_last)
     if cfg.ckpt_path is not None:
         weights_of(read_checkpoint(cfg.ckpt_path), task, cfg.ckpt_path)  # Lightning loads them; this checks them first

@@ -19,7 +19,7 @@ from stnrot.runs.moved_targets import MOVED
 OLD = Path(__file__).parent / "before_0_3"
 # After two steps the posterior of a network is nearly flat. So rounding alone changes an angle by up to 0.2 degrees,
 # and the angle of one of the 500 images by 180 degrees: 0.36 degrees in the mean. The losses hardly change.
-FLAT = {"test/angle_mean_deg": 0.4, "test/angle_median_deg": 0.01, "test/angle_p95_deg": 0.05}
+FLAT = {"test/angle_mean_deg": 0.4, "test/angle_median_deg": 0.01, "test/angle_p95_deg": 0.3}
 OPTIONS = ("trainer.accelerator=cpu", "trainer.precision=32-true", "callbacks.progress=null")
 
 

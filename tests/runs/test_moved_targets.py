@@ -18,8 +18,14 @@ from stnrot.runs.moved_targets import MOVED
 
 OLD = Path(__file__).parent / "before_0_3"
 # After two steps the posterior of a network is nearly flat. So rounding alone changes an angle by up to 0.2 degrees,
-# and the angle of one of the 500 images by 180 degrees: 0.36 degrees in the mean. The losses hardly change.
-FLAT = {"test/angle_mean_deg": 0.4, "test/angle_median_deg": 0.01, "test/angle_p95_deg": 0.3}
+# and the angle of one of the 500 images by 180 degrees: 0.36 degrees in the mean, and 0.002 of the share within 5
+# degrees. The losses hardly change.
+FLAT = {
+    "test/angle_mean_deg": 0.4,
+    "test/angle_median_deg": 0.01,
+    "test/angle_p95_deg": 0.3,
+    "test/angle_within_5deg": 0.0021,
+}
 OPTIONS = ("trainer.accelerator=cpu", "trainer.precision=32-true", "callbacks.progress=null")
 
 

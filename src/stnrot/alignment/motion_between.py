@@ -89,7 +89,7 @@ def motion_between(
     return _orientation(motion.angle, evidence / chance, kind, prior), motion
 
 
-def _bonus(prior: Float[Tensor, "B {BINS}"] | None) -> Float[Tensor, "B {ANGLES}"] | None:
+def _bonus(prior: Float[Tensor, "B bins"] | None) -> Float[Tensor, "B angles"] | None:
     """Return what the score of each angle gains by a prior."""
     if prior is None:
         return None
@@ -97,7 +97,7 @@ def _bonus(prior: Float[Tensor, "B {BINS}"] | None) -> Float[Tensor, "B {ANGLES}
 
 
 @constant
-def _searched(device: torch.device) -> Int[Tensor, "{ANGLES}"]:
+def _searched(device: torch.device) -> Int[Tensor, "angles"]:
     """Return the bins of the angles that are searched."""
     return (torch.arange(ANGLES, device=device) * (BINS / ANGLES)).round().long() % BINS
 

@@ -25,7 +25,7 @@ def search(
     reference: Float[Tensor, "B 1 h w"],
     count: int,
     scales: Sequence[float],
-    bonus: Float[Tensor, "B {ANGLES}"] | None = None,
+    bonus: Float[Tensor, "B angles"] | None = None,
 ) -> Motion:
     r"""Return the `count` likeliest motions of an image onto its reference, the likeliest first.
 

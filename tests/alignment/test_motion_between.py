@@ -12,6 +12,7 @@ from sklearn.datasets import load_sample_image
 
 from stnrot import align
 from stnrot.alignment.motion import Motion
+from stnrot.alignment.motion_between import motion_between
 from stnrot.alignment.motion_kind import MotionKind
 from stnrot.errors import InputError
 from stnrot.geometry import rotate
@@ -230,3 +231,13 @@ def test_an_unknown_motion_is_one_line(unchecked: None) -> None:
     image = torch.rand(32, 32)
     with pytest.raises(InputError, match="motion: expected one of rotation, rigid, similarity, got 'affine'"):
         align(image, image, motion="affine")
+
+
+@pytest.mark.parametrize("degrees", [0, 180])
+def test_a_prior_decides_where_the_pixels_do_not(degrees: int) -> None:
+    image = torch.from_numpy(view((64, 64), 0, (0, 0))[0]).float().mean(-1)[None, None]
+    both = image + torch.rot90(image, 2, (2, 3))  # looks the same after half a turn
+    bins = torch.arange(64) * (2 * math.pi / 64)
+    prior = (4 * (bins - math.radians(degrees)).cos()).log_softmax(0)[None]
+    angle = motion_between(both, both, "rigid", prior)[0].angle[0, 0]
+    assert abs(math.remainder(math.degrees(angle) - degrees, 360)) < 0.1

@@ -2,7 +2,7 @@
 
     python benchmarks/pairs_speed.py --root data [--rounds 9] [--json PATH] [--against COMMIT]
 
-Six minutes on two cores. Needs MNIST and the extra `classical`. Prints the milliseconds of a pair for 200 pairs of
+Three minutes on two cores. Needs MNIST and the extra `classical`. Prints the milliseconds of a pair for 200 pairs of
 MNIST in one call and for single pairs of MNIST and of photographs of 64, 128 and 256 pixels, the speed-up (the median
 of the rounds' ratios), and the time of a pair against its side, up to 2,048 pixels, by rotation and by rigid motion,
 alone and in a batch. With `--against COMMIT` the code
@@ -108,8 +108,7 @@ def by_side(sides: Sequence[int], root: Path, rounds: int, lead_in: int) -> list
         jobs = {f"{count} {motion}": job(side, count, motion) for count, motion in kinds}
         times = {name: 1e3 * median(t) for name, t in alternate(jobs, rounds, lead_in, 2, "cpu").items()}
         row: dict[str, str | int | float | None] = {"side, pixels": side, "batch": many}
-        for count, motion in kinds[: len(jobs)]:
-            where = "one" if count == 1 else "batch"
+        for where, (count, motion) in zip(("one", "one", "batch", "batch"), kinds, strict=True):
             row[f"{motion}, {where}, ms a pair"] = f"{times[f'{count} {motion}'] / count:.3g}"
         rows.append(row)
     return rows

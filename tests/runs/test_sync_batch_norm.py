@@ -6,13 +6,14 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
+from stnrot.models.p4_conv import P4Conv
 from stnrot.runs.sync_batch_norm import BatchNormSync, SyncedBatchNorm2d
 
 
 def _share(rank: int, file: str, image: torch.Tensor, results: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
     torch.manual_seed(0)
-    norm = BatchNormSync().apply(nn.Sequential(nn.BatchNorm2d(3)))
+    norm = BatchNormSync().apply(nn.Sequential(nn.BatchNorm2d(3), P4Conv(3, 2, first=True)))
     with torch.no_grad():
         norm[0].weight.copy_(torch.tensor([1.0, 2.0, 0.5]))
     mine = image[rank::2].clone().requires_grad_()
@@ -26,7 +27,8 @@ def _share(rank: int, file: str, image: torch.Tensor, results: str) -> None:
 def test_two_processes_are_one(tmp_path) -> None:
     image = torch.randn(10, 3, 4, 5) * 3 + 1
     mp.spawn(_share, (str(tmp_path / "store"), image, str(tmp_path / "out")), nprocs=2)
-    norm = nn.Sequential(nn.BatchNorm2d(3))
+    torch.manual_seed(0)
+    norm = nn.Sequential(nn.BatchNorm2d(3), P4Conv(3, 2, first=True))
     with torch.no_grad():
         norm[0].weight.copy_(torch.tensor([1.0, 2.0, 0.5]))
     whole = image.clone().requires_grad_()

@@ -53,3 +53,23 @@ def check_images(
     on = f" on {image.device}" if isinstance(image, Tensor) and image.device != place else ""
     shape = f"[{batch}, {channels}, H, W]{size}"
     raise InputError(f"{name}: expected a tensor {shape} of {dtypes} on {place}, got {described(image)}{on}")
+
+
+def check_comparison(encoder: Any, image: Any, reference: Any, hypotheses: int) -> None:
+    """Raise InputError unless an encoder can compare these images with this reference.
+
+    Args:
+        encoder: has `channels`, `angles`, `feature_shape` and `log_scale`.
+        image: a batch of images.
+        reference: one for all images or one for each: images, or, with three dimensions, features.
+        hypotheses: number of angles, at most the bins of the posterior.
+    """
+    if not 1 <= hypotheses <= encoder.angles:
+        raise InputError(f"model.hypotheses={hypotheses}: expected 1 to model.encoder.angles={encoder.angles}")
+    check_images("image", image, encoder.channels, encoder, encoder.log_scale)
+    batch = image.shape[0]
+    if reference.ndim != 3:
+        check_images("reference", reference, encoder.channels, encoder, encoder.log_scale, 1, batch)
+    elif reference.shape[1:] != encoder.feature_shape or reference.shape[0] not in (1, batch):
+        features = f"[{batch} or 1, {', '.join(map(str, encoder.feature_shape))}]"
+        raise InputError(f"reference: expected features {features}, got shape {list(reference.shape)}")

@@ -48,11 +48,8 @@ class P4Conv(nn.Module):
         """Convolve and normalise."""
         scale, shift = (each.repeat_interleave(TURNS) for each in (self.scale, self.shift))
         if self.training:
-            assert self.norm.num_batches_tracked is not None
-            self.norm.num_batches_tracked.add_(1)
-            mean, variance = self.norm.running_mean, self.norm.running_var
-            maps = self._convolve(image, self._weight(), None)
-            return F.batch_norm(maps, mean, variance, scale, shift, True, self.norm.momentum or 0.0, self.norm.eps)
+            maps = self.norm(self._convolve(image, self._weight(), None))
+            return torch.addcmul(shift[:, None, None], maps, scale[:, None, None])
         mean, variance = (_shared(each) for each in (self.norm.running_mean, self.norm.running_var))
         scale = scale * (at_least_float32(variance) + self.norm.eps).rsqrt()
         weight = self._weight()

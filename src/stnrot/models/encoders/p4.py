@@ -11,7 +11,7 @@ from stnrot.errors import InputError, check_number
 from stnrot.geometry import circular_peaks, inscribed_disc, rotate
 from stnrot.geometry.autograd import without_autocast
 from stnrot.geometry.constants import constant
-from stnrot.models.checks import check_images
+from stnrot.models.checks import check_comparison
 from stnrot.models.outputs import Orientation
 from stnrot.models.p4_conv import TURNS, P4Conv
 
@@ -89,19 +89,12 @@ class P4Encoder(nn.Module):
 
         The reference is an image, or, with three dimensions, its features at the angles of a quarter.
         """
-        if not 1 <= hypotheses <= self.angles:
-            raise InputError(f"model.hypotheses={hypotheses}: expected 1 to model.encoder.angles={self.angles}")
-        check_images("image", image, self.channels, self, self.log_scale)
+        check_comparison(self, image, reference, hypotheses)
+        target = reference
         if reference.ndim == 4:
-            check_images("reference", reference, self.channels, self, self.log_scale, 1, image.shape[0])
             fine = _fine(self.angles, reference.device, reference.dtype).expand(reference.shape[0], -1)
             rotated = rotate(self._square(reference), -fine, "bicubic")
             target = self._maps(rotated.flatten(0, 1)).flatten(1).unflatten(0, (-1, fine.shape[1])).mT
-        elif reference.shape[1:] == self.feature_shape and reference.shape[0] in (1, image.shape[0]):
-            target = reference
-        else:
-            features = f"[{image.shape[0]} or 1, {', '.join(map(str, self.feature_shape))}]"
-            raise InputError(f"reference: expected features {features}, got shape {list(reference.shape)}")
         maps = self._maps(self._square(image))
         turned = torch.stack([torch.rot90(maps.roll(k, 2), k, (3, 4)) for k in range(TURNS)], 1).flatten(2)
         with without_autocast(image):

@@ -7,12 +7,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from stnrot.errors import InputError, check_number
+from stnrot.errors import check_number
 from stnrot.geometry import circular_peaks, to_polar
 from stnrot.geometry.autograd import without_autocast
 from stnrot.geometry.constants import constant
 from stnrot.geometry.tails import logsumexp
-from stnrot.models.checks import check_images
+from stnrot.models.checks import check_comparison
 from stnrot.models.conv_stack import ConvStack
 from stnrot.models.outputs import Orientation
 
@@ -117,15 +117,8 @@ class PolarEncoder(nn.Module):
         training, the middle centre is the true one, and the posterior is the joint probability of this centre and the
         angle. Two of the eight wrong centres are drawn at random, and each stands for half of the eight.
         """
-        if not 1 <= hypotheses <= self.angles:
-            raise InputError(f"model.hypotheses={hypotheses}: expected 1 to model.encoder.angles={self.angles}")
-        check_images("image", image, self.channels, self, self.log_scale)
+        check_comparison(self, image, reference, hypotheses)
         batch = image.shape[0]  # `len` would fix the size of the batch in an exported graph
-        if reference.ndim != 3:
-            check_images("reference", reference, self.channels, self, self.log_scale, 1, batch)
-        elif reference.shape[1:] != self.feature_shape or reference.shape[0] not in (1, batch):
-            features = f"[{batch} or 1, {', '.join(map(str, self.feature_shape))}]"
-            raise InputError(f"reference: expected features {features}, got shape {list(reference.shape)}")
         centres = self.centres
         if self.training:
             true, *wrong = self.coarse

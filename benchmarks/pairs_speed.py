@@ -1,4 +1,4 @@
-"""Without training, stnrot aligns digits 30 times and photographs 1.5 to 4 times as fast as scikit-image's polar recipe.
+"""Without training, stnrot aligns digits 30 and photographs 1.5 to 4 times as fast as scikit-image's polar recipe.
 
     python benchmarks/pairs_speed.py --root data [--rounds 9] [--json PATH] [--against COMMIT]
 

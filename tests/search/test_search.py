@@ -80,7 +80,7 @@ def signal_during_trial(
             if still:
                 processes.pop(process).communicate(timeout=60)
                 return
-        time.sleep(0.2)
+        time.sleep(0.05)
     pytest.fail(f"no trial {number} is running in {storage}")
 
 
@@ -193,7 +193,7 @@ def test_optuna_dashboard_shows_a_search(search) -> None:
 def test_a_killed_and_interrupted_search_resumes(tmp_path: Path) -> None:
     """kill -9 in the second trial and Ctrl-C in the last one: at the end no trial is lost or has run twice."""
     storage = tmp_path / FOLDER / "study.db"
-    options = ["hydra.sweeper.n_trials=4", "trainer.max_epochs=6"]
+    options = ["hydra.sweeper.n_trials=4", "trainer.max_epochs=15"]
     process = started(*options, cwd=tmp_path)
     signal_during_trial(storage, {process.pid: process}, 1, signal.SIGKILL)
     first = trials_in(storage)[0]
@@ -228,7 +228,7 @@ def test_several_processes_share_a_study(name: str, count: int, tmp_path: Path) 
     """One is killed during a trial. The others retry the trial, and stop when the study is complete."""
     storage = tmp_path / name
     location = f"sqlite:///{storage}" if name.endswith("db") else str(storage)
-    options = [f"hydra.sweeper.storage={location}", "hydra.sweeper.n_trials=6", "trainer.max_epochs=6"]
+    options = [f"hydra.sweeper.storage={location}", "hydra.sweeper.n_trials=6", "trainer.max_epochs=15"]
     processes = {process.pid: process for process in (started(*options, cwd=tmp_path) for _ in range(count))}
     signal_during_trial(storage, processes, 0, signal.SIGKILL)
     for process in processes.values():

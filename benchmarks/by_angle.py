@@ -20,13 +20,13 @@ from statistics import mean
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from harness.accuracy_runs import Runs, spread
 from harness.accuracy_tables import EXPERIMENTS, all_options
 from harness.accuracy_training import Training, place
 from harness.environment import environment
+from harness.figures import accuracy_by_angle
 from harness.jobs import QUICK, best
 from harness.report import Options, Row, Table, absolute, new_file, report
 from stnrot.data.image_data import as_float
@@ -88,21 +88,6 @@ def row(name: str, runs: Sequence[list[float]], differences: Sequence[Tensor | N
     }
 
 
-def draw(means: dict[str, list[float]], step_deg: int, path: Path) -> None:
-    """Draw the mean accuracy over the seeds of each model against the angle."""
-    figure = Figure(figsize=(7.2, 3.8), dpi=120, layout="tight")
-    axes = figure.add_subplot(xlabel="rotation of the input (degrees)", ylabel="accuracy, %", xlim=(-180, 180))
-    angles = list(range(-180, 181, step_deg))
-    for name, mean_run in means.items():
-        axes.plot(angles, [mean_run[a // step_deg % len(mean_run)] for a in angles], "o-", markersize=3, label=name)
-    axes.set_xticks(range(-180, 181, 45))
-    axes.set_ylim(0, 101)
-    axes.grid(alpha=0.3)
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-    axes.set_title("MNIST, trained on upright digits alone", fontsize=10)
-    figure.savefig(path)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, draw and report."""
     options = Options(__file__, __doc__)
@@ -133,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ]
     report(args, environment("cpu"), Table("accuracy by model", rows), Table("accuracy by rotation, %", curves))
     if args.png is not None:
-        draw(means, step_deg, args.png)
+        accuracy_by_angle(means, step_deg, "MNIST, trained on upright digits alone", args.png)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from filelock import FileLock
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from sample_images import mine, pair_manifest, write_mnist  # noqa: F401  # two are fixtures
+from sample_images import mine, pair_manifest, write_cifar10, write_mnist  # noqa: F401  # two are fixtures
 from torch import nn
 
 torch.set_num_threads(1)  # one test runs on each core
@@ -186,6 +186,12 @@ def _seeded() -> None:
 def mnist_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in the raw format of MNIST: the digits of scikit-learn in 28 x 28 pixels, tiled to 60,000 and 10,000."""
     return made_once(tmp_path_factory, "mnist", write_mnist)
+
+
+@pytest.fixture(scope="session")
+def cifar10_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with noise in the class folders of CIFAR-10: 20 images a class to train, 10 to test."""
+    return made_once(tmp_path_factory, "cifar10_folders", write_cifar10)
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits, load_sample_image, load_sample_images
 
+CIFAR10_COUNTS = {"train": 20, "test": 10}  # of each class
 DEGREES = 34.0  # angle of `by_pillow`
 
 
@@ -56,6 +57,23 @@ def mine(tmp_path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         photographs[k % 2].crop((10 * k, 5 * k, 10 * k + 120, 5 * k + 90)).save(path)
     return tmp_path / "mine"
+
+
+def cifar10_pixels(part: str) -> np.ndarray:
+    """Return noise in the size of CIFAR-10's images, `[N, 32, 32, 3]`, for the part train or test."""
+    shape = (10 * CIFAR10_COUNTS[part], 32, 32, 3)
+    return np.random.default_rng(len(part)).integers(0, 255, shape, dtype=np.uint8)
+
+
+def write_cifar10(root: Path) -> None:
+    """Write these images as PNG in class folders, in class order backwards."""
+    from stnrot.data.sources.cifar10 import CLASSES  # here, because torchvision takes a while to import
+
+    for part, count in CIFAR10_COUNTS.items():
+        for k, image in enumerate(cifar10_pixels(part)):
+            path = root / part / CLASSES[9 - k // count] / f"{k:04}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path)
 
 
 def write_mnist(root: Path) -> None:

@@ -1,6 +1,7 @@
-"""Axes for errors against what was spent to reach them."""
+"""Figures of errors against what was spent to reach them, and of accuracy against the angle of the input."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,3 +18,18 @@ def error_curve(spent: str, marks: Sequence[float]) -> tuple[Figure, Axes]:
     axes.minorticks_off()
     axes.grid(alpha=0.3)
     return figure, axes
+
+
+def accuracy_by_angle(means: Mapping[str, Sequence[float]], step_deg: int, title: str, path: Path) -> None:
+    """Draw the accuracy in percent of each model against the angle of the input, in steps from 0 to 360 degrees."""
+    figure = Figure(figsize=(7.2, 3.8), dpi=120, layout="tight")
+    axes = figure.add_subplot(xlabel="rotation of the input (degrees)", ylabel="accuracy, %", xlim=(-180, 180))
+    angles = list(range(-180, 181, step_deg))
+    for name, run in means.items():
+        axes.plot(angles, [run[a // step_deg % len(run)] for a in angles], "o-", markersize=3, label=name)
+    axes.set_xticks(range(-180, 181, 45))
+    axes.set_ylim(0, 101)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes.set_title(title, fontsize=10)
+    figure.savefig(path)

@@ -55,9 +55,9 @@ class Options(argparse.ArgumentParser):
         """Add the option `--rounds`."""
         self.add_argument("--rounds", type=at_least_one, default=default, help="fewer are faster and less certain")
 
-    def add_root(self) -> None:
+    def add_root(self, data: str = "MNIST") -> None:
         """Add the option `--root`."""
-        self.add_argument("--root", type=absolute, default=absolute("data"), help="folder of MNIST")
+        self.add_argument("--root", type=absolute, default=absolute("data"), help=f"folder of {data}")
 
     def read(self, arguments: Sequence[str] | None) -> argparse.Namespace:
         """Parse the arguments, those of the command line by default; also return `claim` and `command`."""

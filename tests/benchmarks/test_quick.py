@@ -15,6 +15,7 @@ NEEDS = {"rotate": "kornia", "rotations": "geotorch", "pairs": "imreg_dft", "pai
 NEEDS |= {"pairs_speed": "imreg_dft", "mirrored": "skimage", "matchers": "cv2", "shifted_pairs": "imreg_dft"}
 WITH_MNIST = {"accuracy", "by_angle", "escnn_curve", "pairs", "pairs_confidence", "pairs_speed", "throughput"}
 WITH_MNIST |= {"training_step", "shifted_pairs"}
+WITH_CIFAR10 = {"photographs"}
 TRAINED_BY = {"by_angle": "accuracy", "pairs_confidence": "pairs"}  # takes the runs that the other leaves
 TOGETHER = [[other, name] for name, other in TRAINED_BY.items()]
 ALONE = [[name] for name in BENCHMARKS if not any(name in names for names in TOGETHER)]
@@ -22,12 +23,13 @@ ALONE = [[name] for name in BENCHMARKS if not any(name in names for names in TOG
 
 @pytest.mark.ci
 @pytest.mark.parametrize("names", TOGETHER + ALONE, ids="-".join)
-def test_a_benchmark_writes_its_tables(names: list[str], mnist_root: Path, tmp_path: Path) -> None:
+def test_a_benchmark_writes_its_tables(names: list[str], mnist_root: Path, cifar10_root: Path, tmp_path: Path) -> None:
     for name in names:
         if name in NEEDS:
             pytest.importorskip(NEEDS[name])
         options = ["--quick", "--json", str(tmp_path / f"{name}.json")]
         options += ["--root", str(mnist_root)] if name in WITH_MNIST else []
+        options += ["--root", str(cifar10_root)] if name in WITH_CIFAR10 else []
         options += ["--against", "HEAD"] if name == "startup" else []
         options += ["--folder", str(tmp_path / "runs")] if len(names) > 1 else []
         importlib.import_module(name).main(options)

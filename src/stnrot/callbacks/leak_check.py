@@ -1,10 +1,12 @@
 """Check that a model finds the upright by the picture, not by the traces of sampling or compression."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from stnrot.callbacks.prediction_collector import gathered
@@ -78,19 +80,29 @@ class LeakCheck(L.Callback):
         shares = gathered(self._errors)
         self._errors = {}
         errors = [torch.cat([each for share in shares for each in share[name]]) for name in shares[0]]
-        sizes = [error.abs() for error in errors]
-        modulo = [torch.remainder(error + QUARTER / 2, QUARTER) - QUARTER / 2 for error in errors]
-        columns = {
-            "within_45deg": [float((size <= 45).float().mean()) for size in sizes],
-            "within_5deg": [float((size <= 5).float().mean()) for size in sizes],
-            "median_deg": [float(size.quantile(0.5)) for size in sizes],
-            "modulo_90_within_5deg": [float((error.abs() <= 5).float().mean()) for error in modulo],
-        }
-        worst = {"within_45deg": min, "within_5deg": min, "median_deg": max}
-        pl_module.log_dict({f"test/leak_{name}": choose(columns[name]) for name, choose in worst.items()})
+        columns = leak_columns(errors)
+        pl_module.log_dict({f"test/leak_{name}": value for name, value in worst_view(columns).items()})
         if trainer.is_global_zero:
             names = list(shares[0])
             cells = {name: [f"{value:.3f}" for value in column] for name, column in columns.items()}
             print_table(f"leak check, {len(errors[0])} images", {"view": names} | cells, keys=1)
             self.folder.mkdir(parents=True, exist_ok=True)
             write_table(self.folder / "leak.csv", {"view": names} | columns)
+
+
+def leak_columns(errors: Sequence[Float[Tensor, "N"]]) -> dict[str, list[float]]:
+    """Return the columns of the table, with one value a view, from the signed errors (degrees) of each view."""
+    sizes = [error.abs() for error in errors]
+    modulo = [torch.remainder(error + QUARTER / 2, QUARTER) - QUARTER / 2 for error in errors]
+    return {
+        "within_45deg": [float((size <= 45).float().mean()) for size in sizes],
+        "within_5deg": [float((size <= 5).float().mean()) for size in sizes],
+        "median_deg": [float(size.quantile(0.5)) for size in sizes],
+        "modulo_90_within_5deg": [float((error.abs() <= 5).float().mean()) for error in modulo],
+    }
+
+
+def worst_view(columns: dict[str, list[float]]) -> dict[str, float]:
+    """Return the smallest share within 45 and within 5 degrees, and the largest median error, of all views."""
+    worst = {"within_45deg": min, "within_5deg": min, "median_deg": max}
+    return {name: choose(columns[name]) for name, choose in worst.items()}

@@ -9,6 +9,7 @@ import torch
 from conftest import composed, made_once
 from hydra.utils import instantiate
 from PIL import Image
+from sample_images import CIFAR10_COUNTS, cifar10_pixels
 from torchvision.datasets import CIFAR10
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2.functional import resize
@@ -18,35 +19,19 @@ from stnrot.data.sources.cifar10 import CLASSES, CIFAR10Source
 from stnrot.errors import InputError
 from stnrot.runs.command_line import one_line
 
-PER_CLASS = {"train": 20, "test": 10}
-
-
-def pixels(part: str) -> np.ndarray:
-    shape = (10 * PER_CLASS[part], 32, 32, 3)
-    return np.random.default_rng(len(part)).integers(0, 255, shape, dtype=np.uint8)
-
 
 def write_batches(root: Path) -> None:
     """Write noise in the format of CIFAR-10's Python version, in class order backwards."""
     folder = root / "cifar-10-batches-py"
     folder.mkdir()
     for part, files in (("train", CIFAR10.train_list), ("test", CIFAR10.test_list)):
-        labels = np.repeat(np.arange(10)[::-1], PER_CLASS[part])
-        flat = pixels(part).transpose(0, 3, 1, 2).reshape(len(labels), -1)
+        labels = np.repeat(np.arange(10)[::-1], CIFAR10_COUNTS[part])
+        flat = cifar10_pixels(part).transpose(0, 3, 1, 2).reshape(len(labels), -1)
         rows = np.array_split(np.arange(len(labels)), len(files))
         for (name, _), mine in zip(files, rows, strict=True):
             entry = {"data": flat[mine], "labels": labels[mine].tolist()}
             (folder / name).write_bytes(pickle.dumps(entry))
     (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": list(CLASSES)}))
-
-
-def write_folders(root: Path) -> None:
-    """Write the same images as PNG in class folders."""
-    for part, count in PER_CLASS.items():
-        for k, image in enumerate(pixels(part)):
-            path = root / part / CLASSES[9 - k // count] / f"{k:04}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(image).save(path)
 
 
 @pytest.fixture
@@ -61,11 +46,6 @@ def batches(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
         monkeypatch.setattr(CIFAR10, names, [[name, md5(name)] for name, _ in getattr(CIFAR10, names)])
     monkeypatch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": md5("batches.meta")})
     return root
-
-
-@pytest.fixture(scope="session")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return made_once(tmp_path_factory, "cifar10_folders", write_folders)
 
 
 def source(side: int = 32, fit_validation: bool = False) -> CIFAR10Source:
@@ -90,20 +70,20 @@ def test_the_split_of_torchvisions_set(batches: Path, fit_validation: bool) -> N
     assert {bytes(image) for image in splits.val.image.numpy()} <= {image for image, _ in seen}
 
 
-def test_class_folders_hold_the_same_set(batches: Path, folders: Path) -> None:
+def test_class_folders_hold_the_same_set(batches: Path, cifar10_root: Path) -> None:
     def content(root: Path) -> list[list[tuple[bytes, int]]]:
         splits = source(fit_validation=True)(root, 0)
         parts = (splits.train, splits.test)
         return [sorted((bytes(i), int(c)) for i, c in zip(p.image.numpy(), p.label, strict=True)) for p in parts]
 
-    assert content(folders) == content(batches)
-    names = source()(folders, 0).test.names
+    assert content(cifar10_root) == content(batches)
+    names = source()(cifar10_root, 0).test.names
     assert names is not None
-    assert names[0] == str(folders / "test" / "airplane" / "0090.png")
+    assert names[0] == str(cifar10_root / "test" / "airplane" / "0090.png")
 
 
-def test_other_sizes_are_those_of_torchvision(folders: Path) -> None:
-    small, large = source()(folders, 0), source(70)(folders, 0)
+def test_other_sizes_are_those_of_torchvision(cifar10_root: Path) -> None:
+    small, large = source()(cifar10_root, 0), source(70)(cifar10_root, 0)
     assert large.train.shape == (3, 70, 70)
     index = torch.tensor([5, 200, 3])
     expected = resize(small.train.image[index % len(small.train)], [70, 70], InterpolationMode.BICUBIC, antialias=True)
@@ -111,8 +91,8 @@ def test_other_sizes_are_those_of_torchvision(folders: Path) -> None:
     assert torch.equal(large.train.subset(index[:1]).label, small.train.label[index[:1]])
 
 
-def test_the_preset_hides_the_corners(folders: Path) -> None:
-    data = instantiate(composed("train", "data=cifar10", f"data.root={folders}").data, _convert_="all")
+def test_the_preset_hides_the_corners(cifar10_root: Path) -> None:
+    data = instantiate(composed("train", "data=cifar10", f"data.root={cifar10_root}").data, _convert_="all")
     assert data.spec() == {
         **{"channels": 3, "height": 32, "width": 32},
         **{"classes": 10, "class_names": list(CLASSES)},
@@ -123,7 +103,7 @@ def test_the_preset_hides_the_corners(folders: Path) -> None:
     assert batch.angle.abs().max() > 2.8
 
 
-def test_what_is_not_cifar10(tmp_path: Path, folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_cifar10(tmp_path: Path, cifar10_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CIFAR10, "url", "http://127.0.0.1:9/x.tar.gz")
     with pytest.raises(
         InputError, match=r"no complete CIFAR10 under data\.root=.*could not be downloaded.*class folders"
@@ -131,7 +111,7 @@ def test_what_is_not_cifar10(tmp_path: Path, folders: Path, monkeypatch: pytest.
         source()(tmp_path / "nothing", 0)
     with pytest.raises(InputError, match=re.escape("data.root is not set: expected the folder that holds CIFAR10")):
         source()(None, 0)
-    (tmp_path / "train").symlink_to(folders / "train")
+    (tmp_path / "train").symlink_to(cifar10_root / "train")
     with pytest.raises(InputError, match=re.escape("expected the images of CIFAR-10 in train/CLASS and test/CLASS")):
         source()(tmp_path, 0)
     path = tmp_path / "test" / "cat" / "large.png"

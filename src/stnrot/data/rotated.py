@@ -41,7 +41,7 @@ class RotatedImages(ImageData):
             raise InputError(
                 f"augment={self.augment}: expected null, or a choice with a slash: data/augment=deform or views"
             )
-        if self.train_turns == "once" and getattr(self.augment, "mirror", 0):
+        if self.train_turns == "once" and isinstance(self.augment, RandomViews) and self.augment.mirror:
             raise InputError(
                 "data.augment.mirror: expected 0 with data.train_turns=once: stored images are not upright"
             )

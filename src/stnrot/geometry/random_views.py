@@ -14,7 +14,7 @@ from stnrot.geometry.autograd import at_least_float32, same_type, without_autoca
 from stnrot.geometry.jpeg import jpeg
 from stnrot.geometry.planar import Mode, rotation_theta, warp
 
-ZOOM = 1.3  # largest
+ZOOM = 1.2  # largest
 SHIFT = 0.1  # largest, as a share of half the side
 GAIN, OFFSET = 0.2, 0.1  # largest change of brightness
 COMPRESSED = 0.4  # share of the images

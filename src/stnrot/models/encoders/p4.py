@@ -27,11 +27,12 @@ class P4Encoder(nn.Module):
     in `PolarEncoder`, does not. Let f be the features of the image, a number for each feature and direction (see
     `P4Conv`; the last kernel covers the whole map), and g(b) those of the reference, rotated by -2 pi b / A. Then
 
-        score(k A / 4 + b) = scale * cos(f, its directions moved by k, g(b)),   0 <= k < 4,  0 <= b < A / 4,
+        score(k A / 4 + b) = scale * mean(f, its directions moved by k, times g(b)),   0 <= k < 4,  0 <= b < A / 4,
 
     and the posterior is its softmax over the A angles. A rotation of the image by k quarter turns shifts the posterior
     exactly; other rotations shift it as far as training teaches it. The hypotheses are the highest maxima of the
-    posterior (`circular_peaks`).
+    posterior (`circular_peaks`). A reference can be an image, too. Its features are scaled to a mean square of 1 at
+    every angle, else the angle at which they are largest would be favoured.
 
     Only the inscribed disc is read, because black corners give the angle away.
 
@@ -96,11 +97,12 @@ class P4Encoder(nn.Module):
             fine = _fine(self.angles, reference.device, reference.dtype).expand(reference.shape[0], -1)
             rotated = rotate(self._square(reference), -fine, "bicubic")
             target = self._features(rotated.flatten(0, 1)).flatten(1).unflatten(0, (-1, fine.shape[1])).mT
+            target = F.normalize(target, dim=1) * math.sqrt(target.shape[1])
         found = self._features(self._square(image))
         turned = torch.stack([found.roll(k, 2) for k in range(TURNS)], 1).flatten(2)
         with without_autocast(image):
-            turned, target = (F.normalize(x.to(self.log_scale.dtype), dim=d) for x, d in ((turned, 2), (target, 1)))
-            score = (turned @ target).flatten(1) * self.log_scale.exp()
+            turned, target = (x.to(self.log_scale.dtype) for x in (turned, target))
+            score = (turned @ target).flatten(1) * (self.log_scale.exp() / turned.shape[2])
             angle, log_weight = circular_peaks(score, hypotheses, REACH)
             return Orientation(angle, log_weight, score.log_softmax(1))
 

@@ -8,6 +8,7 @@ from hydra.utils import instantiate
 
 from stnrot.data.image_data import ImageData
 from stnrot.data.rng import Split
+from stnrot.errors import InputError
 from stnrot.geometry import rotate
 
 
@@ -99,9 +100,11 @@ def test_images_never_rotated_are_the_originals() -> None:
 
 
 @pytest.mark.parametrize("train_turns", ["every_epoch", "once"])
-def test_the_angle_of_an_augmented_image_is_right(train_turns: str) -> None:
-    """The moments of a wide bar beside the centre, deformed and rotated, give the angle by numpy."""
-    data = digits("data/augment=deform", f"data.train_turns={train_turns}", "data.augment.turn_deg=40")
+@pytest.mark.parametrize("options", [["deform", "turn_deg=40"], ["views", "mirror=0"]])
+def test_the_angle_of_an_augmented_image_is_right(train_turns: str, options: list[str]) -> None:
+    """The moments of a wide bar beside the centre, changed and rotated, give the angle by numpy."""
+    augment, option = options
+    data = digits(f"data/augment={augment}", f"data.train_turns={train_turns}", f"data.augment.{option}")
     bar = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
     bar[..., 12:16, 9:24] = 255
     raw = data.splits.train.__getitems__(torch.arange(400))._replace(image=bar.expand(400, -1, -1, -1))
@@ -119,3 +122,23 @@ def test_the_angle_of_an_augmented_image_is_right(train_turns: str) -> None:
     for split in (Split.VAL, Split.TEST):
         seen_in = (data.splits.val, data.splits.test)[split - 1].__getitems__(torch.arange(9))
         assert torch.equal(data.view(seen_in, split).image, plain.view(seen_in, split).image)
+
+
+def test_the_angle_of_a_mirrored_image_is_right() -> None:
+    """A bar below the centre stays there in the mirror image of the upright picture."""
+    data = digits("data/augment=views")
+    bar = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
+    bar[..., 17:20, 9:19] = 255
+    raw = data.splits.train.__getitems__(torch.arange(300))._replace(image=bar.expand(300, -1, -1, -1))
+    batch = data.view(raw, Split.TRAIN)
+    y, x = np.mgrid[:28, :28] - 13.5
+    mass = batch.image[:, 0].double().numpy() - 0.1
+    right, up = ((mass * axis).sum((1, 2)) for axis in (x, -y))
+    error = np.angle(np.exp(1j * (np.arctan2(up, right) + np.pi / 2 + batch.angle.numpy())))
+    assert np.abs(np.median(error)) < 0.1
+    assert np.quantile(np.abs(error), 0.9) < 0.8
+
+
+def test_mirror_images_of_stored_images_are_refused() -> None:
+    with pytest.raises(InputError, match=r"data\.augment\.mirror: expected 0 with data\.train_turns=once"):
+        digits("data/augment=views", "data.train_turns=once")

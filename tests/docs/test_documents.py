@@ -20,7 +20,7 @@ import pytest
 import torch
 import trimesh
 import yaml
-from conftest import ENVIRONMENT, ROOT, command, composed, made_once
+from conftest import ENVIRONMENT, ROOT, command, composed, made_once, stnrot
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep
@@ -133,6 +133,10 @@ def world(tmp_path_factory: pytest.TempPathFactory, mnist_root: Path) -> Path:
             _train(runs / "TIME-multirun" / str(number), f"seed={number + 1}")
         (folder / "outputs" / "train" / "...").symlink_to(runs / "TIME-multirun" / "0")
         _train(folder / "pose", "experiment=torus_pose")
+        (folder / "about.md").write_text("# A model\n")
+        published = ["publish", runs / "TIME-multirun" / "0", folder / "my-model"]
+        done = stnrot(*published, "--about", folder / "about.md", "--licence", "mit", cwd=folder)
+        assert done.returncode == 0, done.stderr
         search = [
             "-m",
             "hparams_search=rot_stn",
@@ -217,6 +221,8 @@ def run_stnrot(arguments: list[str], request: pytest.FixtureRequest) -> None:
             (place / "outputs").unlink()
             (place / "outputs" / "train").mkdir(parents=True)
             (place / "outputs" / "train" / "...").symlink_to(place / "pose")
+    if arguments[0] == "publish":
+        (place / "my-model").unlink()
     arguments = [name for each in arguments for name in (sorted(glob(each)) or [each])]  # as a shell does
     code, printed = called(*arguments, cwd=place)
     assert code == 0, code

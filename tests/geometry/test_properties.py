@@ -45,6 +45,7 @@ from stnrot.geometry import (
 from stnrot.geometry.correlation import AngularCorrelation
 from stnrot.geometry.deform import Deform
 from stnrot.geometry.photo import PhotoAugment
+from stnrot.geometry.random_views import RandomViews
 
 ALONE: st.SearchStrategy = st.just(({}, {}))
 ORDERS = ("X", "y", "XZ", "zy", "XYZ", "zxz")
@@ -194,6 +195,7 @@ in_frame = {"points": plain, "boxes": plain, "angle": wide_angles}
 poses = {"a": rotation, "b": rotation}
 deform = Deform(turn_deg=20, stretch=0.1, shift=0.1, elastic=0.1)
 photo = PhotoAugment(area=0.5, aspect=1.3, mirror=0.5, brightness=0.4, contrast=0.4, saturation=0.4, erase=0.25)
+random_views = RandomViews(mirror=0.5)
 asymmetric, revolution = symmetry.Asymmetric(), symmetry.Revolution(torch.tensor([0.0, 1.0, 0.0]))
 
 
@@ -324,6 +326,10 @@ CASES = {
     "photo.PhotoAugment.__call__": Case(
         photo.__call__, "first", dict.fromkeys(("image", "angle", "numbers"), plain), compare=None, nan=False
     ),
+    "random_views.RandomViews.random_angle": Case(random_views.random_angle, nan=False),  # it is 0 whatever they are
+    "random_views.RandomViews.__call__": Case(
+        random_views.__call__, "first", dict.fromkeys(("image", "angle", "numbers"), plain), compare=None, nan=False
+    ),
     "planar.rotation_theta": Case(planar.rotation_theta, "same", {"angle": wide_angles}),
     "planar.nearest_rotation": Case(
         planar.nearest_rotation, "same", {"theta": plain}, compare=near_on_the_circle, tolerance=1e5, nan=False
@@ -406,6 +412,7 @@ NOT_HERE = {
     "correlation.fast_length": "a length for the FFT: test_correlation",
     "deform.Deform": "its numbers: test_deform",
     "photo.PhotoAugment": "its numbers: test_photo",
+    "random_views.RandomViews": "its number: test_random_views",
     "splat.Camera": "its numbers: test_splat",
     "symmetry.Asymmetric": "has no arguments",
     "euler.axis_numbers": "every function of an order calls it",

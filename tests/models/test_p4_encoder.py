@@ -95,7 +95,7 @@ def test_bad_options_are_one_line(option: str, value: float, message: str) -> No
 
 def test_references_that_do_not_fit_are_one_line() -> None:
     encoder = P4Encoder(1, width=4, side=16, angles=16, dropout=0.0).eval()
-    with pytest.raises(InputError, match=r"reference: expected features \[2 or 1, 256, 4\]"):
+    with pytest.raises(InputError, match=r"reference: expected features \[2 or 1, 128, 4\]"):
         encoder(torch.rand(2, 1, 16, 16), torch.rand(1, 8, 4), 1)
     with pytest.raises(InputError, match=r"model\.hypotheses=17"):
         encoder(torch.rand(2, 1, 16, 16), torch.rand(1, *encoder.feature_shape), 17)

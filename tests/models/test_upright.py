@@ -6,7 +6,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import composed, model
-from scipy.ndimage import correlate1d
 from sklearn.datasets import load_digits, load_sample_image
 from torch import Tensor, nn
 from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
@@ -16,11 +15,9 @@ from torchvision.ops import box_iou
 from stnrot import Upright
 from stnrot.errors import InputError
 from stnrot.geometry import angular_distance, circular_mean, inscribed_disc, rotate
-from stnrot.geometry.jpeg import jpeg
 from stnrot.models.confidence import confidence
 from stnrot.models.encoders.cnn import CNNEncoder
 from stnrot.models.encoders.polar import PolarEncoder
-from stnrot.models.random_views import _blurred, random_views
 from stnrot.models.upright import photograph_encoder
 
 SIDE = 96
@@ -182,33 +179,6 @@ def test_both_losses_know_the_sign_of_the_angle() -> None:
     with torch.no_grad():
         right, wrong, free = model.loss(images), model.loss(unknown), model.loss(unknown, upright=False)
     assert max(right, free) < wrong - 0.5
-
-
-def test_views_are_rotated_by_the_angle_and_no_border_comes_into_the_disc() -> None:
-    row, column = torch.meshgrid(torch.arange(64.0), torch.arange(80.0), indexing="ij")
-    spots = torch.stack([torch.exp(-((row - 32) ** 2 + (column - x) ** 2) / 8) for x in (34, 46)])
-    views, angle = random_views(spots.expand(32, -1, -1, -1))
-    places = torch.stack([(views * each).sum((2, 3)) / views.sum((2, 3)) for each in (column, row)], -1)
-    right, down = (places[:, 1] - places[:, 0]).T
-    assert angular_distance(torch.atan2(-down, right), angle).rad2deg().max() < 1
-    ramp, disc = row[:30, :40] + column[:30, :40], inscribed_disc((30, 40))
-    plane = torch.stack((torch.ones(30, 40), row[:30, :40], column[:30, :40]), -1)[disc]
-    seen = random_views(ramp.expand(64, 1, -1, -1))[0][:, 0, disc].T  # without a border, each view is a plane
-    assert (plane @ torch.linalg.lstsq(plane, seen).solution - seen).abs().max() < 0.4
-
-
-def test_the_blur_of_the_views_is_scipys() -> None:
-    expected = IMAGE.numpy()
-    for axis in (2, 3):
-        expected = correlate1d(expected, [0.25, 0.5, 0.25], axis, mode="nearest")
-    torch.testing.assert_close(_blurred(IMAGE), torch.from_numpy(expected))
-
-
-def test_four_in_ten_views_are_compressed() -> None:
-    images = IMAGE[..., :32, :32].expand(200, -1, -1, -1)
-    views, _ = random_views(images)
-    faint = (jpeg(views, torch.full((200,), 100.0)) - views).abs().mean((1, 2, 3))  # rounds again what is rounded
-    assert 0.25 < (faint < 2e-4).float().mean() < 0.55
 
 
 def test_fit_learns_from_a_tensor_and_from_a_loader() -> None:

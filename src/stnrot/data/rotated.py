@@ -11,8 +11,7 @@ from stnrot.data.batch import Batch, RawBatch
 from stnrot.data.image_data import ImageData, as_float
 from stnrot.data.rng import Purpose, Split, normal, uniform
 from stnrot.errors import InputError, check_choice, check_number
-from stnrot.geometry import Deform, inscribed_disc, rotate_bicubic, wrap
-from stnrot.geometry.deform import NUMBERS
+from stnrot.geometry import Deform, RandomViews, inscribed_disc, rotate_bicubic, wrap
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -25,21 +24,27 @@ class RotatedImages(ImageData):
             image one angle for the whole run, as if the images had been stored rotated; `never` leaves them upright.
         border: what to do with the corners that a rotation blackens, as they give the angle away. `disc` blackens
             everything outside the inscribed disc; `keep` changes nothing, for images on black.
-        augment: deforms the training images. With `train_turns=once` it resamples the rotated image, else rotation and
-            deformation are one resampling.
+        augment: changes the training images. With `train_turns=once` it resamples the rotated image, else its sampling
+            and the rotation are one.
     """
 
     max_angle_deg: float
     train_turns: str
     border: str
-    augment: Deform | None
+    augment: Deform | RandomViews | None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("train_turns", self.train_turns, "every_epoch", "once", "never")
         check_choice("border", self.border, "disc", "keep")
         if not (self.augment is None or callable(self.augment)):
-            raise InputError(f"augment={self.augment}: expected null, or a choice with a slash: data/augment=deform")
+            raise InputError(
+                f"augment={self.augment}: expected null, or a choice with a slash: data/augment=deform or views"
+            )
+        if self.train_turns == "once" and isinstance(self.augment, RandomViews) and self.augment.mirror:
+            raise InputError(
+                "data.augment.mirror: expected 0 with data.train_turns=once: stored images are not upright"
+            )
         check_number("max_angle_deg", self.max_angle_deg, 0, 180, whole=False)
         self.max_angle = math.radians(self.max_angle_deg)
 
@@ -49,7 +54,7 @@ class RotatedImages(ImageData):
         rotation = self.rotation_of(raw.counter, split)
         image = as_float(raw.image)
         if split is Split.TRAIN and self.augment is not None:
-            numbers = normal((self.seed, split, Purpose.DEFORM), raw.counter, NUMBERS)
+            numbers = normal((self.seed, split, Purpose.DEFORM), raw.counter, self.augment.count)
             stored = self.train_turns == "once"
             image = rotate_bicubic(image, rotation) if stored else image
             image = self.augment(image, 0 * rotation if stored else rotation, numbers, "bicubic").clamp(0, 1)

@@ -34,6 +34,7 @@ Modules
     - `polar`: sampling of images on circles
     - `correlation`: correlation of two images over the angle
     - `deform`: random deformations of images
+    - `random_views`: random views of photographs that leave no traces of the upright
     - `photo`: random crops, mirror images and colours of photographs
     - `jpeg`: what the JPEG compression of an image loses
     - `rotations`: rotation matrices of R^d
@@ -75,6 +76,7 @@ from stnrot.geometry.points import (
     rotate_points,
 )
 from stnrot.geometry.polar import to_polar
+from stnrot.geometry.random_views import RandomViews
 from stnrot.geometry.rotations import (
     cayley,
     exponential,
@@ -90,6 +92,7 @@ from stnrot.geometry.rotations import (
 __all__ = [
     "AngularCorrelation",
     "Deform",
+    "RandomViews",
     "angular_distance",
     "box_corners",
     "cayley",

@@ -3,7 +3,7 @@
 - `model`: the base class of the models that `stnrot.tasks` trains; `outputs`: the records that they return.
 - `rot_stn`: the rotation-only spatial transformer; `affine_stn`: the general one; `cnn`: a classifier alone.
 - `upright`: any network behind an encoder that finds the upright; `turn_back`: its outputs in the frame of the image;
-  `random_views`: its training images; `fit`: its training loop.
+  `fit`: its training loop.
 - `encoders`: networks that compare an image with a reference and predict the angle; `classifiers`.
 - `mixture`: class probabilities, mixed over the hypotheses of an image; `ensemble`: several trained models as one.
 - `pose_net`: the pose of a solid from an image.

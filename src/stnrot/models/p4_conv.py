@@ -8,11 +8,10 @@ from torch import Tensor, nn
 from stnrot.geometry.autograd import at_least_float32
 
 TURNS = 4
-KERNEL = 3
 
 
 class P4Conv(nn.Module):
-    r"""A 3 x 3 convolution and a batch norm of the group p4: shifts and quarter turns.
+    r"""A convolution and a batch norm of the group p4: shifts and quarter turns.
 
     A map has a channel for each feature and quarter turn: channel `4 c + g` is what feature c is like in the direction
     `g pi / 2`. The kernel of direction g is that of direction 0, rotated by g quarter turns. Rotating the image by a
@@ -27,6 +26,8 @@ class P4Conv(nn.Module):
         channels_out: features of the result.
         first: whether the input is an image, which has no directions.
         pooled: average 2 x 2 pixels, as `PooledConv2d` does in one convolution. The sides of the input are even.
+        kernel: pixels along each side of the kernel.
+        padding: zeros around the input on each side.
 
     >>> conv = P4Conv(3, 8, first=True).eval()
     >>> image = torch.rand(1, 3, 8, 8)
@@ -35,11 +36,20 @@ class P4Conv(nn.Module):
     True
     """
 
-    def __init__(self, channels_in: int, channels_out: int, *, first: bool = False, pooled: bool = False) -> None:
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        *,
+        first: bool = False,
+        pooled: bool = False,
+        kernel: int = 3,
+        padding: int = 1,
+    ) -> None:
         super().__init__()
         directions = 1 if first else TURNS
-        self.directions, self.pooled = directions, pooled
-        self.kernel = nn.Parameter(torch.empty(channels_out, channels_in * directions, KERNEL, KERNEL))
+        self.directions, self.pooled, self.padding = directions, pooled, padding
+        self.kernel = nn.Parameter(torch.empty(channels_out, channels_in * directions, kernel, kernel))
         nn.init.kaiming_normal_(self.kernel, nonlinearity="relu")
         self.scale, self.shift = nn.Parameter(torch.ones(channels_out)), nn.Parameter(torch.zeros(channels_out))
         self.norm = nn.BatchNorm2d(TURNS * channels_out, affine=False)
@@ -48,8 +58,9 @@ class P4Conv(nn.Module):
         """Convolve and normalise."""
         scale, shift = (each.repeat_interleave(TURNS) for each in (self.scale, self.shift))
         if self.training:
-            maps = self.norm(self._convolve(image, self._weight(), None))
-            return torch.addcmul(shift[:, None, None], maps, scale[:, None, None])
+            maps = self._convolve(image, self._weight(), None)
+            if maps[:, 0].numel() > 1:  # one value has no deviation: it is normalised as in evaluation
+                return torch.addcmul(shift[:, None, None], self.norm(maps), scale[:, None, None])
         mean, variance = (_shared(each) for each in (self.norm.running_mean, self.norm.running_var))
         scale = scale * (at_least_float32(variance) + self.norm.eps).rsqrt()
         weight = self._weight()
@@ -66,7 +77,7 @@ class P4Conv(nn.Module):
         return weight.contiguous(memory_format=torch.channels_last)
 
     def _convolve(self, image: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return F.conv2d(image, weight, bias, stride=2 if self.pooled else 1, padding=1)
+        return F.conv2d(image, weight, bias, stride=2 if self.pooled else 1, padding=self.padding)
 
 
 def _shared(statistic: Tensor | None) -> Float[Tensor, "features"]:

@@ -1,5 +1,6 @@
 """Any network behind an encoder that finds the upright: it reads every image upright, and its outputs turn back."""
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -11,14 +12,13 @@ from torch import Tensor, nn
 from stnrot.annotations import Rule, rule_of
 from stnrot.arguments import Positive, checked
 from stnrot.errors import InputError, check_choice, check_number
-from stnrot.geometry import inscribed_disc, rotate
+from stnrot.geometry import RandomViews, inscribed_disc, rotate
 from stnrot.models.angle_loss import angle_loss
 from stnrot.models.checks import check_network
 from stnrot.models.confidence import confidence
 from stnrot.models.encoders.p4 import P4Encoder
 from stnrot.models.fit import fit
 from stnrot.models.outputs import Orientation
-from stnrot.models.random_views import random_views
 from stnrot.models.reference import learned_reference
 from stnrot.models.rot_stn import RotSTN
 from stnrot.models.turn_back import each_of, turn_back
@@ -179,7 +179,7 @@ class Upright(nn.Module):
     ) -> Float[Tensor, ""]:
         """Return the loss of a training step.
 
-        Every image is rotated at random (`random_views`). The terms are:
+        Every image is rotated at random, mirrored if it is upright, and changed by `RandomViews`. The terms are:
 
         - **Upright images**: the negative log-likelihood of the known angle.
         - **Labels**: the cross-entropy of the network at the found angles. It trains the encoder, and the network if it
@@ -196,10 +196,10 @@ class Upright(nn.Module):
             labels: class of each image. None trains the encoder alone.
             upright: whether the images are upright.
         """
-        views, angle = random_views(images)
+        views, angle = _random_views(images, upright)
         orientation = self._find(views)
         if labels is None and not upright:
-            again, turned = random_views(images)
+            again, turned = _random_views(images, upright)
             with torch.no_grad():
                 found = self._find(again).angle[:, 0]
             return angle_loss(orientation, found + turned - angle, 0.0)
@@ -256,6 +256,17 @@ def _with_reference(encoder: nn.Module) -> tuple[nn.Module, nn.Parameter]:
     if shape is None:
         raise InputError("encoder: expected one that compares features (feature_shape), such as P4Encoder")
     return encoder, learned_reference(shape)
+
+
+def _random_views(images: Float[Tensor, "B C H W"], upright: bool) -> tuple[Tensor, Float[Tensor, "B"]]:
+    """Return each image rotated by a random angle and changed, and the angles (radians, uniform on the circle).
+
+    Two views of an image of unknown angle have one upright, but their mirror images have not.
+    """
+    views = RandomViews(mirror=0.5 if upright else 0.0)
+    shape, device, dtype = len(images), images.device, torch.promote_types(images.dtype, torch.float32)
+    angle = (2 * torch.rand(shape, device=device, dtype=dtype) - 1) * math.pi
+    return views(images, angle, torch.randn(shape, views.count, device=device, dtype=dtype), "bicubic"), angle
 
 
 def _of_channels(name: str, values: Any, rule: Rule, channels: int | None) -> Float[Tensor, "C 1 1"] | None:

@@ -1,8 +1,9 @@
 """Write checkpoints atomically, read them without running code from them, and rebuild a task from one."""
 
+import os
 import pickle
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from stnrot.runs.allowed_targets import ASK, check_targets, without_weights
 from stnrot.runs.atomic_write import atomic_write
 from stnrot.runs.command_line import input_error
 from stnrot.runs.moved_targets import with_new_names
+from stnrot.runs.published import read_published
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -46,11 +48,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def read_checkpoint(path: Path | str) -> dict[str, Any]:
-    """Load a checkpoint of `train.py` as plain data, onto the CPU.
+    """Load a checkpoint of `train.py`, or the folder of a published model, as plain data onto the CPU.
 
     Raises:
         InputError: if there is no such file, or it is no checkpoint of this project.
     """
+    if os.path.isdir(path):
+        return _checked(read_published(Path(path)), path)
     check_regular(path)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
@@ -62,8 +66,17 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
         raise InputError(
             f"{path} is not a readable checkpoint ({type(error).__name__}): give a run's best.ckpt or last.ckpt"
         ) from error
-    known = isinstance(checkpoint, dict) and {"config", "state_dict"} <= checkpoint.keys()
-    config = with_new_names(dict(checkpoint["config"] or {})) if known else {}
+    return _checked(checkpoint, path)
+
+
+def _checked(checkpoint: Any, path: Path | str) -> dict[str, Any]:
+    """Return a checkpoint with the names of today.
+
+    Raises:
+        InputError: if it has no configuration of a run.
+    """
+    given = checkpoint.get("config") if isinstance(checkpoint, dict) and "state_dict" in checkpoint else None
+    config = with_new_names(dict(given)) if isinstance(given, Mapping) else {}
     if not {"model", "task", "data", "data_spec"} <= config.keys():
         raise InputError(
             f"{path} was not written by train.py: it has no run configuration; give a run's best.ckpt or last.ckpt"

@@ -24,25 +24,26 @@ class P4Encoder(nn.Module):
     r"""Compare the features of image and reference at all angles, by a CNN that commutes with quarter turns.
 
     On photographs an object has no fixed centre, and a CNN on pixels recognises it wherever it is; one on circles, as
-    in `PolarEncoder`, does not. Let f be the features of the image, a map for each feature and direction (see
-    `P4Conv`), and g(b) those of the reference, rotated by -2 pi b / A. Then
+    in `PolarEncoder`, does not. Let f be the features of the image, a number for each feature and direction (see
+    `P4Conv`; the last kernel covers the whole map), and g(b) those of the reference, rotated by -2 pi b / A. Then
 
-        score(k A / 4 + b) = scale * cos(f rotated by k quarter turns, g(b)),   0 <= k < 4,  0 <= b < A / 4,
+        score(k A / 4 + b) = scale * mean(f, its directions moved by k, times g(b)),   0 <= k < 4,  0 <= b < A / 4,
 
     and the posterior is its softmax over the A angles. A rotation of the image by k quarter turns shifts the posterior
     exactly; other rotations shift it as far as training teaches it. The hypotheses are the highest maxima of the
-    posterior (`circular_peaks`).
+    posterior (`circular_peaks`). A reference can be an image, too. Its features are scaled to a mean square of 1 at
+    every angle, else the angle at which they are largest would be favoured.
 
     Only the inscribed disc is read, because black corners give the angle away.
 
     Args:
         channels: of one image.
-        width: features of the first layer; later layers have 2 and 4 times as many. Each has four directions.
+        width: features of the first layer; later layers have 2, 4 and 8 times as many. Each has four directions.
         side: pixels along each side of the square that is read, a multiple of 8 from 16 to 512. The largest square in
             the middle of an image is resized to it. If its sides differ by an odd number, this square lies half a pixel
             beside the middle.
         angles: A, the number of angles, a multiple of 4 from 8 to 512.
-        dropout: probability of leaving out a whole map of the features in training, 0 to 0.99.
+        dropout: probability of leaving out one of the last features in training, 0 to 0.99.
 
     Raises:
         InputError: if an argument is outside its range, or the images do not fit.
@@ -75,8 +76,9 @@ class P4Encoder(nn.Module):
             P4Conv(2 * width, 4 * width), nn.ReLU(inplace=True),
             P4Conv(4 * width, 4 * width, pooled=True), nn.ReLU(inplace=True),
             P4Conv(4 * width, 4 * width), nn.ReLU(inplace=True),
+            P4Conv(4 * width, 8 * width, kernel=side // 8, padding=0), nn.ReLU(inplace=True),  # sees the whole map
         )  # fmt: skip
-        self.feature_shape = (4 * width * TURNS * (side // 8) ** 2, angles // TURNS)
+        self.feature_shape = (8 * width * TURNS, angles // TURNS)
         self.log_scale = nn.Parameter(torch.tensor(math.log(SCALE)))
 
     def forward(
@@ -94,12 +96,13 @@ class P4Encoder(nn.Module):
         if reference.ndim == 4:
             fine = _fine(self.angles, reference.device, reference.dtype).expand(reference.shape[0], -1)
             rotated = rotate(self._square(reference), -fine, "bicubic")
-            target = self._maps(rotated.flatten(0, 1)).flatten(1).unflatten(0, (-1, fine.shape[1])).mT
-        maps = self._maps(self._square(image))
-        turned = torch.stack([torch.rot90(maps.roll(k, 2), k, (3, 4)) for k in range(TURNS)], 1).flatten(2)
+            target = self._features(rotated.flatten(0, 1)).flatten(1).unflatten(0, (-1, fine.shape[1])).mT
+            target = F.normalize(target, dim=1) * math.sqrt(target.shape[1])
+        found = self._features(self._square(image))
+        turned = torch.stack([found.roll(k, 2) for k in range(TURNS)], 1).flatten(2)
         with without_autocast(image):
-            turned, target = (F.normalize(x.to(self.log_scale.dtype), dim=d) for x, d in ((turned, 2), (target, 1)))
-            score = (turned @ target).flatten(1) * self.log_scale.exp()
+            turned, target = (x.to(self.log_scale.dtype) for x in (turned, target))
+            score = (turned @ target).flatten(1) * (self.log_scale.exp() / turned.shape[2])
             angle, log_weight = circular_peaks(score, hypotheses, REACH)
             return Orientation(angle, log_weight, score.log_softmax(1))
 
@@ -114,11 +117,11 @@ class P4Encoder(nn.Module):
         size = (self.side, self.side)
         return F.interpolate(square, size=size, mode="bilinear", align_corners=False, antialias=True)
 
-    def _maps(self, square: Float[Tensor, "n C h w"]) -> Float[Tensor, "n features 4 rows columns"]:
+    def _features(self, square: Float[Tensor, "n C h w"]) -> Float[Tensor, "n features 4"]:
         """Return the features of the inscribed disc, for each direction."""
         disc = inscribed_disc(square.shape[-2:], square.device)
-        maps = self.features((square * disc).contiguous(memory_format=torch.channels_last))
-        return F.dropout2d(maps, self.dropout, self.training).unflatten(1, (-1, TURNS))
+        found = self.features((square * disc).contiguous(memory_format=torch.channels_last)).flatten(1)
+        return F.dropout(found, self.dropout, self.training).unflatten(1, (-1, TURNS))
 
 
 @constant

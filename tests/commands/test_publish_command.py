@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import NO_FIGURES, SMALL, Called, composed, evaluated, made_once, metrics_of, refused
+from conftest import NO_FIGURES, SMALL, Called, composed, evaluated, made_once, metrics_of, refused, rows
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from stnrot import Aligner
@@ -61,6 +62,13 @@ def test_a_model_can_be_given_away(run: Path, called: Called, tmp_path: Path) ->
     assert torch.equal(
         Aligner(folder)(image, image).angle, Aligner(run / "checkpoints" / "best.ckpt")(image, image).angle
     )
+
+    pixels = (torch.rand(28, 28) * 255).byte().numpy()
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    (tmp_path / "pairs.csv").write_text("image,reference\nimage.png,image.png\n")
+    status, _ = called("align", "--manifest", "pairs.csv", "--out", "angles.csv", "--ckpt", folder, cwd=tmp_path)
+    assert status == 0
+    assert rows(tmp_path / "angles.csv")[0]["model"].startswith("model ")
 
     assert "holds files of a model: expected a new or empty folder" in refused(called, folder, *arguments(run, folder))
     assert "no checkpoint at" in refused(called, folder, *arguments(folder, tmp_path / "other"))

@@ -38,12 +38,11 @@ def publish(
     """
     with needs_extra("stnrot publish"):
         from stnrot.runs.checkpoints import read_checkpoint
-        from stnrot.runs.model_card import model_card
-        from stnrot.runs.published import write_published
+        from stnrot.runs.publish import model_card, write_published
 
     checkpoint = read_checkpoint(run / "checkpoints" / "best.ckpt")
     card = model_card(_text(about), licence, checkpoint, _metrics(run), _overrides(run))
-    write_published(checkpoint, folder, card, {"licence": licence}, half)
+    write_published(checkpoint, folder, card, licence, half)
     print(f"written: {folder}")
     return 0
 

@@ -21,6 +21,7 @@ from stnrot.models.fit import fit
 from stnrot.models.outputs import Orientation
 from stnrot.models.reference import learned_reference
 from stnrot.models.rot_stn import RotSTN
+from stnrot.models.shipped import shipped_encoder
 from stnrot.models.turn_back import each_of, turn_back
 
 
@@ -51,8 +52,9 @@ class Upright(nn.Module):
         network: reads upright images `[B, C, H, W]`; of torchvision, timm or your own.
         encoder: maps images, a reference of the shape `[1, *encoder.feature_shape]`, and K to an `Orientation`. It sees
             the inscribed disc alone, because the corners tell how an image was turned. A trained `RotSTN` or `Upright`
-            lends its encoder together with its learned reference; they are shared, not copied. None is a `P4Encoder`
-            for three channels, not yet trained.
+            lends its encoder together with its learned reference; they are shared, not copied. `photos` is an encoder
+            that comes trained on photographs (`shipped_encoder`). None is a `P4Encoder` for three channels, not yet
+            trained.
         hypotheses: K.
         frozen: keep the network as it is: in evaluation mode, also after `train()`, and its parameters without
             gradients. The constructor sets both in `network` itself. False trains its parameters along.
@@ -88,7 +90,7 @@ class Upright(nn.Module):
     def __init__(
         self,
         network: nn.Module,
-        encoder: nn.Module | None = None,
+        encoder: nn.Module | str | None = None,
         hypotheses: int = 1,
         frozen: bool = True,
         *,
@@ -245,8 +247,10 @@ class Upright(nn.Module):
         return fit(self, images, labels, upright=upright, epochs=epochs, lr=lr, batch_size=batch_size)
 
 
-def _with_reference(encoder: nn.Module) -> tuple[nn.Module, nn.Parameter]:
+def _with_reference(encoder: nn.Module | str) -> tuple[nn.Module, nn.Parameter]:
     """Return an encoder and a new reference for it, or those of a trained model."""
+    if isinstance(encoder, str):
+        return shipped_encoder(encoder)
     check_network("encoder", encoder)
     if isinstance(encoder, RotSTN | Upright):
         if encoder.reference is None:

@@ -1,7 +1,7 @@
 """Parts of a job that are neither model nor data.
 
 - `checkpoints`, `atomic_write`, `moved_targets`, `find_checkpoints`: write checkpoints, read and find them.
-- `published`, `model_card`: a model in a folder that can be given away.
+- `publish`, `published`: a model in a folder that can be given away.
 - `config_checks`, `trainer_options`: checks of the configuration.
 - `trainer`: builds Lightning's trainer.
 - `command_line`, `overrides`: error messages of one line; overrides that are typed, and those that are printed.

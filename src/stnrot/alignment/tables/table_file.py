@@ -18,6 +18,7 @@ from torch import Tensor
 from stnrot.errors import InputError
 from stnrot.regular_file import check_regular
 from stnrot.runs.atomic_write import atomic_write
+from stnrot.runs.published import CONFIG, WEIGHTS
 
 Row = dict[str, Any]
 
@@ -102,7 +103,10 @@ def error_text(error: InputError) -> str:
 
 def model_name(ckpt: Path | None) -> str:
     """Return what compares the images, as a cell of a table."""
-    return "correlation" if ckpt is None else f"{ckpt.name} {sha256(ckpt.read_bytes()).hexdigest()[:12]}"
+    if ckpt is None:
+        return "correlation"
+    files = [ckpt / name for name in (CONFIG, WEIGHTS)] if ckpt.is_dir() else [ckpt]
+    return f"{ckpt.name} {sha256(b''.join(file.read_bytes() for file in files)).hexdigest()[:12]}"
 
 
 def progress_bar(total: int, completed: int) -> Progress:

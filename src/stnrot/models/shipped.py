@@ -1,0 +1,36 @@
+"""Trained encoders that come with the package, each in a folder as `stnrot publish` writes it."""
+
+import json
+from importlib.resources import files
+
+from safetensors.torch import load
+from torch import nn
+
+from stnrot.errors import InputError
+from stnrot.models.encoders.p4 import P4Encoder
+from stnrot.models.reference import learned_reference
+
+SHIPPED = ("photos",)
+
+
+def shipped_encoder(name: str) -> tuple[P4Encoder, nn.Parameter]:
+    """Return a trained encoder and its reference. The model card is README.md in its folder.
+
+    Args:
+        name: `photos` finds the upright of photographs.
+
+    Raises:
+        InputError: if there is no such encoder.
+    """
+    if name not in SHIPPED:
+        raise InputError(f"encoder={name}: expected a module, or the name of one that is shipped: {', '.join(SHIPPED)}")
+    folder = files("stnrot.models") / "shipped_weights" / name
+    sizes = json.loads((folder / "config.json").read_bytes())["run"]["model"]["encoder"]
+    encoder = P4Encoder(**{key: value for key, value in sizes.items() if key != "_target_"})
+    weights = {
+        key.removeprefix("model."): value for key, value in load((folder / "model.safetensors").read_bytes()).items()
+    }
+    reference = learned_reference(encoder.feature_shape)
+    reference.data.copy_(weights.pop("reference"))
+    encoder.load_state_dict({key.removeprefix("encoder."): value for key, value in weights.items()})
+    return encoder.eval(), reference

@@ -1,0 +1,87 @@
+"""Write a model to a folder that can be given away, with its model card; see `published`."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from stnrot.errors import InputError
+from stnrot.runs.allowed_targets import without_weights
+from stnrot.runs.atomic_write import atomic_write
+from stnrot.runs.published import CARD, CONFIG, WEIGHTS
+
+KEPT = ("model", "task", "data", "data_spec", "seed", "trainer")  # of the configuration of the run
+TRAINER = ("_target_", "precision", "max_epochs")
+FRONT = """---
+license: {licence}
+library_name: stnrot
+tags: [rotation, spatial-transformer]
+---
+
+"""
+
+
+def write_published(checkpoint: dict[str, Any], folder: Path, card: str, licence: str, half: bool = False) -> None:
+    """Write a model to a folder.
+
+    Args:
+        checkpoint: as `read_checkpoint` returns it.
+        folder: to write to; it is made.
+        card: the text of the model card.
+        licence: of the weights.
+        half: store the weights in 16 bits.
+
+    Raises:
+        InputError: if the folder holds a model already.
+    """
+    if any((folder / name).exists() for name in (WEIGHTS, CONFIG, CARD)):
+        raise InputError(
+            f"{folder} holds files of a model: expected a new or empty folder; choose another, or empty it"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {name: checkpoint["config"][name] for name in KEPT}
+    config["model"], config["data"] = without_weights(config["model"]), config["data"] | {"root": None}
+    config["trainer"] = {name: config["trainer"].get(name) for name in TRAINER}
+    weights = {
+        name: value.to(torch.float16 if half and value.is_floating_point() else value.dtype).contiguous().clone()
+        for name, value in checkpoint["state_dict"].items()
+    }
+    described = {"stnrot": version("stnrot"), "licence": licence, "run": config}
+    contents = {WEIGHTS: save(weights), CARD: card.encode(), CONFIG: f"{json.dumps(described, indent=2)}\n".encode()}
+    for name, content in contents.items():
+        with atomic_write(folder / name) as new:
+            new.write_bytes(content)
+
+
+def model_card(
+    about: str, licence: str, checkpoint: Mapping[str, Any], metrics: Mapping[str, float], overrides: Sequence[str]
+) -> str:
+    """Return the text of a card, in the layout of the Hugging Face hub.
+
+    Args:
+        about: Markdown that begins with the title: what the model does, its data and its limits.
+        licence: of the weights, as the hub names it, such as mit.
+        checkpoint: as `read_checkpoint` returns it.
+        metrics: what the run measured.
+        overrides: options of `train.py` that the run was started with.
+    """
+    config = checkpoint["config"]
+    weights: Mapping[str, Tensor] = checkpoint["state_dict"]
+    numbers = sum(math.prod(value.shape) for value in weights.values())
+    data = ", ".join(f"{name} {value}" for name, value in config["data_spec"].items() if name != "class_names")
+    rows = [f"| {name} | {value:.4g} |" for name, value in metrics.items()]
+    facts = [
+        f"- Model: `{config['model']['_target_']}`, {numbers:,} numbers.",
+        f"- Data: `{config['data']['_target_']}`, {data}.",
+        f"- Seed {config['seed']}, stnrot {version('stnrot')}.",
+        f"- Command: `{' '.join(['python train.py', *overrides])}`",
+    ]
+    table = ["| metric of the run | value |", "|---|---|", *rows]
+    parts = [about.strip(), "## Measured", "\n".join(table), "## Training", "\n".join(facts)]
+    return FRONT.format(licence=licence) + "\n\n".join(parts) + "\n"

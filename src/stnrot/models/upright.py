@@ -181,7 +181,9 @@ class Upright(nn.Module):
     ) -> Float[Tensor, ""]:
         """Return the loss of a training step.
 
-        Every image is rotated at random, mirrored if it is upright, and changed by `RandomViews`. The terms are:
+        Every image is rotated at random. Where an angle is learned, it is also changed by `RandomViews`, and mirrored
+        if it is upright. With unknown angles and labels nothing rewards the traces of sampling, and blur and zoom would
+        change what textures differ in, so the images are rotated alone. The terms are:
 
         - **Upright images**: the negative log-likelihood of the known angle.
         - **Labels**: the cross-entropy of the network at the found angles. It trains the encoder, and the network if it
@@ -198,7 +200,8 @@ class Upright(nn.Module):
             labels: class of each image. None trains the encoder alone.
             upright: whether the images are upright.
         """
-        views, angle = _random_views(images, upright)
+        learned = upright or labels is None  # an angle
+        views, angle = _random_views(images, upright) if learned else _turned(images)
         orientation = self._find(views)
         if labels is None and not upright:
             again, turned = _random_views(images, upright)
@@ -267,10 +270,20 @@ def _random_views(images: Float[Tensor, "B C H W"], upright: bool) -> tuple[Tens
 
     Two views of an image of unknown angle have one upright, but their mirror images have not.
     """
-    views = RandomViews(mirror=0.5 if upright else 0.0)
-    shape, device, dtype = len(images), images.device, torch.promote_types(images.dtype, torch.float32)
-    angle = (2 * torch.rand(shape, device=device, dtype=dtype) - 1) * math.pi
-    return views(images, angle, torch.randn(shape, views.count, device=device, dtype=dtype), "bicubic"), angle
+    views, angle = RandomViews(mirror=0.5 if upright else 0.0), _random_angles(images)
+    numbers = torch.randn(len(images), views.count, device=images.device, dtype=angle.dtype)
+    return views(images, angle, numbers, "bicubic"), angle
+
+
+def _turned(images: Float[Tensor, "B C H W"]) -> tuple[Tensor, Float[Tensor, "B"]]:
+    """Return each image rotated by a random angle, and the angles; outside, the pixels of the border are repeated."""
+    angle = _random_angles(images)
+    return rotate(images, angle, "bicubic", padding_mode="border"), angle
+
+
+def _random_angles(images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B"]:
+    dtype = torch.promote_types(images.dtype, torch.float32)
+    return (2 * torch.rand(len(images), device=images.device, dtype=dtype) - 1) * math.pi
 
 
 def _of_channels(name: str, values: Any, rule: Rule, channels: int | None) -> Float[Tensor, "C 1 1"] | None:

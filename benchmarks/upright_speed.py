@@ -2,19 +2,20 @@
 
     python benchmarks/upright_speed.py [--device cuda] [--batch 4] [--json PATH]
 
-Two minutes on one core. The networks are not trained, which does not change the time. Prints three tables:
+Two minutes on one core. The networks are not trained. Prints three tables:
 
 - Inference with a ResNet-18 at 224 x 224 pixels: alone, behind `Upright` with one hypothesis, and averaged over 8 turns
   of the image. The ratios are medians of the rounds' ratios.
 - The parts of a training step at that size, where the ResNet-18 is trained along, for `Upright.loss` and for train.py
   with one hypothesis. The step of the network alone is that on images of the same size. What is left of the whole step,
   without the random views of `Upright.loss`, is the share of sampler and encoder.
-- Images a second at 32 x 32 pixels in colour, where the batch is 64 times as large as at 224: training and inference of
-  `rot_stn` with the encoder p4 and with the default encoder, both with the default classifier, and of the encoder that
-  `experiment=upright_photos` trains. The data are made before.
+- Images a second at 32 x 32 pixels in colour, in batches of 128: training and inference of `model=rot_stn` with the
+  encoder p4 and with the default encoder, each with the default classifier and three hypotheses or one, and of the
+  encoder that `experiment=upright_photos` trains. A model that is not trained looks at all its hypotheses; where one is
+  certain, a trained one looks at that alone. A training step includes its images.
 
-On a CPU the time is that of the process on all its threads, so other processes on the machine hardly change it. The
-rates are of one core, on a CPU: two cores have almost twice as much.
+On a CPU the time is that of all threads of the process, so other processes on the machine change it little. The rates
+are then those of one core.
 """
 
 import math
@@ -31,7 +32,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from harness.environment import environment
-from harness.plain_loop import built, composed, stepper, training_batches
+from harness.plain_loop import built, composed, fed, stepper, training_batches
 from harness.report import Options, Row, Table, at_least_one, report
 from harness.timing import Times, alternate, speedup
 from harness.two_commits import photographs
@@ -42,7 +43,7 @@ from stnrot.runs.command_line import one_line_errors
 SIDE, SMALL = 224, 32  # pixels
 TURNS = 8
 CLASSES = 10
-MORE = 64  # images of 32 x 32 pixels for one of 224 x 224
+BATCH = 128  # of images of 32 x 32 pixels
 
 
 def averaged(network: nn.Module, image: Tensor) -> Tensor:
@@ -109,7 +110,7 @@ def training(folder: Path, batch: int, side: int, rounds: int, device: str) -> l
     angle = torch.rand(batch, device=device) * (2 * math.pi)
 
     options = ["model=rot_stn", "model/encoder=p4", "model/classifier=torchvision", "model.classifier.pretrained=false"]
-    options += ["model.hypotheses=1", "data=image_folder", f"data.root={folder}", f"data.batch_size={batch}"]
+    options += ["model.hypotheses=1", "data=image_folder", f"data.root={folder / 'train'}", f"data.batch_size={batch}"]
     data, cfg = composed(*options, f"data.source.image_size=[{side},{side}]")
     task, turned = built(cfg, device).train(), next(training_batches(data, device))
     task_step = stepper(task, task.configure_optimizers(), device, False, cfg.trainer.gradient_clip_val)
@@ -121,19 +122,16 @@ def training(folder: Path, batch: int, side: int, rounds: int, device: str) -> l
     }
     times = timed(methods, rounds, device)
     rows: list[Row] = []
-    for name, whole, further in (
-        ("Upright.loss with labels", "whole", "views"),
-        ("train.py, model=rot_stn", "task", ""),
+    none = [0.0] * rounds  # train.py makes the views with the data
+    for name, whole, viewed in (
+        ("Upright.loss with labels", times["whole"], times["views"]),
+        ("train.py, model=rot_stn", times["task"], none),
     ):
-        parts = {key: times[key] if key else [0.0] * rounds for key in ("network", further)}
-        shares = [
-            [part / all_ for part, all_ in zip(parts[key], times[whole], strict=True)] for key in ("network", further)
-        ]
-        rest = [1 - a - b for a, b in zip(*shares, strict=True)]
+        shares = [(a / w, b / w, 1 - (a + b) / w) for a, b, w in zip(times["network"], viewed, whole, strict=True)]
+        own, seen, rest = (100 * median(share) for share in zip(*shares, strict=True))
         rows.append(
-            {"training step": name, "ms an image": 1000 * median(times[whole]) / batch}
-            | {"ResNet-18, %": 100 * median(shares[0]), "random views, %": 100 * median(shares[1])}
-            | {"sampler and encoder, %": 100 * median(rest)}
+            {"training step": name, "ms an image": 1000 * median(whole) / batch}
+            | {"ResNet-18, %": own, "random views, %": seen, "sampler and encoder, %": rest}
         )
     return rows
 
@@ -143,11 +141,13 @@ def small(folder: Path, batch: int, rounds: int, device: str) -> list[Row]:
     classify = ["model=rot_stn", "data=image_folder", f"data.root={folder / 'train'}"]
     classify += [f"data.source.image_size=[{SMALL},{SMALL}]"]
     kinds = {
-        "rot_stn, encoder=p4": [*classify, "model/encoder=p4"],
-        "the same, model.hypotheses=1": [*classify, "model/encoder=p4", "model.hypotheses=1"],
-        "rot_stn, default encoder": classify,
+        "encoder=p4": [*classify, "model/encoder=p4"],
+        "encoder=p4, model.hypotheses=1": [*classify, "model/encoder=p4", "model.hypotheses=1"],
+        "default encoder": classify,
+        "default encoder, model.hypotheses=1": [*classify, "model.hypotheses=1"],
         "experiment=upright_photos": ["experiment=upright_photos", f"data.root={folder}"],
     }
+    kinds["the same, model.encoder.width=8"] = [*kinds["experiment=upright_photos"], "model.encoder.width=8"]
     methods: dict[str, Callable[[], object]] = {}
     parameters = {}
     for name, overrides in kinds.items():
@@ -164,7 +164,7 @@ def small(folder: Path, batch: int, rounds: int, device: str) -> list[Row]:
                 task.model(image, None)
             task.train()
 
-        methods[f"{name}: training"] = lambda step=step, batches=batches: step(next(batches))
+        methods[f"{name}: training"] = fed(step, batches)
         methods[f"{name}: inference"] = read
         parameters[name] = sum(p.numel() for p in task.parameters())
     times = timed(methods, rounds, device)
@@ -177,9 +177,9 @@ def small(folder: Path, batch: int, rounds: int, device: str) -> list[Row]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Time and report."""
-    options = Options(__file__, __doc__, rounds=1, batch=1, side=32)
+    options = Options(__file__, __doc__, rounds=1, batch=2, side=32)
     options.add_device()
-    options.add_rounds(10)
+    options.add_rounds(5)
     options.add_argument("--batch", type=at_least_one, default=4, help="images of 224 x 224 pixels")
     options.add_argument("--side", type=at_least_one, default=SIDE, help="pixels of the large images")
     args = options.read(arguments)
@@ -188,19 +188,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         folder = Path(name)
         for split in ("train", "test"):
             photographs(folder / split)
+        large = args.side, args.rounds, args.device
+        rate = "rates at 32 pixels in colour" + (", of one core" if args.device == "cpu" else "")
         tables = [
-            Table(
-                f"inference at {args.side} pixels, {args.batch} images",
-                inference(args.batch, args.side, args.rounds, args.device),
-            ),
-            Table(
-                "parts of a training step",
-                training(folder / "train", max(2, args.batch), args.side, args.rounds, args.device),
-            ),
-            Table(
-                "rates at 32 pixels, of one core",
-                small(folder, 8 if args.quick else 32 * args.batch, args.rounds, args.device),
-            ),
+            Table(f"inference, {args.batch} images of {args.side} pixels", inference(args.batch, *large)),
+            Table(f"training step, {args.batch} images of {args.side} pixels", training(folder, args.batch, *large)),
+            Table(rate, small(folder, 8 if args.quick else BATCH, args.rounds, args.device)),
         ]
     report(args, environment(args.device), *tables)
 

@@ -104,6 +104,7 @@ def compared(count: int, seed: int, steps: int, tested: tuple[Tensor, Tensor]) -
     seconds[STEPS] = train(once, partial(turned_loss, once), images, labels, steps)
     more = max(steps, round(steps * seconds[UPRIGHT] / seconds[STEPS]))
     seconds[AVERAGED] = seconds[LONG] = train(longer, partial(turned_loss, longer), images, labels, more)
+    methods: dict[str, Callable[[Tensor], Tensor]]
     methods = {STEPS: once, LONG: longer, AVERAGED: partial(averaged, longer), UPRIGHT: model}
     return {name: (accuracy(method, *tested), seconds[name]) for name, method in methods.items()}
 

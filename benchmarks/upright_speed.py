@@ -39,6 +39,7 @@ from harness.two_commits import photographs
 from stnrot import Upright
 from stnrot.geometry import RandomViews, rotate
 from stnrot.runs.command_line import one_line_errors
+from stnrot.tasks.register import Register
 
 SIDE, SMALL = 224, 32  # pixels
 TURNS = 8
@@ -81,10 +82,14 @@ def inference(batch: int, side: int, rounds: int, device: str) -> list[Row]:
         f"averaged over {TURNS} turns": inferred(partial(averaged, network, image)),
     }
     times = timed(methods, rounds, device)
+    alone, _, turns = methods
     return [
-        {"inference": name, "ms an image": 1000 * median(each) / batch}
-        | {"time over that of ResNet-18": speedup(times, "ResNet-18 alone", name)}
-        | {"speed-up over 8 turns": speedup(times, name, f"averaged over {TURNS} turns")}
+        {
+            "inference": name,
+            "ms an image": 1000 * median(each) / batch,
+            "time over that of ResNet-18": speedup(times, alone, name),
+            "speed-up over 8 turns": speedup(times, name, turns),
+        }
         for name, each in times.items()
     ]
 
@@ -114,7 +119,7 @@ def training(folder: Path, batch: int, side: int, rounds: int, device: str) -> l
     data, cfg = composed(*options, f"data.source.image_size=[{side},{side}]")
     task, turned = built(cfg, device).train(), next(training_batches(data, device))
     task_step = stepper(task, task.configure_optimizers(), device, False, cfg.trainer.gradient_clip_val)
-    methods = {
+    methods: dict[str, Callable[[], object]] = {
         "whole": step_of(lambda: model.loss(image, label), model),
         "network": step_of(lambda: F.cross_entropy(alone(image), label), alone),
         "views": lambda: views(image, angle, numbers, "bicubic"),
@@ -129,11 +134,17 @@ def training(folder: Path, batch: int, side: int, rounds: int, device: str) -> l
     ):
         shares = [(a / w, b / w, 1 - (a + b) / w) for a, b, w in zip(times["network"], viewed, whole, strict=True)]
         own, seen, rest = (100 * median(share) for share in zip(*shares, strict=True))
-        rows.append(
-            {"training step": name, "ms an image": 1000 * median(whole) / batch}
-            | {"ResNet-18, %": own, "random views, %": seen, "sampler and encoder, %": rest}
-        )
+        row: Row = {"training step": name, "ms an image": 1000 * median(whole) / batch, "ResNet-18, %": own}
+        rows.append({**row, "random views, %": seen, "sampler and encoder, %": rest})
     return rows
+
+
+def read(task: Register, image: Tensor) -> None:
+    """Run the model of a task in evaluation."""
+    task.eval()
+    with torch.inference_mode():
+        task.model(image, None)
+    task.train()
 
 
 def small(folder: Path, batch: int, rounds: int, device: str) -> list[Row]:
@@ -158,14 +169,8 @@ def small(folder: Path, batch: int, rounds: int, device: str) -> list[Row]:
         image = next(batches).image
         step(next(batches))  # the running statistics of the batch norms
 
-        def read(task: nn.Module = task, image: Tensor = image) -> None:
-            task.eval()
-            with torch.inference_mode():
-                task.model(image, None)
-            task.train()
-
         methods[f"{name}: training"] = fed(step, batches)
-        methods[f"{name}: inference"] = read
+        methods[f"{name}: inference"] = partial(read, task, image)
         parameters[name] = sum(p.numel() for p in task.parameters())
     times = timed(methods, rounds, device)
     return [

@@ -153,6 +153,17 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
     return folder
 
 
+@pytest.fixture(scope="session")
+def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a short run on digits: its model has learned hardly anything."""
+    from train import train
+
+    def make(folder: Path) -> None:
+        train(composed("train", *SMALL, NO_FIGURES, f"output_dir={folder}"))
+
+    return made_once(tmp_path_factory, "digits_run", make)
+
+
 def rows(path: Path) -> list[dict[str, str]]:
     """Read a CSV file."""
     with path.open(newline="") as file:

@@ -10,6 +10,7 @@ from .layers.rotation import Rotation
 from .layers.rotational import rotational
 from .models.upright import Upright
 from .pose.fit import Pose, fit_pose
+from .prediction.predictor import Predictor, load
 
 __all__ = [
     "Aligner",
@@ -18,12 +19,14 @@ __all__ = [
     "Conjugate",
     "InputError",
     "Pose",
+    "Predictor",
     "Rotation",
     "Upright",
     "align",
     "align_stack",
     "fit_pose",
     "geometry",
+    "load",
     "rotate",
     "rotational",
 ]

@@ -6,53 +6,42 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import NO_FIGURES, SMALL, Called, composed, evaluated, made_once, metrics_of, refused, rows
+from conftest import Called, evaluated, metrics_of, refused, rows
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from stnrot import Aligner
 from stnrot.errors import InputError
 from stnrot.runs.checkpoints import read_checkpoint, rebuild
-from train import train
 
 ABOUT = "# Ten digits\n\nFor a test.\n"
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a short run."""
-
-    def make(folder: Path) -> None:
-        train(composed("train", *SMALL, NO_FIGURES, f"output_dir={folder}"))
-        (folder / "about.md").write_text(ABOUT)
-
-    return made_once(tmp_path_factory, "published", make)
-
-
 def published(run: Path, called: Called, folder: Path, *options: str) -> Path:
     """Publish a run; return the folder of the model."""
+    (folder.parent / "about.md").write_text(ABOUT)
     status, _ = called(*arguments(run, folder), *options, cwd=run)
     assert status == 0
     return folder
 
 
 def arguments(run: Path, folder: Path) -> list[object]:
-    return ["publish", run, folder, "--about", run / "about.md", "--licence", "mit"]
+    return ["publish", run, folder, "--about", folder.parent / "about.md", "--licence", "mit"]
 
 
-def test_a_model_can_be_given_away(run: Path, called: Called, tmp_path: Path) -> None:
-    folder = published(run, called, tmp_path / "model")
+def test_a_model_can_be_given_away(digits_run: Path, called: Called, tmp_path: Path) -> None:
+    folder = published(digits_run, called, tmp_path / "model")
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", "model.safetensors"]
-    saved = torch.load(run / "checkpoints" / "best.ckpt")
+    saved = torch.load(digits_run / "checkpoints" / "best.ckpt")
     assert all(
         torch.equal(saved["state_dict"][name], value) for name, value in load_file(folder / "model.safetensors").items()
     )
     text = (folder / "config.json").read_text()
     assert json.loads(text)["run"]["data_spec"]["class_names"] == [str(digit) for digit in range(10)]
-    assert str(run) not in text
+    assert str(digits_run) not in text
     _, front, card = (folder / "README.md").read_text().split("---\n", 2)
     assert yaml.safe_load(front)["license"] == "mit"
-    metrics = metrics_of(run)
+    metrics = metrics_of(digits_run)
     assert ABOUT in card
     assert f"| test/accuracy | {metrics['test/accuracy']:.4g} |" in card
 
@@ -60,7 +49,7 @@ def test_a_model_can_be_given_away(run: Path, called: Called, tmp_path: Path) ->
     assert tested["test/nll"] == pytest.approx(metrics["test/nll"], rel=1e-5)
     image = torch.rand(28, 28)
     assert torch.equal(
-        Aligner(folder)(image, image).angle, Aligner(run / "checkpoints" / "best.ckpt")(image, image).angle
+        Aligner(folder)(image, image).angle, Aligner(digits_run / "checkpoints" / "best.ckpt")(image, image).angle
     )
 
     pixels = (torch.rand(28, 28) * 255).byte().numpy()
@@ -70,12 +59,14 @@ def test_a_model_can_be_given_away(run: Path, called: Called, tmp_path: Path) ->
     assert status == 0
     assert rows(tmp_path / "angles.csv")[0]["model"].startswith("model ")
 
-    assert "holds files of a model: expected a new or empty folder" in refused(called, folder, *arguments(run, folder))
+    assert "holds files of a model: expected a new or empty folder" in refused(
+        called, folder, *arguments(digits_run, folder)
+    )
     assert "no checkpoint at" in refused(called, folder, *arguments(folder, tmp_path / "other"))
 
 
-def test_damaged_and_forged_models_are_one_line(run: Path, called: Called, tmp_path: Path) -> None:
-    folder = published(run, called, tmp_path / "model")
+def test_damaged_and_forged_models_are_one_line(digits_run: Path, called: Called, tmp_path: Path) -> None:
+    folder = published(digits_run, called, tmp_path / "model")
     weights, config = folder / "model.safetensors", folder / "config.json"
     whole, described = weights.read_bytes(), json.loads(config.read_text())
     weights.write_bytes(whole[:-1])
@@ -100,8 +91,11 @@ def test_damaged_and_forged_models_are_one_line(run: Path, called: Called, tmp_p
         read_checkpoint(folder)
 
 
-def test_half_the_size(run: Path, called: Called, tmp_path: Path) -> None:
-    folder, half = published(run, called, tmp_path / "model"), published(run, called, tmp_path / "half", "--half")
+def test_half_the_size(digits_run: Path, called: Called, tmp_path: Path) -> None:
+    folder, half = (
+        published(digits_run, called, tmp_path / "model"),
+        published(digits_run, called, tmp_path / "half", "--half"),
+    )
     sizes = [(each / "model.safetensors").stat().st_size for each in (half, folder)]
     assert sizes[0] < 0.6 * sizes[1]
     image = torch.rand(4, 1, 28, 28)

@@ -1,4 +1,4 @@
-"""The subcommands of `stnrot`, one file each, thin over the Python API: align, pose, publish, study.
+"""The subcommands of `stnrot`, one file each, thin over the Python API: align, pose, predict, publish, study.
 
 The files import torch and Optuna only when a command runs. So `stnrot --help` and shell completion are fast.
 """

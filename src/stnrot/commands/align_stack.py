@@ -10,7 +10,7 @@ from stnrot.alignment.stacks.reference_kind import ReferenceKind
 from stnrot.errors import InputError, needs_extra
 
 if TYPE_CHECKING:
-    from stnrot.alignment.tables.table_file import Row
+    from stnrot.runs.growing_table import Row
 
 UNSURE = 0.5  # confidence
 

@@ -1,7 +1,7 @@
 """Trained encoders that come with the package, each in a folder as `stnrot publish` writes it."""
 
 import json
-from importlib.resources import files
+from pathlib import Path
 
 from safetensors.torch import load
 from torch import nn
@@ -11,6 +11,11 @@ from stnrot.models.encoders.p4 import P4Encoder
 from stnrot.models.reference import learned_reference
 
 SHIPPED = ("photos",)
+
+
+def shipped_folder(name: str) -> Path:
+    """Return the folder of a model that comes with the package."""
+    return Path(__file__).parent / "shipped_weights" / name
 
 
 def shipped_encoder(name: str) -> tuple[P4Encoder, nn.Parameter]:
@@ -24,7 +29,7 @@ def shipped_encoder(name: str) -> tuple[P4Encoder, nn.Parameter]:
     """
     if name not in SHIPPED:
         raise InputError(f"encoder={name}: expected a module, or the name of one that is shipped: {', '.join(SHIPPED)}")
-    folder = files("stnrot.models") / "shipped_weights" / name
+    folder = shipped_folder(name)
     sizes = json.loads((folder / "config.json").read_bytes())["run"]["model"]["encoder"]
     encoder = P4Encoder(**{key: value for key, value in sizes.items() if key != "_target_"})
     weights = {

@@ -7,5 +7,5 @@
 - `command_line`, `overrides`: error messages of one line; overrides that are typed, and those that are printed.
 - `postponed_imports`: imports Lightning without packages that most jobs do not use.
 - `precision`, `sync_batch_norm`: what depends on the device and on the number of processes.
-- `tables`, `multirun_table`: tables on the screen and in files.
+- `tables`, `multirun_table`: tables on the screen and in files; `growing_table`: one that is resumed.
 """

@@ -8,8 +8,8 @@ import torch
 
 from stnrot.alignment.alignment import Alignment
 from stnrot.alignment.motion import Motion
-from stnrot.alignment.tables.table_file import Row, check_same, number_texts, read_rows, replace_rows
 from stnrot.errors import InputError
+from stnrot.runs.growing_table import Row, check_same, number_texts, read_rows, replace_rows
 
 NUMBERS = ("angle_deg", "shift_x", "shift_y", "scale", "overlap", "confidence")
 COLUMNS = ("frame", *NUMBERS, "to", "motion", "model", "error")

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from stnrot.alignment.stacks.frame_alignment import Align, AlignedFrame, aligned_frames
 from stnrot.alignment.stacks.frames import Frame, portions
-from stnrot.alignment.tables.table_file import Row, progress_bar
 from stnrot.runs.atomic_write import atomic_write
+from stnrot.runs.growing_table import Row, progress_bar
 
 
 def mean_frame(

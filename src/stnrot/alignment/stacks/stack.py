@@ -21,10 +21,10 @@ from stnrot.alignment.stacks.frames import DecodedFrame, Frame, list_frames, por
 from stnrot.alignment.stacks.mean_frame import has_mean, mean_frame
 from stnrot.alignment.stacks.output import FileOutput, FolderOutput, stack_output
 from stnrot.alignment.stacks.reference_kind import FIRST, ReferenceKind
-from stnrot.alignment.tables.table_file import Row, csv_line, error_text, locked, model_name, progress_bar
 from stnrot.arguments import checked
 from stnrot.errors import InputError
 from stnrot.machine import thread_pool
+from stnrot.runs.growing_table import Row, csv_line, error_text, locked, model_name, progress_bar
 
 Result: TypeAlias = tuple[Frame, AlignedFrame | DecodedFrame | InputError]  # the first frame is not aligned
 

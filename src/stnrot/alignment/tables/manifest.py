@@ -13,11 +13,11 @@ from stnrot.alignment.aligner import Aligner
 from stnrot.alignment.inputs import MAX_PIXELS, common_channels, read_image
 from stnrot.alignment.motion_kind import MotionKind
 from stnrot.alignment.tables.result_table import MATRIX, columns, finished_lines
-from stnrot.alignment.tables.table_file import Row, csv_line, error_text, locked, model_name, number_texts, progress_bar
 from stnrot.data.image_file import read_header
 from stnrot.data.sources.manifest import pair_files, read_manifest
 from stnrot.errors import InputError
 from stnrot.machine import thread_pool
+from stnrot.runs.growing_table import Row, csv_line, error_text, locked, model_name, number_texts, progress_bar
 
 MAX_PAIRS = 64  # that are read together
 MAX_VALUES = 2**24  # of their images

@@ -58,7 +58,7 @@ def _holders(root: Path, splits: Iterable[str]) -> Iterator[str]:
     for entry in os.scandir(root):
         if entry.name in splits or _ignored(entry.name):
             continue
-        if next(_walk(Path(entry.path)), None) if entry.is_dir() else entry.name.lower().endswith(IMG_EXTENSIONS):
+        if next(walk_images(Path(entry.path)), None) if entry.is_dir() else entry.name.lower().endswith(IMG_EXTENSIONS):
             yield entry.name
 
 
@@ -71,7 +71,7 @@ def images_below(folder: Path) -> list[tuple[Path, str | None]]:
     Raises:
         InputError: if a class folder holds splits of its own.
     """
-    files = sorted(_walk(folder))
+    files = sorted(walk_images(folder))
     parts = [path.relative_to(folder).parts for path in files]
     inner: dict[str, dict[str, str]] = {}  # of each class folder: its splits and their folders
     for name, below in dict.fromkeys(part[:2] for part in parts if len(part) > 2):
@@ -87,7 +87,7 @@ def images_below(folder: Path) -> list[tuple[Path, str | None]]:
     return [(path, part[0] if len(part) > 1 else None) for path, part in zip(files, parts, strict=True)]
 
 
-def _walk(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
+def walk_images(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
     """Yield the images below a folder, also behind links."""
     real = os.path.realpath(folder)
     if real in above:  # a link to a folder that contains it
@@ -96,7 +96,7 @@ def _walk(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
         if _ignored(entry.name):
             continue
         if entry.is_dir():
-            yield from _walk(Path(entry.path), (*above, real))
+            yield from walk_images(Path(entry.path), (*above, real))
         elif entry.name.lower().endswith(IMG_EXTENSIONS):
             yield Path(entry.path)
 

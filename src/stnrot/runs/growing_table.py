@@ -109,11 +109,11 @@ def model_name(ckpt: Path | None) -> str:
     return f"{ckpt.name} {sha256(b''.join(file.read_bytes() for file in files)).hexdigest()[:12]}"
 
 
-def progress_bar(total: int, completed: int) -> Progress:
+def progress_bar(total: int, completed: int, label: str = "align") -> Progress:
     """Return a progress bar of one task. It is drawn to stderr, while its context is open."""
-    columns = (TextColumn("align"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     progress = Progress(*columns, console=Console(file=sys.stderr))
-    progress.add_task("align", total=total, completed=completed)
+    progress.add_task(label, total=total, completed=completed)
     return progress
 
 

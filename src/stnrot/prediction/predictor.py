@@ -1,0 +1,159 @@
+"""A trained model, ready for images as people have them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from stnrot.data.image_data import as_float
+from stnrot.data.sources.decoding import Decoding
+from stnrot.errors import InputError, needs_extra
+from stnrot.geometry import inscribed_disc
+from stnrot.image_kinds import ImageKind, to_floats
+from stnrot.models.confidence import confidence
+from stnrot.models.model import Model
+from stnrot.prediction.find_model import find_model
+
+MAX_PIXELS = 2**28
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says about images, in their order.
+
+    Attributes:
+        angle: hypotheses of the angle (radians) that rotates an image upright, best first. None from a model that does
+            not predict it.
+        confidence: the probability that the error of each is below 5 degrees. None without a posterior over the angle.
+        probability: of each class. None from a model without a classifier.
+        classes: their names.
+    """
+
+    angle: Float[Tensor, "B K"] | None
+    confidence: Float[Tensor, "B K"] | None
+    probability: Float[Tensor, "B classes"] | None
+    classes: tuple[str, ...]
+
+    @property
+    def label(self) -> list[str] | None:
+        """The most probable class of each image."""
+        return None if self.probability is None else [self.classes[k] for k in self.probability.argmax(1).tolist()]
+
+
+class Predictor:
+    """A trained model with what belongs to it; `load` returns one.
+
+    Args:
+        task: as `rebuild` returns it.
+        config: of its run.
+        path: where it comes from.
+
+    Raises:
+        InputError: if the model does not predict anything of single images.
+    """
+
+    def __init__(self, task: Any, config: dict[str, Any], path: Path) -> None:
+        model = getattr(task, "model", None)
+        if not isinstance(model, Model) or model.aligns_to_batch:
+            raise InputError(
+                f"model={path} is a model of {'pairs' if isinstance(model, Model) else type(task).__name__}: expected "
+                "one of single images, from task=classify, or from task=register without data=image_pairs"
+            )
+        spec, data = config["data_spec"], config["data"]
+        self.path = path
+        self.classes = tuple(spec["class_names"]) if config["model"].get("classifier") else ()
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = model.to(self.device).to(memory_format=torch.channels_last)
+        self.masks_to_disc = data.get("border") == "disc"
+        self.decoding = Decoding(
+            image_size=(spec["height"], spec["width"]),
+            fit=data["source"].get("fit", "crop"),
+            channels=spec["channels"],
+            max_pixels=MAX_PIXELS,
+            on_bad_image="error",
+            memory_gb=None,
+        )
+
+    def __call__(self, images: ImageKind | str | Path | Sequence[ImageKind | str | Path]) -> Predictions:
+        """Predict for images: tensors, NumPy arrays, PIL images, paths of files, or a list of these.
+
+        They may have any size. The middle is cut out and scaled to the size that the model was trained on.
+        """
+        items = list(images) if isinstance(images, Sequence) and not isinstance(images, str) else [images]
+        if not items:
+            raise InputError("images: expected at least one image, got an empty list")
+        return self.predict(torch.cat([self._fitted(item, f"images[{k}]") for k, item in enumerate(items)]))
+
+    @torch.inference_mode()
+    def predict(self, batch: Float[Tensor, "B C H W"]) -> Predictions:
+        """Predict for images of the size and the channels that the model was trained on."""
+        image = batch.to(self.device)
+        if self.masks_to_disc:
+            image = image * inscribed_disc(image.shape[-2:], image.device)
+        found = self.model(image.contiguous(memory_format=torch.channels_last), None)
+        orientation, log_probability = found.orientation, found.log_probability
+        return Predictions(
+            None if orientation is None else orientation.angle.cpu(),
+            None if orientation is None or orientation.log_posterior is None else confidence(orientation).cpu(),
+            None if log_probability is None else log_probability.exp().cpu(),
+            self.classes,
+        )
+
+    def read(self, path: Path) -> UInt8[Tensor, "C H W"]:
+        """Decode a file to the size and the channels of the model."""
+        return torch.from_numpy(self.decoding.read(path).copy())
+
+    def _fitted(self, image: Any, name: str) -> Float[Tensor, "B C H W"]:
+        if isinstance(image, str | Path):
+            return as_float(self.read(Path(image)))[None]
+        channels = self.decoding.channels or 3
+        floats = to_floats(image, name).with_channels(channels).float()
+        if floats.shape[1] != channels:
+            raise InputError(f"{name} has {floats.shape[1]} channels: expected {channels}")
+        height, width = self.decoding.image_size
+        return _resized(floats, height, width, self.decoding.fit)
+
+
+def _resized(image: Float[Tensor, "B C H W"], height: int, width: int, fit: str) -> Float[Tensor, "B C h w"]:
+    """Scale images as `Decoding` does: fill the frame and cut off what is too long, or pad with black."""
+    scales = [new / old for new, old in zip((height, width), image.shape[-2:], strict=True)]
+    scale = max(scales) if fit == "crop" else min(scales)
+    size = [max(1, round(side * scale)) for side in image.shape[-2:]]
+    if size != list(image.shape[-2:]):
+        image = F.interpolate(image, size, mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
+    if fit == "crop":
+        top, left = (size[0] - height) // 2, (size[1] - width) // 2
+        return image[..., top : top + height, left : left + width]
+    top, left = round((height - size[0]) / 2), round((width - size[1]) / 2)  # as Pillow rounds
+    return F.pad(image, (left, width - size[1] - left, top, height - size[0] - top))
+
+
+def load(source: str | Path, *, trust: Iterable[str] = ()) -> Predictor:
+    """Return a trained model, ready for images.
+
+    Args:
+        source: the folder of a run, a folder of `stnrot publish`, a checkpoint, or the name of a model that comes with
+            the package: `photos` finds the upright of photographs.
+        trust: packages whose classes the model may build, beside stnrot, torch.nn, torchvision and timm. Their code
+            runs with your permissions.
+
+    Raises:
+        InputError: if there is no such model, or it does not predict anything of single images.
+
+    >>> import torch, stnrot
+    >>> found = stnrot.load("photos")(torch.rand(2, 3, 100, 80))
+    >>> found.angle.shape
+    torch.Size([2, 1])
+    """
+    with needs_extra("a model"):  # imports Hydra and Lightning, which take seconds
+        from stnrot.runs.checkpoints import read_checkpoint, rebuild
+
+    path = find_model(source)
+    saved = read_checkpoint(path)
+    task = rebuild(saved, path, trust, "add --trust {0}; in Python load(..., trust=['{0}'])")
+    return Predictor(task, saved["config"], path)

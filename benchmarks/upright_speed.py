@@ -158,7 +158,6 @@ def small(folder: Path, batch: int, rounds: int, device: str) -> list[Row]:
         "default encoder, model.hypotheses=1": [*classify, "model.hypotheses=1"],
         "experiment=upright_photos": ["experiment=upright_photos", f"data.root={folder}"],
     }
-    kinds["the same, model.encoder.width=8"] = [*kinds["experiment=upright_photos"], "model.encoder.width=8"]
     methods: dict[str, Callable[[], object]] = {}
     parameters = {}
     for name, overrides in kinds.items():

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import composed
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from stnrot.data.image_data import ImageData
 from stnrot.data.rng import Split
-from stnrot.errors import InputError
 from stnrot.geometry import rotate
 
 
@@ -140,5 +140,7 @@ def test_the_angle_of_a_mirrored_image_is_right() -> None:
 
 
 def test_mirror_images_of_stored_images_are_refused() -> None:
-    with pytest.raises(InputError, match=r"data\.augment\.mirror: expected 0 with data\.train_turns=once"):
+    with pytest.raises(
+        InstantiationException, match=r"augment\.mirror=0\.5: expected 0, because images that are stored"
+    ):
         digits("data/augment=views", "data.train_turns=once")

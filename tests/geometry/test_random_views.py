@@ -1,12 +1,14 @@
-"""The mirror image and the rotation are those of torch, the blur is SciPy's."""
+"""The mirror image and the rotation are those of torch, the blur and the cosine transform SciPy's."""
 
+import numpy as np
 import torch
+from scipy.fft import dctn
 from scipy.ndimage import correlate1d
 from sklearn.datasets import load_sample_image
 from torch import Tensor
 
 from stnrot.geometry import RandomViews, angular_distance, inscribed_disc
-from stnrot.geometry.jpeg import jpeg
+from stnrot.geometry.jpeg import LUMINANCE, jpeg
 from stnrot.geometry.random_views import _blurred
 
 PIXELS = load_sample_image("china.jpg")[100:196, 150:246]
@@ -21,15 +23,15 @@ def views_of(images: Tensor, mirror: float = 0.0) -> tuple[Tensor, Tensor]:
 
 
 def test_without_the_other_changes_it_is_the_mirror_image_and_the_rotation() -> None:
-    uniform = torch.tensor(
-        [0.0, 0.3, 0.0, 0.5, 0.5, 1.0, 0.5, 0.5, 0.5]
-    )  # zoom, mirror, blur, gain, offset, JPEG, shift
+    # zoom, mirror, blur, gain, offset, quality, shift
+    uniform = torch.tensor([0.0, 0.3, 0.0, 0.5, 0.5, 0.5, 0.5, 0.5])
     numbers = torch.special.ndtri(uniform).expand(4, -1)
     angle = torch.arange(4) * torch.pi / 2
     for mirror, image in ((0.2, IMAGE), (0.4, IMAGE.flip(3))):
         views = RandomViews(mirror)(IMAGE.expand(4, -1, -1, -1), angle, numbers, "bicubic")
         expected = torch.cat([torch.rot90(image, k, (2, 3)) for k in range(4)])
-        torch.testing.assert_close(views, expected, atol=1e-4, rtol=0)
+        difference = views - jpeg(expected, torch.full((4,), 50.0))
+        assert difference.abs().mean() < 1e-3  # here and there a coefficient is rounded the other way
 
 
 def test_views_are_rotated_by_the_angle_and_no_border_comes_into_the_disc() -> None:
@@ -39,7 +41,7 @@ def test_views_are_rotated_by_the_angle_and_no_border_comes_into_the_disc() -> N
     views = views - views.flatten(2).median(2).values[..., None, None]  # the brightness of the background
     places = torch.stack([(views * each).sum((2, 3)) / views.sum((2, 3)) for each in (column, row)], -1)
     right, down = (places[:, 1] - places[:, 0]).T
-    assert angular_distance(torch.atan2(-down, right), angle).rad2deg().max() < 1
+    assert angular_distance(torch.atan2(-down, right), angle).rad2deg().max() < 3  # compressed
     ramp, disc = row[:30, :40] + column[:30, :40], inscribed_disc((30, 40))
     plane = torch.stack((torch.ones(30, 40), row[:30, :40], column[:30, :40]), -1)[disc]
     seen = views_of(ramp.expand(64, 1, -1, -1))[0][:, 0, disc].T  # without a border, each view is a plane
@@ -53,8 +55,13 @@ def test_the_blur_of_the_views_is_scipys() -> None:
     torch.testing.assert_close(_blurred(IMAGE), torch.from_numpy(expected))
 
 
-def test_four_in_ten_views_are_compressed() -> None:
-    images = IMAGE[..., :32, :32].expand(200, -1, -1, -1)
-    views, _ = views_of(images)
-    faint = (jpeg(views, torch.full((200,), 100.0)) - views).abs().mean((1, 2, 3))  # rounds again what is rounded
-    assert 0.25 < (faint < 2e-4).float().mean() < 0.55
+def test_every_view_is_compressed() -> None:
+    """By SciPy's cosine transform, the coefficients of its blocks are multiples of the steps of its quality."""
+    numbers = torch.randn(6, RandomViews.count)
+    views = RandomViews(0.5)(IMAGE[..., :32, :32].expand(6, -1, -1, -1), torch.rand(6) * 6, numbers, "bicubic")
+    for view, quality in zip(views, 25 + 50 * torch.special.ndtr(numbers[:, 5]), strict=True):
+        scale = 50 / quality if quality < 50 else 2 - quality / 50
+        steps = np.floor(np.array(LUMINANCE) * float(scale) + 0.5)
+        blocks = view.numpy().reshape(3, 4, 8, 4, 8).transpose(0, 1, 3, 2, 4) * 255 - 128
+        multiples = dctn(blocks, axes=(3, 4), norm="ortho") / steps
+        assert np.abs(multiples - multiples.round()).max() < 0.01

@@ -43,7 +43,8 @@ class RotatedImages(ImageData):
             )
         if self.train_turns == "once" and isinstance(self.augment, RandomViews) and self.augment.mirror:
             raise InputError(
-                "data.augment.mirror: expected 0 with data.train_turns=once: stored images are not upright"
+                f"augment.mirror={self.augment.mirror}: expected 0, because images that are stored rotated "
+                "(train_turns=once) are not upright"
             )
         check_number("max_angle_deg", self.max_angle_deg, 0, 180, whole=False)
         self.max_angle = math.radians(self.max_angle_deg)

@@ -4,7 +4,8 @@
 
 About four hours a seed on one core of an AMD EPYC, and a quarter of an hour for the tables. Needs CIFAR-10 in --root,
 in torchvision's layout or in class folders. Every trained part is kept in --folder, and the same command trains only
-what is missing there; `--train encoder` trains just that part. equiadapt is optional, without it its rows are left out:
+what is missing there. `--train encoder` trains that part alone; `--skip turned cnn` leaves out these parts and their
+rows. equiadapt is optional:
 
     pip install --no-deps equiadapt e2cnn && pip install scipy sympy     # besides the extra `classical`
 
@@ -92,6 +93,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("--folder", type=absolute, default=absolute("outputs/photographs"), help="of trained parts")
     options.add_argument("--seeds", type=at_least_one, default=3, help="number of seeds, from 0")
     options.add_argument("--train", nargs="+", choices=PARTS, metavar="PART", help="train these parts only, no tables")
+    options.add_argument(
+        "--skip", nargs="+", choices=PARTS[2:], default=[], metavar="PART", help="leave out their rows"
+    )
     options.add_argument("--epochs", type=at_least_one, default=10, help="of the network")
     options.add_argument("--encoder-minutes", type=float, help="its core-minutes, if the others are trained before it")
     options.add_argument("--pictures", type=at_least_one, default=10_000, help="for the test")
@@ -104,8 +108,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     assert isinstance(train, ImageSet)
     assert isinstance(validation, ImageSet)
     parts = Parts(args.folder, args.root, data, cnn, args.epochs, args.encoder_minutes, args.device, args.quick)
-    names = [name for name in PARTS if has_equiadapt() or not name.startswith("equiadapt")]
-    if len(names) < len(PARTS):
+    names = [name for name in PARTS if name not in args.skip]
+    if not has_equiadapt():
+        names = [name for name in names if not name.startswith("equiadapt")]
         print("equiadapt is not installed: its rows are left out", file=sys.stderr)
     for seed in range(args.seeds):
         for name in names if args.train is None else args.train:

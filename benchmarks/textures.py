@@ -1,8 +1,8 @@
-"""On textures at any angle, without angle labels, `Upright` is ahead of its network trained with turns as often.
+"""On textures at any angle `Upright` is ahead of its network trained with turns as often, behind it trained as long.
 
     python benchmarks/textures.py [--seeds 5] [--steps 300] [--json PATH]
 
-Fifteen minutes on one core. Needs scikit-image (the extra `classical`). Nothing in these images is upright: patches of
+Nine core-minutes. Needs scikit-image (the extra `classical`). Nothing in these images is upright: patches of
 32 x 32 pixels from nine pictures that scikit-image ships, each a class, with noise, at any angle. Training and test
 patches come from different regions of the pictures. All methods train the same network, see only the inscribed disc,
 and rotate the training patches at random. Prints the accuracy for 50 and for 500 patches of each class, as mean and

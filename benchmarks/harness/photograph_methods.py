@@ -45,12 +45,12 @@ class Method:
 
 def all_methods(parts: Mapping[str, Part], train: ImageSet, validation: ImageSet) -> dict[str, Method]:
     """Return the methods whose parts are there, by their names in the table."""
-    network, turned, encoder = parts["network"], parts["turned"], parts["encoder"]
+    network, encoder = parts["network"], parts["encoder"]
+    alone_there = {name: parts[key] for name, key in ((NETWORK, "network"), (TURNED, "turned")) if key in parts}
     found = {
-        NETWORK: Method(alone(network.module), None, network.parameters, network.core_minutes),
-        TURNED: Method(alone(turned.module), None, turned.parameters, turned.core_minutes),
+        name: Method(alone(part.module), None, part.parameters, part.core_minutes) for name, part in alone_there.items()
     }
-    for name, part in ((NETWORK, network), (TURNED, turned)):
+    for name, part in alone_there.items():
         for turns in (8, 16):
             reader = partial(averaged, part.module, turns)
             found[f"{name}, mean of {turns} turns"] = Method(reader, None, part.parameters, part.core_minutes)
@@ -58,7 +58,8 @@ def all_methods(parts: Mapping[str, Part], train: ImageSet, validation: ImageSet
     three = Upright(network.module, encoder.module, hypotheses=3).eval()
     found[f"{UPRIGHT}, K = 3"] = Method(alone(three), found[UPRIGHT].find, *cost(network, encoder))
     found[UNSURE] = behind(network, encoder, safe_confidence(encoder, validation))
-    found[CNN] = behind(network, parts["cnn"])
+    if "cnn" in parts:
+        found[CNN] = behind(network, parts["cnn"])
     for name, key in ((EQUIADAPT, "equiadapt"), (OPTIMISED, "equiadapt_optimised")):
         if key in parts:
             found[name] = canonicalised(network, parts[key])

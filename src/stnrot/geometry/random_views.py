@@ -28,9 +28,9 @@ class RandomViews:
     picture. A network that reads them is exact in training and wrong on other images. So each image is first blurred by
     a random part of 0 to 0.7 pixels, and it is zoomed and shifted at random in the same sampling as the rotation. The
     zoom is at least 1 and the shift so small that no border comes into the inscribed disc: a straight border would tell
-    the angle too. Outside, the pixels of the border are repeated. At the end each image is compressed as JPEG of a low
-    quality, whose blocks do not turn with the picture. All images are: as long as every second one was not, a network
-    learned from them, within minutes, to read the blocks of photographs that had been stored as JPEG.
+    the angle too. Outside, the pixels of the border are repeated. At the end every image is compressed as JPEG of a low
+    quality, whose blocks and coarse colours do not turn with the picture. If some were not, a network would learn from
+    these what the JPEG of the stored photographs has left. It took minutes on CIFAR-10 that was stored as JPEG.
 
     Args:
         mirror: probability of the mirror image, left and right exchanged before the rotation. Use 0 if the images are

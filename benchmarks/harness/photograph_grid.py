@@ -14,6 +14,7 @@ from stnrot import Upright
 from stnrot.callbacks.image_grid import Cell, draw_grid
 from stnrot.geometry import angular_distance
 from stnrot.models.confidence import confidence
+from stnrot.models.upright import UPRIGHT_WITHIN
 
 SHOWN, RIGHT_DEG = 8, 5  # pictures of each kind; degrees
 
@@ -31,7 +32,7 @@ def draw_pictures(encoder: Part, pictures: TestPictures, path: Path) -> None:
         turned = batch.views[0]
         aligned, orientation = model.align(turned.image)
         off = angular_distance(orientation.angle[:, 0], turned.angle).rad2deg()
-        sure = confidence(orientation)[:, 0]
+        sure = confidence(orientation, UPRIGHT_WITHIN)[:, 0]
         for before, after, error, certain in zip(turned.image, aligned, off.tolist(), sure.tolist(), strict=True):
             if RIGHT_DEG < error <= WRONG_DEG:
                 continue

@@ -16,6 +16,7 @@ from stnrot.data.image_data import as_float
 from stnrot.data.image_set import ImageSet
 from stnrot.geometry import angular_distance, circular_mean, inscribed_disc, rotate, rotate_bicubic
 from stnrot.models.confidence import confidence
+from stnrot.models.upright import UPRIGHT_WITHIN
 
 NETWORK, TURNED, UPRIGHT, UNSURE = "network", "network trained on turned pictures", "Upright", "Upright, unsure left"
 CNN, EQUIADAPT, OPTIMISED = "Upright, encoder=cnn", "equiadapt C8", "equiadapt C8, optimised"
@@ -94,7 +95,7 @@ def behind(network: Part, encoder: Part, min_confidence: float = 0.0) -> Method:
         angle = orientation.angle[:, 0]
         stays = torch.zeros_like(angle, dtype=torch.bool)
         if min_confidence:
-            stays = confidence(orientation)[:, 0] < min_confidence
+            stays = confidence(orientation, UPRIGHT_WITHIN)[:, 0] < min_confidence
         return angle.masked_fill(stays, 0.0), stays
 
     return Method(alone(model), find, *cost(network, encoder), min_confidence)
@@ -154,7 +155,7 @@ def safe_confidence(encoder: Part, validation: ImageSet) -> float:
         image = as_float(pixels.to(device))
         orientation = model.orient(image)
         off = angular_distance(orientation.angle[:, 0], torch.zeros((), device=device)).rad2deg() > WRONG_DEG
-        surest.append(confidence(orientation)[off, 0].cpu())
+        surest.append(confidence(orientation, UPRIGHT_WITHIN)[off, 0].cpu())
     wrong = torch.cat(surest).sort(descending=True).values
     allowed = int(MOST_WRONG * len(validation))
     if len(wrong) <= allowed:

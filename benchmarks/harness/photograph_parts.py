@@ -23,7 +23,7 @@ from stnrot.models.rot_stn import RotSTN
 from stnrot.runs.checkpoints import read_checkpoint, rebuild
 
 ENCODER = ("experiment=upright_photos",)
-CNN_ENCODER = (*ENCODER, "model/encoder=cnn", "model.reference=learned")
+CNN_ENCODER = (*ENCODER, "model/encoder=cnn", "model.reference=learned", "~model.encoder.mirrored")  # of p4
 PARTS = ("network", "encoder", "turned", "cnn", "equiadapt", "equiadapt_optimised")  # in the order of training
 QUICK_WIDTH = 6
 

@@ -65,6 +65,18 @@ def test_a_quarter_turn_shifts_the_posterior(shape: tuple[int, int]) -> None:
         torch.testing.assert_close(found, posterior.roll(-6 * turns, 1), atol=1e-4, rtol=1e-4)
 
 
+def test_the_mirror_image_has_the_negative_angle() -> None:
+    encoder = P4Encoder(3, width=4, side=32, angles=24, dropout=0.5, mirrored=True).eval()
+    image, reference = torch.rand(2, 3, 32, 32), torch.randn(1, *encoder.feature_shape)
+    posterior = encoder(image, reference, 1).log_posterior
+    expected = torch.cat((posterior[:, :1], posterior[:, 1:].flip(1)), 1)
+    torch.testing.assert_close(encoder(image.flip(3), reference, 1).log_posterior, expected, atol=1e-4, rtol=1e-4)
+    turned = encoder(torch.rot90(image, 1, (2, 3)), reference, 1).log_posterior
+    torch.testing.assert_close(turned, posterior.roll(-6, 1), atol=1e-4, rtol=1e-4)
+    encoder.mirrored = False
+    assert not torch.allclose(encoder(image, reference, 1).log_posterior, posterior, atol=1e-3)
+
+
 def test_an_image_as_the_reference_is_found_at_its_angle() -> None:
     """Rotate by Pillow, untrained, with the image itself as the reference: the bins are 5.6 degrees wide."""
     photograph = Image.fromarray(load_sample_images().images[0]).crop((100, 50, 520, 420))

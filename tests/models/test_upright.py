@@ -18,7 +18,7 @@ from stnrot.geometry import angular_distance, circular_mean, inscribed_disc, rot
 from stnrot.models.confidence import confidence
 from stnrot.models.encoders.cnn import CNNEncoder
 from stnrot.models.encoders.polar import PolarEncoder
-from stnrot.models.upright import photograph_encoder
+from stnrot.models.upright import UPRIGHT_WITHIN, photograph_encoder
 
 SIDE = 96
 PIXELS = load_sample_image("china.jpg")[100 : 100 + 2 * SIDE : 2, 150 : 150 + 2 * SIDE : 2]
@@ -101,7 +101,7 @@ def test_an_image_of_low_confidence_stays_as_it_is() -> None:
     model = exact(nn.Identity())
     model.encoder.log_scale.data += 6  # as sharp as after training
     every = model.orient(images)
-    sure, unsure = confidence(every)[:, 0].tolist()
+    sure, unsure = confidence(every, UPRIGHT_WITHIN)[:, 0].tolist()
     assert unsure < 0.26 < 0.3 < sure  # grey looks the same after each quarter turn
     model.min_confidence = 0.28
     aligned, orientation = model.align(images)

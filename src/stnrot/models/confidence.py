@@ -14,8 +14,13 @@ TOLERANCE = math.radians(5)  # an angle that is off by less counts as right
 BINS = 512  # of the posterior, at least; a bin is then less than a degree
 
 
-def confidence(orientation: Orientation) -> Float[Tensor, "B K"]:
-    """Return for each angle the posterior probability that its error is below 5 degrees."""
+def confidence(orientation: Orientation, tolerance: float = TOLERANCE) -> Float[Tensor, "B K"]:
+    """Return for each angle the posterior probability that its error is below a tolerance.
+
+    Args:
+        orientation: prediction of an encoder that searches.
+        tolerance: radians; 5 degrees by default.
+    """
     assert orientation.log_posterior is not None
     log_density = orientation.log_posterior
     if log_density.shape[1] < BINS:
@@ -23,9 +28,9 @@ def confidence(orientation: Orientation) -> Float[Tensor, "B K"]:
     posterior = exp(log_density)
     bins = posterior.shape[1]
     width, angle = 2 * math.pi / bins, orientation.angle[..., None]
-    reach = math.ceil(TOLERANCE / width)
+    reach = math.ceil(tolerance / width)
     place = (angle / width).round() + offsets(reach, angle.device)
-    inside = (place * width - angle).abs() <= TOLERANCE
+    inside = (place * width - angle).abs() <= tolerance
     place = place.long() % bins
     mass = posterior.gather(1, place.flatten(1)).view_as(place)
     return (mass * inside).sum(-1).clamp(max=1)

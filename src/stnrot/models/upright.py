@@ -24,6 +24,8 @@ from stnrot.models.rot_stn import RotSTN
 from stnrot.models.shipped import shipped_encoder
 from stnrot.models.turn_back import each_of, turn_back
 
+UPRIGHT_WITHIN = math.radians(45)  # an angle that is off by more turns an upright image wrongly
+
 
 class Upright(nn.Module):
     r"""Rotate each image upright, run a network on it, and turn the outputs back into the frame of the image.
@@ -58,9 +60,9 @@ class Upright(nn.Module):
         hypotheses: K.
         frozen: keep the network as it is: in evaluation mode, also after `train()`, and its parameters without
             gradients. The constructor sets both in `network` itself. False trains its parameters along.
-        min_confidence: an image stays as it is, at angle 0, if the confidence of its best hypothesis is lower: the
-            posterior probability that this angle is right within 5 degrees. 0 rotates every image. So does `loss`, and
-            so do all methods in training mode: else the encoder would not learn from the images that need it.
+        min_confidence: an image stays as it is, at angle 0, if its best angle is less certain: the posterior
+            probability that it is right within 45 degrees (`UPRIGHT_WITHIN`). 0 rotates every image. So does `loss`,
+            and so do all methods in training mode: else the encoder would not learn from the images that need it.
         mean: of each channel, subtracted from the rotated image before the network. None for no normalisation.
         std: of each channel, by which it is then divided. None with `mean=None` only.
 
@@ -131,7 +133,7 @@ class Upright(nn.Module):
             return found
         if found.log_posterior is None:
             raise InputError("min_confidence: expected 0, because the encoder has no posterior over the angle")
-        unsure = confidence(found)[:, :1] < self.min_confidence
+        unsure = confidence(found, UPRIGHT_WITHIN)[:, :1] < self.min_confidence
         return Orientation(found.angle.masked_fill(unsure, 0.0), found.log_weight, found.log_posterior)
 
     def _find(self, image: Float[Tensor, "B C H W"]) -> Orientation:

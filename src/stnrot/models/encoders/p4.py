@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stnrot.errors import InputError, check_number
+from stnrot.errors import InputError, check_choice, check_number
 from stnrot.geometry import circular_peaks, inscribed_disc, rotate
 from stnrot.geometry.autograd import without_autocast
 from stnrot.geometry.constants import constant
@@ -44,6 +44,9 @@ class P4Encoder(nn.Module):
             beside the middle.
         angles: A, the number of angles, a multiple of 4 from 8 to 512.
         dropout: probability of leaving out one of the last features in training, 0 to 0.99.
+        mirrored: in evaluation with learned features as the reference, also read the mirror image, whose upright is the
+            negative angle, and take the mean of the two scores. It takes twice the time, and it is for images whose
+            mirror images are as usual, as those that `RandomViews` mirrors in training.
 
     Raises:
         InputError: if an argument is outside its range, or the images do not fit.
@@ -56,18 +59,22 @@ class P4Encoder(nn.Module):
     True
     """
 
-    def __init__(self, channels: int, width: int, side: int, angles: int, dropout: float) -> None:
+    def __init__(
+        self, channels: int, width: int, side: int, angles: int, dropout: float, mirrored: bool = False
+    ) -> None:
         super().__init__()
         check_number("channels", channels, 1)
         check_number("width", width, 1)
         check_number("side", side, LEAST, MOST)
         check_number("angles", angles, 2 * TURNS, MOST)
         check_number("dropout", dropout, 0, 0.99, whole=False)
+        check_choice("mirrored", mirrored, True, False)
         if side % 8:
             raise InputError(f"side={side}: expected a multiple of 8, which is halved three times")
         if angles % TURNS:
             raise InputError(f"angles={angles}: expected a multiple of 4, so that each quarter has as many")
-        self.channels, self.side, self.angles, self.dropout = channels, side, angles, dropout
+        self.channels, self.side, self.angles = channels, side, angles
+        self.dropout, self.mirrored = dropout, mirrored
         self.features = nn.Sequential(
             P4Conv(channels, width, first=True), nn.ReLU(inplace=True),
             P4Conv(width, width, pooled=True), nn.ReLU(inplace=True),
@@ -98,13 +105,24 @@ class P4Encoder(nn.Module):
             rotated = rotate(self._square(reference), -fine, "bicubic")
             target = self._features(rotated.flatten(0, 1)).flatten(1).unflatten(0, (-1, fine.shape[1])).mT
             target = F.normalize(target, dim=1) * math.sqrt(target.shape[1])
-        found = self._features(self._square(image))
-        turned = torch.stack([found.roll(k, 2) for k in range(TURNS)], 1).flatten(2)
+        square = self._square(image)
+        score = self._score(square, target)
+        if self.mirrored and reference.ndim == 3 and not self.training:
+            other = self._score(square.flip(3), target)
+            score = (score + torch.cat((other[:, :1], other[:, 1:].flip(1)), 1)) / 2
         with without_autocast(image):
-            turned, target = (x.to(self.log_scale.dtype) for x in (turned, target))
-            score = (turned @ target).flatten(1) * (self.log_scale.exp() / turned.shape[2])
             angle, log_weight = circular_peaks(score, hypotheses, REACH)
             return Orientation(angle, log_weight, score.log_softmax(1))
+
+    def _score(
+        self, square: Float[Tensor, "B C h w"], target: Float[Tensor, "R D b"]
+    ) -> Float[Tensor, "B {self.angles}"]:
+        """Compare images with the features of the references at the angles of a quarter."""
+        found = self._features(square)
+        turned = torch.stack([found.roll(k, 2) for k in range(TURNS)], 1).flatten(2)
+        with without_autocast(square):
+            turned, target = (x.to(self.log_scale.dtype) for x in (turned, target))
+            return (turned @ target).flatten(1) * (self.log_scale.exp() / turned.shape[2])
 
     def _square(self, image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C {self.side} {self.side}"]:
         """Resize the largest square in the middle of each image."""

@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import ENVIRONMENT, Called, rows
 from PIL import Image
-from sklearn.datasets import load_digits, load_sample_images
+from sklearn.datasets import load_digits
 
 from stnrot import load
 
@@ -51,6 +53,8 @@ def test_a_table_grows_and_resumes(digits_run: Path, called: Called, folder: Pat
         assert float(row["angle_deg"]) == pytest.approx(angles[0], abs=0.01)
         assert [float(each.split(":")[0]) for each in row["others"].split()] == pytest.approx(angles[1:], abs=0.01)
 
+    assert called("predict", "scans/a/0.png", "--model", digits_run, "--out", "out.csv", cwd=folder)[0] == 0
+    assert rows(folder / "out.csv") == table  # the error of an image that is not given stays
     Image.new("L", (30, 30), 90).save(folder / "scans" / "b" / "broken.png")
     status, _ = called("predict", "scans", "--model", digits_run, "--out", "out.csv", cwd=folder)
     assert status == 0
@@ -61,49 +65,33 @@ def test_a_table_grows_and_resumes(digits_run: Path, called: Called, folder: Pat
 def test_patterns_standard_input_and_json(
     digits_run: Path, called: Called, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO("scans/a/0.png\nscans/b/broken.png\n"))
+    strange = os.fsencode(folder) + b"/\xff [1].png"  # no UTF-8, and no pattern
+    shutil.copy(folder / "scans" / "a" / "2.png", strange)
+    listed = b"scans/a/0.png\r\n\nscans/b/broken.png\n./scans/a/0.png\n" + strange + b"\n"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(listed)))
     status, printed = called("predict", "-", "scans/*/1*.png", "--model", digits_run, "--json", cwd=folder)
     assert status == 1
     answers = [json.loads(line) for line in printed.splitlines()]
-    names = ["scans/a/0.png", "scans/b/broken.png", "scans/a/10.png", "scans/b/1.png", "scans/b/11.png"]
+    names = ["scans/a/0.png", "scans/b/broken.png", os.fsdecode(strange)]
+    names += ["scans/a/10.png", "scans/b/1.png", "scans/b/11.png"]
     assert [each["image"] for each in answers] == names
     assert answers[1].keys() == {"image", "error"}
     assert isinstance(answers[0]["angle_deg"], float)
     assert len(answers[0]["others"]) == 2
+    assert "error" not in answers[2]
+    status, _ = called("predict", strange.decode(errors="surrogateescape"), "--model", digits_run, cwd=folder)
+    assert status == 0
+    for _ in range(2):
+        status, _ = called("predict", ".", "--model", digits_run, "--out", "all.csv", cwd=folder)
+        assert status == 1
     status, printed = called("predict", "scans/a/0.png", "--model", digits_run, cwd=folder)
     assert status == 0
     assert printed.startswith(f"scans/a/0.png  {answers[0]['class']} 0.")
     assert "degrees, confidence 0." in printed
 
 
-def test_aligned_images_are_pillows(digits_run: Path, called: Called, folder: Path) -> None:
-    """The image is rotated at its own size, in its own colours and bits."""
-    photograph = Image.fromarray(load_sample_images().images[0][:201, :201])
-    photograph.save(folder / "scans" / "photo.png")
-    deep = Image.fromarray(np.asarray(photograph.convert("L")).astype(np.uint16) * 257)
-    deep.save(folder / "scans" / "deep.png")
-    arguments = ("predict", "scans", "--model", digits_run, "--out", "out.csv", "--save-aligned", "aligned")
-    called(*arguments, cwd=folder)
-    angles = {row["image"]: row["angle_deg"] for row in rows(folder / "out.csv")}
-    y, x = np.mgrid[:201, :201] - 100
-    inside = x**2 + y**2 < 95**2
-    for name, original in (("photo.png", photograph), ("deep.png", deep)):
-        written = Image.open(folder / "aligned" / name)
-        assert written.mode == Image.open(folder / "scans" / name).mode
-        turned = photograph.rotate(float(angles[f"scans/{name}"]), Image.Resampling.BICUBIC)
-        expected = np.asarray(turned if name == "photo.png" else turned.convert("L"), dtype=float)
-        difference = np.asarray(written, dtype=float) / (1 if name == "photo.png" else 257) - expected
-        assert np.abs(difference[inside]).mean() < 2
-        assert original.size == written.size
-    assert (folder / "aligned" / "a" / "0.png").is_file()
-    assert called(*arguments, cwd=folder)[0] == 1  # the broken file alone is read again
-
-
 def test_what_is_refused(digits_run: Path, called: Called, folder: Path) -> None:
-    (folder / "scans" / "a" / "1.png").write_bytes((folder / "scans" / "b" / "1.png").read_bytes())
     (folder / "empty").mkdir()
-    (folder / "full").mkdir()
-    (folder / "full" / "mine.png").touch()
     (folder / "other.csv").write_text("a,b\n1,2\n")
     model = ("--model", digits_run)
     for arguments, message in (
@@ -113,16 +101,15 @@ def test_what_is_refused(digits_run: Path, called: Called, folder: Path) -> None
         (("scans", *model, "--out", "out.csv", "--json"), "--json came with --out"),
         (("scans", *model, "--out", "other.csv"), "other.csv is not a table of this command"),
         (("scans", *model, "--out", "nowhere/out.csv"), "in a folder that exists"),
-        (("scans", *model, "--save-aligned", "full"), "--save-aligned full: expected a new or an empty folder"),
-        (("scans/a/1.png", "scans/b/1.png", *model, "--save-aligned", "new"), "would be written to one file"),
+        (("", *model), "expected names of image files, got an empty one"),
+        (("x" * 300 + "*", *model), "matches no file"),
     ):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.chdir(folder)
-            status, _ = called("predict", *arguments, cwd=folder)
+        status, _ = called("predict", *arguments, cwd=folder)
         assert isinstance(status, str), arguments
         assert message in status
         assert len(status.splitlines()) == 1
-    assert sorted(path.name for path in folder.iterdir()) == ["empty", "full", "other.csv", "scans"]
+    assert sorted(path.name for path in folder.iterdir()) == ["empty", "other.csv", "scans"]
+    assert (folder / "other.csv").read_text() == "a,b\n1,2\n"
 
 
 @pytest.mark.ci

@@ -30,12 +30,15 @@ def arguments(run: Path, folder: Path) -> list[object]:
 
 
 def test_a_model_can_be_given_away(digits_run: Path, called: Called, tmp_path: Path) -> None:
+    (digits_run / ".hydra").mkdir(exist_ok=True)
+    options = ["data.root=mine", "seed=1", "model.classifier.weights=/home/me/w.pth", "+data.source.root=/home/me"]
+    (digits_run / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(options))
     folder = published(digits_run, called, tmp_path / "model")
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", "model.safetensors"]
     saved = torch.load(digits_run / "checkpoints" / "best.ckpt")
-    assert all(
-        torch.equal(saved["state_dict"][name], value) for name, value in load_file(folder / "model.safetensors").items()
-    )
+    published_weights = load_file(folder / "model.safetensors")
+    assert published_weights.keys() == saved["state_dict"].keys()
+    assert all(torch.equal(saved["state_dict"][name], value) for name, value in published_weights.items())
     text = (folder / "config.json").read_text()
     assert json.loads(text)["run"]["data_spec"]["class_names"] == [str(digit) for digit in range(10)]
     assert str(digits_run) not in text
@@ -43,6 +46,9 @@ def test_a_model_can_be_given_away(digits_run: Path, called: Called, tmp_path: P
     assert yaml.safe_load(front)["license"] == "mit"
     metrics = metrics_of(digits_run)
     assert ABOUT in card
+    assert str(tmp_path) not in card
+    assert "/home/me" not in card
+    assert "`python train.py seed=1`" in card
     assert f"| test/accuracy | {metrics['test/accuracy']:.4g} |" in card
 
     tested = metrics_of(evaluated(str(folder), tmp_path / "evaluation"))
@@ -59,10 +65,15 @@ def test_a_model_can_be_given_away(digits_run: Path, called: Called, tmp_path: P
     assert status == 0
     assert rows(tmp_path / "angles.csv")[0]["model"].startswith("model ")
 
-    assert "holds files of a model: expected a new or empty folder" in refused(
-        called, folder, *arguments(digits_run, folder)
-    )
+    assert "is not empty: expected a new or empty folder" in refused(called, folder, *arguments(digits_run, folder))
     assert "no checkpoint at" in refused(called, folder, *arguments(folder, tmp_path / "other"))
+    (tmp_path / "file").touch()
+    assert "cannot be made a folder" in refused(called, folder, *arguments(digits_run, tmp_path / "file"))
+    for licence in ("", "yes: [", "a\nlicense: b"):
+        other = ["publish", digits_run, tmp_path / "new", "--about", tmp_path / "about.md", "--licence", licence]
+        assert "expected a name of the Hugging Face hub" in " ".join(called(*other, cwd=tmp_path)[0].split())
+    (tmp_path / "about.md").write_text("no title")
+    assert "begins with a title" in refused(called, folder, *arguments(digits_run, tmp_path / "new"))
 
 
 def test_damaged_and_forged_models_are_one_line(digits_run: Path, called: Called, tmp_path: Path) -> None:

@@ -37,6 +37,12 @@ def test_images_of_every_kind_give_what_the_model_gives(predictor: Predictor, di
         torch.testing.assert_close(found.angle, expected.orientation.angle, atol=1e-4, rtol=0)
     assert found.label == [str(int(expected.log_probability.argmax()))]
     assert found.classes == tuple("0123456789")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # rotated by a quarter turn when it is shown
+    turned = Image.fromarray(np.rot90(array).copy())
+    turned.save(tmp_path / "turned.png", exif=exif)
+    for image in (tmp_path / "turned.png", Image.open(tmp_path / "turned.png")):
+        torch.testing.assert_close(predictor(image).angle, expected.orientation.angle, atol=1e-4, rtol=0)
     many = predictor([grey, PIXELS, torch.rand(5, 1, 40, 30)])
     assert many.angle.shape == many.confidence.shape == (7, 3)
     torch.testing.assert_close(many.probability[:1], found.probability, atol=1e-5, rtol=0)
@@ -65,6 +71,7 @@ def test_what_is_refused(predictor: Predictor, tmp_path: Path) -> None:
     for image, message in (
         (torch.rand(3, 28, 28), r"images\[0\] has 3 channels: expected 1"),
         ([], "images: expected at least one image"),
+        (255 * torch.rand(28, 28), r"images\[0\] has values from .*: expected 0 to 1"),
         ("nowhere.png", "there is no image nowhere.png"),
         (object(), r"images\[0\]: expected a tensor, a NumPy array or a PIL image, got object"),
     ):
@@ -75,9 +82,21 @@ def test_what_is_refused(predictor: Predictor, tmp_path: Path) -> None:
         (tmp_path, "expected the folder of a run of train.py"),
         (tmp_path / "other.ckpt", "is not a readable checkpoint"),
         ("phtos", "model=phtos: expected the folder of a run"),
+        ("x" * 300, "expected the folder of a run"),
     ):
         with pytest.raises(InputError, match=message):
             load(source)
+    config = read_checkpoint(predictor.path)["config"]
+    task = rebuild(read_checkpoint(predictor.path), predictor.path)
+    for part, changes in (
+        ("data_spec", {"class_names": None}),
+        ("data_spec", {"class_names": ["a"]}),
+        ("data_spec", {"class_names": "0123456789"}),
+        ("data_spec", {"height": 10**6}),
+        ("data", {"source": 3}),
+    ):
+        with pytest.raises(InputError, match=r"has a configuration that train\.py|names of 10 classes"):
+            Predictor(task, config | {part: config[part] | changes}, predictor.path)
 
 
 def test_models_of_pairs_and_of_other_tasks_are_refused(job, tmp_path: Path) -> None:

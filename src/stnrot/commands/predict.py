@@ -13,7 +13,7 @@ Examples:
 
 - `stnrot predict photo.jpg scans --model outputs/train/2026-11-29/12-00-00`
 
-- `stnrot predict "scans/**/*.tif" --model my-model --out results.csv --save-aligned upright`
+- `stnrot predict "scans/**/*.tif" --model my-model --out results.csv`
 
 - `find . -name "*.png" | stnrot predict - --model best.ckpt --json`
 """
@@ -24,7 +24,7 @@ def predict(
         list[str],
         typer.Argument(
             metavar="IMAGES...",
-            help="Image files, folders (with all images below them), patterns in quotes, or - for a list of names on "
+            help="Image files, folders (with all images below them), patterns in quotes, or - for a list of files on "
             "standard input.",
         ),
     ],
@@ -50,14 +50,6 @@ def predict(
             "error. Run the same command again to resume, or with further images.",
         ),
     ] = None,
-    save_aligned: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Folder for the images, rotated upright at their own size, as PNG files. It must be new, unless the "
-            "table of --out is there to be resumed.",
-        ),
-    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, a line for each image. Without --out.")] = False,
 ) -> int:
     """Classify images at any angle, and find the angle of each.
@@ -68,43 +60,30 @@ def predict(
     """
     if out is not None and as_json:
         raise InputError("--json came with --out: expected one of the two; leave one out")
-    resumes = out is not None and out.exists()
-    if save_aligned is not None and not resumes and save_aligned.exists() and any(save_aligned.iterdir()):
-        raise InputError(f"--save-aligned {save_aligned}: expected a new or an empty folder; choose another")
-    from stnrot.prediction.image_list import check_places, list_images
+    from stnrot.prediction.image_list import list_images
     from stnrot.prediction.predict_files import predict_files, predict_table
     from stnrot.prediction.predictor import load
 
     found = list_images(images)
-    if save_aligned is not None:
-        check_places(found)
     predictor = load(model, trust=trust or ())
     if out is not None:
-        failed = predict_table(predictor, found, out, save_aligned)
-        print(f"{len(found)} images in {out}" + (f", {failed} with an error: see that column" if failed else ""))
+        failed = predict_table(predictor, found, out)
+        count = f"{len(found)} image{'s' * (len(found) > 1)}"
+        print(f"{count} in {out}" + (f", {failed} with an error: see that column" if failed else ""))
         return int(failed > 0)
     failed = 0
-    for row in predict_files(predictor, found, save_aligned):
-        failed += bool(row["error"])
-        print(json.dumps(_plain(row)) if as_json else _line(row), flush=True)
+    for answer in predict_files(predictor, found):
+        failed += "error" in answer
+        print(json.dumps(answer) if as_json else _line(answer), flush=True)
     return int(failed > 0)
 
 
-def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row with numbers as numbers, and without empty cells."""
-    numbers = ("probability", "angle_deg", "confidence")
-    plain: dict[str, Any] = {name: float(text) if name in numbers else text for name, text in row.items() if text}
-    if row["others"]:
-        pairs = [each.split(":") for each in row["others"].split()]
-        plain["others"] = [{"angle_deg": float(a)} | ({"confidence": float(c)} if c else {}) for a, c in pairs]
-    return plain
-
-
-def _line(row: dict[str, Any]) -> str:
-    if row["error"]:
-        return f"{row['image']}  error: {row['error']}"
-    parts = [f"{row['class']} {row['probability']}"] if row["class"] else []
-    if row["angle_deg"]:
-        sure = f", confidence {row['confidence']}" if row["confidence"] else ""
-        parts.append(f"{row['angle_deg']} degrees{sure}")
-    return f"{row['image']}  {'; '.join(parts)}"
+def _line(answer: dict[str, Any]) -> str:
+    parts = [f"error: {answer['error']}"] if "error" in answer else []
+    if "class" in answer:
+        parts.append(f"{answer['class']} {answer['probability']:.4f}")
+    if "angle_deg" in answer:
+        sure = f", confidence {answer['confidence']:.4f}" if "confidence" in answer else ""
+        parts.append(f"{answer['angle_deg']:.2f} degrees{sure}")
+    line = f"{answer['image']}  {'; '.join(parts)}"
+    return line.encode(errors="backslashreplace").decode()  # a name need not be UTF-8

@@ -1,12 +1,13 @@
 """`stnrot publish`: a folder with a model that can be given away."""
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from stnrot.errors import InputError, needs_extra
+from stnrot.errors import InputError, needs_extra, reason_of
 from stnrot.regular_file import check_regular
 
 EXAMPLES = """
@@ -16,7 +17,7 @@ Examples:
 
 - `hf upload me/my-model my-model` puts the folder on the Hugging Face hub
 """
-PRIVATE = ("data.root", "hydra.run.dir", "ckpt_path", "start_from")  # options that hold paths of this machine
+LICENCE = re.compile(r"[a-z0-9][a-z0-9.-]*")
 
 
 def publish(
@@ -29,6 +30,14 @@ def publish(
         ),
     ],
     licence: Annotated[str, typer.Option(help="Licence of the weights, as the Hugging Face hub names it: mit.")],
+    trust: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PACKAGE",
+            help="Package whose classes the model may build, beside stnrot, torch.nn, torchvision and timm. Its code "
+            "runs with your permissions. Repeat the option for several packages.",
+        ),
+    ] = None,
     half: Annotated[bool, typer.Option("--half", help="Store the weights in 16 bits: half the size.")] = False,
 ) -> int:
     """Write the best checkpoint of a run to a folder that can be given away.
@@ -37,10 +46,15 @@ def publish(
     a model card (README.md) with the metrics of the run. Every command that takes a checkpoint takes the folder too.
     """
     with needs_extra("stnrot publish"):
-        from stnrot.runs.checkpoints import read_checkpoint
+        from stnrot.prediction.find_model import BEST
+        from stnrot.runs.checkpoints import read_checkpoint, rebuild
         from stnrot.runs.publish import model_card, write_published
 
-    checkpoint = read_checkpoint(run / "checkpoints" / "best.ckpt")
+    if not LICENCE.fullmatch(licence):
+        raise InputError(f"--licence={licence}: expected a name of the Hugging Face hub, such as mit or cc-by-4.0")
+    path = run / BEST
+    checkpoint = read_checkpoint(path)
+    rebuild(checkpoint, path, trust or (), "add --trust {0}")  # what cannot be built is of no use to others
     card = model_card(_text(about), licence, checkpoint, _metrics(run), _overrides(run))
     write_published(checkpoint, folder, card, licence, half)
     print(f"written: {folder}")
@@ -50,24 +64,32 @@ def publish(
 def _text(path: Path) -> str:
     check_regular(path)
     try:
-        return path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise InputError(f"--about {path}: cannot be read: {error}; expected a Markdown file") from error
+    if not text.lstrip().startswith("# "):
+        raise InputError(f"--about {path}: expected a Markdown file that begins with a title: # NAME")
+    return text
 
 
 def _metrics(run: Path) -> dict[str, float]:
     """Return the metrics that `train.py` wrote at the end."""
+    check_regular(run / "metrics.json")
     try:
-        found = json.loads((run / "metrics.json").read_text())
-    except (OSError, ValueError) as error:
+        found = dict(json.loads((run / "metrics.json").read_text()))
+    except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{run} has no readable metrics.json: expected the folder of a run that has ended") from error
     return {name: value for name, value in found.items() if isinstance(value, float)}
 
 
 def _overrides(run: Path) -> list[str]:
-    """Return the options of the run, without those that hold paths."""
-    from omegaconf import OmegaConf
+    """Return the options that the run was started with, without those that may hold a path of this machine."""
+    from omegaconf import ListConfig, OmegaConf
 
     file = run / ".hydra" / "overrides.yaml"
-    given = [str(each) for each in OmegaConf.load(file)] if file.is_file() else []
-    return [each for each in given if not each.lstrip("+").startswith(tuple(f"{name}=" for name in PRIVATE))]
+    try:
+        given = OmegaConf.load(file) if file.is_file() else OmegaConf.create([])
+    except Exception as error:  # PyYAML's errors have no common base but Exception
+        raise InputError(f"{file} cannot be read: {reason_of(error)}; expected the folder of a run") from error
+    options = [str(each) for each in given] if isinstance(given, ListConfig) else []
+    return [each for each in options if not each.startswith("data.root=") and "/" not in each.partition("=")[2]]

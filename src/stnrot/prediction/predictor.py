@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from stnrot.data.image_data import as_float
@@ -19,7 +20,9 @@ from stnrot.models.confidence import confidence
 from stnrot.models.model import Model
 from stnrot.prediction.find_model import find_model
 
-MAX_PIXELS = 2**28
+MAX_PIXELS = 2**28  # of a file
+MAX_SIDE = 4096  # of the images of a model
+MAX_IMAGES, MAX_VALUES = 256, 2**24  # that are read together
 
 
 @dataclass(frozen=True)
@@ -64,25 +67,39 @@ class Predictor:
                 f"model={path} is a model of {'pairs' if isinstance(model, Model) else type(task).__name__}: expected "
                 "one of single images, from task=classify, or from task=register without data=image_pairs"
             )
-        spec, data = config["data_spec"], config["data"]
+        spec, source = config["data_spec"], config["data"].get("source")
+        sides = [spec.get(name) for name in ("channels", "height", "width")]
+        names = spec.get("class_names")
+        if (
+            not all(type(side) is int and 1 <= side <= MAX_SIDE for side in sides)
+            or not (isinstance(names, list) and all(isinstance(name, str) for name in names))
+            or not isinstance(source, dict)
+        ):
+            raise InputError(f"{path} has a configuration that train.py does not write: expected sizes and classes")
+        channels, height, width = sides
         self.path = path
-        self.classes = tuple(spec["class_names"]) if config["model"].get("classifier") else ()
+        self.classes = tuple(names) if config["model"].get("classifier") else ()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
-        self.masks_to_disc = data.get("border") == "disc"
+        self.masks_to_disc = config["data"].get("border") == "disc"
         self.decoding = Decoding(
-            image_size=(spec["height"], spec["width"]),
-            fit=data["source"].get("fit", "crop"),
-            channels=spec["channels"],
+            image_size=(height, width),
+            fit=source.get("fit", "crop"),
+            channels=channels,
             max_pixels=MAX_PIXELS,
             on_bad_image="error",
             memory_gb=None,
         )
+        self.portion = max(1, min(MAX_IMAGES, MAX_VALUES // (channels * height * width)))
+        found = self.predict(torch.zeros(1, channels, height, width)).probability
+        if found is not None and found.shape[1] != len(self.classes):
+            raise InputError(f"{path} has {len(self.classes)} names of {found.shape[1]} classes: expected one for each")
 
     def __call__(self, images: ImageKind | str | Path | Sequence[ImageKind | str | Path]) -> Predictions:
         """Predict for images: tensors, NumPy arrays, PIL images, paths of files, or a list of these.
 
-        They may have any size. The middle is cut out and scaled to the size that the model was trained on.
+        They may have any size; floats are from 0 to 1. The middle is cut out and scaled to the size that the model was
+        trained on.
         """
         items = list(images) if isinstance(images, Sequence) and not isinstance(images, str) else [images]
         if not items:
@@ -92,16 +109,21 @@ class Predictor:
     @torch.inference_mode()
     def predict(self, batch: Float[Tensor, "B C H W"]) -> Predictions:
         """Predict for images of the size and the channels that the model was trained on."""
-        image = batch.to(self.device)
+        found = [self._predict(images.to(self.device)) for images in batch.split(self.portion)]
+        angle, sure, probability = (
+            None if each[0] is None else torch.cat(each).cpu() for each in zip(*found, strict=True)
+        )
+        return Predictions(angle, sure, probability, self.classes)
+
+    def _predict(self, image: Float[Tensor, "B C H W"]) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         if self.masks_to_disc:
             image = image * inscribed_disc(image.shape[-2:], image.device)
         found = self.model(image.contiguous(memory_format=torch.channels_last), None)
         orientation, log_probability = found.orientation, found.log_probability
-        return Predictions(
-            None if orientation is None else orientation.angle.cpu(),
-            None if orientation is None or orientation.log_posterior is None else confidence(orientation).cpu(),
-            None if log_probability is None else log_probability.exp().cpu(),
-            self.classes,
+        return (
+            None if orientation is None else orientation.angle,
+            None if orientation is None or orientation.log_posterior is None else confidence(orientation),
+            None if log_probability is None else log_probability.exp(),
         )
 
     def read(self, path: Path) -> UInt8[Tensor, "C H W"]:
@@ -111,24 +133,30 @@ class Predictor:
     def _fitted(self, image: Any, name: str) -> Float[Tensor, "B C H W"]:
         if isinstance(image, str | Path):
             return as_float(self.read(Path(image)))[None]
-        channels = self.decoding.channels or 3
-        floats = to_floats(image, name).with_channels(channels).float()
-        if floats.shape[1] != channels:
-            raise InputError(f"{name} has {floats.shape[1]} channels: expected {channels}")
+        if isinstance(image, Image.Image):
+            image = ImageOps.exif_transpose(image)  # as in a file
+        floats = to_floats(image, name).with_channels(self.decoding.channels or 3).float()
+        if floats.shape[1] != self.decoding.channels:
+            raise InputError(f"{name} has {floats.shape[1]} channels: expected {self.decoding.channels}")
+        if not (floats.min() >= 0 and floats.max() <= 1):
+            raise InputError(f"{name} has values from {floats.min():.3g} to {floats.max():.3g}: expected 0 to 1")
         height, width = self.decoding.image_size
         return _resized(floats, height, width, self.decoding.fit)
 
 
 def _resized(image: Float[Tensor, "B C H W"], height: int, width: int, fit: str) -> Float[Tensor, "B C h w"]:
     """Scale images as `Decoding` does: fill the frame and cut off what is too long, or pad with black."""
-    scales = [new / old for new, old in zip((height, width), image.shape[-2:], strict=True)]
-    scale = max(scales) if fit == "crop" else min(scales)
-    size = [max(1, round(side * scale)) for side in image.shape[-2:]]
-    if size != list(image.shape[-2:]):
-        image = F.interpolate(image, size, mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
+    rows, columns = image.shape[-2:]
+    size = (height, width)
     if fit == "crop":
-        top, left = (size[0] - height) // 2, (size[1] - width) // 2
-        return image[..., top : top + height, left : left + width]
+        kept = min(rows, round(columns * height / width)) or 1, min(columns, round(rows * width / height)) or 1
+        top, left = (rows - kept[0]) // 2, (columns - kept[1]) // 2
+        image = image[..., top : top + kept[0], left : left + kept[1]]
+    else:
+        scale = min(height / rows, width / columns)
+        size = max(1, round(rows * scale)), max(1, round(columns * scale))
+    if size != image.shape[-2:]:
+        image = F.interpolate(image, size, mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
     top, left = round((height - size[0]) / 2), round((width - size[1]) / 2)  # as Pillow rounds
     return F.pad(image, (left, width - size[1] - left, top, height - size[0] - top))
 

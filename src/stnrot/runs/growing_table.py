@@ -56,7 +56,7 @@ def read_rows(out: Path, columns: Sequence[str], others: Collection[tuple[str, .
     """
     try:
         written = out.read_bytes() if out.exists() else b""
-        complete = written[: written.rfind(b"\n") + 1].decode()
+        complete = written[: written.rfind(b"\n") + 1].decode(errors="surrogateescape")  # names of files
         reader = csv.DictReader(io.StringIO(complete, newline=""), strict=True)
         found = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -79,9 +79,10 @@ def check_same(out: Path, row: Row, options: Row) -> None:
 def replace_rows(out: Path, rows: Iterable[Row], columns: Sequence[str]) -> None:
     """Write a table that has these rows, unless it has them."""
     table = _header(columns) + "".join(csv_line(row, columns) for row in rows)
-    if not out.exists() or out.read_bytes() != table.encode():
+    content = table.encode(errors="surrogateescape")
+    if not out.exists() or out.read_bytes() != content:
         with atomic_write(out.resolve()) as new:
-            new.write_text(table, encoding="utf-8", newline="")
+            new.write_bytes(content)
 
 
 def csv_line(row: Row, columns: Sequence[str]) -> str:
@@ -106,7 +107,7 @@ def model_name(ckpt: Path | None) -> str:
     if ckpt is None:
         return "correlation"
     files = [ckpt / name for name in (CONFIG, WEIGHTS)] if ckpt.is_dir() else [ckpt]
-    return f"{ckpt.name} {sha256(b''.join(file.read_bytes() for file in files)).hexdigest()[:12]}"
+    return f"{ckpt.resolve().name} {sha256(b''.join(file.read_bytes() for file in files)).hexdigest()[:12]}"
 
 
 def progress_bar(total: int, completed: int, label: str = "align") -> Progress:

@@ -38,13 +38,15 @@ def write_published(checkpoint: dict[str, Any], folder: Path, card: str, licence
         half: store the weights in 16 bits.
 
     Raises:
-        InputError: if the folder holds a model already.
+        InputError: if it cannot be made, or holds anything already.
     """
-    if any((folder / name).exists() for name in (WEIGHTS, CONFIG, CARD)):
-        raise InputError(
-            f"{folder} holds files of a model: expected a new or empty folder; choose another, or empty it"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        occupied = any(folder.iterdir())
+    except OSError as error:
+        raise InputError(f"{folder} cannot be made a folder: {error}; choose another") from error
+    if occupied:
+        raise InputError(f"{folder} is not empty: expected a new or empty folder; choose another")
     config = {name: checkpoint["config"][name] for name in KEPT}
     config["model"], config["data"] = without_weights(config["model"]), config["data"] | {"root": None}
     config["trainer"] = {name: config["trainer"].get(name) for name in TRAINER}

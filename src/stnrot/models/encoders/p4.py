@@ -15,7 +15,8 @@ from stnrot.models.checks import check_comparison
 from stnrot.models.outputs import Orientation
 from stnrot.models.p4_conv import TURNS, P4Conv
 
-LEAST, MOST = 16, 512  # limits of the side
+LEAST, MOST = 16, 128  # limits of the side: the last kernel grows with its square
+MOST_ANGLES = 512
 REACH = 3  # bins on both sides that belong to a maximum of the score
 SCALE = 64.0  # at the start, as in `PolarEncoder`
 
@@ -39,7 +40,7 @@ class P4Encoder(nn.Module):
     Args:
         channels: of one image.
         width: features of the first layer; later layers have 2, 4 and 8 times as many. Each has four directions.
-        side: pixels along each side of the square that is read, a multiple of 8 from 16 to 512. The largest square in
+        side: pixels along each side of the square that is read, a multiple of 8 from 16 to 128. The largest square in
             the middle of an image is resized to it. If its sides differ by an odd number, this square lies half a pixel
             beside the middle.
         angles: A, the number of angles, a multiple of 4 from 8 to 512.
@@ -66,7 +67,7 @@ class P4Encoder(nn.Module):
         check_number("channels", channels, 1)
         check_number("width", width, 1)
         check_number("side", side, LEAST, MOST)
-        check_number("angles", angles, 2 * TURNS, MOST)
+        check_number("angles", angles, 2 * TURNS, MOST_ANGLES)
         check_number("dropout", dropout, 0, 0.99, whole=False)
         check_choice("mirrored", mirrored, True, False)
         if side % 8:

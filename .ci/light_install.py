@@ -25,6 +25,8 @@ assert abs(stnrot.align(image, torch.rot90(image)).angle.rad2deg().item() - 90) 
 assert torch.allclose(
     stnrot.rotate(image[None, None], torch.tensor([torch.pi / 2]))[0, 0], torch.rot90(image), atol=1e-4
 )
+upright = stnrot.Upright(torch.nn.Flatten(), "photos").eval()  # its weights are in the wheel
+assert upright(torch.rand(2, 3, 40, 40)).shape == (2, 4800)
 layer = stnrot.Rotation(8, init="haar")
 z = torch.randn(4, 8)
 assert torch.allclose(layer.inverse(layer(z)), z, atol=1e-5)

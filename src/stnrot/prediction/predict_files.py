@@ -8,7 +8,6 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from stnrot.data.image_data import as_float
 from stnrot.errors import InputError
 from stnrot.machine import thread_pool
 from stnrot.prediction.predictor import Predictions, Predictor
@@ -38,7 +37,7 @@ def predict_files(predictor: Predictor, images: Sequence[Path]) -> Iterator[dict
             portion = images[start : start + predictor.portion]
             read = list(pool.map(lambda path: _read(predictor, path), portion))
             good = [pixels for pixels in read if not isinstance(pixels, InputError)]
-            found = _answers(predictor.predict(as_float(torch.stack(good)))) if good else iter(())
+            found = _answers(predictor.predict(torch.stack(good) / 255)) if good else iter(())
             for path, pixels in zip(portion, read, strict=True):
                 answer = {"error": error_text(pixels)} if isinstance(pixels, InputError) else next(found)
                 yield {"image": str(path)} | answer

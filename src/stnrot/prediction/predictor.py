@@ -11,7 +11,6 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from stnrot.data.image_data import as_float
 from stnrot.data.sources.decoding import Decoding
 from stnrot.errors import InputError, needs_extra
 from stnrot.geometry import inscribed_disc
@@ -132,7 +131,7 @@ class Predictor:
 
     def _fitted(self, image: Any, name: str) -> Float[Tensor, "B C H W"]:
         if isinstance(image, str | Path):
-            return as_float(self.read(Path(image)))[None]
+            return self.read(Path(image))[None] / 255
         if isinstance(image, Image.Image):
             image = ImageOps.exif_transpose(image)  # as in a file
         floats = to_floats(image, name).with_channels(self.decoding.channels or 3).float()

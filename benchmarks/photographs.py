@@ -1,4 +1,4 @@
-"""Behind `Upright`, a frozen network reads photographs at any angle at most 5 points worse than upright ones.
+"""Behind `Upright`, the accuracy of a frozen network on photographs varies by at most a point with their angle.
 
     python benchmarks/photographs.py --root data [--seeds 3] [--png PATH] [--grid PATH] [--json PATH]
 

@@ -100,7 +100,7 @@ def test_images_never_rotated_are_the_originals() -> None:
 
 
 @pytest.mark.parametrize("train_turns", ["every_epoch", "once"])
-@pytest.mark.parametrize("options", [["deform", "turn_deg=40"], ["views", "mirror=0"]])
+@pytest.mark.parametrize("options", [["deform", "turn_deg=40"], ["random_views", "mirror=0"]])
 def test_the_angle_of_an_augmented_image_is_right(train_turns: str, options: list[str]) -> None:
     """The moments of a wide bar beside the centre, changed and rotated, give the angle by numpy."""
     augment, option = options
@@ -126,7 +126,7 @@ def test_the_angle_of_an_augmented_image_is_right(train_turns: str, options: lis
 
 def test_the_angle_of_a_mirrored_image_is_right() -> None:
     """A bar below the centre stays there in the mirror image of the upright picture."""
-    data = digits("data/augment=views")
+    data = digits("data/augment=random_views")
     bar = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
     bar[..., 17:20, 9:19] = 255
     raw = data.splits.train.__getitems__(torch.arange(300))._replace(image=bar.expand(300, -1, -1, -1))
@@ -143,4 +143,4 @@ def test_mirror_images_of_stored_images_are_refused() -> None:
     with pytest.raises(
         InstantiationException, match=r"augment\.mirror=0\.5: expected 0, because images that are stored"
     ):
-        digits("data/augment=views", "data.train_turns=once")
+        digits("data/augment=random_views", "data.train_turns=once")

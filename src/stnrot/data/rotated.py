@@ -39,7 +39,7 @@ class RotatedImages(ImageData):
         check_choice("border", self.border, "disc", "keep")
         if not (self.augment is None or callable(self.augment)):
             raise InputError(
-                f"augment={self.augment}: expected null, or a choice with a slash: data/augment=deform or views"
+                f"augment={self.augment}: expected null, or a choice with a slash: data/augment=deform or random_views"
             )
         if self.train_turns == "once" and isinstance(self.augment, RandomViews) and self.augment.mirror:
             raise InputError(

@@ -98,7 +98,7 @@ def compared(count: int, seed: int, steps: int, tested: tuple[Tensor, Tensor]) -
     """Return accuracy and core-seconds of all methods, trained on `count` patches of each class."""
     images, labels = patches("train", count, seed)
     torch.manual_seed(seed)
-    encoder = P4Encoder(1, width=4, side=32, angles=64, dropout=0.1)
+    encoder = P4Encoder(1, width=4, side=32, angles=64, dropout=0.1, mirrored=False)
     model, once, longer = Upright(network(), encoder, hypotheses=3, frozen=False), network(), network()
     seconds = {UPRIGHT: train(model, partial(model.loss, upright=False), images, labels, steps)}
     seconds[STEPS] = train(once, partial(turned_loss, once), images, labels, steps)

@@ -31,7 +31,8 @@ class Method:
     """How a method reads pictures, and how it finds the upright if it does.
 
     Args:
-        read: maps pictures in the disc, and their true angles (which one method is told), to scores of the classes.
+        read: maps pictures in the disc to scores of the classes. It is also passed the true angles, which one method
+            uses.
         find: maps pictures in the disc to the angles that rotate them upright, 0 for those that stay as they are.
         core_minutes: of all its parts.
         min_confidence: pictures of less stay as they are.

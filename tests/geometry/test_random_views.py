@@ -37,11 +37,11 @@ def test_without_the_other_changes_it_is_the_mirror_image_and_the_rotation() -> 
 def test_views_are_rotated_by_the_angle_and_no_border_comes_into_the_disc() -> None:
     row, column = torch.meshgrid(torch.arange(64.0), torch.arange(80.0), indexing="ij")
     spots = torch.stack([torch.exp(-((row - 32) ** 2 + (column - x) ** 2) / 8) for x in (34, 46)])
-    views, angle = views_of(spots.expand(32, -1, -1, -1))
+    views, angle = views_of(30 * spots.expand(32, -1, -1, -1))  # so bright that the rounding of JPEG does not count
     views = views - views.flatten(2).median(2).values[..., None, None]  # the brightness of the background
     places = torch.stack([(views * each).sum((2, 3)) / views.sum((2, 3)) for each in (column, row)], -1)
     right, down = (places[:, 1] - places[:, 0]).T
-    assert angular_distance(torch.atan2(-down, right), angle).rad2deg().max() < 3  # compressed
+    assert angular_distance(torch.atan2(-down, right), angle).rad2deg().max() < 1
     ramp, disc = row[:30, :40] + column[:30, :40], inscribed_disc((30, 40))
     plane = torch.stack((torch.ones(30, 40), row[:30, :40], column[:30, :40]), -1)[disc]
     seen = views_of(ramp.expand(64, 1, -1, -1))[0][:, 0, disc].T  # without a border, each view is a plane

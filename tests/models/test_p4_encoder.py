@@ -57,7 +57,7 @@ def test_pooling_is_that_of_torch() -> None:
 
 @pytest.mark.parametrize("shape", [(32, 32), (48, 40), (20, 60)])
 def test_a_quarter_turn_shifts_the_posterior(shape: tuple[int, int]) -> None:
-    encoder = P4Encoder(3, width=4, side=32, angles=24, dropout=0.5).eval()
+    encoder = P4Encoder(3, width=4, side=32, angles=24, dropout=0.5, mirrored=False).eval()
     image, reference = torch.rand(2, 3, *shape), torch.randn(1, *encoder.feature_shape)
     posterior = encoder(image, reference, 2).log_posterior
     for turns in range(1, 4):
@@ -84,7 +84,7 @@ def test_an_image_as_the_reference_is_found_at_its_angle() -> None:
     stack = [np.array(photograph.rotate(float(a), Image.Resampling.BICUBIC).resize((48, 48))) for a in degrees]
     images = torch.from_numpy(np.stack(stack)).permute(0, 3, 1, 2).float() / 255
     torch.manual_seed(0)
-    encoder = P4Encoder(3, width=8, side=32, angles=64, dropout=0.0).eval()
+    encoder = P4Encoder(3, width=8, side=32, angles=64, dropout=0.0, mirrored=False).eval()
     with torch.no_grad():
         angle = encoder(images, images[:1], 1).angle[:, 0]
     assert wrap(angle + torch.from_numpy(degrees).deg2rad()).abs().rad2deg().max() < 3
@@ -100,13 +100,13 @@ def test_an_image_as_the_reference_is_found_at_its_angle() -> None:
     ],
 )
 def test_bad_options_are_one_line(option: str, value: float, message: str) -> None:
-    options: dict[str, Any] = {"channels": 3, "width": 4, "side": 32, "angles": 64, "dropout": 0.1, option: value}
+    options: dict[str, Any] = {"channels": 3, "width": 4, "side": 32, "angles": 64, "dropout": 0.1, "mirrored": False}
     with pytest.raises(InputError, match=message):
-        P4Encoder(**options)
+        P4Encoder(**options | {option: value})
 
 
 def test_references_that_do_not_fit_are_one_line() -> None:
-    encoder = P4Encoder(1, width=4, side=16, angles=16, dropout=0.0).eval()
+    encoder = P4Encoder(1, width=4, side=16, angles=16, dropout=0.0, mirrored=False).eval()
     with pytest.raises(InputError, match=r"reference: expected features \[2 or 1, 128, 4\]"):
         encoder(torch.rand(2, 1, 16, 16), torch.rand(1, 8, 4), 1)
     with pytest.raises(InputError, match=r"model\.hypotheses=17"):
@@ -114,7 +114,7 @@ def test_references_that_do_not_fit_are_one_line() -> None:
 
 
 def test_all_weights_learn() -> None:
-    encoder = P4Encoder(1, width=2, side=16, angles=16, dropout=0.1).train()
+    encoder = P4Encoder(1, width=2, side=16, angles=16, dropout=0.1, mirrored=False).train()
     reference = nn.Parameter(0.1 * torch.randn(1, *encoder.feature_shape))
     found = encoder(torch.rand(4, 1, 16, 16), reference, 1)
     found.log_posterior[:, 3].sum().backward()

@@ -1,5 +1,7 @@
 """Two real processes over gloo against torch's own batch norm on the whole batch."""
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -9,11 +11,13 @@ from torch import nn
 from stnrot.models.p4_conv import P4Conv
 from stnrot.runs.sync_batch_norm import BatchNormSync, SyncedBatchNorm2d
 
+WHOLE = {"kernel": 4, "padding": 0}  # of a map of 4 x 4: one value for each image
 
-def _share(rank: int, file: str, image: torch.Tensor, results: str) -> None:
+
+def _share(rank: int, file: str, image: torch.Tensor, results: str, options: dict[str, int]) -> None:
     dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
     torch.manual_seed(0)
-    norm = BatchNormSync().apply(nn.Sequential(nn.BatchNorm2d(3), P4Conv(3, 2, first=True)))
+    norm = BatchNormSync().apply(nn.Sequential(nn.BatchNorm2d(3), P4Conv(3, 2, first=True, **options)))
     with torch.no_grad():
         norm[0].weight.copy_(torch.tensor([1.0, 2.0, 0.5]))
     mine = image[rank::2].clone().requires_grad_()
@@ -23,12 +27,18 @@ def _share(rank: int, file: str, image: torch.Tensor, results: str) -> None:
     dist.destroy_process_group()
 
 
-@pytest.mark.slow
-def test_two_processes_are_one(tmp_path) -> None:
-    image = torch.randn(10, 3, 4, 5) * 3 + 1
-    mp.spawn(_share, (str(tmp_path / "store"), image, str(tmp_path / "out")), nprocs=2)
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        pytest.param((10, 3, 4, 5), {}, marks=pytest.mark.slow),
+        pytest.param((3, 3, 4, 4), WHOLE, marks=pytest.mark.ci),  # one process has a single value
+    ],
+)
+def test_two_processes_are_one(shape: tuple[int, ...], options: dict[str, int], tmp_path: Path) -> None:
+    image = torch.randn(shape) * 3 + 1
+    mp.spawn(_share, (str(tmp_path / "store"), image, str(tmp_path / "out"), options), nprocs=2)
     torch.manual_seed(0)
-    norm = nn.Sequential(nn.BatchNorm2d(3), P4Conv(3, 2, first=True))
+    norm = nn.Sequential(nn.BatchNorm2d(3), P4Conv(3, 2, first=True, **options))
     with torch.no_grad():
         norm[0].weight.copy_(torch.tensor([1.0, 2.0, 0.5]))
     whole = image.clone().requires_grad_()

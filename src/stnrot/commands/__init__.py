@@ -1,4 +1,6 @@
 """The subcommands of `stnrot`, one file each, thin over the Python API: align, pose, predict, publish, study.
 
+`trust` is an option that several of them have.
+
 The files import torch and Optuna only when a command runs. So `stnrot --help` and shell completion are fast.
 """

@@ -8,6 +8,7 @@ import typer
 
 from stnrot.alignment.motion_kind import DEFAULT, STACK_DEFAULT, MotionKind
 from stnrot.alignment.stacks.reference_kind import FIRST, ReferenceKind
+from stnrot.commands.trust import Trust
 from stnrot.errors import InputError
 
 if TYPE_CHECKING:
@@ -77,15 +78,7 @@ def align(
             "their pixels.",
         ),
     ] = None,
-    trust: Annotated[
-        list[str] | None,
-        typer.Option(
-            rich_help_panel="Model",
-            metavar="PACKAGE",
-            help="Package whose classes the checkpoint may build, beside stnrot, torch.nn, torchvision and timm. Its "
-            "code runs with your permissions. Repeat the option for several packages.",
-        ),
-    ] = None,
+    trust: Trust = None,
     out: Annotated[
         Path | None,
         typer.Option(

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from stnrot.commands.trust import Trust
 from stnrot.errors import InputError
 
 EXAMPLES = """
@@ -35,14 +36,7 @@ def predict(
             "photos, which finds the upright of photographs."
         ),
     ],
-    trust: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PACKAGE",
-            help="Package whose classes the model may build, beside stnrot, torch.nn, torchvision and timm. Its code "
-            "runs with your permissions. Repeat the option for several packages.",
-        ),
-    ] = None,
+    trust: Trust = None,
     out: Annotated[
         Path | None,
         typer.Option(

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from stnrot.commands.trust import Trust
 from stnrot.errors import InputError, needs_extra, reason_of
 from stnrot.regular_file import check_regular
 
@@ -30,14 +31,7 @@ def publish(
         ),
     ],
     licence: Annotated[str, typer.Option(help="Licence of the weights, as the Hugging Face hub names it: mit.")],
-    trust: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PACKAGE",
-            help="Package whose classes the model may build, beside stnrot, torch.nn, torchvision and timm. Its code "
-            "runs with your permissions. Repeat the option for several packages.",
-        ),
-    ] = None,
+    trust: Trust = None,
     half: Annotated[bool, typer.Option("--half", help="Store the weights in 16 bits: half the size.")] = False,
 ) -> int:
     """Write the best checkpoint of a run to a folder that can be given away.
@@ -54,7 +48,7 @@ def publish(
         raise InputError(f"--licence={licence}: expected a name of the Hugging Face hub, such as mit or cc-by-4.0")
     path = run / BEST
     checkpoint = read_checkpoint(path)
-    rebuild(checkpoint, path, trust or (), "add --trust {0}")  # what cannot be built is of no use to others
+    rebuild(checkpoint, path, trust or (), "add --trust {0}")  # raises an error if others could not load it
     card = model_card(_text(about), licence, checkpoint, _metrics(run), _overrides(run))
     write_published(checkpoint, folder, card, licence, half)
     print(f"written: {folder}")

@@ -30,7 +30,7 @@ class RandomViews:
     zoom is at least 1 and the shift so small that no border comes into the inscribed disc: a straight border would tell
     the angle too. Outside, the pixels of the border are repeated. At the end every image is compressed as JPEG of a low
     quality, whose blocks and coarse colours do not turn with the picture. If some were not, a network would learn from
-    these what the JPEG of the stored photographs has left. It took minutes on CIFAR-10 that was stored as JPEG.
+    these what the JPEG of the stored photographs has left.
 
     Args:
         mirror: probability of the mirror image, left and right exchanged before the rotation. Use 0 if the images are

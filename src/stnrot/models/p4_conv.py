@@ -59,7 +59,9 @@ class P4Conv(nn.Module):
         scale, shift = (each.repeat_interleave(TURNS) for each in (self.scale, self.shift))
         if self.training:
             maps = self._convolve(image, self._weight(), None)
-            if maps[:, 0].numel() > 1:  # one value has no deviation: it is normalised as in evaluation
+            # One value has no deviation, so it is normalised as in evaluation. But a norm that is synchronised has the
+            # values of all processes, and waits for each of them.
+            if maps[:, 0].numel() > 1 or type(self.norm) is not nn.BatchNorm2d:
                 return torch.addcmul(shift[:, None, None], self.norm(maps), scale[:, None, None])
         mean, variance = (_shared(each) for each in (self.norm.running_mean, self.norm.running_var))
         scale = scale * (at_least_float32(variance) + self.norm.eps).rsqrt()

@@ -1,14 +1,13 @@
 """Trained encoders that come with the package, each in a folder as `stnrot publish` writes it."""
 
-import json
 from pathlib import Path
 
-from safetensors.torch import load
 from torch import nn
 
 from stnrot.errors import InputError
 from stnrot.models.encoders.p4 import P4Encoder
 from stnrot.models.reference import learned_reference
+from stnrot.runs.published import read_published
 
 SHIPPED = ("photos",)
 
@@ -29,13 +28,11 @@ def shipped_encoder(name: str) -> tuple[P4Encoder, nn.Parameter]:
     """
     if name not in SHIPPED:
         raise InputError(f"encoder={name}: expected a module, or the name of one that is shipped: {', '.join(SHIPPED)}")
-    folder = shipped_folder(name)
-    sizes = json.loads((folder / "config.json").read_bytes())["run"]["model"]["encoder"]
+    found = read_published(shipped_folder(name))
+    sizes = found["config"]["model"]["encoder"]
     encoder = P4Encoder(**{key: value for key, value in sizes.items() if key != "_target_"})
-    weights = {
-        key.removeprefix("model."): value for key, value in load((folder / "model.safetensors").read_bytes()).items()
-    }
+    weights = {key.removeprefix("model.").removeprefix("encoder."): each for key, each in found["state_dict"].items()}
     reference = learned_reference(encoder.feature_shape)
     reference.data.copy_(weights.pop("reference"))
-    encoder.load_state_dict({key.removeprefix("encoder."): value for key, value in weights.items()})
+    encoder.load_state_dict(weights)
     return encoder.eval(), reference

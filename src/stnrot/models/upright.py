@@ -300,4 +300,4 @@ def _of_channels(name: str, values: Any, rule: Rule, channels: int | None) -> Fl
 
 def photograph_encoder(channels: int) -> P4Encoder:
     """Return an encoder, not yet trained, with the sizes of `model/encoder=p4`."""
-    return P4Encoder(channels, width=8, side=32, angles=64, dropout=0.1)
+    return P4Encoder(channels, width=8, side=32, angles=64, dropout=0.1, mirrored=False)

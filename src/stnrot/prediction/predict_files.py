@@ -84,19 +84,24 @@ def _read(predictor: Predictor, path: Path) -> UInt8[Tensor, "C H W"] | InputErr
 
 
 def _answers(found: Predictions) -> Iterator[dict[str, Any]]:
-    count = len(next(each for each in (found.angle, found.probability) if each is not None))
-    for k in range(count):
-        answer: dict[str, Any] = {}
-        if found.probability is not None:
-            probability, best = found.probability[k].max(0)
-            answer |= {"class": found.classes[int(best)], "probability": round(probability.item(), 4)}
-        if found.angle is not None:
-            angles = [{"angle_deg": round(angle, 2)} for angle in found.angle[k].double().rad2deg().tolist()]
-            if found.confidence is not None:
-                for each, sure in zip(angles, found.confidence[k].tolist(), strict=True):
-                    each["confidence"] = round(sure, 4)
-            answer |= angles[0] | {"others": angles[1:]}
-        yield answer
+    """Yield the predictions for each image as plain numbers."""
+    columns: dict[str, list[Any]] = {}
+    if found.probability is not None and found.label is not None:
+        columns |= {"class": found.label, "probability": _rounded(found.probability.amax(1), 4)}
+    if found.angle is not None:
+        columns["angle_deg"] = _rounded(found.angle.double().rad2deg(), 2)
+        if found.confidence is not None:
+            columns["confidence"] = _rounded(found.confidence, 4)
+    for values in zip(*columns.values(), strict=True):
+        answer = dict(zip(columns, values, strict=True))
+        hypotheses = {name: answer.pop(name) for name in ("angle_deg", "confidence") if name in answer}
+        each = [dict(zip(hypotheses, one, strict=True)) for one in zip(*hypotheses.values(), strict=True)]
+        yield answer | (each[0] | {"others": each[1:]} if each else {})
+
+
+def _rounded(values: Tensor, digits: int) -> list[Any]:
+    """Return numbers, without a minus before zero."""
+    return (values.double().round(decimals=digits) + 0.0).tolist()
 
 
 def _texts(answer: dict[str, Any]) -> Row:

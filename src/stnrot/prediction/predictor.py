@@ -76,7 +76,7 @@ class Predictor:
         ):
             raise InputError(f"{path} has a configuration that train.py does not write: expected sizes and classes")
         channels, height, width = sides
-        self.path = path
+        self.path, self.channels = path, channels
         self.classes = tuple(names) if config["model"].get("classifier") else ()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
@@ -134,9 +134,9 @@ class Predictor:
             return self.read(Path(image))[None] / 255
         if isinstance(image, Image.Image):
             image = ImageOps.exif_transpose(image)  # as in a file
-        floats = to_floats(image, name).with_channels(self.decoding.channels or 3).float()
-        if floats.shape[1] != self.decoding.channels:
-            raise InputError(f"{name} has {floats.shape[1]} channels: expected {self.decoding.channels}")
+        floats = to_floats(image, name).with_channels(self.channels).float()
+        if floats.shape[1] != self.channels:
+            raise InputError(f"{name} has {floats.shape[1]} channels: expected {self.channels}")
         if not (floats.min() >= 0 and floats.max() <= 1):
             raise InputError(f"{name} has values from {floats.min():.3g} to {floats.max():.3g}: expected 0 to 1")
         height, width = self.decoding.image_size

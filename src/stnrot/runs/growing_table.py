@@ -59,7 +59,7 @@ def read_rows(out: Path, columns: Sequence[str], others: Collection[tuple[str, .
         complete = written[: written.rfind(b"\n") + 1].decode(errors="surrogateescape")  # names of files
         reader = csv.DictReader(io.StringIO(complete, newline=""), strict=True)
         found = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, csv.Error) as error:
         raise InputError(f"cannot read {out}: {error}; choose another --out") from error
     is_known = tuple(reader.fieldnames or ()) in {tuple(columns), *others}
     if not is_known and not _header(columns).encode().startswith(written):

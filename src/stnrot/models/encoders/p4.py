@@ -52,7 +52,7 @@ class P4Encoder(nn.Module):
     Raises:
         InputError: if an argument is outside its range, or the images do not fit.
 
-    >>> encoder = P4Encoder(1, width=4, side=32, angles=64, dropout=0.0).eval()
+    >>> encoder = P4Encoder(1, width=4, side=32, angles=64, dropout=0.0, mirrored=False).eval()
     >>> image, reference = torch.rand(1, 1, 32, 32), 0.1 * torch.randn(1, *encoder.feature_shape)
     >>> posterior = encoder(image, reference, hypotheses=1).log_posterior
     >>> turned = encoder(torch.rot90(image, 1, (2, 3)), reference, hypotheses=1).log_posterior
@@ -60,9 +60,7 @@ class P4Encoder(nn.Module):
     True
     """
 
-    def __init__(
-        self, channels: int, width: int, side: int, angles: int, dropout: float, mirrored: bool = False
-    ) -> None:
+    def __init__(self, channels: int, width: int, side: int, angles: int, dropout: float, mirrored: bool) -> None:
         super().__init__()
         check_number("channels", channels, 1)
         check_number("width", width, 1)

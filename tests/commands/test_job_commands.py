@@ -4,6 +4,7 @@ import logging
 import runpy
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,8 @@ def test_help_names_the_command(calls: Called, monkeypatch, capsys, tmp_path: Pa
     assert f"usage: stnrot {job} " in printed
     assert f"{job}.py" not in printed
     monkeypatch.setattr(sys, "argv", [f"{job}.py", "--help"])
-    runpy.run_path(str(ROOT / f"{job}.py"), run_name="__main__")
+    with suppress(SystemExit):
+        runpy.run_path(str(ROOT / f"{job}.py"), run_name="__main__")
     assert capsys.readouterr().out == printed.replace(f"stnrot {job}", f"python {job}.py")
 
 
@@ -59,7 +61,9 @@ def test_a_folder_of_own_options(calls: Called, tmp_path: Path) -> None:
         (["evaluate", "ckpt=missing.ckpt"], "error: "),
     ],
 )
-def test_an_error_is_one_line_and_leaves_nothing(calls: Called, tmp_path: Path, arguments: list[str], said: str) -> None:
+def test_an_error_is_one_line_and_leaves_nothing(
+    calls: Called, tmp_path: Path, arguments: list[str], said: str
+) -> None:
     message = str(calls(*arguments, cwd=tmp_path)[0])
     assert message.startswith(said)
     assert len(message.splitlines()) == 1

@@ -75,6 +75,8 @@ PARTS = {  # in sentences: a pattern, and a part of a command
     "stnrot align --stack",
     "stnrot pose",
     "stnrot publish",
+    "stnrot train",
+    "stnrot evaluate",
 }
 
 

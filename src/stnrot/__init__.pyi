@@ -8,6 +8,7 @@ from .layers.block_rotation import BlockRotation
 from .layers.conjugate import Conjugate
 from .layers.rotation import Rotation
 from .layers.rotational import rotational
+from .models.create_model import create_model
 from .models.upright import Upright
 from .pose.fit import Pose, fit_pose
 from .prediction.predictor import Predictor, load
@@ -24,6 +25,7 @@ __all__ = [
     "Upright",
     "align",
     "align_stack",
+    "create_model",
     "fit_pose",
     "geometry",
     "load",

@@ -4,6 +4,7 @@ from .alignment.alignment import Alignment
 from .alignment.stacks.stack import align_stack
 from .errors import InputError
 from .geometry.planar import rotate
+from .jobs.fit import fit
 from .layers.block_rotation import BlockRotation
 from .layers.conjugate import Conjugate
 from .layers.rotation import Rotation
@@ -26,6 +27,7 @@ __all__ = [
     "align",
     "align_stack",
     "create_model",
+    "fit",
     "fit_pose",
     "geometry",
     "load",

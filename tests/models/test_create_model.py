@@ -6,7 +6,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import composed, model
-from torch.utils.data import DataLoader, TensorDataset
 
 from stnrot import InputError, create_model, load
 from stnrot.config_files import read_options
@@ -74,26 +73,3 @@ def test_what_is_refused() -> None:
             network.loss(images, labels)
     with pytest.raises(InputError, match="images"):
         network.loss(images[0], torch.tensor([0]))
-
-
-@pytest.mark.slow
-def test_ten_lines_train_it_to_99_percent() -> None:
-    """The loop of docs/how-to/plain_loop.md."""
-    torch.manual_seed(1)
-    train = digits(None, 0).train
-    loader = DataLoader(TensorDataset(train.image / 255, train.label), batch_size=100, shuffle=True)
-    network, epochs = create_model("rot_stn", classes=10), 80
-    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, epochs * len(loader))
-    for _ in range(epochs):
-        for images, labels in loader:
-            network.loss(images, labels).backward()
-            optimizer.step()
-            optimizer.zero_grad()
-            schedule.step()
-    test = digits(None, 0).test
-    turned = torch.rot90(test.image / 255, 1, (2, 3))
-    with torch.inference_mode():
-        for image in (test.image / 255, turned):
-            found = network.eval()(image, None).log_probability.argmax(1)
-            assert (found == test.label).float().mean() >= 0.99

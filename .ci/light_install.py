@@ -17,6 +17,7 @@ import stnrot  # noqa: E402
 
 assert "site-packages" in stnrot.__file__, stnrot.__file__
 assert (Path(stnrot.__file__).parent / "py.typed").is_file()
+assert (Path(stnrot.__file__).parent / "configs" / "train.yaml").is_file()
 for name in stnrot.__all__:
     assert getattr(stnrot, name) is not None
 
@@ -50,7 +51,12 @@ done = command("pose", "black.png", "--points", "torus", "--json")
 assert done.returncode == 0, done.stderr
 
 # a command that needs more packages prints one line, with the extra that brings them
-for arguments in (["study", "sqlite:///study.db"], ["align", "image.png", "reference.png", "--ckpt", "image.png"]):
+for arguments in (
+    ["study", "sqlite:///study.db"],
+    ["align", "image.png", "reference.png", "--ckpt", "image.png"],
+    ["train", "model=rot_stn"],
+    ["evaluate", "ckpt=latest"],
+):
     done = command(*arguments)
     assert done.returncode == 1, done.stdout
     assert done.stderr.startswith("error: "), done.stderr

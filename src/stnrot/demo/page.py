@@ -54,9 +54,9 @@ def served(predictor: Predictor, title: str, port: int | None) -> Iterator[str]:
 
 @contextmanager
 def _environment(folder: str) -> Iterator[None]:
-    """Let Gradio keep uploads in a folder, and report nothing to its makers."""
+    """Let Gradio keep uploads in a folder, report nothing to its makers, and ask its own page past any proxy."""
     before = dict(os.environ)
-    os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False")
+    os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False", no_proxy=HOST, NO_PROXY=HOST)
     try:
         yield
     finally:
@@ -89,9 +89,9 @@ def _page(predictor: Predictor, title: str) -> tuple[Any, Any]:
             def one(given: Image.Image | None, degrees: float) -> tuple[Any, ...]:
                 return (None,) * 5 if given is None else one_picture(predictor, given, math.radians(degrees))
 
-            options = {"inputs": [image, slider], "outputs": [turned, upright, drawing, text, label]}
+            single: dict[str, Any] = {"inputs": [image, slider], "outputs": [turned, upright, drawing, text, label]}
             for event in (image.change, slider.change):
-                event(one, **options, show_progress="hidden", trigger_mode="always_last", api_visibility="private")
+                event(one, **single, show_progress="hidden", trigger_mode="always_last", api_visibility="private")
         with gr.Tab("Two pictures"):
             gr.Markdown("The first is aligned with the second by their pixels, without the model.")
             with gr.Row():
@@ -103,7 +103,7 @@ def _page(predictor: Predictor, title: str) -> tuple[Any, Any]:
             def two(given: Image.Image | None, reference: Image.Image | None, kind: Any) -> tuple[Any, ...]:
                 return (None,) * 3 if given is None or reference is None else two_pictures(given, reference, kind)
 
-            pair = {"inputs": [first, second, motion], "outputs": [aligned, pair_drawing, pair_text]}
+            pair: dict[str, Any] = {"inputs": [first, second, motion], "outputs": [aligned, pair_drawing, pair_text]}
             for event in (first.change, second.change, motion.change):
                 event(two, **pair, trigger_mode="always_last", api_visibility="private")
 

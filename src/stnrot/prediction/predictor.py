@@ -117,7 +117,7 @@ class Predictor:
         )
         return Predictions(angle, sure, probability, self.classes, posterior)
 
-    def _predict(self, image: Float[Tensor, "B C H W"]) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+    def _predict(self, image: Float[Tensor, "B C H W"]) -> tuple[Tensor | None, ...]:
         if self.masks_to_disc:
             image = image * inscribed_disc(image.shape[-2:], image.device)
         found = self.model(image.contiguous(memory_format=torch.channels_last), None)

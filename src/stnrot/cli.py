@@ -10,7 +10,11 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+<<<<<<< HEAD
 from stnrot.commands import align, demo, evaluate, pose, predict, publish, study, train
+=======
+from stnrot.commands import align, evaluate, pose, predict, publish, study, train, upright
+>>>>>>> main
 from stnrot.commands.job import CONTEXT, JOBS
 from stnrot.errors import InputError
 
@@ -47,6 +51,7 @@ COMMANDS = {
     "publish": publish,
     "study": study,
     "train": train,
+    "upright": upright,
 }
 for _name, _module in COMMANDS.items():
     _context = CONTEXT if _name in JOBS else None

@@ -10,11 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-<<<<<<< HEAD
-from stnrot.commands import align, demo, evaluate, pose, predict, publish, study, train
-=======
-from stnrot.commands import align, evaluate, pose, predict, publish, study, train, upright
->>>>>>> main
+from stnrot.commands import align, demo, evaluate, pose, predict, publish, study, train, upright
 from stnrot.commands.job import CONTEXT, JOBS
 from stnrot.errors import InputError
 

@@ -76,6 +76,10 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         callbacks.append(LeakCheck(cfg.output_dir))
     trainer = build_trainer(cfg, callbacks)
     metrics = trainer.test(task, datamodule=data)[0]
+    if trainer.is_global_zero:
+        tested = {name: OmegaConf.to_container(cfg[name], resolve=True) for name in ("data", "trainer")}
+        config = configs[0] | tested | {"ckpt": [str(path) for path in paths], "output_dir": cfg.output_dir}
+        OmegaConf.save(OmegaConf.create(config), Path(cfg.output_dir) / "config.yaml")
     log.info("results: %s", cfg.output_dir)
     return dict(metrics)
 

@@ -77,9 +77,8 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     trainer = build_trainer(cfg, callbacks)
     metrics = trainer.test(task, datamodule=data)[0]
     if trainer.is_global_zero:
-        tested = {name: OmegaConf.to_container(cfg[name], resolve=True) for name in ("data", "trainer")}
-        config = configs[0] | tested | {"ckpt": [str(path) for path in paths], "output_dir": cfg.output_dir}
-        OmegaConf.save(OmegaConf.create(config), Path(cfg.output_dir) / "config.yaml")
+        tested = {"ckpt": [str(path) for path in paths], "data": OmegaConf.to_container(cfg.data, resolve=True)}
+        OmegaConf.save(OmegaConf.create(configs[0] | tested), Path(cfg.output_dir) / "config.yaml")
     log.info("results: %s", cfg.output_dir)
     return dict(metrics)
 

@@ -40,7 +40,10 @@ def report(
         from stnrot.runs.atomic_write import atomic_write
 
         found = [read_run(run) for run in runs]
-        text = page(found)
+        try:
+            text = page(found)
+        except OSError as error:
+            raise InputError(f"a file of a run cannot be read: {error}") from error
     for run in found:
         if not run.finished:
             print(f"{run.folder} is not finished: the report has what there is")

@@ -95,7 +95,12 @@ def _distribution(known: Mapping[str, Predictions], names: Sequence[str]) -> Pic
         share = np.arange(1, len(size) + 1) / len(size)
         k = names.index(name)
         axes.plot(
-            np.maximum(size, LEAST), 100 * share, line_style(k), color=colour(k), drawstyle="steps-post", label=name
+            np.maximum(size, LEAST),
+            100 * share,
+            linestyle=line_style(k),
+            color=colour(k),
+            drawstyle="steps-post",
+            label=name,
         )
         columns[name] = [Cell(f"{np.mean(size <= level):.2%}", float(np.mean(size <= level))) for level in LEVELS]
     axes.set_xscale("log")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 
 from stnrot.report.blocks import Block, Cell, Note, Picture, Section, Table
+from stnrot.report.metric import PARTS as WORDS
 from stnrot.report.metric import Metric
 from stnrot.report.run_folder import Run
 from stnrot.report.svg import colour, data_uri, line_style, new_axes
@@ -92,33 +93,35 @@ def section(runs: Sequence[Run], names: Sequence[str]) -> Section | None:
 
 def _picture(short: str, curves: Mapping[str, Mapping[str, Curve]], names: Sequence[str]) -> Picture:
     metric = Metric(f"val/{short}")
-    figure, axes = new_axes("epoch", f"{short.replace('_deg', '')} ({metric.unit})" if metric.unit else short)
-    epochs = sorted({epoch for each in curves.values() for p in PARTS for epoch in each.get(f"{p}/{short}", {})})
-    head, cells = [""], [[] for _ in epochs]  # type: tuple[list[str], list[list[Cell]]]
+    figure, axes = new_axes("epoch", f"{short.removesuffix('_deg')} ({metric.unit})" if metric.unit else short)
+    drawn: dict[str, Curve] = {}
     for name, each in curves.items():
         for part, dash in zip(PARTS, ("--", "-"), strict=True):
-            if curve := each.get(f"{part}/{short}"):
-                xs = sorted(curve)
-                label = Metric(f"{part}/").part if len(names) == 1 else name if part == "val" else None
-                axes.plot(
-                    xs,
-                    [metric.scaled(curve[x]) for x in xs],
-                    dash if len(names) == 1 else line_style(names.index(name), dash),
-                    color=colour(names.index(name)),
-                    marker="o" if len(xs) < 3 else None,
-                    markersize=4,
-                    label=label,
-                )
-                head.append(f"{name}, {part}")
-                for row, epoch in zip(cells, epochs, strict=True):
-                    row.append(Cell(metric.text(curve[epoch]), curve[epoch]) if epoch in curve else Cell(""))
+            if not (curve := each.get(f"{part}/{short}")):
+                continue
+            drawn[f"{name}, {WORDS[part]}" if len(names) > 1 else WORDS[part]] = curve
+            epochs, k = sorted(curve), names.index(name)
+            axes.plot(
+                epochs,
+                [metric.scaled(curve[epoch]) for epoch in epochs],
+                linestyle=line_style(k, dash),
+                linewidth=1.0 if part == "train" else 1.8,
+                color=colour(k),
+                marker="o" if len(epochs) < 3 else None,
+                markersize=4,
+                label=WORDS[part] if len(names) == 1 else name if part == "val" else None,
+            )
+    axes.ticklabel_format(axis="y", useOffset=False)
     axes.xaxis.get_major_locator().set_params(integer=True)
     if axes.get_legend_handles_labels()[1]:
         axes.legend()
-    rows = [(str(epoch), row) for epoch, row in zip(epochs, cells, strict=True)]
+    rows = [
+        (str(epoch), [Cell(metric.text(c[epoch]), c[epoch]) if epoch in c else Cell("") for c in drawn.values()])
+        for epoch in sorted({epoch for curve in drawn.values() for epoch in curve})
+    ]
     return Picture(
         data_uri(figure),
         alt=f"Line chart of the {metric.label} over the epochs",
-        caption=f"{metric.label[0].upper()}{metric.label[1:]}. Solid: validation; dashed: training.",
-        numbers=Table("", ["epoch", *head[1:]], rows),
+        caption=f"{metric.label[0].upper()}{metric.label[1:]}. Thick: validation; thin and dashed: training.",
+        numbers=Table("", ["epoch", *drawn], rows),
     )

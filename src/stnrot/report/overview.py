@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from stnrot.report.blocks import Cell, Note, Section, Table
@@ -11,6 +12,7 @@ from stnrot.report.run_folder import Run
 
 UNKNOWN = Cell("not recorded")
 NONE = Cell("\N{EN DASH}")
+DERIVED = ("default_root_dir", "plugins", "image_shape", "_partial_")  # follow from other options
 COMPARED = ("seed", "data", "model", "task", "monitor", "trainer", "start_from")  # parts of the configuration
 
 
@@ -30,7 +32,7 @@ def names_of(runs: Sequence[Run]) -> list[str]:
 def numbers(runs: Sequence[Run]) -> Section:
     """Return the metrics of all runs side by side. The best of several runs is marked, if they share the data."""
     measured = [dict(run.metrics) if run.finished else best_so_far(run) for run in runs]
-    names = sorted({name for each in measured for name in each}, key=lambda name: _order(name, measured))
+    names = sorted(dict.fromkeys(chain.from_iterable(measured)), key=lambda name: not name.startswith("val/"))
     same_data = len({str(run.config.get("data")) for run in runs}) == 1
     rows = []
     for metric in map(Metric, names):
@@ -49,16 +51,19 @@ def numbers(runs: Sequence[Run]) -> Section:
 
 
 def differences(runs: Sequence[Run]) -> Section | None:
-    """Return the options by which several runs differ; None for a single run."""
-    known = [dict(_leaves({part: run.config.get(part) for part in COMPARED}, "")) for run in runs]
-    names = list(dict.fromkeys(name for each in known for name in each))
-    rows = [
-        (name, [Cell(str(each[name])) if name in each else NONE for each in known])
-        for name in names
-        if len({str(each.get(name)) for each in known}) > 1
-    ]
+    """Return the options by which several runs differ; None for a single run.
+
+    An option that only some of the classes have is left out: the table has the classes.
+    """
     if len(runs) < 2:
         return None
+    known = [dict(_leaves({part: run.config.get(part) for part in COMPARED}, "")) for run in runs]
+    shared = [name for name in dict.fromkeys(chain.from_iterable(known)) if _is_class(name) or _in_all(name, known)]
+    rows = [
+        (name.removesuffix("._target_"), [_option(name, each) for each in known])
+        for name in shared
+        if len({str(each.get(name)) for each in known}) > 1
+    ]
     if not rows:
         return Section("Options that differ", [Note("None: the runs have the same options.")])
     return Section("Options that differ", [Table("", ["", *names_of(runs)], rows)])
@@ -73,7 +78,7 @@ def _facts(run: Run) -> dict[str, Cell]:
         "folder": Cell(str(run.folder)),
         "command": UNKNOWN if run.command is None else Cell(run.command),
         "state": Cell("finished" if run.finished else "not finished"),
-        "kind": Cell(f"evaluation of {', '.join(map(str, tested))}" if tested else run.task or "evaluation"),
+        "task": Cell(f"evaluation of {', '.join(map(str, tested))}" if tested else run.task or "evaluation"),
         "model": Cell(run.target("model")) if run.config else UNKNOWN,
         "data": Cell(run.target("data")) if run.config else UNKNOWN,
         "epochs": NONE if run.evaluation else Cell(f"{epochs_of(run)} of {_epochs_in_all(run)}"),
@@ -82,8 +87,12 @@ def _facts(run: Run) -> dict[str, Cell]:
         "torch": Cell(str(found["torch"])) if "torch" in found else UNKNOWN,
         "device": Cell(str(found["device"])) if "device" in found else UNKNOWN,
         "started": Cell(str(found["started"])) if "started" in found else UNKNOWN,
-        "time": Cell(f"{minutes:.1f} minutes", minutes) if isinstance(minutes, float | int) else UNKNOWN,
+        "time": Cell(_duration(minutes), minutes) if isinstance(minutes, float | int) else UNKNOWN,
     }
+
+
+def _duration(minutes: float) -> str:
+    return f"{minutes:.1f} minutes" if minutes >= 1 else f"{60 * minutes:.0f} seconds"
 
 
 def _epochs_in_all(run: Run) -> str:
@@ -100,12 +109,6 @@ def _to_finish(run: Run, name: str) -> tuple[str, str]:
     return f"{name} is not finished: its numbers are those of the validation so far. To resume it:", resume
 
 
-def _order(name: str, measured: Sequence[Mapping[str, float]]) -> tuple[int, list[int]]:
-    """Return a sort key: validation first, then the order of the files."""
-    places = [list(each).index(name) for each in measured if name in each]
-    return (0 if name.startswith("val/") else 1), places
-
-
 def _best(metric: Metric, values: Sequence[float | None]) -> float | None:
     found = [value for value in values if value is not None]
     if len(found) < 2 or metric.more_is_better is None or len(set(found)) == 1:
@@ -113,10 +116,24 @@ def _best(metric: Metric, values: Sequence[float | None]) -> float | None:
     return max(found) if metric.more_is_better else min(found)
 
 
+def _is_class(name: str) -> bool:
+    return name.endswith("._target_")
+
+
+def _in_all(name: str, known: Sequence[Mapping[str, Any]]) -> bool:
+    return all(name in each for each in known)
+
+
+def _option(name: str, known: Mapping[str, Any]) -> Cell:
+    if name not in known:
+        return NONE
+    return Cell(str(known[name]).rpartition(".")[2] if _is_class(name) else str(known[name]))
+
+
 def _leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:
     if isinstance(node, dict):
         for key, child in node.items():
-            if key not in ("default_root_dir", "plugins"):
+            if key not in DERIVED:
                 yield from _leaves(child, f"{path}.{key}".lstrip("."))
     else:
         yield path, node

@@ -1,6 +1,6 @@
 """The page: its sections, and the template that draws them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -9,6 +9,7 @@ from stnrot.report import by_angle, confusion, curves, overview, reliability, sa
 from stnrot.report.blocks import Block, Gallery, Note, Section
 from stnrot.report.predictions import Predictions, read_predictions
 from stnrot.report.run_folder import Run
+from stnrot.report.svg import style
 
 DRAWN = {"alignment", "angle_error", "accuracy_by_angle", "confusion"}  # figures that the page draws itself
 WITHOUT_PREDICTIONS = ("EstimatePose", "FindRotation")  # tasks that write no predictions.csv
@@ -18,8 +19,20 @@ def page(runs: Sequence[Run]) -> str:
     """Return the report on one or several runs, as one HTML page that needs no other file."""
     names = overview.names_of(runs)
     read = {name: read_predictions(run) for name, run in zip(names, runs, strict=True)}
+    with style():
+        sections = _sections(runs, names, read)
+    environment = Environment(
+        loader=PackageLoader("stnrot.report", "page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    title = f"{len(runs)} runs" if len(runs) > 1 else str(runs[0].folder)
+    return environment.get_template("report.html").render(
+        title=title, sections=[each for each in sections if each and each.blocks], version=version("stnrot")
+    )
+
+
+def _sections(runs: Sequence[Run], names: Sequence[str], read: Mapping[str, Predictions | str]) -> list[Section | None]:
     found = {name: each for name, each in read.items() if isinstance(each, Predictions)}
-    sections = [
+    return [
         overview.what_ran(runs),
         overview.numbers(runs),
         overview.differences(runs),
@@ -28,13 +41,6 @@ def page(runs: Sequence[Run]) -> str:
         reliability.section(found, names),
         *(_of_a_run(run, name, read[name]) for run, name in zip(runs, names, strict=True)),
     ]
-    environment = Environment(
-        loader=PackageLoader("stnrot.report", "page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    title = f"{len(runs)} runs" if len(runs) > 1 else str(runs[0].folder)
-    return environment.get_template("report.html").render(
-        title=title, sections=[each for each in sections if each and each.blocks], version=version("stnrot")
-    )
 
 
 def _of_a_run(run: Run, name: str, found: Predictions | str) -> Section:

@@ -30,7 +30,10 @@ def blocks(run: Run, found: Predictions) -> list[Block]:
         drawn: list[Block] = [
             _gallery("A fixed sample of the test images.", images, found, images.sample(found, SHOWN))
         ]
-        drawn += [_gallery(f"{title}.", images, found, rows) for title, rows in worst.items() if rows]
+        drawn += [
+            _gallery(f"{title}.", images, found, rows) if rows else Note(f"{title}: none.")
+            for title, rows in worst.items()
+        ]
     except InputError as reason:
         tables = [Table(title, ["image", ""], [_row(found, k) for k in rows]) for title, rows in worst.items() if rows]
         return [*tables, Note(f"The images of the test set cannot be shown: {reason}.")]

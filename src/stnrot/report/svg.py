@@ -1,7 +1,7 @@
 """Draw figures as SVG in a data URI. Their ink follows the light or dark scheme of the reader."""
 
 import base64
-import warnings
+from contextlib import AbstractContextManager
 from io import StringIO
 from typing import Any
 
@@ -18,7 +18,7 @@ STYLE = (
     "<style>:root{--ink:#101418;--grid:#d9dde2}"
     "@media screen and (prefers-color-scheme:dark){:root{--ink:#e6e9ec;--grid:#3a4047}}</style>"
 )
-OPTIONS = {
+OPTIONS: Any = {
     "svg.fonttype": "path",
     "svg.hashsalt": "stnrot",  # the same figure gives the same bytes
     "text.parse_math": False,
@@ -38,10 +38,15 @@ OPTIONS = {
 
 def new_axes(xlabel: str, ylabel: str, width: float = 4.8, height: float = 3.2) -> tuple[Figure, Any]:
     """Return a figure, in inches, and its axes."""
-    with matplotlib.rc_context(OPTIONS):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        FigureCanvasSVG(figure)
-        return figure, figure.add_subplot(xlabel=xlabel, ylabel=ylabel)
+    figure = Figure(figsize=(width, height))
+    figure.subplots_adjust(0.15, 0.5 / height, 0.97, 1 - 0.15 / height)  # a layout engine would draw everything twice
+    FigureCanvasSVG(figure)
+    return figure, figure.add_subplot(xlabel=xlabel, ylabel=ylabel)
+
+
+def style() -> AbstractContextManager[None]:
+    """Return a context in which figures are drawn in the ink of the page."""
+    return matplotlib.rc_context(OPTIONS)
 
 
 def colour(number: int) -> str:
@@ -59,14 +64,11 @@ def data_uri(figure: Figure) -> str:
     """Return a figure as SVG in a data URI, with nothing that refers to another address."""
     file = StringIO()
     nothing: Any = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    with matplotlib.rc_context(OPTIONS), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a font without a letter of a name
-        figure.savefig(file, format="svg", metadata=nothing)
+    figure.savefig(file, format="svg", metadata=nothing)
     drawing = file.getvalue()
+    for fixed, variable in ((INK, "var(--ink)"), (GRID, "var(--grid)")):
+        drawing = drawing.replace(fixed, variable)
     start = drawing.index("<svg")  # before it: the address of the document type
     opened = drawing.index(">", start) + 1
     drawing = drawing[start:opened] + STYLE + drawing[opened:]
-    for fixed, variable in ((INK, "var(--ink)"), (GRID, "var(--grid)")):
-        head, style, rest = drawing.partition(STYLE)
-        drawing = head + style + rest.replace(fixed, variable)
     return f"data:image/svg+xml;base64,{base64.b64encode(drawing.encode()).decode()}"

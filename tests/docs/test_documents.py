@@ -75,6 +75,8 @@ PARTS = {  # in sentences: a pattern, and a part of a command
     "stnrot align --stack",
     "stnrot pose",
     "stnrot publish",
+    "stnrot train",
+    "stnrot evaluate",
 }
 
 
@@ -328,6 +330,8 @@ def run_mkdocs(arguments: list[str], request: pytest.FixtureRequest) -> None:
 RUNS: dict[tuple[str, ...], Callable[[list[str], pytest.FixtureRequest], None]] = {
     ("python", "train.py"): run_train,
     ("python", "evaluate.py"): run_evaluate,
+    ("stnrot", "train"): run_train,
+    ("stnrot", "evaluate"): run_evaluate,
     ("stnrot",): run_stnrot,
     ("tensorboard",): run_server("tensorboard"),
     ("optuna-dashboard",): run_server("optuna-dashboard"),

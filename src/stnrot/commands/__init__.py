@@ -1,7 +1,7 @@
-"""The subcommands of `stnrot`, one file each, thin over the Python API: align, pose, predict, publish, report,
-study.
+"""The subcommands of `stnrot`, one file each, thin over the Python API: align, evaluate, pose, predict,
+publish, report, study, train.
 
-`trust` is an option that several of them have.
+`trust` is an option that several of them have. `job` runs train and evaluate, whose options are those of Hydra.
 
 The files import torch and Optuna only when a command runs. So `stnrot --help` and shell completion are fast.
 """

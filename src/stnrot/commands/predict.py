@@ -32,8 +32,8 @@ def predict(
     model: Annotated[
         str,
         typer.Option(
-            help="The model: the folder of a run of train.py, a folder that stnrot publish wrote, a checkpoint, or "
-            "photos, which finds the upright of photographs."
+            help="The model: the folder of a run of train.py, a folder that stnrot publish wrote, a checkpoint, "
+            "photos (finds the upright of photographs) or digits (reads handwritten digits)."
         ),
     ],
     trust: Trust = None,

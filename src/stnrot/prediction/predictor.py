@@ -165,7 +165,7 @@ def load(source: str | Path, *, trust: Iterable[str] = ()) -> Predictor:
 
     Args:
         source: the folder of a run, a folder of `stnrot publish`, a checkpoint, or the name of a model that comes with
-            the package: `photos` finds the upright of photographs.
+            the package: `photos` finds the upright of photographs, `digits` reads handwritten digits.
         trust: packages whose classes the model may build, beside stnrot, torch.nn, torchvision and timm. Their code
             runs with your permissions.
 

@@ -75,6 +75,7 @@ PARTS = {  # in sentences: a pattern, and a part of a command
     "stnrot align --stack",
     "stnrot pose",
     "stnrot publish",
+    "stnrot report",
     "stnrot train",
     "stnrot evaluate",
 }

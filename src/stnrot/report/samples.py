@@ -15,7 +15,7 @@ from stnrot.geometry import rotate
 from stnrot.report.blocks import Block, Cell, Gallery, Note, Sample, Table
 from stnrot.report.predictions import Predictions
 from stnrot.report.run_folder import Run
-from stnrot.report.test_images import TestImages
+from stnrot.report.run_images import RunImages
 
 SHOWN, WORST = 20, 12
 LARGEST_SIDE = 168  # pixels of an image on the page
@@ -26,7 +26,7 @@ def blocks(run: Run, found: Predictions) -> list[Block]:
     """Return the sample and the worst cases, as images if the data can be read, otherwise as tables."""
     worst = worst_cases(found)
     try:
-        images = TestImages.open(run)
+        images = RunImages.open(run)
         drawn: list[Block] = [
             _gallery("A fixed sample of the test images.", images, found, images.sample(found, SHOWN))
         ]
@@ -70,7 +70,7 @@ def _row(found: Predictions, row: int) -> tuple[str, list[Cell]]:
     return name, [Cell(", ".join(rest))]
 
 
-def _gallery(caption: str, images: TestImages, found: Predictions, rows: Sequence[int]) -> Gallery:
+def _gallery(caption: str, images: RunImages, found: Predictions, rows: Sequence[int]) -> Gallery:
     batch = images.batch(found, rows)
     columns: dict[str, Tensor | None] = {"input": batch.image, "reference": batch.reference, "aligned": None}
     if found.predicted_angle_deg is not None:

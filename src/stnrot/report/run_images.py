@@ -25,26 +25,24 @@ ASK = "test it with evaluate.py trust={0}, which draws figures"
 CLOSE = 0.01  # degrees, between the angles of the predictions and of the data; predictions.csv has four decimals
 
 
-class TestImages:
+class RunImages:
     """The test set of a run.
 
     Args:
         data: the datamodule of the run.
-        classes: names of the classes.
-
-    Raises:
-        InputError: from `open`, if the data cannot be read again.
     """
-
-    __test__ = False  # the name begins like that of a test
 
     def __init__(self, data: ImageData) -> None:
         self.data = data
         data.setup("test")
 
     @classmethod
-    def open(cls, run: Run) -> "TestImages":
-        """Build the data of a run, which may name only classes of stnrot."""
+    def open(cls, run: Run) -> "RunImages":
+        """Build the data of a run, which may name only classes of stnrot.
+
+        Raises:
+            InputError: if the data cannot be read again.
+        """
         config = dict(run.config.get("data") or {})
         if not config:
             raise InputError("the configuration of the run is not recorded")

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from stnrot.commands import align, evaluate, pose, predict, publish, report, study, train
+from stnrot.commands import align, evaluate, pose, predict, publish, report, study, train, upright
 from stnrot.commands.job import CONTEXT, JOBS
 from stnrot.errors import InputError
 
@@ -47,6 +47,7 @@ COMMANDS = {
     "report": report,
     "study": study,
     "train": train,
+    "upright": upright,
 }
 for _name, _module in COMMANDS.items():
     _context = CONTEXT if _name in JOBS else None

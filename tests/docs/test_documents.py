@@ -5,6 +5,7 @@ import contextlib
 import re
 import runpy
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -228,6 +229,9 @@ def run_stnrot(arguments: list[str], request: pytest.FixtureRequest) -> None:
             (place / "outputs" / "train" / "...").symlink_to(place / "pose")
     if arguments[0] == "publish":
         (place / "my-model").unlink()
+    if "--in-place" in arguments:
+        (place / "FOLDER").unlink()
+        shutil.copytree(request.getfixturevalue("world") / "FOLDER", place / "FOLDER")
     arguments = [name for each in arguments for name in (sorted(glob(each)) or [each])]  # as a shell does
     code, printed = called(*arguments, cwd=place)
     assert code == 0, code

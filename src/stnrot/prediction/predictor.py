@@ -17,6 +17,7 @@ from stnrot.geometry import inscribed_disc
 from stnrot.image_kinds import ImageKind, to_floats
 from stnrot.models.confidence import confidence
 from stnrot.models.model import Model
+from stnrot.models.outputs import Orientation, Prediction
 from stnrot.prediction.find_model import find_model
 
 MAX_PIXELS = 2**28  # of a file
@@ -114,16 +115,25 @@ class Predictor:
         )
         return Predictions(angle, sure, probability, self.classes)
 
+    @torch.inference_mode()
+    def orient(self, batch: Float[Tensor, "B C H W"]) -> Orientation | None:
+        """Return the hypotheses of the angle with their posterior; None from a model that does not predict an angle."""
+        found = [self._forward(images.to(self.device)).orientation for images in batch.split(self.portion)]
+        return Orientation.cat([each for each in found if each is not None]) if found[0] is not None else None
+
     def _predict(self, image: Float[Tensor, "B C H W"]) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        if self.masks_to_disc:
-            image = image * inscribed_disc(image.shape[-2:], image.device)
-        found = self.model(image.contiguous(memory_format=torch.channels_last), None)
+        found = self._forward(image)
         orientation, log_probability = found.orientation, found.log_probability
         return (
             None if orientation is None else orientation.angle,
             None if orientation is None or orientation.log_posterior is None else confidence(orientation),
             None if log_probability is None else log_probability.exp(),
         )
+
+    def _forward(self, image: Float[Tensor, "B C H W"]) -> Prediction:
+        if self.masks_to_disc:
+            image = image * inscribed_disc(image.shape[-2:], image.device)
+        return self.model(image.contiguous(memory_format=torch.channels_last), None)
 
     def read(self, path: Path) -> UInt8[Tensor, "C H W"]:
         """Decode a file to the size and the channels of the model."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from stnrot.commands import align, demo, evaluate, pose, predict, publish, study, train, upright
+from stnrot.commands import align, demo, evaluate, pose, predict, publish, report, study, train, upright
 from stnrot.commands.job import CONTEXT, JOBS
 from stnrot.errors import InputError
 
@@ -45,6 +45,7 @@ COMMANDS = {
     "pose": pose,
     "predict": predict,
     "publish": publish,
+    "report": report,
     "study": study,
     "train": train,
     "upright": upright,

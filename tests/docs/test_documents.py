@@ -77,6 +77,7 @@ PARTS = {  # in sentences: a pattern, and a part of a command
     "stnrot demo",
     "stnrot pose",
     "stnrot publish",
+    "stnrot report",
     "stnrot train",
     "stnrot evaluate",
 }

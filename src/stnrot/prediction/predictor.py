@@ -17,6 +17,7 @@ from stnrot.geometry import inscribed_disc
 from stnrot.image_kinds import ImageKind, to_floats
 from stnrot.models.confidence import confidence
 from stnrot.models.model import Model
+from stnrot.models.outputs import Orientation, Prediction
 from stnrot.prediction.find_model import find_model
 
 MAX_PIXELS = 2**28  # of a file
@@ -34,12 +35,15 @@ class Predictions:
         confidence: the probability that the error of each is below 5 degrees. None without a posterior over the angle.
         probability: of each class. None from a model without a classifier.
         classes: their names.
+        log_posterior: of the angle, in equal bins of the circle, bin i at the angle `2 pi i / A`. None from a model
+            without one.
     """
 
     angle: Float[Tensor, "B K"] | None
     confidence: Float[Tensor, "B K"] | None
     probability: Float[Tensor, "B classes"] | None
     classes: tuple[str, ...]
+    log_posterior: Float[Tensor, "B A"] | None = None
 
     @property
     def label(self) -> list[str] | None:
@@ -114,21 +118,31 @@ class Predictor:
     def predict(self, batch: Float[Tensor, "B C H W"]) -> Predictions:
         """Predict for images of the size and the channels that the model was trained on."""
         found = [self._predict(images.to(self.device)) for images in batch.split(self.portion)]
-        angle, sure, probability = (
+        angle, sure, probability, posterior = (
             None if each[0] is None else torch.cat(each).cpu() for each in zip(*found, strict=True)
         )
-        return Predictions(angle, sure, probability, self.classes)
+        return Predictions(angle, sure, probability, self.classes, posterior)
 
-    def _predict(self, image: Float[Tensor, "B C H W"]) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        if self.masks_to_disc:
-            image = image * inscribed_disc(image.shape[-2:], image.device)
-        found = self.model(image.contiguous(memory_format=torch.channels_last), None)
+    @torch.inference_mode()
+    def orient(self, batch: Float[Tensor, "B C H W"]) -> Orientation | None:
+        """Return the hypotheses of the angle with their posterior; None from a model that does not predict an angle."""
+        found = [self._forward(images.to(self.device)).orientation for images in batch.split(self.portion)]
+        return Orientation.cat([each for each in found if each is not None]) if found[0] is not None else None
+
+    def _predict(self, image: Float[Tensor, "B C H W"]) -> tuple[Tensor | None, ...]:
+        found = self._forward(image)
         orientation, log_probability = found.orientation, found.log_probability
         return (
             None if orientation is None else orientation.angle,
             None if orientation is None or orientation.log_posterior is None else confidence(orientation),
             None if log_probability is None else log_probability.exp(),
+            None if orientation is None else orientation.log_posterior,
         )
+
+    def _forward(self, image: Float[Tensor, "B C H W"]) -> Prediction:
+        if self.masks_to_disc:
+            image = image * inscribed_disc(image.shape[-2:], image.device)
+        return self.model(image.contiguous(memory_format=torch.channels_last), None)
 
     def read(self, path: Path) -> UInt8[Tensor, "C H W"]:
         """Decode a file to the size and the channels of the model."""

@@ -6,16 +6,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import torch
 
 from stnrot.config_files import CONFIGS
 from stnrot.errors import InputError, check_number, needs_extra
 from stnrot.prediction.predictor import Predictor
-
-if TYPE_CHECKING:
-    import numpy as np
 
 VIEWS = 8000  # of an epoch, at least: a small set is shown several times, each time at other angles
 OPTIONS = (
@@ -29,8 +27,8 @@ OPTIONS = (
 
 
 def fit(
-    images: "np.ndarray | torch.Tensor",
-    labels: "np.ndarray | torch.Tensor | Sequence[int]",
+    images: np.ndarray | torch.Tensor,
+    labels: np.ndarray | torch.Tensor | Sequence[int],
     *,
     classes: Sequence[str] | None = None,
     epochs: int = 10,

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from stnrot.commands import align, evaluate, pose, predict, publish, study, train, upright
+from stnrot.commands import align, demo, evaluate, pose, predict, publish, report, study, train, upright
 from stnrot.commands.job import CONTEXT, JOBS
 from stnrot.errors import InputError
 
@@ -40,10 +40,12 @@ class Commands(TyperGroup):
 app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown")
 COMMANDS = {
     "align": align,
+    "demo": demo,
     "evaluate": evaluate,
     "pose": pose,
     "predict": predict,
     "publish": publish,
+    "report": report,
     "study": study,
     "train": train,
     "upright": upright,

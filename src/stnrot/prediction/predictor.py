@@ -1,6 +1,6 @@
 """A trained model, ready for images as people have them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,12 +35,15 @@ class Predictions:
         confidence: the probability that the error of each is below 5 degrees. None without a posterior over the angle.
         probability: of each class. None from a model without a classifier.
         classes: their names.
+        log_posterior: of the angle, in equal bins of the circle, bin i at the angle `2 pi i / A`. None from a model
+            without one.
     """
 
     angle: Float[Tensor, "B K"] | None
     confidence: Float[Tensor, "B K"] | None
     probability: Float[Tensor, "B classes"] | None
     classes: tuple[str, ...]
+    log_posterior: Float[Tensor, "B A"] | None = None
 
     @property
     def label(self) -> list[str] | None:
@@ -55,12 +58,15 @@ class Predictor:
         task: as `rebuild` returns it.
         config: of its run.
         path: where it comes from.
+        metrics: what was measured in training, by name; None: not known.
 
     Raises:
         InputError: if the model does not predict anything of single images.
     """
 
-    def __init__(self, task: Any, config: dict[str, Any], path: Path) -> None:
+    def __init__(
+        self, task: Any, config: dict[str, Any], path: Path, metrics: Mapping[str, float] | None = None
+    ) -> None:
         model = getattr(task, "model", None)
         if not isinstance(model, Model) or model.aligns_to_batch:
             raise InputError(
@@ -78,6 +84,8 @@ class Predictor:
             raise InputError(f"{path} has a configuration that train.py does not write: expected sizes and classes")
         channels, height, width = sides
         self.path, self.channels = path, channels
+        self.metrics: Mapping[str, float] = metrics or {}
+        self._task, self._config = task, config
         self.classes = tuple(names) if config["model"].get("classifier") else ()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
@@ -110,10 +118,10 @@ class Predictor:
     def predict(self, batch: Float[Tensor, "B C H W"]) -> Predictions:
         """Predict for images of the size and the channels that the model was trained on."""
         found = [self._predict(images.to(self.device)) for images in batch.split(self.portion)]
-        angle, sure, probability = (
+        angle, sure, probability, posterior = (
             None if each[0] is None else torch.cat(each).cpu() for each in zip(*found, strict=True)
         )
-        return Predictions(angle, sure, probability, self.classes)
+        return Predictions(angle, sure, probability, self.classes, posterior)
 
     @torch.inference_mode()
     def orient(self, batch: Float[Tensor, "B C H W"]) -> Orientation | None:
@@ -121,13 +129,14 @@ class Predictor:
         found = [self._forward(images.to(self.device)).orientation for images in batch.split(self.portion)]
         return Orientation.cat([each for each in found if each is not None]) if found[0] is not None else None
 
-    def _predict(self, image: Float[Tensor, "B C H W"]) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    def _predict(self, image: Float[Tensor, "B C H W"]) -> tuple[Tensor | None, ...]:
         found = self._forward(image)
         orientation, log_probability = found.orientation, found.log_probability
         return (
             None if orientation is None else orientation.angle,
             None if orientation is None or orientation.log_posterior is None else confidence(orientation),
             None if log_probability is None else log_probability.exp(),
+            None if orientation is None else orientation.log_posterior,
         )
 
     def _forward(self, image: Float[Tensor, "B C H W"]) -> Prediction:
@@ -138,6 +147,23 @@ class Predictor:
     def read(self, path: Path) -> UInt8[Tensor, "C H W"]:
         """Decode a file to the size and the channels of the model."""
         return torch.from_numpy(self.decoding.read(path).copy())
+
+    def save(self, folder: str | Path, *, about: str = "# A model of stnrot", licence: str = "unknown") -> None:
+        """Write the model to a new folder, as `stnrot publish` does. `load(folder)` returns it.
+
+        Args:
+            folder: to write to.
+            about: Markdown that begins the model card: a title, what the model does, its data and its limits.
+            licence: of the weights, as the Hugging Face hub names it, such as mit.
+
+        Raises:
+            InputError: if the folder holds anything already.
+        """
+        from stnrot.runs.publish import model_card, write_published
+
+        weights = {name: value.detach().cpu() for name, value in self._task.state_dict().items()}
+        checkpoint = {"config": self._config, "state_dict": weights}
+        write_published(checkpoint, Path(folder), model_card(about, licence, checkpoint, self.metrics, None), licence)
 
     def _fitted(self, image: Any, name: str) -> Float[Tensor, "B C H W"]:
         if isinstance(image, str | Path):

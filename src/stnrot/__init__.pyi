@@ -10,6 +10,7 @@ from .layers.rotation import Rotation
 from .layers.rotational import rotational
 from .models.upright import Upright
 from .pose.fit import Pose, fit_pose
+from .prediction.onnx_predictor import OnnxPredictor
 from .prediction.predictor import Predictor, load
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "BlockRotation",
     "Conjugate",
     "InputError",
+    "OnnxPredictor",
     "Pose",
     "Predictor",
     "Rotation",

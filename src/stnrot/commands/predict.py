@@ -16,6 +16,8 @@ Examples:
 
 - `stnrot predict "scans/**/*.tif" --model my-model --out results.csv`
 
+- `stnrot predict scans --model model.onnx` starts in less than a second, without torch
+
 - `find . -name "*.png" | stnrot predict - --model best.ckpt --json`
 """
 
@@ -32,8 +34,8 @@ def predict(
     model: Annotated[
         str,
         typer.Option(
-            help="The model: the folder of a run of train.py, a folder that stnrot publish wrote, a checkpoint, or "
-            "photos, which finds the upright of photographs."
+            help="The model: the folder of a run of train.py, a folder that stnrot publish wrote, a checkpoint, a file "
+            "of stnrot export (.onnx, .safetensors), or photos, which finds the upright of photographs."
         ),
     ],
     trust: Trust = None,
@@ -55,11 +57,11 @@ def predict(
     if out is not None and as_json:
         raise InputError("--json came with --out: expected one of the two; leave one out")
     from stnrot.prediction.image_list import list_images
+    from stnrot.prediction.open_model import open_model
     from stnrot.prediction.predict_files import predict_files, predict_table
-    from stnrot.prediction.predictor import load
 
     found = list_images(images)
-    predictor = load(model, trust=trust or ())
+    predictor = open_model(model, trust or ())
     if out is not None:
         failed = predict_table(predictor, found, out)
         count = f"{len(found)} image{'s' * (len(found) > 1)}"

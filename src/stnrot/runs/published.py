@@ -8,9 +8,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load
-
 from stnrot.errors import InputError
 from stnrot.regular_file import check_regular
 
@@ -23,6 +20,9 @@ def read_published(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: if a file is missing or cannot be read.
     """
+    from safetensors import SafetensorError
+    from safetensors.torch import load  # here, because it imports torch
+
     for name in (CONFIG, WEIGHTS):
         check_regular(folder / name)
     try:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from stnrot.commands import align, pose, predict, publish, study
+from stnrot.commands import align, export, pose, predict, publish, study
 from stnrot.errors import InputError
 
 UsageError: Any = typer.BadParameter.__mro__[1]  # of click in older releases of Typer, of Typer itself in newer ones
@@ -37,7 +37,7 @@ class Commands(TyperGroup):
 
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown")
-COMMANDS = {"align": align, "pose": pose, "predict": predict, "publish": publish, "study": study}
+COMMANDS = {"align": align, "export": export, "pose": pose, "predict": predict, "publish": publish, "study": study}
 for _name, _module in COMMANDS.items():
     app.command(_name, epilog=_module.EXAMPLES)(getattr(_module, _name))
 

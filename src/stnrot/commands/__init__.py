@@ -1,4 +1,4 @@
-"""The subcommands of `stnrot`, one file each, thin over the Python API: align, pose, predict, publish, study.
+"""The subcommands of `stnrot`, one file each, thin over the Python API: align, export, pose, predict, publish, study.
 
 `trust` is an option that several of them have.
 

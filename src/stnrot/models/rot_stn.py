@@ -61,6 +61,7 @@ class RotSTN(Model):
     """
 
     learns_angle = True
+    exports_every_hypothesis = True  # whether an exported graph has fixed shapes, see `_read_all`
 
     def __init__(
         self,
@@ -120,7 +121,8 @@ class RotSTN(Model):
         classified = orientation.log_weight > NEGLIGIBLE
         classified[:, 0] = True
         exporting = torch.compiler.is_exporting()
-        joint = (self._read_all if exporting else self._read_likely)(image, orientation, classified)
+        read = self._read_all if exporting and self.exports_every_hypothesis else self._read_likely
+        joint = read(image, orientation, classified)
         total = logsumexp(joint, 2)  # ONNX's order is always stable, and torch exports no other
         log_weight, order = total.sort(descending=True) if exporting else total.sort(descending=True, stable=True)
         orientation = Orientation(orientation.angle.gather(1, order), log_weight, orientation.log_posterior)
@@ -132,10 +134,15 @@ class RotSTN(Model):
         """Classify the chosen hypotheses alone; return log p(hypothesis, class | image)."""
         assert self.classifier is not None
         row, hypothesis = classified.nonzero(as_tuple=True)
-        multiple = max(ROUND, len(image) // PARTS)
-        spare = -(len(row) - len(image)) % multiple  # images that batch norm counts twice, in training
-        padded_row, angle = (torch.cat((x, x[:spare])) for x in (row, orientation.angle[row, hypothesis]))
-        logits = self.classifier(self._rotate(image[padded_row], angle))[: len(row)]
+        angle = orientation.angle[row, hypothesis]
+        if torch.compiler.is_exporting():
+            torch._check(row.shape[0] >= 2)  # else the graph would be for one image alone; ONNX has no such check
+            logits = self.classifier(self._rotate(image[row], angle))
+        else:
+            multiple = max(ROUND, len(image) // PARTS)
+            spare = -(len(row) - len(image)) % multiple  # images that batch norm counts twice, in training
+            padded_row, angle = (torch.cat((x, x[:spare])) for x in (row, angle))
+            logits = self.classifier(self._rotate(image[padded_row], angle))[: len(row)]
         return joint_log_probability(orientation.log_weight, logits, (row, hypothesis))
 
     def _read_all(

@@ -80,6 +80,11 @@ class ImageSpec:
         return json.dumps(described | {"confidence_45": "error below 45 degrees"} | asdict(self))
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """Return channels, height and width."""
+        return self.channels, self.height, self.width
+
+    @property
     def decoding(self) -> Decoding:
         """Return how files are read."""
         return Decoding(
@@ -107,10 +112,8 @@ def _checked(found: dict[str, Any], path: Path) -> ImageSpec:
         or type(found.get("disc")) is not bool
     ):
         raise _unknown(path)
-    channels, height, width = sides
-    return ImageSpec(
-        channels=channels, height=height, width=width, fit=found["fit"], disc=found["disc"], classes=tuple(names)
-    )
+    kept = {name: found[name] for name in ("channels", "height", "width", "fit", "disc")}
+    return ImageSpec(**kept, classes=tuple(names))
 
 
 def _unknown(path: Path) -> InputError:

@@ -15,7 +15,6 @@ from stnrot.prediction.image_spec import KEY, ImageSpec
 from stnrot.prediction.predictions import Predictions
 from stnrot.regular_file import check_regular
 
-OUTPUTS = ("angle", "confidence", "confidence_45", "probability")
 SUFFIX = ".onnx"
 
 
@@ -45,9 +44,8 @@ class OnnxPredictor(ImagePredictor):
             ) from error
         super().__init__(ImageSpec.of_metadata(self._session.get_modelmeta().custom_metadata_map.get(KEY), path), path)
         self._input, self._outputs = self._session.get_inputs()[0].name, [x.name for x in self._session.get_outputs()]
-        shape = (1, self.spec.channels, self.spec.height, self.spec.width)
         try:
-            found = self.predict(np.zeros(shape, np.float32)).probability
+            found = self.predict(np.zeros((1, *self.spec.shape), np.float32)).probability
         except Exception as error:
             raise InputError(f"{path} cannot be run: {reason_of(error)}; export the model again") from error
         if (0 if found is None else found.shape[1]) != len(self.classes):
@@ -70,8 +68,8 @@ class OnnxPredictor(ImagePredictor):
         """Predict for images, float32 from 0 to 1, of the size and the channels that the model was trained on."""
         portions = [batch[start : start + self.portion] for start in range(0, len(batch), self.portion)]
         runs = [self._session.run(self._outputs, {self._input: portion}) for portion in portions]
-        found = {name: np.concatenate(each) for name, each in zip(self._outputs, zip(*runs, strict=True), strict=True)}
-        return Predictions(*(found.get(name) for name in OUTPUTS), self.classes)
+        values: dict[str, Any] = dict(zip(self._outputs, map(np.concatenate, zip(*runs, strict=True)), strict=True))
+        return Predictions(self.classes, **values)
 
     def _fitted(self, image: Any, number: int) -> UInt8[np.ndarray, "C H W"]:
         if isinstance(image, str | Path):

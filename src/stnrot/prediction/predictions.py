@@ -11,20 +11,23 @@ class Predictions(Generic[Values]):
     """What a model says about images, in their order.
 
     Attributes:
+        classes: names of the classes.
         angle: [B, K], hypotheses of the angle (radians) that rotates an image upright, best first. None from a model
             that does not predict it.
         confidence: [B, K], the probability that the error of each is below 5 degrees. None without a posterior over the
             angle.
         confidence_45: [B, K], the same for 45 degrees: an angle that is off by more turns an upright image wrongly.
+        quarters: [B, 4], the probability that the right angle is within 45 degrees of 0, 90, 180 and 270 degrees. None
+            without a posterior.
         probability: [B, classes], of each class. None from a model without a classifier.
-        classes: their names.
     """
 
-    angle: Values | None
-    confidence: Values | None
-    confidence_45: Values | None
-    probability: Values | None
     classes: tuple[str, ...]
+    angle: Values | None = None
+    confidence: Values | None = None
+    confidence_45: Values | None = None
+    quarters: Values | None = None
+    probability: Values | None = None
 
     @property
     def label(self) -> list[str] | None:

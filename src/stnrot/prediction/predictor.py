@@ -17,6 +17,7 @@ from stnrot.geometry import inscribed_disc
 from stnrot.image_kinds import ImageKind, to_floats
 from stnrot.models.confidence import confidence
 from stnrot.models.model import Model
+from stnrot.models.outputs import Orientation
 from stnrot.prediction.find_model import find_model
 from stnrot.prediction.image_predictor import ImagePredictor
 from stnrot.prediction.image_spec import ImageSpec
@@ -49,7 +50,7 @@ class Predictor(ImagePredictor):
         self.channels, self.masks_to_disc = spec.channels, spec.disc
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
-        found = self.predict(torch.zeros(1, spec.channels, spec.height, spec.width)).probability
+        found = self.predict(torch.zeros(1, *spec.shape)).probability
         if found is not None and found.shape[1] != len(self.classes):
             raise InputError(f"{path} has {len(self.classes)} names of {found.shape[1]} classes: expected one for each")
 
@@ -72,24 +73,18 @@ class Predictor(ImagePredictor):
     def predict(self, batch: Float[Tensor, "B C H W"]) -> Predictions[Tensor]:
         """Predict for images of the size and the channels that the model was trained on."""
         found = [self.numbers(images.to(self.device)) for images in batch.split(self.portion)]
-        values = [None if each[0] is None else torch.cat(each).cpu() for each in zip(*found, strict=True)]
-        return Predictions(*values, self.classes)
+        values: dict[str, Any] = {name: torch.cat([each[name] for each in found]).cpu() for name in found[0]}
+        return Predictions(self.classes, **values)
 
-    def numbers(
-        self, image: Float[Tensor, "B C H W"]
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
-        """Return what `Predictions` holds, on the device of the model; None for what the model does not predict."""
+    def numbers(self, image: Float[Tensor, "B C H W"]) -> dict[str, Tensor]:
+        """Return the numbers of `Predictions` that the model predicts, by their names, on its device."""
         if self.masks_to_disc:
             image = image * inscribed_disc(image.shape[-2:], image.device)
         found = self.model(image.contiguous(memory_format=torch.channels_last), None)
-        orientation, log_probability = found.orientation, found.log_probability
-        searched = orientation is not None and orientation.log_posterior is not None
-        return (
-            None if orientation is None else orientation.angle,
-            confidence(orientation, FIVE) if searched else None,
-            confidence(orientation, QUARTER) if searched else None,
-            None if log_probability is None else log_probability.exp(),
-        )
+        numbers = {} if found.orientation is None else _of_angle(found.orientation)
+        if found.log_probability is not None:
+            numbers["probability"] = found.log_probability.exp()
+        return numbers
 
     def read(self, path: Path) -> UInt8[Tensor, "C H W"]:
         """Decode a file to the size and the channels of the model."""
@@ -107,6 +102,20 @@ class Predictor(ImagePredictor):
             raise InputError(f"{name} has values from {floats.min():.3g} to {floats.max():.3g}: expected 0 to 1")
         height, width = self.decoding.image_size
         return _resized(floats, height, width, self.decoding.fit)
+
+
+def _of_angle(orientation: Orientation) -> dict[str, Tensor]:
+    angle = orientation.angle
+    if orientation.log_posterior is None:
+        return {"angle": angle}
+    turns = (torch.arange(4, device=angle.device, dtype=angle.dtype) * (math.pi / 2)).expand(angle.shape[0], 4)
+    quarters = Orientation(turns, torch.zeros_like(turns), orientation.log_posterior)
+    return {
+        "angle": angle,
+        "confidence": confidence(orientation, FIVE),
+        "confidence_45": confidence(orientation, QUARTER),
+        "quarters": confidence(quarters, QUARTER),
+    }
 
 
 def _resized(image: Float[Tensor, "B C H W"], height: int, width: int, fit: str) -> Float[Tensor, "B C h w"]:

@@ -23,19 +23,20 @@ class OnnxPredictor(ImagePredictor):
 
     Args:
         path: of the file.
+        threads: of ONNX Runtime; None takes the cores that the process may use.
 
     Raises:
         InputError: if it is not such a file.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, threads: int | None = None) -> None:
         with needs_extra("an ONNX model", "export"):
             import onnxruntime
 
         path = Path(path)
         check_regular(path)
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.log_severity_level = allowed_cores(), 3
+        options.intra_op_num_threads, options.log_severity_level = threads or allowed_cores(), 3
         try:
             self._session: Any = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # each kind of failure has a class of its own

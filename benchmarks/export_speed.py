@@ -49,6 +49,11 @@ def opened(source: str | Path) -> tuple[Predictor, Tensor]:
     return predictor, tiles[:256] / 255
 
 
+def by_onnx(exported: OnnxPredictor, images: Tensor) -> object:
+    """Run an exported model."""
+    return exported.predict(images.numpy())
+
+
 def rates(name: str, predictor: Predictor, images: Tensor, rounds: int, folder: Path) -> list[Row]:
     """Return the images a second in both runtimes."""
     answers: dict[str, Callable[[Tensor], object]] = {"PyTorch": predictor.predict}
@@ -58,7 +63,7 @@ def rates(name: str, predictor: Predictor, images: Tensor, rounds: int, folder: 
         write_onnx(predictor, file, fixed)
         exported = OnnxPredictor(file, threads=1)
         print(check_parity(exported.predict(images.numpy()), predictor.predict(images), f"{len(images)} images"))
-        answers[title] = lambda batch, exported=exported: exported.predict(batch.numpy())
+        answers[title] = partial(by_onnx, exported)
     rows: list[Row] = []
     for count in (1, 32, 256):
         parts = images[: max(32, count)].split(count)

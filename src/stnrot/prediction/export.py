@@ -76,8 +76,7 @@ def write_onnx(predictor: Predictor, file: Path, every_hypothesis: bool) -> None
             verbose=False,
         )
         model = written.model
-        limits = {"input_size_limit": MOST_BYTES, "output_size_limit": MOST_BYTES}
-        onnxscript.optimizer.optimize(model, num_iterations=2, **limits)
+        onnxscript.optimizer.optimize(model, 2, input_size_limit=MOST_BYTES, output_size_limit=MOST_BYTES)
         DeduplicateInitializersPass(size_limit=MOST_BYTES)(model)
     model.metadata_props[KEY] = predictor.spec.metadata()
     written.save(file)

@@ -17,6 +17,7 @@ import stnrot  # noqa: E402
 
 assert "site-packages" in stnrot.__file__, stnrot.__file__
 assert (Path(stnrot.__file__).parent / "py.typed").is_file()
+assert (Path(stnrot.__file__).parent / "configs" / "train.yaml").is_file()
 for name in stnrot.__all__:
     assert getattr(stnrot, name) is not None
 
@@ -27,6 +28,7 @@ assert torch.allclose(
 )
 upright = stnrot.Upright(torch.nn.Flatten(), "photos").eval()  # its weights are in the wheel
 assert upright(torch.rand(2, 3, 40, 40)).shape == (2, 4800)
+assert stnrot.Upright(torch.nn.Flatten(), "digits").eval()(torch.rand(2, 1, 28, 28)).shape == (2, 784)
 layer = stnrot.Rotation(8, init="haar")
 z = torch.randn(4, 8)
 assert torch.allclose(layer.inverse(layer(z)), z, atol=1e-5)
@@ -50,7 +52,12 @@ done = command("pose", "black.png", "--points", "torus", "--json")
 assert done.returncode == 0, done.stderr
 
 # a command that needs more packages prints one line, with the extra that brings them
-for arguments in (["study", "sqlite:///study.db"], ["align", "image.png", "reference.png", "--ckpt", "image.png"]):
+for arguments in (
+    ["study", "sqlite:///study.db"],
+    ["align", "image.png", "reference.png", "--ckpt", "image.png"],
+    ["train", "model=rot_stn"],
+    ["evaluate", "ckpt=latest"],
+):
     done = command(*arguments)
     assert done.returncode == 1, done.stdout
     assert done.stderr.startswith("error: "), done.stderr

@@ -1,11 +1,10 @@
 """An exported model is at least as fast in ONNX Runtime as in PyTorch, on one core of a CPU.
 
-    python benchmarks/export_speed.py [--folder outputs/export_speed] [--json PATH]
+    python benchmarks/export_speed.py [--json PATH]
 
-One minute on two cores of an AMD EPYC, and another for the training of the digits. Prints the images a second of the
-default model, trained on digits, and of the shipped model `photos`: one image at a time, 32 and 256. Both runtimes have
-one thread and compute the same numbers, which is checked before. The digits are validation images of the run, turned by
-any angle; the photographs are tiles of two photographs. `fixed shapes` is the file of `stnrot export --fixed-shapes`,
+One minute on one core of an AMD EPYC. Prints the images a second of the shipped models: `digits`, of the default kind,
+and `photos`; one image at a time, 32 and 256. Both runtimes have one thread and compute the same numbers, which is
+checked before. The digits are validation images of the run, turned by any angle; the photographs are tiles of two photographs. `fixed shapes` is the file of `stnrot export --fixed-shapes`,
 whose classifier reads all hypotheses. The time is that of the process, so other processes change it little.
 """
 
@@ -23,8 +22,7 @@ from sklearn.datasets import load_sample_images
 from torch import Tensor
 
 from harness.environment import environment
-from harness.jobs import QUICK, trained
-from harness.report import Options, Row, Table, absolute, report
+from harness.report import Options, Row, Table, report
 from harness.timing import alternate, speedup
 from stnrot.prediction.export import write_onnx
 from stnrot.prediction.find_model import find_model
@@ -35,7 +33,7 @@ from stnrot.runs.checkpoints import read_checkpoint, rebuild
 from stnrot.runs.command_line import one_line_errors
 
 
-def opened(source: str | Path) -> tuple[Predictor, Tensor]:
+def opened(source: str) -> tuple[Predictor, Tensor]:
     """Return a model on the CPU, and images for it."""
     path = find_model(source)
     saved = read_checkpoint(path)
@@ -89,17 +87,15 @@ def rates(name: str, predictor: Predictor, images: Tensor, rounds: int, folder: 
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train the digits unless they are, export both models, time them and report."""
+    """Export both models, time them and report."""
     options = Options(__file__, __doc__, rounds=1)
     options.add_rounds(5)
-    options.add_argument("--folder", type=absolute, default=absolute("outputs/export_speed"), help="of the digits' run")
     args = options.read(arguments)
     torch.set_num_threads(1)
-    checkpoint = trained(args.folder, ["model=rot_stn", *(QUICK if args.quick else ())])
     rows: list[Row] = []
     with TemporaryDirectory() as folder:
-        for name, source in (("digits", checkpoint), ("photos", "photos")):
-            rows += rates(name, *opened(source), args.rounds, Path(folder))
+        for name in ("digits", "photos"):
+            rows += rates(name, *opened(name), args.rounds, Path(folder))
     facts = environment("cpu") | {"onnxruntime": onnxruntime.__version__}
     report(args, facts, Table("images a second, one thread", rows))
 

@@ -2,8 +2,8 @@
 
     python benchmarks/photographs.py --root data [--seeds 3] [--png PATH] [--grid PATH] [--json PATH]
 
-About four hours a seed on one core of an AMD EPYC, and a quarter of an hour for the tables. Needs CIFAR-10 in --root,
-in torchvision's layout or in class folders. Every trained part is kept in --folder, and the same command trains only
+About five and a half hours a seed on one core of an AMD EPYC, and half an hour for the tables. Needs CIFAR-10 in --root
+(torchvision's layout or class folders). Every trained part is kept in --folder, and the same command trains only
 what is missing there. `--train encoder` trains that part alone; `--skip turned cnn` leaves out these parts and their
 rows. equiadapt is optional:
 
@@ -12,8 +12,9 @@ rows. equiadapt is optional:
 All methods read the 10,000 test pictures at the angles of `evaluate.py`. Outside the inscribed disc all pictures are
 black, the upright ones too. The parts of a seed:
 
-- `network`: a small residual CNN, trained on upright pictures that are shifted and mirrored, and then frozen;
+- `network`: a small CNN, trained on upright pictures that are shifted and mirrored, and then frozen;
 - `encoder`: a run of `experiment=upright_photos`, which `Upright` puts in front of the network;
+- `behind`: the same network, trained for as many epochs on pictures at any angle that `encoder` has turned upright;
 - `turned`: the same network, trained on pictures at any angle, for as many core-minutes as `network` and `encoder`;
 - `cnn`: as `encoder`, with `model/encoder=cnn`, a CNN that regresses the angle, for as many core-minutes;
 - `equiadapt`, `equiadapt_optimised`: canonicalisers of eight rotations in front of the network, trained by their own
@@ -38,7 +39,7 @@ from harness.environment import environment
 from harness.figures import accuracy_by_angle
 from harness.photograph_equiadapt import has_equiadapt
 from harness.photograph_grid import draw_pictures
-from harness.photograph_methods import CNN, EQUIADAPT, NETWORK, OPTIMISED, TURNED, UPRIGHT, all_methods
+from harness.photograph_methods import BEHIND, CNN, EQUIADAPT, NETWORK, OPTIMISED, TURNED, UPRIGHT, all_methods
 from harness.photograph_parts import CNN_ENCODER, PARTS, Parts
 from harness.photograph_scores import Scores, TestPictures, by_angle, milliseconds, scores
 from harness.plain_loop import composed
@@ -47,7 +48,7 @@ from stnrot.data.image_set import ImageSet
 from stnrot.data.rotated import RotatedImages
 from stnrot.runs.command_line import one_line_errors
 
-CURVES = (NETWORK, TURNED, UPRIGHT, CNN, EQUIADAPT, OPTIMISED)
+CURVES = (NETWORK, TURNED, UPRIGHT, BEHIND, CNN, EQUIADAPT, OPTIMISED)
 CURVE_PICTURES = 4  # one in so many
 COLUMNS = {  # column: score, format
     "upright, %": ("upright", ".1f"),

@@ -15,12 +15,12 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 
-from harness.photograph_network import ResidualCNN, augmented, seconds_a_step, shuffled, steps_of
+from harness.photograph_network import WHITENED, PhotographCNN, seconds_a_step, shuffled, steps_of, upright
 from stnrot.geometry import inscribed_disc, rotate_bicubic
 
 TURNS = 8
 FIELDS, KERNEL, LAYERS = 8, 5, 3  # of the steerable network
-WIDTH, VECTOR = 12, 128  # of the network of the optimised canonicaliser
+WIDTHS, VECTOR = (12, 24, 48), 128  # of the network of the optimised canonicaliser
 CONTRAST = 1e-4  # weight of its other loss, in equiadapt's examples
 LR = 3e-3
 
@@ -34,7 +34,7 @@ def canonicaliser(optimised: bool, side: int) -> Any:
     """Return a canonicaliser of the group of eight rotations, not yet trained, for colour pictures.
 
     Its network sees the whole picture, not the middle enlarged threefold as in equiadapt's examples. With `optimised`
-    that network is a narrow `ResidualCNN`, which reads the picture at each of the eight angles.
+    that network is a narrow `PhotographCNN`, which reads the picture at each of the eight angles.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of packages that were written for older releases of torch and NumPy
@@ -48,7 +48,7 @@ def canonicaliser(optimised: bool, side: int) -> Any:
             )
             return canonicalization.GroupEquivariantImageCanonicalization(network, options, shape)
         vars(options).update(group_type="rotation", num_rotations=TURNS, learn_ref_vec=False, artifact_err_wt=0)
-        narrow: Any = ResidualCNN(WIDTH, VECTOR)
+        narrow: Any = PhotographCNN(WIDTHS, VECTOR)
         narrow.out_vector_size = VECTOR
         return canonicalization.OptimizedGroupEquivariantImageCanonicalization(narrow, options, shape)
 
@@ -63,7 +63,7 @@ def train_canonicaliser(model: Any, images: UInt8[Tensor, "N 3 H W"], seed: int,
     batches = shuffled(len(images), draw)
 
     def loss() -> Tensor:
-        seen = augmented(images[next(batches)], False, draw)
+        seen = upright(images[next(batches)], draw)
         seen = seen * inscribed_disc(seen.shape[-2:], seen.device)
         share = torch.rand(len(seen), generator=draw, device=seen.device) - 0.5
         model(rotate_bicubic(seen, share * (2 * torch.pi / TURNS)))
@@ -72,6 +72,9 @@ def train_canonicaliser(model: Any, images: UInt8[Tensor, "N 3 H W"], seed: int,
             terms.append(CONTRAST * model.get_optimization_specific_loss())
         return torch.stack(terms).sum()
 
+    for each in model.modules():
+        if isinstance(each, PhotographCNN):
+            each.whiten(images[:WHITENED])
     model.train()
     seconds = seconds_a_step(lambda: loss().backward())
     model.zero_grad()

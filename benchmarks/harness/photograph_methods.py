@@ -19,6 +19,7 @@ from stnrot.models.confidence import confidence
 from stnrot.models.upright import UPRIGHT_WITHIN
 
 NETWORK, TURNED, UPRIGHT, UNSURE = "network", "network trained on turned pictures", "Upright", "Upright, unsure left"
+BEHIND = "Upright, network trained behind it"
 CNN, EQUIADAPT, OPTIMISED = "Upright, encoder=cnn", "equiadapt C8", "equiadapt C8, optimised"
 WRONG_DEG, MOST_WRONG = 45, 0.01
 BATCH = 500
@@ -57,8 +58,10 @@ def all_methods(parts: Mapping[str, Part], train: ImageSet, validation: ImageSet
             reader = partial(averaged, part.module, turns)
             found[f"{name}, mean of {turns} turns"] = Method(reader, None, part.parameters, part.core_minutes)
     found[UPRIGHT] = behind(network, encoder)
-    three = Upright(network.module, encoder.module, hypotheses=3).eval()
-    found[f"{UPRIGHT}, K = 3"] = Method(alone(three), found[UPRIGHT].find, *cost(network, encoder))
+    found[f"{UPRIGHT}, K = 3"] = mixed(network, encoder)
+    if "behind" in parts:
+        found[BEHIND] = behind(parts["behind"], encoder)
+        found[f"{BEHIND}, K = 3"] = mixed(parts["behind"], encoder)
     found[UNSURE] = behind(network, encoder, safe_confidence(encoder, validation))
     if "cnn" in parts:
         found[CNN] = behind(network, parts["cnn"])
@@ -87,9 +90,20 @@ def averaged(network: nn.Module, turns: int, image: Tensor, angle: Tensor) -> Te
 
 
 def behind(network: Part, encoder: Part, min_confidence: float = 0.0) -> Method:
-    """Return the method of a network behind an encoder."""
-    sure = Upright(network.module, encoder.module).eval()
+    """Return the method of a network behind an encoder, which takes the best hypothesis."""
     model = Upright(network.module, encoder.module, min_confidence=min_confidence).eval()
+    return Method(alone(model), finder(encoder, min_confidence), *cost(network, encoder), min_confidence)
+
+
+def mixed(network: Part, encoder: Part) -> Method:
+    """Return the method of a network that reads the three best hypotheses."""
+    model = Upright(network.module, encoder.module, hypotheses=3).eval()
+    return Method(alone(model), finder(encoder), *cost(network, encoder))
+
+
+def finder(encoder: Part, min_confidence: float = 0.0) -> Callable[[Tensor], Angles]:
+    """Return a function that finds the upright by the best hypothesis of an encoder."""
+    sure = Upright(nn.Identity(), encoder.module).eval()
 
     def find(image: Tensor) -> Angles:
         orientation = sure.orient(image)
@@ -99,7 +113,7 @@ def behind(network: Part, encoder: Part, min_confidence: float = 0.0) -> Method:
             stays = confidence(orientation, UPRIGHT_WITHIN)[:, 0] < min_confidence
         return angle.masked_fill(stays, 0.0), stays
 
-    return Method(alone(model), find, *cost(network, encoder), min_confidence)
+    return find
 
 
 def canonicalised(network: Part, part: Part) -> Method:

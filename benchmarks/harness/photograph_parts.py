@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from torch import nn
+from torch import Tensor, nn
 
 from harness.jobs import QUICK, best, run_job
 from harness.photograph_equiadapt import canonicaliser, train_canonicaliser
-from harness.photograph_network import WIDTH, ResidualCNN, seconds_a_step, train_network
+from harness.photograph_network import WIDTHS, PhotographCNN, seconds_a_step, train_network, turned, upright
 from harness.plain_loop import built, stepper, training_batches
+from stnrot import Upright
 from stnrot.data.image_data import ImageData
 from stnrot.data.image_set import ImageSet
 from stnrot.errors import InputError
@@ -24,8 +25,8 @@ from stnrot.runs.checkpoints import read_checkpoint, rebuild
 
 ENCODER = ("experiment=upright_photos",)
 CNN_ENCODER = (*ENCODER, "model/encoder=cnn", "model.reference=learned", "~model.encoder.mirrored")  # of p4
-PARTS = ("network", "encoder", "turned", "cnn", "equiadapt", "equiadapt_optimised")  # in the order of training
-QUICK_WIDTH = 6
+PARTS = ("network", "encoder", "behind", "turned", "cnn", "equiadapt", "equiadapt_optimised")  # in this order
+QUICK_WIDTHS = (24, 24, 24)
 
 
 @dataclass(frozen=True)
@@ -71,22 +72,25 @@ class Parts:
         assert isinstance(train, ImageSet)
         assert train.label is not None
         torch.manual_seed(seed)
-        width = QUICK_WIDTH if self.quick else WIDTH
+        widths = QUICK_WIDTHS if self.quick else WIDTHS
         module: Any
         if name.startswith("equiadapt"):
             module = canonicaliser(name == "equiadapt_optimised", train.shape[-1])
         else:
-            module = ResidualCNN(width, len(self.data.splits.classes))
+            module = PhotographCNN(widths, len(self.data.splits.classes))
         module.to(self.device)
         path = self.folder / name / f"{seed}.pt"
         if not path.exists():
             images, labels = train.image.to(self.device), train.label.to(self.device)
             work: Callable[[], int]
             if name == "network":
-                work = lambda: train_network(module, images, labels, seed, False, self.epochs)  # noqa: E731
+                work = lambda: train_network(module, images, labels, seed, upright, self.epochs)  # noqa: E731
+            elif name == "behind":
+                found = Upright(nn.Identity(), self.part("encoder", seed).module).eval()
+                work = lambda: train_network(module, images, labels, seed, aligned(found), self.epochs)  # noqa: E731
             elif name == "turned":
                 minutes = self.minutes("encoder", seed) + self.minutes("network", seed)
-                work = lambda: train_network(module, images, labels, seed, True, None, minutes)  # noqa: E731
+                work = lambda: train_network(module, images, labels, seed, turned, None, minutes)  # noqa: E731
             else:
                 minutes = self.minutes("encoder", seed)
                 work = lambda: train_canonicaliser(module, images, seed, minutes)  # noqa: E731
@@ -142,6 +146,16 @@ class Parts:
         steps = self.data.repeats * len(self.data.splits.train) // self.data.batch_size
         seconds = seconds_a_step(lambda: step(next(batches)))
         return max(1, round(60 * self.minutes("encoder", seed) / (seconds * steps)))
+
+
+def aligned(model: Upright) -> Callable[[Tensor, torch.Generator], Tensor]:
+    """Return a function that makes random pictures at any angle, and rotates them upright."""
+
+    @torch.no_grad()
+    def seen(pixels: Tensor, draw: torch.Generator) -> Tensor:
+        return model.align(turned(pixels, draw))[0]
+
+    return seen
 
 
 def core_seconds() -> float:

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from stnrot.commands import align, export, pose, predict, publish, study
+from stnrot.commands import align, evaluate, export, pose, predict, publish, study, train, upright
+from stnrot.commands.job import CONTEXT, JOBS
 from stnrot.errors import InputError
 
 UsageError: Any = typer.BadParameter.__mro__[1]  # of click in older releases of Typer, of Typer itself in newer ones
@@ -37,9 +38,20 @@ class Commands(TyperGroup):
 
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown")
-COMMANDS = {"align": align, "export": export, "pose": pose, "predict": predict, "publish": publish, "study": study}
+COMMANDS = {
+    "align": align,
+    "evaluate": evaluate,
+    "export": export,
+    "pose": pose,
+    "predict": predict,
+    "publish": publish,
+    "study": study,
+    "train": train,
+    "upright": upright,
+}
 for _name, _module in COMMANDS.items():
-    app.command(_name, epilog=_module.EXAMPLES)(getattr(_module, _name))
+    _context = CONTEXT if _name in JOBS else None
+    app.command(_name, epilog=_module.EXAMPLES, context_settings=_context)(getattr(_module, _name))
 
 
 def _print_version(wanted: bool) -> bool:

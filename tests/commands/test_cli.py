@@ -185,6 +185,7 @@ for line in (
     "pose black.png --points torus --ckpt best.ckpt",
     "pose black.png --points solid.obj",
     "study sqlite:///study.db",
+    "train model=rot_stn",
 ):
     sys.argv = ["stnrot", *line.split()]
     try:
@@ -193,7 +194,7 @@ for line in (
         print(stopped.code)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT, cwd=tmp_path)
-    angle, _, zero, *table, checkpoint, start, mesh, study = done.stdout.splitlines()
+    angle, _, zero, *table, checkpoint, start, mesh, study, train = done.stdout.splitlines()
     assert angle == "angle      90.00 degrees counter-clockwise"
     assert (zero, table) == ("0", ["1 pairs in results.csv", "0"]), done.stderr
     for line, what in (
@@ -201,6 +202,7 @@ for line in (
         (start, "a checkpoint"),
         (mesh, "a mesh"),
         (study, "stnrot study"),
+        (train, "stnrot train"),
     ):
         assert line.startswith(f"error: {what}")
         assert line.endswith('which is not installed: pip install "stnrot[train]"')

@@ -5,6 +5,7 @@ import contextlib
 import re
 import runpy
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -75,6 +76,8 @@ PARTS = {  # in sentences: a pattern, and a part of a command
     "stnrot align --stack",
     "stnrot pose",
     "stnrot publish",
+    "stnrot train",
+    "stnrot evaluate",
 }
 
 
@@ -225,6 +228,9 @@ def run_stnrot(arguments: list[str], request: pytest.FixtureRequest) -> None:
             (place / "outputs" / "train" / "...").symlink_to(place / "pose")
     if arguments[0] == "publish":
         (place / "my-model").unlink()
+    if "--in-place" in arguments:
+        (place / "FOLDER").unlink()
+        shutil.copytree(request.getfixturevalue("world") / "FOLDER", place / "FOLDER")
     arguments = [name for each in arguments for name in (sorted(glob(each)) or [each])]  # as a shell does
     code, printed = called(*arguments, cwd=place)
     assert code == 0, code
@@ -328,6 +334,8 @@ def run_mkdocs(arguments: list[str], request: pytest.FixtureRequest) -> None:
 RUNS: dict[tuple[str, ...], Callable[[list[str], pytest.FixtureRequest], None]] = {
     ("python", "train.py"): run_train,
     ("python", "evaluate.py"): run_evaluate,
+    ("stnrot", "train"): run_train,
+    ("stnrot", "evaluate"): run_evaluate,
     ("stnrot",): run_stnrot,
     ("tensorboard",): run_server("tensorboard"),
     ("optuna-dashboard",): run_server("optuna-dashboard"),

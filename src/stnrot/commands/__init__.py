@@ -1,6 +1,7 @@
-"""The subcommands of `stnrot`, one file each, thin over the Python API: align, export, pose, predict, publish, study.
+"""The subcommands of `stnrot`, one file each, thin over the Python API: align, evaluate, export, pose, predict,
+publish, study, train, upright.
 
-`trust` is an option that several of them have.
+`trust` is an option that several of them have. `job` runs train and evaluate, whose options are those of Hydra.
 
 The files import torch and Optuna only when a command runs. So `stnrot --help` and shell completion are fast.
 """

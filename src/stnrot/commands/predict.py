@@ -35,7 +35,8 @@ def predict(
         str,
         typer.Option(
             help="The model: the folder of a run of train.py, a folder that stnrot publish wrote, a checkpoint, a file "
-            "of stnrot export (.onnx, .safetensors), or photos, which finds the upright of photographs."
+            "of stnrot export (.onnx, .safetensors), photos (finds the upright of photographs) or digits (reads "
+            "handwritten digits)."
         ),
     ],
     trust: Trust = None,

@@ -1,5 +1,6 @@
 """Read one image file: its header, or its pixels as they are shown. Every error names the file."""
 
+import io
 import math
 import struct
 from collections.abc import Iterator, Sequence
@@ -31,7 +32,7 @@ def read_header(path: Path, max_pixels: int) -> ImageHeader:
     Raises:
         InputError: if the file is no image, or has more than `max_pixels`.
     """
-    with _opened(path, max_pixels) as image:
+    with opened(path, max_pixels) as image:
         return ImageHeader(image.width * image.height, image.mode in ("1", "L", "LA") or _is_deep(image))
 
 
@@ -45,7 +46,7 @@ def read_upright(path: Path, channels: int | None, max_pixels: int, fit_into: tu
         fit_into: width and height that the caller shrinks the image to. A JPEG of more than twice that size is decoded
             at a smaller size, which is faster.
     """
-    with _opened(path, max_pixels) as image:
+    with opened(path, max_pixels) as image:
         if max(image.size) > 2 * max(fit_into):
             image.draft(None, (2 * fit_into[0], 2 * fit_into[1]))
         return to_8_bit(ImageOps.exif_transpose(image), channels)
@@ -59,7 +60,7 @@ def read_whole(path: Path, channels: int | None, max_pixels: int) -> Shaped[np.n
     Raises:
         InputError: also for a TIFF file of several pages. Values of its first page would look like those of the file.
     """
-    with _opened(path, max_pixels) as image:
+    with opened(path, max_pixels) as image:
         if len(list(islice(_pages(image), 2))) > 1:
             raise InputError(
                 f"the image {path} has several pages: expected one; align all pages with stnrot align --stack, or save "
@@ -82,14 +83,14 @@ def page_numbers(path: Path, max_pixels: int) -> list[int]:
     Raises:
         InputError: if the first page cannot be read.
     """
-    with _opened(path, max_pixels) as image:
+    with opened(path, max_pixels) as image:
         return list(_pages(image))
 
 
 def read_pages(path: Path, pages: Sequence[int], max_pixels: int) -> Iterator[Image.Image | InputError]:
     """Yield pages of an image file in their modes, with their EXIF orientations applied; or an error for a page."""
     try:
-        with _opened(path, max_pixels) as image:
+        with opened(path, max_pixels) as image:
             for page in pages:
                 yield _page(image, path, page, max_pixels)
     except InputError as error:
@@ -128,11 +129,18 @@ def _pages(image: Image.Image) -> Iterator[int]:
 
 
 @contextmanager
-def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
+def opened(path: Path, max_pixels: int, content: bytes | None = None) -> Iterator[Image.Image]:
+    """Yield an image whose pixels are not decoded yet. Every error inside becomes an InputError that names the file.
+
+    Args:
+        path: of the file.
+        max_pixels: a larger image raises InputError.
+        content: of the file, if it is not written yet.
+    """
     check_regular(path)
     try:
-        with path.open("rb") as file:
-            image = _identified(file, path)
+        with path.open("rb") if content is None else io.BytesIO(content) as file:
+            image = _identified(file, str(path) if content is None else "")
             if image.width * image.height > max_pixels:
                 raise InputError(
                     f"the image {path} is {image.width} x {image.height}: expected at most {max_pixels} pixels; "
@@ -153,7 +161,7 @@ def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
         raise InputError(f"cannot read the image {path}: {error}; expected a whole image file") from error
 
 
-def _identified(file: IO[bytes], path: Path) -> Image.Image:
+def _identified(file: IO[bytes] | io.BytesIO, name: str) -> Image.Image:
     """Open an image as `Image.open` does, but without Pillow's limit on the number of pixels.
 
     The limit, `PIL.Image.MAX_IMAGE_PIXELS`, holds for the whole process and all its threads, and belongs to the user.
@@ -169,7 +177,7 @@ def _identified(file: IO[bytes], path: Path) -> Image.Image:
                 continue
             try:
                 file.seek(0)
-                return open_format(file, str(path))
+                return open_format(file, name)  # Pillow maps the file of a name into memory
             except (SyntaxError, IndexError, TypeError, struct.error):  # not this format
                 continue
     raise ValueError("it has none of the image formats that Pillow reads")

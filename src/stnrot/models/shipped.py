@@ -1,4 +1,4 @@
-"""Trained encoders that come with the package, each in a folder as `stnrot publish` writes it."""
+"""Trained models that come with the package, each in a folder as `stnrot publish` writes it."""
 
 from pathlib import Path
 
@@ -6,10 +6,12 @@ from torch import nn
 
 from stnrot.errors import InputError
 from stnrot.models.encoders.p4 import P4Encoder
+from stnrot.models.encoders.polar import PolarEncoder
 from stnrot.models.reference import learned_reference
 from stnrot.runs.published import read_published
 
-SHIPPED = ("photos",)
+SHIPPED = ("digits", "photos")
+ENCODERS = {f"{kind.__module__}.{kind.__qualname__}": kind for kind in (P4Encoder, PolarEncoder)}
 
 
 def shipped_folder(name: str) -> Path:
@@ -17,11 +19,11 @@ def shipped_folder(name: str) -> Path:
     return Path(__file__).parent / "shipped_weights" / name
 
 
-def shipped_encoder(name: str) -> tuple[P4Encoder, nn.Parameter]:
+def shipped_encoder(name: str) -> tuple[P4Encoder | PolarEncoder, nn.Parameter]:
     """Return a trained encoder and its reference. The model card is README.md in its folder.
 
     Args:
-        name: `photos` finds the upright of photographs.
+        name: `photos` finds the upright of photographs, `digits` that of handwritten digits.
 
     Raises:
         InputError: if there is no such encoder.
@@ -29,10 +31,11 @@ def shipped_encoder(name: str) -> tuple[P4Encoder, nn.Parameter]:
     if name not in SHIPPED:
         raise InputError(f"encoder={name}: expected a module, or the name of one that is shipped: {', '.join(SHIPPED)}")
     found = read_published(shipped_folder(name))
-    sizes = found["config"]["model"]["encoder"]
-    encoder = P4Encoder(**{key: value for key, value in sizes.items() if key != "_target_"})
-    weights = {key.removeprefix("model.").removeprefix("encoder."): each for key, each in found["state_dict"].items()}
+    options = dict(found["config"]["model"]["encoder"])
+    encoder = ENCODERS[options.pop("_target_")](**options)
+    weights = {key.removeprefix("model."): each for key, each in found["state_dict"].items()}
     reference = learned_reference(encoder.feature_shape)
-    reference.data.copy_(weights.pop("reference"))
-    encoder.load_state_dict(weights)
+    reference.data.copy_(weights["reference"])
+    inside = "encoder."
+    encoder.load_state_dict({key.removeprefix(inside): each for key, each in weights.items() if key.startswith(inside)})
     return encoder.eval(), reference

@@ -55,8 +55,8 @@ class Upright(nn.Module):
         encoder: maps images, a reference of the shape `[1, *encoder.feature_shape]`, and K to an `Orientation`. It sees
             the inscribed disc alone, because the corners tell how an image was turned. A trained `RotSTN` or `Upright`
             lends its encoder together with its learned reference; they are shared, not copied. `photos` is an encoder
-            that comes trained on photographs (`shipped_encoder`). None is a `P4Encoder` for three channels, not yet
-            trained.
+            that comes trained on photographs, `digits` one for handwritten digits (`shipped_encoder`). None is a
+            `P4Encoder` for three channels, not yet trained.
         hypotheses: K.
         frozen: keep the network as it is: in evaluation mode, also after `train()`, and its parameters without
             gradients. The constructor sets both in `network` itself. False trains its parameters along.

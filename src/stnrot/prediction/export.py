@@ -35,8 +35,10 @@ class Graph(nn.Module):
                 module.exports_every_hypothesis = every_hypothesis
 
     def forward(self, image: Float[Tensor, "B C H W"]) -> dict[str, Tensor]:
-        """Return the numbers by their names."""
-        return self._numbers(image)
+        """Return the numbers by their names, without the posterior."""
+        numbers = self._numbers(image)
+        numbers.pop("log_posterior", None)
+        return numbers
 
 
 def exported_program(predictor: Predictor, every_hypothesis: bool) -> torch.export.ExportedProgram:
@@ -61,7 +63,7 @@ def write_onnx(predictor: Predictor, file: Path, every_hypothesis: bool) -> None
         from onnx_ir.passes.common import DeduplicateInitializersPass
 
     program = exported_program(predictor, every_hypothesis)
-    names = list(predictor.numbers(torch.zeros(1, *predictor.spec.shape)))
+    names = list(Graph(predictor, every_hypothesis)(torch.zeros(1, *predictor.spec.shape)))
     for name in ("onnxscript", "onnx_ir", "torch.onnx"):
         logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings():

@@ -35,7 +35,7 @@ def predict_files(predictor: ImagePredictor, images: Sequence[Path]) -> Iterator
     with thread_pool() as pool:
         for start in range(0, len(images), predictor.portion):
             portion = images[start : start + predictor.portion]
-            read = list(pool.map(lambda path: _read(predictor, path), portion))
+            read = list(pool.map(lambda path: read_or_error(predictor, path), portion))
             good = [pixels for pixels in read if not isinstance(pixels, InputError)]
             found = _answers(predictor.predict_pixels(np.stack(good))) if good else iter(())
             for path, pixels in zip(portion, read, strict=True):
@@ -74,7 +74,8 @@ def predict_table(predictor: ImagePredictor, images: Sequence[Path], out: Path) 
     return failed
 
 
-def _read(predictor: ImagePredictor, path: Path) -> UInt8[np.ndarray, "C H W"] | InputError:
+def read_or_error(predictor: ImagePredictor, path: Path) -> UInt8[np.ndarray, "C H W"] | InputError:
+    """Decode a file for a model, or return why it cannot be read."""
     try:
         return predictor.decoding.read(path)
     except InputError as error:

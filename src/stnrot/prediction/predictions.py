@@ -19,6 +19,8 @@ class Predictions(Generic[Values]):
         confidence_45: [B, K], the same for 45 degrees: an angle that is off by more turns an upright image wrongly.
         quarters: [B, 4], the probability that the right angle is within 45 degrees of 0, 90, 180 and 270 degrees. None
             without a posterior.
+        log_posterior: [B, A], log-probabilities of A equal bins of the circle, bin i at the angle `2 pi i / A`. None
+            without a posterior; exported files leave it out.
         probability: [B, classes], of each class. None from a model without a classifier.
     """
 
@@ -27,6 +29,7 @@ class Predictions(Generic[Values]):
     confidence: Values | None = None
     confidence_45: Values | None = None
     quarters: Values | None = None
+    log_posterior: Values | None = None
     probability: Values | None = None
 
     @property

@@ -115,6 +115,7 @@ def _of_angle(orientation: Orientation) -> dict[str, Tensor]:
         "confidence": confidence(orientation, FIVE),
         "confidence_45": confidence(orientation, QUARTER),
         "quarters": confidence(quarters, QUARTER),
+        "log_posterior": orientation.log_posterior,
     }
 
 
@@ -140,7 +141,7 @@ def load(source: str | Path, *, trust: Iterable[str] = ()) -> Predictor:
 
     Args:
         source: the folder of a run, a folder of `stnrot publish`, a checkpoint, or the name of a model that comes with
-            the package: `photos` finds the upright of photographs.
+            the package: `photos` finds the upright of photographs, `digits` reads handwritten digits.
         trust: packages whose classes the model may build, beside stnrot, torch.nn, torchvision and timm. Their code
             runs with your permissions.
 

@@ -118,7 +118,8 @@ def model_name(ckpt: Path | None) -> str:
 def progress_bar(total: int, completed: int, label: str = "align") -> Progress:
     """Return a progress bar of one task. It is drawn to stderr, while its context is open."""
     columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    progress = Progress(*columns, console=Console(file=sys.stderr))
+    shows_lines = sys.stdout is not None and sys.stdout.isatty()  # they then go above the bar, else to the file or pipe
+    progress = Progress(*columns, console=Console(file=sys.stderr), redirect_stdout=shows_lines)
     progress.add_task(label, total=total, completed=completed)
     return progress
 

@@ -1,0 +1,146 @@
+"""Train one model: python train.py model=rot_stn data=rotated_digits trainer=cpu key=value ..."""
+
+import logging
+import math
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from stnrot.config_files import CONFIGS
+from stnrot.errors import InputError
+from stnrot.runs.command_line import nothing_left, one_line, one_line_errors, remove_new
+from stnrot.runs.overrides import switch_groups_off
+from stnrot.runs.postponed_imports import import_lightning
+
+if TYPE_CHECKING:
+    import lightning as L
+
+    from stnrot.data.datamodule import DataModule
+
+log = logging.getLogger("train")
+
+
+@hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="train")
+def main(cfg: DictConfig) -> float:
+    """Run one job; Hydra has composed its configuration and created its folder."""
+    if in_search(cfg):
+        return train(cfg)  # the search records errors
+    with one_line_errors(), nothing_left():
+        try:
+            return train(cfg)
+        except Exception as error:
+            if HydraConfig.get().mode != RunMode.MULTIRUN:
+                raise
+            line = one_line(error)
+            log.error("this job failed, the other jobs run: %s", line or error, exc_info=line is None)
+            return math.nan
+
+
+def train(cfg: DictConfig) -> float:
+    """Train, test the best checkpoint, and return the best value of the monitored metric on the validation set."""
+    # imported here and not above, so that --help and a mistyped option do not wait for torch and Lightning
+    import_lightning()
+    import torch
+    from lightning import seed_everything
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+    from stnrot.callbacks.run_config import RunConfig
+    from stnrot.runs.allowed_targets import without_weights
+    from stnrot.runs.checkpoints import read_checkpoint, weights_of
+    from stnrot.runs.config_checks import check_folder, check_groups, check_model, check_options, check_processes
+    from stnrot.runs.multirun_table import FINISHED
+    from stnrot.runs.precision import auto_precision
+    from stnrot.runs.trainer import build_trainer, has_tensorboard, switched_on
+
+    check_groups(cfg, needed=("data", "model", "task", "trainer"))
+    check_options(cfg)
+    if cfg.trial is not None and not in_search(cfg):
+        raise InputError(f"trial={cfg.trial}: only a search sets it; expected none, or -m hparams_search=...")
+    folder = Path(cfg.output_dir)
+    check_folder(folder, cfg.ckpt_path)
+    seed_everything(cfg.seed, workers=True, verbose=False)
+
+    data: DataModule = instantiate(cfg.data, _convert_="all")
+    cfg.data_spec = data.spec()
+    check_model(cfg)
+    if cfg.trainer.get("precision") == "auto":
+        cfg.trainer.precision = auto_precision(cfg.trainer.get("accelerator", "auto"))
+    log.info("precision: %s", cfg.trainer.get("precision"))
+    config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+
+    if not (cfg.ckpt_path is None and cfg.start_from is None):
+        cfg.model = without_weights(config["model"])
+    task: L.LightningModule = instantiate(cfg.task, _convert_="all", model=instantiate(cfg.model))
+    task = task.to(memory_format=torch.channels_last)
+    if cfg.ckpt_path is not None:
+        weights_of(read_checkpoint(cfg.ckpt_path), task, cfg.ckpt_path)  # Lightning loads them; this checks them first
+    if cfg.start_from is not None:
+        task.load_state_dict(weights_of(read_checkpoint(cfg.start_from), task, cfg.start_from))
+
+    callbacks = [RunConfig(config, chosen_options()), *switched_on(cfg, "callbacks")]
+    pruning = None
+    if cfg.trial is not None:
+        from stnrot.search.pruning import pruning_callback  # imports Optuna, which takes a second
+
+        search = HydraConfig.get().sweeper
+        pruning = pruning_callback(search.storage, search.study_name, cfg.trial, cfg.monitor.metric)
+        callbacks.append(pruning)
+    trainer = build_trainer(cfg, callbacks)
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        check_processes(trainer.world_size, HydraConfig.get().launcher)
+    data.check_processes(trainer.world_size)
+    before = set(folder.iterdir())
+    if trainer.is_global_zero:
+        OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
+
+    try:
+        trainer.fit(task, datamodule=data, ckpt_path=cfg.ckpt_path, weights_only=True)
+    except SIGTERMException as stopped:
+        raise SystemExit(143) from stopped  # Lightning would exit with 0, as after a complete run
+    except Exception as error:
+        if trainer.global_step == 0 and trainer.is_global_zero and one_line(error) is not None:
+            remove_new(folder, before)  # refused before its first step: there is nothing to look at
+        raise
+    if pruning is not None:
+        pruning.check_pruned()  # with several processes, only this call raises
+    best: Any = trainer.checkpoint_callback  # the first of the configuration, `best`; None without checkpoints
+    chosen = getattr(best, "best_model_path", "") or None
+    if chosen is None:
+        log.info("there is no best checkpoint: the test uses the weights after step %d, the last", trainer.global_step)
+    trainer.test(task, datamodule=data, ckpt_path=chosen, weights_only=True)
+    log.info("%s: %s", FINISHED, folder)
+    if has_tensorboard(trainer):
+        log.info("to view them: tensorboard --logdir %s --samples_per_plugin images=1000", shlex.quote(str(folder)))
+    score = getattr(best, "best_model_score", None)
+    return math.nan if score is None else float(score)
+
+
+def in_search(cfg: DictConfig) -> bool:
+    """Return whether the job is a trial of a search."""
+    return cfg.trial is not None and "storage" in HydraConfig.get().sweeper
+
+
+def chosen_options() -> dict[str, str]:
+    """Return the choice of each group of the configuration, such as model=rot_stn."""
+    if not HydraConfig.initialized():
+        return {}
+    choices = HydraConfig.get().runtime.choices
+    return {group: name for group, name in choices.items() if name and not group.startswith("hydra/")}
+
+
+def command() -> None:
+    """Run the command line `sys.argv`."""
+    sys.argv = switch_groups_off(sys.argv, CONFIGS)
+    with one_line_errors():
+        main()
+
+
+if __name__ == "__main__":  # Lightning starts the other processes of `stnrot train` by this file
+    command()

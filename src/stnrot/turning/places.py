@@ -1,0 +1,52 @@
+"""Where turned files go: below a folder, in the folders that they had below their common folder."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from stnrot.errors import InputError
+from stnrot.runs.atomic_write import atomic_write
+
+
+def without_outputs(images: Sequence[Path], out: Path) -> list[Path]:
+    """Return the images without those of an earlier run: the ones in `out`, if it lies among the others."""
+    folder = os.path.abspath(out)
+    others = [path for path in images if not _is_below(path, folder)]
+    return others if others and _is_below(Path(folder), _common_folder(others)) else list(images)
+
+
+def output_places(images: Sequence[Path], out: Path, option: str) -> list[Path]:
+    """Return the path below `out` of each image. Errors begin with the name of the option that gives `out`.
+
+    Raises:
+        InputError: if one of them is an image itself.
+    """
+    common = _common_folder(images)
+    places = [out / os.path.relpath(os.path.abspath(path), common) for path in images]
+    inputs = {os.path.realpath(path) for path in images}
+    for place in places:
+        if os.path.realpath(place) in inputs:
+            raise InputError(
+                f"{option}={out}: {place} is one of the images: expected a folder elsewhere; choose another"
+            )
+    return places
+
+
+def write_file(content: bytes, place: Path) -> None:
+    """Write a file atomically, with its folders. A link stays a link; its file is replaced."""
+    place = Path(os.path.realpath(place))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    mode = place.stat().st_mode & 0o777 if place.exists() else None
+    with atomic_write(place) as new:
+        new.write_bytes(content)
+        if mode is not None:
+            new.chmod(mode)
+
+
+def _common_folder(images: Sequence[Path]) -> str:
+    return os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in images])
+
+
+def _is_below(path: Path, folder: str) -> bool:
+    """Return whether a path lies below a folder; both may be missing."""
+    return folder in map(str, Path(os.path.abspath(path)).parents)

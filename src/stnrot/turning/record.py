@@ -1,0 +1,93 @@
+"""Which files of a folder were turned in place: a table beside them, so that none is turned twice."""
+
+import os
+from contextlib import ExitStack
+from hashlib import sha256
+from pathlib import Path
+from types import TracebackType
+
+from stnrot.errors import InputError
+from stnrot.runs.growing_table import Row, csv_line, locked, read_rows, replace_rows
+from stnrot.turning.places import write_file
+
+TABLE = "turned.csv"
+COLUMNS = ("image", "angle_deg", "confidence", "model", "sha256")
+
+
+class TurnedInPlace:
+    """The tables of the folders whose images are turned in place. A context: a folder is locked while it is worked on.
+
+    A row holds the SHA-256 of the turned file, and it is written before the file. So an image that was turned is known
+    after an interrupt at any moment, and an image that is replaced by another one is new.
+    """
+
+    def __init__(self) -> None:
+        self._open = ExitStack()
+        self._folder, self._locked = Path(), False
+        self._rows: dict[str, Row] = {}
+
+    def __enter__(self) -> "TurnedInPlace":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._open.close()
+
+    def has(self, image: Path) -> bool:
+        """Return whether an image is as it was turned."""
+        self._enter(_file(image).parent)
+        row = self._rows.get(_file(image).name)
+        return row is not None and row["sha256"] == _hash(_file(image).read_bytes())
+
+    def replace(self, image: Path, content: bytes, row: Row) -> None:
+        """Replace an image by its turned file.
+
+        Raises:
+            InputError: if another process works in its folder.
+        """
+        file = _file(image)
+        self._enter(file.parent)
+        if not os.access(file, os.W_OK):
+            raise InputError(
+                f"{image} is write-protected: expected a file that may be replaced; allow it, or use --out"
+            )
+        self._lock()
+        if self.has(image):  # another process was faster
+            return
+        row = row | {"image": file.name, "sha256": _hash(content)}
+        table = file.parent / TABLE
+        is_new = file.name not in self._rows
+        self._rows[file.name] = row
+        if is_new:
+            with table.open("a", newline="", encoding="utf-8", errors="surrogateescape") as opened:
+                opened.write(csv_line(row, COLUMNS))
+                opened.flush()
+                os.fsync(opened.fileno())
+        else:
+            replace_rows(table, self._rows.values(), COLUMNS)
+        write_file(content, file)
+
+    def _enter(self, folder: Path) -> None:
+        if folder != self._folder:
+            self._open.close()
+            self._folder, self._locked = folder, False
+            self._read()
+
+    def _lock(self) -> None:
+        if not self._locked:
+            table = self._folder / TABLE
+            self._open.enter_context(locked(table))
+            self._locked = True
+            self._read()
+            replace_rows(table, self._rows.values(), COLUMNS)  # without a row that is incomplete
+
+    def _read(self) -> None:
+        self._rows = {row["image"]: row for row in read_rows(self._folder / TABLE, COLUMNS)}
+
+
+def _file(image: Path) -> Path:
+    """Return the file itself, also behind a link."""
+    return Path(os.path.realpath(image))
+
+
+def _hash(content: bytes) -> str:
+    return sha256(content).hexdigest()

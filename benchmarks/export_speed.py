@@ -4,8 +4,9 @@
 
 One minute on one core of an AMD EPYC. Prints the images a second of the shipped models: `digits`, of the default kind,
 and `photos`; one image at a time, 32 and 256. Both runtimes have one thread and compute the same numbers, which is
-checked before. The digits are validation images of the run, turned by any angle; the photographs are tiles of two photographs. `fixed shapes` is the file of `stnrot export --fixed-shapes`,
-whose classifier reads all hypotheses. The time is that of the process, so other processes change it little.
+checked before. The digits are validation images of the run, turned by any angle; the photographs are tiles of two
+photographs. `fixed shapes` is the file of `stnrot export --fixed-shapes`, which reads all hypotheses. The time
+is that of the process, so other processes change it little.
 """
 
 import time

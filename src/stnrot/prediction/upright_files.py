@@ -12,8 +12,8 @@ import numpy as np
 
 from stnrot.errors import InputError
 from stnrot.machine import thread_pool
-from stnrot.prediction.predict_files import read_or_error
 from stnrot.prediction.image_predictor import ImagePredictor
+from stnrot.prediction.predict_files import read_or_error
 from stnrot.prediction.upright_angle import snapped, upright_angles
 from stnrot.runs.growing_table import error_text, model_name
 from stnrot.turning.frame import Frame

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from stnrot.commands import align, evaluate, export, pose, predict, publish, study, train, upright
+from stnrot.commands import align, demo, evaluate, export, pose, predict, publish, report, study, train, upright
 from stnrot.commands.job import CONTEXT, JOBS
 from stnrot.errors import InputError
 
@@ -40,11 +40,13 @@ class Commands(TyperGroup):
 app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown")
 COMMANDS = {
     "align": align,
+    "demo": demo,
     "evaluate": evaluate,
     "export": export,
     "pose": pose,
     "predict": predict,
     "publish": publish,
+    "report": report,
     "study": study,
     "train": train,
     "upright": upright,

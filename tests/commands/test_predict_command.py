@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import ENVIRONMENT, Called, rows
 from PIL import Image
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits, load_sample_images
 
 from stnrot import load
 
@@ -88,6 +88,48 @@ def test_patterns_standard_input_and_json(
     assert status == 0
     assert printed.startswith(f"scans/a/0.png  {answers[0]['class']} 0.")
     assert "degrees, confidence 0." in printed
+
+
+def test_aligned_images_are_pillows_and_resume(digits_run: Path, called: Called, folder: Path) -> None:
+    """Also images of one name in two folders, a finished table, grey of 16 bits, pages, and a file that is kept."""
+    scans = folder / "scans"
+    (scans / "b" / "broken.png").unlink()
+    photograph = Image.fromarray(load_sample_images().images[0][:201, :201])
+    deep = Image.fromarray(np.asarray(photograph.convert("L")).astype(np.uint16) * 257)
+    photograph.save(scans / "a" / "same.png")
+    deep.save(scans / "b" / "same.png")
+    photograph.save(scans / "pages.tif", save_all=True, append_images=[photograph])
+    before = {path: path.read_bytes() for path in scans.rglob("*.*")}
+    arguments = ("predict", "scans", "--model", digits_run, "--out", "out.csv")
+    assert called(*arguments, cwd=folder)[0] == 0
+    table = rows(folder / "out.csv")
+    out = scans / "aligned"  # among the images
+    (out / "a").mkdir(parents=True)
+    (out / "a" / "0.png").write_text("mine")
+    status, printed = called(*arguments, "--save-aligned", "scans/aligned", cwd=folder)
+    assert (status, printed) == (1, "15 images in out.csv, 1 with an error: see that column\n")
+    (failed,) = [row for row in rows(folder / "out.csv") if row["error"]]
+    assert failed["image"] == "scans/pages.tif"
+    assert "it holds several images" in failed["error"]
+    assert [row | {"error": ""} for row in rows(folder / "out.csv")] == table
+    assert {path: path.read_bytes() for path in before} == before
+    assert len([path for path in out.rglob("*.*") if path.is_file()]) == 14
+    assert (out / "a" / "0.png").read_text() == "mine"
+    y, x = np.mgrid[:201, :201] - 100
+    inside = x**2 + y**2 < 95**2
+    angles = {row["image"]: float(row["angle_deg"]) for row in table}
+    for name, mode, scale in (("a/same.png", "RGB", 1), ("b/same.png", "I;16", 257)):
+        written = Image.open(out / name)
+        assert (written.mode, written.size) == (mode, (201, 201))
+        turned = photograph.rotate(angles[f"scans/{name}"], Image.Resampling.BICUBIC)
+        expected = np.asarray(turned if mode == "RGB" else turned.convert("L"), dtype=float)
+        assert np.abs(np.asarray(written, dtype=float) / scale - expected)[inside].mean() < 2
+    (out / "b" / "same.png").unlink()
+    scans.joinpath("pages.tif").unlink()
+    assert called(*arguments, "--save-aligned", "scans/aligned", cwd=folder)[0] == 0
+    assert (out / "b" / "same.png").is_file()
+    message = called("predict", "scans", "--model", digits_run, "--save-aligned", "scans", cwd=folder)[0]
+    assert "--save-aligned=scans: scans/a/0.png is one of the images" in str(message)
 
 
 def test_what_is_refused(digits_run: Path, called: Called, folder: Path) -> None:

@@ -75,8 +75,10 @@ PARTS = {  # in sentences: a pattern, and a part of a command
     "stnrot align --manifest",
     "stnrot align --stack",
     "stnrot export",
+    "stnrot demo",
     "stnrot pose",
     "stnrot publish",
+    "stnrot report",
     "stnrot train",
     "stnrot evaluate",
 }
@@ -241,7 +243,7 @@ def run_stnrot(arguments: list[str], request: pytest.FixtureRequest) -> None:
         assert printed
 
 
-def run_server(program: str) -> Callable[[list[str], pytest.FixtureRequest], None]:
+def run_server(program: str, *first: str) -> Callable[[list[str], pytest.FixtureRequest], None]:
     """Start a server, read its first page, stop it."""
 
     def run(arguments: list[str], request: pytest.FixtureRequest) -> None:
@@ -249,7 +251,7 @@ def run_server(program: str) -> Callable[[list[str], pytest.FixtureRequest], Non
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         binary = Path(sys.executable).with_name(program)
-        line = [str(binary), *arguments, "--port", str(port), "--host", "127.0.0.1"]
+        line = [str(binary), *first, *arguments, "--port", str(port)]
         place = request.getfixturevalue("place")
         with (place / "printed").open("w") as printed:
             server = subprocess.Popen(line, cwd=place, stdout=printed, stderr=printed, env=ENVIRONMENT)
@@ -337,6 +339,7 @@ RUNS: dict[tuple[str, ...], Callable[[list[str], pytest.FixtureRequest], None]] 
     ("python", "evaluate.py"): run_evaluate,
     ("stnrot", "train"): run_train,
     ("stnrot", "evaluate"): run_evaluate,
+    ("stnrot", "demo"): run_server("stnrot", "demo"),
     ("stnrot",): run_stnrot,
     ("tensorboard",): run_server("tensorboard"),
     ("optuna-dashboard",): run_server("optuna-dashboard"),

@@ -10,7 +10,8 @@ from conftest import NO_FIGURES, ROOT, SMALL, composed, evaluated, metrics_of
 from stnrot.runs.overrides import switch_groups_off
 
 SMALLEST = ("model=cnn", "model.classifier.width=4", "data.batch_size=50")
-RUN = {"config.yaml", "metrics.json", "predictions.csv", "checkpoints", "csv", "tensorboard", "pictures"}
+RESULTS = {"metrics.json", "predictions.csv", "environment.json", "pictures"}
+RUN = RESULTS | {"config.yaml", "checkpoints", "csv", "tensorboard"}
 Train = Callable[..., set[str]]
 
 
@@ -39,8 +40,8 @@ def left(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Train:
         ("~logger.tensorboard", {"tensorboard"}),
         ("logger.csv=null", {"csv"}),
         ("logger.csv=null logger.tensorboard=null", {"csv", "tensorboard"}),
-        ("callbacks=null", {"metrics.json", "predictions.csv", "checkpoints", "pictures"}),
-        ("~callbacks", {"metrics.json", "predictions.csv", "checkpoints", "pictures"}),
+        ("callbacks=null", RESULTS | {"checkpoints"}),
+        ("~callbacks", RESULTS | {"checkpoints"}),
         ("callbacks=null logger=null", RUN - {"config.yaml"}),
         ("~callbacks.alignment_figures", {"pictures"}),
         ("callbacks.alignment_figures=null callbacks.predictions=null", {"pictures", "predictions.csv"}),
@@ -92,10 +93,10 @@ def test_in_evaluation(finished: Path, tmp_path: Path, argument: str) -> None:
     expected = {name: value for name, value in metrics_of(finished).items() if name.startswith("test/")}
     assert metrics == pytest.approx(expected)
     written = {
-        "callbacks.metrics=null": {"predictions.csv"},
-        "data=null": {"predictions.csv", "metrics.json", "pictures"},
+        "callbacks.metrics=null": {"predictions.csv", "environment.json"},
+        "data=null": RESULTS,
     }
-    assert {path.name for path in folder.iterdir()} == written.get(argument, set())
+    assert {path.name for path in folder.iterdir()} == written.get(argument, set()) | {"config.yaml"}
 
 
 def test_in_a_multirun(ends: Callable[..., object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

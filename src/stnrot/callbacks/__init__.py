@@ -2,7 +2,7 @@
 
 - `alignment_figures`, `pose_figures`, `rotation_figures`: figures after an epoch, one module a task. `image_grid` and
   `figures` draw them, and `save_figures` writes them.
-- `predictions_file`, `metrics_file`: predictions.csv and metrics.json.
+- `predictions_file`, `metrics_file`, `environment`: predictions.csv, metrics.json and environment.json.
 - `leak_check`: whether a model finds the upright by the picture, or by traces of the rotation.
 - `prediction_collector`: the base of callbacks that need the predictions of a whole epoch.
 - `best_checkpoint`, `run_config`: what is saved, and the configuration in it.

@@ -1,5 +1,5 @@
-"""The subcommands of `stnrot`, one file each, thin over the Python API: align, evaluate, export, pose, predict,
-publish, study, train, upright.
+"""The subcommands of `stnrot`, one file each, thin over the Python API: align, demo, evaluate, export, pose, predict,
+publish, report, study, train, upright.
 
 `trust` is an option that several of them have. `job` runs train and evaluate, whose options are those of Hydra.
 

@@ -1,6 +1,7 @@
 """`stnrot predict`: class and angle of image files."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +18,8 @@ Examples:
 - `stnrot predict "scans/**/*.tif" --model my-model --out results.csv`
 
 - `stnrot predict scans --model model.onnx` starts in less than a second, without torch
+
+- `stnrot predict scans --model my-model --out results.csv --save-aligned aligned`
 
 - `find . -name "*.png" | stnrot predict - --model best.ckpt --json`
 """
@@ -47,6 +50,14 @@ def predict(
             "error. Run the same command again to resume, or with further images.",
         ),
     ] = None,
+    save_aligned: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder for the images, rotated upright at their own size, in the folders that they have below their "
+            "common folder. Files that exist there are kept.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, a line for each image. Without --out.")] = False,
 ) -> int:
     """Classify images at any angle, and find the angle of each.
@@ -57,21 +68,28 @@ def predict(
     """
     if out is not None and as_json:
         raise InputError("--json came with --out: expected one of the two; leave one out")
+    from stnrot.prediction.aligned_files import AlignedFiles
     from stnrot.prediction.image_list import list_images
     from stnrot.prediction.open_model import open_model
     from stnrot.prediction.predict_files import predict_files, predict_table
+    from stnrot.turning.places import without_outputs
 
     found = list_images(images)
+    if save_aligned is not None:
+        found = without_outputs(found, save_aligned)
     predictor = open_model(model, trust or ())
+    aligned = None if save_aligned is None else AlignedFiles(predictor, found, save_aligned)
+    failed = 0
     if out is not None:
-        failed = predict_table(predictor, found, out)
+        failed = predict_table(predictor, found, out, aligned)
         count = f"{len(found)} image{'s' * (len(found) > 1)}"
         print(f"{count} in {out}" + (f", {failed} with an error: see that column" if failed else ""))
-        return int(failed > 0)
-    failed = 0
-    for answer in predict_files(predictor, found):
-        failed += "error" in answer
-        print(json.dumps(answer) if as_json else _line(answer), flush=True)
+    else:
+        for answer in predict_files(predictor, found, aligned):
+            failed += "error" in answer
+            print(json.dumps(answer) if as_json else _line(answer), flush=True)
+    if aligned is not None and aligned.kept:
+        print(f"{aligned.kept} files that were in {save_aligned} are kept", file=sys.stderr)
     return int(failed > 0)
 
 

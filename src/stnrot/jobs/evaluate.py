@@ -77,6 +77,9 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         callbacks.append(LeakCheck(cfg.output_dir))
     trainer = build_trainer(cfg, callbacks)
     metrics = trainer.test(task, datamodule=data)[0]
+    if trainer.is_global_zero:
+        tested = {"ckpt": [str(path) for path in paths], "data": OmegaConf.to_container(cfg.data, resolve=True)}
+        OmegaConf.save(OmegaConf.create(configs[0] | tested), Path(cfg.output_dir) / "config.yaml")
     log.info("results: %s", cfg.output_dir)
     return dict(metrics)
 

@@ -9,6 +9,7 @@ from jaxtyping import Float, UInt8
 
 from stnrot.errors import InputError
 from stnrot.machine import thread_pool
+from stnrot.prediction.aligned_files import AlignedFiles
 from stnrot.prediction.image_predictor import ImagePredictor
 from stnrot.prediction.predictions import Predictions
 from stnrot.runs.growing_table import (
@@ -26,11 +27,13 @@ from stnrot.runs.growing_table import (
 COLUMNS = ("image", "class", "probability", "angle_deg", "confidence", "others", "model", "error")
 
 
-def predict_files(predictor: ImagePredictor, images: Sequence[Path]) -> Iterator[dict[str, Any]]:
+def predict_files(
+    predictor: ImagePredictor, images: Sequence[Path], aligned: AlignedFiles | None = None
+) -> Iterator[dict[str, Any]]:
     """Yield what the model says about each image, in order: plain values by the names of `COLUMNS`.
 
     What the model does not predict is left out. Of a file that cannot be read there is only the error. `others` are
-    further angles, each with its confidence.
+    further angles, each with its confidence. An aligned file that cannot be written gives an error, too.
     """
     with thread_pool() as pool:
         for start in range(0, len(images), predictor.portion):
@@ -39,15 +42,21 @@ def predict_files(predictor: ImagePredictor, images: Sequence[Path]) -> Iterator
             good = [pixels for pixels in read if not isinstance(pixels, InputError)]
             found = _answers(predictor.predict_pixels(np.stack(good))) if good else iter(())
             for path, pixels in zip(portion, read, strict=True):
-                answer = {"error": error_text(pixels)} if isinstance(pixels, InputError) else next(found)
+                answer: dict[str, Any] = (
+                    {"error": error_text(pixels)} if isinstance(pixels, InputError) else next(found)
+                )
+                if aligned and "error" not in answer and (error := aligned.write(str(path), answer["angle_deg"])):
+                    answer["error"] = error
                 yield {"image": str(path)} | answer
 
 
-def predict_table(predictor: ImagePredictor, images: Sequence[Path], out: Path) -> int:
+def predict_table(
+    predictor: ImagePredictor, images: Sequence[Path], out: Path, aligned: AlignedFiles | None = None
+) -> int:
     """Write the table `out`; return the number of its new rows with an error.
 
     If the table exists, its rows stay, except for those with an error whose images are given again. Only images that it
-    does not have then are read.
+    does not have then are read. Aligned files that it lacks are written with the angles of its rows.
     """
     model, names = model_name(predictor.path), {str(path) for path in images}
     failed = 0
@@ -56,19 +65,22 @@ def predict_table(predictor: ImagePredictor, images: Sequence[Path], out: Path) 
             rows = [row for row in read_rows(out, COLUMNS) if not (row["error"] and row["image"] in names)]
             for row in rows:
                 check_same(out, row, {"model": model})
-            replace_rows(out, rows, COLUMNS)
             finished = {row["image"] for row in rows}
             missing = [path for path in images if str(path) not in finished]
-            done = len(images) - len(missing)
-            with (
-                out.open("a", newline="", encoding="utf-8", errors="surrogateescape") as file,
-                progress_bar(len(images), done, "predict") as progress,
-            ):
-                for answer in predict_files(predictor, missing):
-                    file.write(csv_line(_texts(answer) | {"model": model}, COLUMNS))
-                    file.flush()
-                    failed += "error" in answer
+            not_aligned = [row for row in rows if aligned and aligned.lacks(row["image"])]
+            done = len(images) - len(missing) - len(not_aligned)
+            with progress_bar(len(images), done, "predict") as progress:
+                for row in not_aligned:
+                    row["error"] = (aligned and aligned.write(row["image"], float(row["angle_deg"]))) or ""
+                    failed += bool(row["error"])
                     progress.advance(progress.task_ids[0])
+                replace_rows(out, rows, COLUMNS)
+                with out.open("a", newline="", encoding="utf-8", errors="surrogateescape") as file:
+                    for answer in predict_files(predictor, missing, aligned):
+                        file.write(csv_line(_texts(answer) | {"model": model}, COLUMNS))
+                        file.flush()
+                        failed += "error" in answer
+                        progress.advance(progress.task_ids[0])
     except OSError as error:
         raise InputError(f"cannot write {out}: {error}; choose another --out") from error
     return failed

@@ -47,7 +47,7 @@ def jpeg_with_orientation(file: bytes, orientation: int) -> bytes:
         parts += [file[place : segment.start - 2], _length(content), content]
         place = segment.end
     changed = b"".join([*parts, file[place:]])
-    if exif:
+    if exif or orientation == 1:
         return changed
     first = [each.end for each in segments[:1] if each.marker == APP0]  # JFIF wants to be the first
     place = first[0] if first else 2

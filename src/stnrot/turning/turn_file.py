@@ -26,8 +26,9 @@ WITHOUT_LOSS = ("PNG", "TIFF", "WEBP", "BMP", "PPM")
 def turned_file(path: Path, angle_deg: float, frame: Frame) -> bytes:
     """Return the file of an image that is turned, as it is shown, by an angle counter-clockwise.
 
-    - A multiple of 90 degrees loses nothing. A JPEG file gets another EXIF orientation, and its compressed data stays.
-      The pixels of PNG, TIFF, WebP, BMP and PPM files are transposed, with their mode and their bits.
+    - A multiple of 90 degrees loses nothing, unless the frame is `same`. A JPEG file gets another EXIF orientation, and
+      its compressed data stays. The pixels of PNG, TIFF, WebP, BMP and PPM files are transposed, with their mode and
+      their bits.
     - By another angle the pixels are sampled once, bicubically. JPEG is compressed with the tables of the file.
 
     EXIF and XMP data, ICC profile, resolution, comments and texts stay. Where the pixels are turned, the orientation is
@@ -45,7 +46,7 @@ def turned_file(path: Path, angle_deg: float, frame: Frame) -> bytes:
     try:
         with opened(path, MAX_PIXELS) as image:
             file = path.read_bytes()
-            quarters = round(angle_deg / QUARTER) % 4 if angle_deg % QUARTER == 0 else None
+            quarters = round(angle_deg / QUARTER) % 4 if angle_deg % QUARTER == 0 and frame != "same" else None
             if image.format in JPEG and quarters is not None:
                 return jpeg_with_orientation(file, turned_orientation(_orientation(image), quarters))
             _check(image)

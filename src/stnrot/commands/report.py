@@ -1,0 +1,64 @@
+"""`stnrot report`: a page about runs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stnrot.errors import InputError, needs_extra
+from stnrot.regular_file import check_regular
+
+EXAMPLES = """
+Examples:
+
+- `stnrot report outputs/train/2026-11-29/12-00-00`
+
+- `stnrot report outputs/train/2026-11-29/12-00-00-multirun/*/ --out seeds.html`
+
+- `stnrot report outputs/evaluate/2026-11-29/12-30-00 --out report.html --overwrite`
+"""
+
+
+def report(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="Folders of runs of train.py or evaluate.py, finished or not."),
+    ],
+    out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("report.html"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
+) -> int:
+    """Write one HTML page about one or several runs, side by side.
+
+    The page has the numbers, the curves, accuracy and error by angle, a reliability diagram, and of each run the
+    confusion matrix, a sample of aligned images, the worst cases and its figures. Images are inside the file. It loads
+    nothing, so it can be sent, printed, and read offline and on a phone.
+    """
+    _check_out(out, overwrite)
+    with needs_extra("stnrot report"):
+        from stnrot.report.page import page
+        from stnrot.report.run_folder import read_run
+        from stnrot.runs.atomic_write import atomic_write
+
+        found = [read_run(run) for run in runs]
+        try:
+            text = page(found)
+        except OSError as error:
+            raise InputError(f"a file of a run cannot be read: {error}") from error
+    for run in found:
+        if not run.finished:
+            print(f"{run.folder} is not finished: the report has what there is")
+    try:
+        with atomic_write(out) as new:
+            new.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"--out {out} cannot be written: {error}; choose another") from error
+    print(f"written: {out}")
+    return 0
+
+
+def _check_out(out: Path, overwrite: bool) -> None:
+    if not out.parent.is_dir():
+        raise InputError(f"--out {out}: there is no folder {out.parent}; make it first")
+    check_regular(out)
+    if out.exists() and not overwrite:
+        raise InputError(f"--out {out} exists: expected a new file; add --overwrite to replace it")

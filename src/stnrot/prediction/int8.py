@@ -15,12 +15,16 @@ BATCH = 32
 def quantise(model: Path, file: Path, images: Float[np.ndarray, "N C H W"]) -> None:
     """Write an ONNX file whose convolutions are static int8, with a scale for each channel.
 
+    In a model that rotates and classifies images, those of the classifier alone are: the angle of digits moved by more
+    than a degree for one image in eleven when those of the encoder were, too.
+
     Args:
         model: the ONNX file in float32.
         file: to write.
         images: that the ranges of the activations are taken from.
     """
     with needs_extra("--int8", "export"):
+        import onnx
         from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 
     class Images(CalibrationDataReader):
@@ -34,8 +38,16 @@ def quantise(model: Path, file: Path, images: Float[np.ndarray, "N C H W"]) -> N
             batch = next(self.batches, None)
             return None if batch is None else {"image": batch}
 
+    nodes = list(onnx.load(model).graph.node)
+    rotated = next((k for k, node in enumerate(nodes) if node.op_type == "GridSample"), 0)
     quantize_static(
-        model, file, Images(), quant_format=QuantFormat.QDQ, per_channel=True, op_types_to_quantize=["Conv"]
+        model,
+        file,
+        Images(),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        op_types_to_quantize=["Conv"],
+        nodes_to_exclude=[node.name for node in nodes[:rotated]],
     )
 
 

@@ -103,7 +103,8 @@ def test_python(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     namespace: dict[str, object] = {}
     for language, block in BLOCKS[page]:
         if language == "python":
-            exec(compile(block, page, "exec"), namespace)
+            short = re.sub(r"^(epochs = |model, epochs = .*, )\d+$", r"\g<1>1", block, flags=re.MULTILINE)
+            exec(compile(short, page, "exec"), namespace)
 
 
 def test_every_block_says_what_it_is() -> None:

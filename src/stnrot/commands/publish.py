@@ -49,7 +49,8 @@ def publish(
     path = run / BEST
     checkpoint = read_checkpoint(path)
     rebuild(checkpoint, path, trust or (), "add --trust {0}")  # raises an error if others could not load it
-    card = model_card(_text(about), licence, checkpoint, _metrics(run), _overrides(run))
+    command = " ".join(["python train.py", *_overrides(run)])
+    card = model_card(_text(about), licence, checkpoint, _metrics(run), command)
     write_published(checkpoint, folder, card, licence, half)
     print(f"written: {folder}")
     return 0

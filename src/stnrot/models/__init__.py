@@ -1,6 +1,7 @@
 """Networks that align and classify images. Each is built from the modules that its constructor receives.
 
 - `model`: the base class of the models that `stnrot.tasks` trains; `outputs`: the records that they return.
+- `create_model`: a model with the default options of `configs/model/`.
 - `rot_stn`: the rotation-only spatial transformer; `affine_stn`: the general one; `cnn`: a classifier alone.
 - `upright`: any network behind an encoder that finds the upright; `turn_back`: its outputs in the frame of the image;
   `fit`: its training loop.

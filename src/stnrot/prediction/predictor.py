@@ -1,7 +1,7 @@
 """A trained model, ready for images as people have them."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +33,15 @@ class Predictor(ImagePredictor):
         task: as `rebuild` returns it.
         config: of its run.
         path: where it comes from.
+        metrics: what was measured in training, by name; None: not known.
 
     Raises:
         InputError: if the model does not predict anything of single images.
     """
 
-    def __init__(self, task: Any, config: dict[str, Any], path: Path) -> None:
+    def __init__(
+        self, task: Any, config: dict[str, Any], path: Path, metrics: Mapping[str, float] | None = None
+    ) -> None:
         model = getattr(task, "model", None)
         if not isinstance(model, Model) or model.aligns_to_batch:
             raise InputError(
@@ -48,6 +51,8 @@ class Predictor(ImagePredictor):
         spec = ImageSpec.of_run(config, path)
         super().__init__(spec, path)
         self.channels, self.masks_to_disc = spec.channels, spec.disc
+        self.metrics: Mapping[str, float] = metrics or {}
+        self._task, self._config = task, config
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
         found = self.predict(torch.zeros(1, *spec.shape)).probability
@@ -89,6 +94,23 @@ class Predictor(ImagePredictor):
     def read(self, path: Path) -> UInt8[Tensor, "C H W"]:
         """Decode a file to the size and the channels of the model."""
         return torch.from_numpy(self.decoding.read(path).copy())
+
+    def save(self, folder: str | Path, *, about: str = "# A model of stnrot", licence: str = "unknown") -> None:
+        """Write the model to a new folder, as `stnrot publish` does. `load(folder)` returns it.
+
+        Args:
+            folder: to write to.
+            about: Markdown that begins the model card: a title, what the model does, its data and its limits.
+            licence: of the weights, as the Hugging Face hub names it, such as mit.
+
+        Raises:
+            InputError: if the folder holds anything already.
+        """
+        from stnrot.runs.publish import model_card, write_published
+
+        weights = {name: value.detach().cpu() for name, value in self._task.state_dict().items()}
+        checkpoint = {"config": self._config, "state_dict": weights}
+        write_published(checkpoint, Path(folder), model_card(about, licence, checkpoint, self.metrics, None), licence)
 
     def _fitted(self, image: Any, name: str) -> Float[Tensor, "B C H W"]:
         if isinstance(image, str | Path):

@@ -23,7 +23,8 @@ def read_curves(run: Run) -> dict[str, Curve]:
 
 def _from_csv(run: Run) -> dict[str, Curve]:
     curves: dict[str, Curve] = {}
-    files = (run.folder / "csv").glob("version_*/metrics.csv")  # each start of a run adds a version
+    found = (run.folder / "csv").glob("version_*/metrics.csv")  # each start of a run adds a version
+    files = [path for path in found if path.is_file()]
     for path in sorted(files, key=lambda path: (len(path.parent.name), path.parent.name)):
         with path.open(newline="", encoding="utf-8", errors="replace") as file:
             for row in csv.DictReader(file):
@@ -82,8 +83,8 @@ def section(runs: Sequence[Run], names: Sequence[str]) -> Section | None:
     blocks: list[Block] = [_picture(short, curves, names) for short in shorts]
     blocks += [
         Note(
-            f"{name} has no log of its epochs: it was trained with logger=null, or no epoch has ended. "
-            "Logs are written by default."
+            f"No log of the epochs of {name}: it was trained with logger=null, or no epoch has ended. "
+            "Without logger=null, train.py writes one."
         )
         for name, each in curves.items()
         if not each

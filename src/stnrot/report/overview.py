@@ -103,10 +103,10 @@ def _epochs_in_all(run: Run) -> str:
 def _to_finish(run: Run, name: str) -> tuple[str, str]:
     last = run.folder / "checkpoints" / "last.ckpt"
     if not last.is_file():
-        return f"{name} is not finished and has no checkpoint: its numbers are those of the validation so far.", ""
+        return f"Not finished, no checkpoint: {name}. Its numbers are those of the validation so far.", ""
     start = [each for each in run.overrides or () if not each.startswith("ckpt_path=")]
     resume = shlex.join(["python", "train.py", *start, f"ckpt_path={last}"])
-    return f"{name} is not finished: its numbers are those of the validation so far. To resume it:", resume
+    return f"Not finished: {name}. Its numbers are those of the validation so far. To resume it:", resume
 
 
 def _best(metric: Metric, values: Sequence[float | None]) -> float | None:

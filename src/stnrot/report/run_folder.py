@@ -64,7 +64,7 @@ class Run:
         folders = [path for path in (self.folder / TEST).parent.glob("*") if path.is_dir()]
         if not folders:
             return "", {}
-        newest = max(folders, key=lambda path: (path.name == TEST.name, path.name))
+        newest = max(folders, key=lambda path: (path.name == TEST.name, len(path.name), path.name))
         return newest.name, {path.stem: path for path in sorted(newest.glob("*.png")) if path.is_file()}
 
     def to_evaluate(self) -> str:

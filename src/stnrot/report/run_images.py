@@ -45,7 +45,9 @@ class RunImages:
         """
         config = dict(run.config.get("data") or {})
         if not config:
-            raise InputError("the configuration of the run is not recorded")
+            raise InputError(
+                "the configuration is not recorded, which this version of evaluate.py does; evaluate again"
+            )
         if isinstance(root := config.get("root"), str):
             here = Path(root).expanduser()
             config["root"] = str(here if here.is_absolute() else run.started_in / here)

@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Sequence
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -53,8 +54,8 @@ def worst_cases(found: Predictions) -> dict[str, list[int]]:
 
 
 def lines_of(found: Predictions, row: int) -> list[str]:
-    """Return what is known about a sample, in words."""
-    lines = [f"image {found.index[row]}" if found.file is None else found.file[row]]
+    """Return what is known about a sample, in words. A file is named by its folder and its name, without its path."""
+    lines = [f"image {found.index[row]}" if found.file is None else "/".join(Path(found.file[row]).parts[-2:])]
     if found.true is not None and found.predicted is not None:
         sure = "" if found.confidence is None else f", {found.confidence[row]:.0%}"
         lines.append(f"{found.true[row]} read as {found.predicted[row]}{sure}")

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,7 @@ def _weights(checkpoint: dict[str, Any], half: bool) -> dict[str, Tensor]:
 
 
 def model_card(
-    about: str, licence: str, checkpoint: Mapping[str, Any], metrics: Mapping[str, float], overrides: Sequence[str]
+    about: str, licence: str, checkpoint: Mapping[str, Any], metrics: Mapping[str, float], command: str | None
 ) -> str:
     """Return the text of a card, in the layout of the Hugging Face hub.
 
@@ -90,7 +90,7 @@ def model_card(
         licence: of the weights, as the hub names it, such as mit.
         checkpoint: as `read_checkpoint` returns it.
         metrics: what the run measured.
-        overrides: options of `train.py` that the run was started with.
+        command: that trained it; None: not known.
     """
     config = checkpoint["config"]
     weights: Mapping[str, Tensor] = checkpoint["state_dict"]
@@ -101,8 +101,8 @@ def model_card(
         f"- Model: `{config['model']['_target_']}`, {numbers:,} numbers.",
         f"- Data: `{config['data']['_target_']}`, {data}.",
         f"- Seed {config['seed']}, stnrot {version('stnrot')}.",
-        f"- Command: `{' '.join(['python train.py', *overrides])}`",
+        *([] if command is None else [f"- Command: `{command}`"]),
     ]
-    table = ["| metric of the run | value |", "|---|---|", *rows]
-    parts = [about.strip(), "## Measured", "\n".join(table), "## Training", "\n".join(facts)]
+    table = ["## Measured", "\n".join(["| metric of the run | value |", "|---|---|", *rows])] if rows else []
+    parts = [about.strip(), *table, "## Training", "\n".join(facts)]
     return FRONT.format(licence=licence) + "\n\n".join(parts) + "\n"

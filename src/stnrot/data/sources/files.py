@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -113,9 +114,12 @@ def memory_or_stream(train: FileSet, val: FileSet, test: FileSet, classes: tuple
     return Splits(kept[0], kept[1], kept[2], classes)
 
 
+Samples = TypeVar("Samples", FileSet, ImageSet)
+
+
 def split_by_seed(
-    samples: FileSet, split_seed: int, val_fraction: float, test_fraction: float
-) -> tuple[FileSet, FileSet, FileSet]:
+    samples: Samples, split_seed: int, val_fraction: float, test_fraction: float
+) -> tuple[Samples, Samples, Samples]:
     """Return a training, a validation and a test set with the same fractions of every class, drawn by `split_seed`."""
     check_number("data.source.val_fraction", val_fraction, 0, 1, whole=False)
     check_number("data.source.test_fraction", test_fraction, 0, 1, whole=False)

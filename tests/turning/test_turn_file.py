@@ -162,6 +162,29 @@ def test_grey_png_of_few_bits_keeps_them(tmp_path: Path, bits: int) -> None:
     assert opened(new).info["gamma"] == pytest.approx(0.45455)
 
 
+def with_exif_folder(tiff: bytes) -> bytes:
+    """Append folders of EXIF and GPS tags, and a first folder that links to them."""
+    (first,) = struct.unpack_from("<I", tiff, 4)
+    (count,) = struct.unpack_from("<H", tiff, first)
+    entries = [tiff[first + 2 + 12 * k :][:12] for k in range(count)]
+    tiff += b"\0" * (len(tiff) % 2)
+    exif = struct.pack("<HHHIIIII", 1, 33434, 5, 1, len(tiff) + 18, 0, 1, 2)  # the exposure time 1/2
+    gps = struct.pack("<HHHI4sI", 1, 1, 2, 2, b"N\0\0\0", 0)
+    links = [struct.pack("<HHII", tag, 4, 1, at) for tag, at in ((34665, len(tiff)), (34853, len(tiff) + len(exif)))]
+    both = sorted(entries + links, key=lambda entry: struct.unpack_from("<H", entry))
+    place = len(tiff) + len(exif) + len(gps)
+    return (
+        tiff[:4]
+        + struct.pack("<I", place)
+        + tiff[8:]
+        + exif
+        + gps
+        + struct.pack("<H", len(both))
+        + b"".join(both)
+        + b"\0" * 4
+    )
+
+
 def test_metadata_of_turned_pixels(tmp_path: Path) -> None:
     """The orientation of the file is honoured and then 1; the rest is as Pillow reads it from the original."""
     texts = PngImagePlugin.PngInfo()
@@ -173,7 +196,8 @@ def test_metadata_of_turned_pixels(tmp_path: Path) -> None:
     tags = TiffImagePlugin.ImageFileDirectory_v2()
     tags[ORIENTATION], tags[ExifTags.Base.ImageDescription], tags[65000] = 6, "a temple", 7
     tags.tagtype[65000] = 3
-    PHOTO.save(tif, tiffinfo=tags, icc_profile=ICC, dpi=(300, 200), compression="tiff_adobe_deflate")
+    PHOTO.save(tif, tiffinfo=tags, icc_profile=ICC, dpi=(300, 200), compression="tiff_lzw")
+    tif.write_bytes(with_exif_folder(tif.read_bytes()))
     PHOTO.save(webp, exif=exif_of(6), icc_profile=ICC, lossless=True)
     upright = np.rot90(np.asarray(PHOTO), -1)  # orientation 6
     for path in (png, tif, webp):
@@ -194,6 +218,8 @@ def test_metadata_of_turned_pixels(tmp_path: Path) -> None:
             else:
                 assert new.tag_v2[ExifTags.Base.ImageDescription] == "a temple"
                 assert new.tag_v2[65000] == 7
+                assert new.getexif().get_ifd(ExifTags.IFD.Exif) == {ExifTags.Base.ExposureTime: 0.5}
+                assert new.getexif().get_ifd(ExifTags.IFD.GPSInfo) == {ExifTags.GPS.GPSLatitudeRef: "N"}
             if path == png:
                 assert new.text["Title"] == "a temple"
                 assert new.text["Author"] == "Schröder"
@@ -257,6 +283,12 @@ def test_what_is_refused_and_stays(tmp_path: Path) -> None:
     PHOTO.save(gif)
     PHOTO.save(moving, save_all=True, append_images=[PHOTO.rotate(9)])
     deep.write_bytes(_png(16, 2, np.random.default_rng(0).integers(0, 256, (6, 5 * 6)).astype(np.uint8)))
+    signed = tmp_path / "signed.tif"
+    of_mode("I").save(signed)
+    unsigned = signed.read_bytes().replace(
+        struct.pack("<HHIHH", 339, 3, 1, 2, 0), struct.pack("<HHIHH", 339, 3, 1, 1, 0)
+    )
+    signed.write_bytes(unsigned)  # Pillow reads its values as signed ones
     scaled = tmp_path / "scaled.pgm"
     scaled.write_bytes(b"P5 4 4 4095\n" + bytes(range(16)) * 2)
     broken, cut, none = tmp_path / "broken.jpg", tmp_path / "cut.jpg", tmp_path / "none.jpg"
@@ -269,6 +301,7 @@ def test_what_is_refused_and_stays(tmp_path: Path) -> None:
         (gif, "its format is GIF: expected JPEG, PNG, TIFF, WebP, BMP or PPM"),
         (deep, "would read 8 of its bits"),
         (scaled, "would read 8 of its bits"),
+        (signed, "does not write its mode I with its bits"),
         (broken, "cannot read the image"),
         (cut, "its EXIF data is broken"),
         (none, "there is no image"),

@@ -149,7 +149,7 @@ def _line(answer: dict[str, Any]) -> str:
         "turned": "turned by {angle_deg:.2f} degrees" + sure,
         "upright": "upright" + sure,
         "unsure": "unsure, left as it is: {angle_deg:.2f} degrees" + sure,
-        "kept": "kept: {output} is there",
+        "kept": "kept: turned before" if answer.get("output") == answer["image"] else "kept: {output} is there",
         "error": "error: {error}",
     }
     line = f"{answer['image']}  {details[answer['action']].format(**answer)}"

@@ -5,7 +5,7 @@ Source: CIPA DC-008, Exchangeable image file format for digital still cameras (E
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from stnrot.errors import InputError
 
@@ -42,10 +42,11 @@ def with_orientation(exif: bytes, orientation: int) -> bytes:
     try:
         new, order, first = _opened(exif)
         places = [place for place, tag in _entries(new, order, first) if tag == ORIENTATION]
+        entry = struct.pack(f"{order}HHIHH", ORIENTATION, SHORT, 1, orientation, 0)
         for place in places:
-            struct.pack_into(f"{order}HHIHH", new, place, ORIENTATION, SHORT, 1, orientation, 0)
+            new[place : place + 12] = entry
         if not places and orientation != 1:
-            _append_folder(new, order, first, orientation)
+            _append_folder(new, order, first, ORIENTATION, entry)
     except (struct.error, KeyError) as error:
         raise InputError(f"its EXIF data is broken: {error}; remove it, for example with exiftool") from error
     return bytes(new)
@@ -76,6 +77,22 @@ def of_turned_pixels(exif: bytes, height: int, width: int) -> bytes:
     return bytes(new)
 
 
+def with_folder(tiff: bytes, tag: int, folder: Callable[[int], bytes]) -> bytes:
+    """Return a TIFF file, or EXIF data, with a further folder of tags that its first folder links to.
+
+    Args:
+        tiff: the file.
+        tag: of the link.
+        folder: the folder, if it begins at a place in the file.
+    """
+    new, order, first = _opened(tiff)
+    new += b"\0" * (len(new) % 2)
+    place = len(new)
+    new += folder(place)
+    _append_folder(new, order, first, tag, struct.pack(f"{order}HHII", tag, LONG, 1, place))
+    return bytes(new)
+
+
 def xmp_with_orientation(xmp: bytes, orientation: int) -> bytes:
     """Return XMP data with another orientation, if it has one."""
     return IN_XMP.sub(rb"\g<1>%d" % orientation, xmp)
@@ -98,12 +115,12 @@ def _end(exif: bytearray, order: str, folder: int) -> int:
     return folder + 2 + 12 * struct.unpack_from(f"{order}H", exif, folder)[0]
 
 
-def _append_folder(exif: bytearray, order: str, first: int, orientation: int) -> None:
-    """Append a copy of the first folder with an orientation, and let the header point to it."""
-    entries = {tag: exif[place : place + 12] for place, tag in _entries(exif, order, first)}
-    entries[ORIENTATION] = bytearray(struct.pack(f"{order}HHIHH", ORIENTATION, SHORT, 1, orientation, 0))
+def _append_folder(exif: bytearray, order: str, first: int, tag: int, entry: bytes) -> None:
+    """Append a copy of the first folder with another entry, and let the header point to it."""
+    entries = {known: exif[place : place + 12] for place, known in _entries(exif, order, first)}
+    entries[tag] = bytearray(entry)
     end = _end(exif, order, first)
     following = exif[end : end + 4].ljust(4, b"\0")
     exif += b"\0" * (len(exif) % 2)
     struct.pack_into(f"{order}I", exif, 4, len(exif))
-    exif += struct.pack(f"{order}H", len(entries)) + b"".join(entries[tag] for tag in sorted(entries)) + following
+    exif += struct.pack(f"{order}H", len(entries)) + b"".join(entries[each] for each in sorted(entries)) + following

@@ -37,6 +37,8 @@ def png_with_pixels(file: bytes, image: Image.Image, same_values: bool, swapped:
     header = chunks[0][1]
     encoded = _encoded(image, header if same_values else None)
     same_kind = encoded[b"IHDR"][8:10] == header[8:10]
+    if same_values and not same_kind:
+        raise InputError(f"Pillow does not write its mode {image.mode} with its bits: expected others; convert it")
     size = (image.height, image.width)
     parts = [SIGNATURE, _chunk(b"IHDR", encoded[b"IHDR"])]
     for name, content in chunks[1:]:

@@ -69,7 +69,7 @@ class TurnedInPlace:
     def _enter(self, folder: Path) -> None:
         if folder != self._folder:
             self._open.close()
-            self._folder, self._locked = folder, False
+            self._folder, self._locked, self._rows = folder, False, {}
             self._read()
 
     def _lock(self) -> None:

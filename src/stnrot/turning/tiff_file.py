@@ -9,12 +9,14 @@ from typing import Any
 from PIL import Image, TiffImagePlugin
 
 from stnrot.errors import InputError
+from stnrot.turning.exif import with_folder
 
-ORIENTATION, X_RESOLUTION, Y_RESOLUTION, FURTHER_IMAGES, BITS, XMP = 274, 282, 283, 330, 258, 700
-LINKED = (34665, 34853)  # folders of tags: EXIF and GPS
+ORIENTATION, X_RESOLUTION, Y_RESOLUTION, FURTHER_IMAGES, BITS, FORMAT = 274, 282, 283, 330, 258, 339
+UNSIGNED = (1,)
+LINKED, INTEROPERABILITY = (34665, 34853), 40965  # folders of tags: EXIF, GPS, and one inside EXIF
 OF_PIXELS = {  # say how the pixels are stored; Pillow writes those of its own
     *(254, 255, 256, 257, BITS, 259, 262, 263, 264, 265, 266, 273, 277, 278, 279, 280, 281, 284, 288, 289, 290, 291),
-    *(292, 293, 301, 317, 320, 322, 323, 324, 325, FURTHER_IMAGES, 338, 339, 340, 341, 342, 347, *range(512, 522)),
+    *(292, 293, 301, 317, 320, 322, 323, 324, 325, FURTHER_IMAGES, 338, FORMAT, 340, 341, 342, 347, *range(512, 522)),
     *(529, 530, 531, 532, ORIENTATION),
 }
 WITH_LOSS = ("jpeg", "tiff_jpeg", "webp")  # compressions
@@ -35,21 +37,28 @@ def tiff_with_pixels(original: Image.Image, image: Image.Image, swapped: bool) -
         raise InputError("it holds further images (SubIFDs): expected one image in a TIFF file; save it alone")
     tags = TiffImagePlugin.ImageFileDirectory_v2()
     for tag, value in known.tag_v2.items():
-        if tag in OF_PIXELS:
+        if tag in OF_PIXELS or tag in LINKED:
             continue
         to = {X_RESOLUTION: Y_RESOLUTION, Y_RESOLUTION: X_RESOLUTION}.get(tag, tag) if swapped else tag
-        tags[to] = original.getexif().get_ifd(tag) if tag in LINKED else value
-        if tag not in LINKED:
-            tags.tagtype[to] = known.tag_v2.tagtype[tag]
+        tags[to] = value
+        tags.tagtype[to] = known.tag_v2.tagtype[tag]
     compression = original.info.get("compression")
     written = io.BytesIO()
     image.save(
         written, "TIFF", tiffinfo=tags, compression="tiff_adobe_deflate" if compression in WITH_LOSS else compression
     )
-    return written.getvalue()
+    file = written.getvalue()
+    for tag in LINKED:  # Pillow does not write them in a file that is compressed
+        if tag in known.tag_v2:
+            folder = TiffImagePlugin.ImageFileDirectory_v2(prefix=file[:2])
+            for inner, value in original.getexif().get_ifd(tag).items():
+                if inner != INTEROPERABILITY:
+                    folder[inner] = value
+            file = with_folder(file, tag, folder.tobytes)
+    return file
 
 
-def tiff_bits(image: Image.Image) -> tuple[int, ...]:
-    """Return the bits of each value of an opened file."""
+def tiff_numbers(image: Image.Image) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the bits of each value of an opened file, and the format: unsigned, signed or floating."""
     known: Any = image
-    return tuple(known.tag_v2.get(BITS, (1,)))
+    return tuple(known.tag_v2.get(BITS, (1,))), tuple(known.tag_v2.get(FORMAT, UNSIGNED))[:1]

@@ -15,7 +15,7 @@ from stnrot.turning.frame import Frame
 from stnrot.turning.jpeg_file import jpeg_with_orientation, jpeg_with_pixels
 from stnrot.turning.pixels import quarter_turned, turned
 from stnrot.turning.png_file import png_with_pixels
-from stnrot.turning.tiff_file import tiff_bits, tiff_with_pixels
+from stnrot.turning.tiff_file import tiff_numbers, tiff_with_pixels
 
 MAX_PIXELS = 2**28
 QUARTER = 90.0  # degrees
@@ -55,12 +55,12 @@ def turned_file(path: Path, angle_deg: float, frame: Frame) -> bytes:
                 pixels = turned(upright, math.radians(angle_deg), frame)
                 return jpeg_with_pixels(file, _encoded_jpeg(image, pixels), pixels.height, pixels.width)
             pixels, new = _with_pixels(file, image, angle_deg, quarters, frame)
-            bits = tiff_bits(image) if image.format == "TIFF" else None
+            kept = not (image.format == "TIFF" and image.mode == pixels.mode) or _same_numbers(path, image, new)
         if quarters is not None:
             with opened(path, MAX_PIXELS, new) as again:
-                same = again.mode == pixels.mode and np.array_equal(np.asarray(again), np.asarray(pixels))
-                if not same or (bits and tiff_bits(again) != bits):
-                    raise InputError(f"Pillow does not write its mode {pixels.mode} with its bits: convert it")
+                kept = kept and again.mode == pixels.mode and np.array_equal(np.asarray(again), np.asarray(pixels))
+        if not kept:
+            raise InputError(f"Pillow does not write its mode {pixels.mode} with its bits: expected others; convert it")
         return new
     except InputError as error:
         raise error if str(path) in str(error) else InputError(f"{path}: {error}") from error
@@ -84,6 +84,12 @@ def _is_scaled(image: Image.Image) -> bool:
     """Return whether Pillow scales the values of a PPM file, because their largest is not 255 or 65,535."""
     decoder = next(iter(_tile(image)), ("raw",))[0]
     return image.format == "PPM" and decoder != "raw"
+
+
+def _same_numbers(path: Path, image: Image.Image, new: bytes) -> bool:
+    """Return whether a new TIFF file has numbers of the kind that an opened one has."""
+    with opened(path, MAX_PIXELS, new) as again:
+        return tiff_numbers(again) == tiff_numbers(image)
 
 
 def _tile(image: Image.Image) -> Any:

@@ -18,6 +18,7 @@ import stnrot  # noqa: E402
 assert "site-packages" in stnrot.__file__, stnrot.__file__
 assert (Path(stnrot.__file__).parent / "py.typed").is_file()
 assert (Path(stnrot.__file__).parent / "configs" / "train.yaml").is_file()
+assert (Path(stnrot.__file__).parent / "report" / "page" / "report.html").is_file()
 for name in stnrot.__all__:
     assert getattr(stnrot, name) is not None
 
@@ -29,6 +30,7 @@ assert torch.allclose(
 upright = stnrot.Upright(torch.nn.Flatten(), "photos").eval()  # its weights are in the wheel
 assert upright(torch.rand(2, 3, 40, 40)).shape == (2, 4800)
 assert stnrot.Upright(torch.nn.Flatten(), "digits").eval()(torch.rand(2, 1, 28, 28)).shape == (2, 784)
+stnrot.create_model("rot_stn", classes=10).loss(torch.rand(4, 1, 28, 28), torch.arange(4)).backward()
 layer = stnrot.Rotation(8, init="haar")
 z = torch.randn(4, 8)
 assert torch.allclose(layer.inverse(layer(z)), z, atol=1e-5)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from hydra import compose, initialize_config_dir
 from PIL import Image
 
 import stnrot
@@ -50,6 +51,12 @@ def test_its_folder_loads_as_the_same_model(fitted: Predictor, tmp_path) -> None
     assert "Measured" not in (tmp_path / "copy" / "README.md").read_text()
     source = read_checkpoint(tmp_path / "copy")["config"]["data"]["source"]
     assert source["_target_"] == "stnrot.data.sources.arrays.arrays"
+
+
+def test_it_works_inside_a_program_that_uses_hydra() -> None:
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        assert job._composed(["seed=5"]).seed == 5
+        assert compose("train").seed == 1
 
 
 def test_arrays_of_every_kind_are_the_same_images() -> None:

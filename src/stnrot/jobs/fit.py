@@ -6,16 +6,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import torch
 
 from stnrot.config_files import CONFIGS
 from stnrot.errors import InputError, check_number, needs_extra
 from stnrot.prediction.predictor import Predictor
-
-if TYPE_CHECKING:
-    import numpy as np
 
 VIEWS = 8000  # of an epoch, at least: a small set is shown several times, each time at other angles
 OPTIONS = (
@@ -29,8 +27,8 @@ OPTIONS = (
 
 
 def fit(
-    images: "np.ndarray | torch.Tensor",
-    labels: "np.ndarray | torch.Tensor | Sequence[int]",
+    images: np.ndarray | torch.Tensor,
+    labels: np.ndarray | torch.Tensor | Sequence[int],
     *,
     classes: Sequence[str] | None = None,
     epochs: int = 10,
@@ -64,7 +62,7 @@ def fit(
     >>> predictor.save("my-model")  # doctest: +SKIP
     """
     with needs_extra("stnrot.fit"):
-        from hydra import compose, initialize_config_dir
+        import hydra  # noqa: F401
         from lightning.fabric.utilities.seed import max_seed_value
 
         from stnrot.data.sources.arrays import split_arrays
@@ -77,10 +75,22 @@ def fit(
     repeats = max(1, round(VIEWS / len(splits.train)))
     chosen = [f"seed={seed}", f"data.split_seed={seed}", f"trainer.max_epochs={epochs}", f"data.repeats={repeats}"]
     with TemporaryDirectory() as folder, torch.random.fork_rng(), _quiet():
-        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            cfg = compose("train", [*OPTIONS, *chosen, f"output_dir='{folder}'"])
         torch.manual_seed(seed)
-        return _trained(cfg, splits)
+        return _trained(_composed([*OPTIONS, *chosen, f"output_dir='{folder}'"]), splits)
+
+
+def _composed(overrides: list[str]) -> Any:
+    """Return the configuration of a job, also inside a program that uses Hydra itself."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    outer = GlobalHydra.instance()
+    program, outer.hydra = outer.hydra, None
+    try:
+        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+            return compose("train", overrides)
+    finally:
+        GlobalHydra.instance().hydra = program
 
 
 @contextmanager

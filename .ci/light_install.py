@@ -18,6 +18,7 @@ import stnrot  # noqa: E402
 assert "site-packages" in stnrot.__file__, stnrot.__file__
 assert (Path(stnrot.__file__).parent / "py.typed").is_file()
 assert (Path(stnrot.__file__).parent / "configs" / "train.yaml").is_file()
+assert (Path(stnrot.__file__).parent / "report" / "page" / "report.html").is_file()
 for name in stnrot.__all__:
     assert getattr(stnrot, name) is not None
 

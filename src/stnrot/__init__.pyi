@@ -12,6 +12,7 @@ from .layers.rotational import rotational
 from .models.create_model import create_model
 from .models.upright import Upright
 from .pose.fit import Pose, fit_pose
+from .prediction.onnx_predictor import OnnxPredictor
 from .prediction.predictor import Predictor, load
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "BlockRotation",
     "Conjugate",
     "InputError",
+    "OnnxPredictor",
     "Pose",
     "Predictor",
     "Rotation",

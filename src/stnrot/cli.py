@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from stnrot.commands import align, demo, evaluate, pose, predict, publish, report, study, train, upright
+from stnrot.commands import align, demo, evaluate, export, pose, predict, publish, report, study, train, upright
 from stnrot.commands.job import CONTEXT, JOBS
 from stnrot.errors import InputError
 
@@ -42,6 +42,7 @@ COMMANDS = {
     "align": align,
     "demo": demo,
     "evaluate": evaluate,
+    "export": export,
     "pose": pose,
     "predict": predict,
     "publish": publish,

@@ -74,6 +74,7 @@ PARTS = {  # in sentences: a pattern, and a part of a command
     "python train.py experiment=NAME",
     "stnrot align --manifest",
     "stnrot align --stack",
+    "stnrot export",
     "stnrot demo",
     "stnrot pose",
     "stnrot publish",

@@ -9,6 +9,7 @@ from scipy.special import logsumexp
 
 from stnrot.errors import InputError
 from stnrot.geometry import angular_distance, circular_mean, circular_peaks, upsample_log_density, wrap
+from stnrot.geometry.angles import _interpolation
 
 
 def test_wrap_keeps_the_point_on_the_circle_and_the_range() -> None:
@@ -85,6 +86,9 @@ def test_upsampling_is_scipys_resampling(few: int, many: int) -> None:
     expected = signal.resample(density.numpy(), many, axis=1)
     expected -= logsumexp(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(upsample_log_density(density, many).numpy(), expected, atol=1e-9)
+    if many != few:
+        finer = density @ _interpolation(few, many, density.device, density.dtype)  # of an exported graph
+        np.testing.assert_allclose(finer.log_softmax(1).numpy(), expected, atol=1e-9)
 
 
 def test_fewer_peaks_than_requested() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from stnrot.geometry.resampling import sample_circles, shrink
+from stnrot.geometry.resampling import _triangle_matrix, sample_circles, shrink
 
 
 @pytest.mark.parametrize("size", [(28, 28), (23, 23), (32, 32), (40, 61), (8, 9)])
@@ -41,3 +41,11 @@ def test_many_points_are_sampled_without_kept_weights() -> None:
     image = torch.rand(1, 1, 16, 16)
     few, many = sample_circles(image, 2, 64, 1.0), sample_circles(image, 2, 2**16, 1.0)
     torch.testing.assert_close(many[..., :: 2**10], few, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("size", "to"), [((40, 28), (13, 28)), ((17, 45), (16, 16)), ((20, 20), (32, 32))])
+def test_the_matrices_of_an_exported_graph_resize_as_interpolate(size: tuple[int, int], to: tuple[int, int]) -> None:
+    image = torch.rand(2, 3, *size, dtype=torch.float64)
+    down, across = (_triangle_matrix(a, b, image.device, image.dtype) for a, b in zip(size, to, strict=True))
+    expected = F.interpolate(image, to, mode="bilinear", align_corners=False, antialias=True)
+    torch.testing.assert_close(down @ image @ across.T, expected, atol=1e-9, rtol=0)

@@ -1,4 +1,4 @@
-"""The subcommands of `stnrot`, one file each, thin over the Python API: align, evaluate, pose, predict,
+"""The subcommands of `stnrot`, one file each, thin over the Python API: align, demo, evaluate, export, pose, predict,
 publish, report, study, train, upright.
 
 `trust` is an option that several of them have. `job` runs train and evaluate, whose options are those of Hydra.

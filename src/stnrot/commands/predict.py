@@ -17,6 +17,8 @@ Examples:
 
 - `stnrot predict "scans/**/*.tif" --model my-model --out results.csv`
 
+- `stnrot predict scans --model model.onnx` starts in less than a second, without torch
+
 - `stnrot predict scans --model my-model --out results.csv --save-aligned aligned`
 
 - `find . -name "*.png" | stnrot predict - --model best.ckpt --json`
@@ -35,8 +37,9 @@ def predict(
     model: Annotated[
         str,
         typer.Option(
-            help="The model: the folder of a run of train.py, a folder that stnrot publish wrote, a checkpoint, "
-            "photos (finds the upright of photographs) or digits (reads handwritten digits)."
+            help="The model: the folder of a run of train.py, a folder that stnrot publish wrote, a checkpoint, a file "
+            "of stnrot export (.onnx, .safetensors), photos (finds the upright of photographs) or digits (reads "
+            "handwritten digits)."
         ),
     ],
     trust: Trust = None,
@@ -67,14 +70,14 @@ def predict(
         raise InputError("--json came with --out: expected one of the two; leave one out")
     from stnrot.prediction.aligned_files import AlignedFiles
     from stnrot.prediction.image_list import list_images
+    from stnrot.prediction.open_model import open_model
     from stnrot.prediction.predict_files import predict_files, predict_table
-    from stnrot.prediction.predictor import load
     from stnrot.turning.places import without_outputs
 
     found = list_images(images)
     if save_aligned is not None:
         found = without_outputs(found, save_aligned)
-    predictor = load(model, trust=trust or ())
+    predictor = open_model(model, trust or ())
     aligned = None if save_aligned is None else AlignedFiles(predictor, found, save_aligned)
     failed = 0
     if out is not None:

@@ -108,7 +108,7 @@ def upright(
     check_number("tolerance_deg", tolerance_deg, 0, 45, whole=False)
     _check_output(out, in_place, overwrite, dry_run)
     from stnrot.prediction.image_list import list_images
-    from stnrot.prediction.predictor import load
+    from stnrot.prediction.open_model import open_model
     from stnrot.prediction.upright_files import UprightOptions, upright_files
     from stnrot.runs.growing_table import progress_bar
     from stnrot.turning.places import without_outputs
@@ -116,7 +116,7 @@ def upright(
     found = list_images(images)
     if out is not None and (left_out := len(found) - len(found := without_outputs(found, out))):
         print(f"{left_out} images in {out} are results, and left out", file=sys.stderr)
-    predictor = load(model, trust=trust or ())
+    predictor = open_model(model, trust or ())
     frame: Any = "expand" if expand else "crop"
     options = UprightOptions(out, min_confidence, quarter, tolerance_deg, frame, overwrite, dry_run)
     counts: Counter[str] = Counter()

@@ -49,7 +49,7 @@ def read_upright(path: Path, channels: int | None, max_pixels: int, fit_into: tu
     with opened(path, max_pixels) as image:
         if max(image.size) > 2 * max(fit_into):
             image.draft(None, (2 * fit_into[0], 2 * fit_into[1]))
-        return _to_8_bit(ImageOps.exif_transpose(image), channels)
+        return to_8_bit(ImageOps.exif_transpose(image), channels)
 
 
 def read_whole(path: Path, channels: int | None, max_pixels: int) -> Shaped[np.ndarray, "H W C"]:
@@ -71,7 +71,7 @@ def read_whole(path: Path, channels: int | None, max_pixels: int) -> Shaped[np.n
         upright = ImageOps.exif_transpose(image)
         if _is_deep(upright):
             return np.repeat(_deep(upright)[..., None], channels or 1, 2)
-        return np.atleast_3d(np.array(_to_8_bit(upright, channels)))
+        return np.atleast_3d(np.array(to_8_bit(upright, channels)))
 
 
 def page_numbers(path: Path, max_pixels: int) -> list[int]:
@@ -195,7 +195,7 @@ def _is_deep(image: Image.Image) -> bool:
     return image.mode.startswith(("I", "F"))
 
 
-def _to_8_bit(image: Image.Image, channels: int | None) -> Image.Image:
+def to_8_bit(image: Image.Image, channels: int | None) -> Image.Image:
     """Convert any mode to L or RGB. Deep greys are scaled, not clipped; transparent parts become black."""
     if _is_deep(image):
         image = Image.fromarray((_deep(image).clip(0, 1) * 255).round().astype(np.uint8))

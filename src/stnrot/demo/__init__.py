@@ -1,1 +1,5 @@
-"""A page in the browser that shows what a model finds in a picture."""
+"""The page of `stnrot demo`: a picture that one drops and turns, beside what a model finds in it.
+
+- `page`: the page, and its server.
+- `dial`: an angle and its posterior, drawn as SVG.
+"""

@@ -10,7 +10,7 @@ from torch import Tensor
 from stnrot.arguments import Count, checked
 from stnrot.errors import InputError
 from stnrot.geometry.autograd import at_least_float32
-from stnrot.geometry.constants import counting
+from stnrot.geometry.constants import constant, counting
 from stnrot.geometry.fourier import irfft, rfft
 from stnrot.geometry.tails import log_softmax, logsumexp
 
@@ -70,12 +70,35 @@ def upsample_log_density(log_density: Float[Tensor, "B a"], bins: Count) -> Floa
     wide = at_least_float32(log_density)
     if few == bins:
         return wide.log_softmax(1).to(log_density.dtype)
+    if torch.compiler.is_exporting():  # few runtimes have Fourier transforms
+        finer = wide @ _interpolation(few, bins, wide.device, wide.dtype)
+        return finer.log_softmax(1).to(log_density.dtype)
     spectrum = rfft(wide)[:, : bins // 2 + 1]
     if min(few, bins) % 2 == 0:  # the highest frequency stands for both signs in the density of fewer bins alone
         spectrum = torch.cat((spectrum[:, :-1], spectrum[:, -1:] * (0.5 if bins > few else 2.0)), 1)
     missing = bins // 2 + 1 - spectrum.shape[1]
-    spectrum = torch.view_as_complex(F.pad(torch.view_as_real(spectrum), (0, 0, 0, missing)))  # as ONNX can pad
+    spectrum = F.pad(spectrum, (0, missing))
     return (irfft(spectrum, bins) * (bins / few)).log_softmax(1).to(log_density.dtype)
+
+
+@constant
+def _interpolation(few: int, bins: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "{few} {bins}"]:
+    """Return the matrix of `upsample_log_density`, without Fourier transforms.
+
+    It is `sum_k w_k cos(k (b - a)) / few` for the angles a and b of a bin before and after, over the frequencies k that
+    both can represent. The weight is 1 for k = 0 and 2 for others, which stand for both signs.
+    """
+    frequency = torch.arange(min(few, bins) // 2 + 1, device=device)
+    weight = torch.full((len(frequency),), 2 / few, device=device, dtype=dtype)
+    weight = weight.masked_fill(frequency == 0, 1 / few)
+    if few < bins:
+        weight = weight.masked_fill(2 * frequency == few, 1 / few)
+    # multiples of a bin are counted in whole numbers, which are exact
+    before, after = (
+        (torch.arange(count, device=device)[:, None] * frequency % count).to(dtype) * (2 * math.pi / count)
+        for count in (few, bins)
+    )
+    return (before.cos() * weight) @ after.cos().T + (before.sin() * weight) @ after.sin().T
 
 
 @checked

@@ -3,13 +3,13 @@
 import math
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from stnrot.arguments import Count, Natural, Positive, checked
 from stnrot.geometry.autograd import without_autocast
 from stnrot.geometry.constants import constant
+from stnrot.geometry.resampling import resize
 from stnrot.geometry.tails import gaussian
 
 
@@ -60,7 +60,7 @@ def to_polar(
         pixel = max(1.0, share * min(height, width) / (2 * radii))  # size of a pixel of the smaller image, in pixels
         if pixel > 1:
             size = (max(round(height / pixel), 1), max(round(width / pixel), 1))
-            image = F.interpolate(image, size=size, mode="bilinear", align_corners=False, antialias=True)
+            image = resize(image, *size)
         options = (radii, angles, halo, centre, share, blur * pixel)
         weights = _gaussians((height, width), (image.shape[-2], image.shape[-1]), *options, image.device, dtype)
         return (image.flatten(2) @ weights).unflatten(-1, (radii, angles + 2 * halo)).to(dtype_given)

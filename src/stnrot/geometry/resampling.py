@@ -39,13 +39,27 @@ def sample_circles(
 def shrink(image: Float[Tensor, "B C H W"], height: int, width: int) -> Float[Tensor, "B C {height} {width}"]:
     """Shrink images with antialiasing, as `F.interpolate(mode="bilinear", antialias=True)` does."""
     if not _is_fast(image):
-        return F.interpolate(image, size=(height, width), mode="bilinear", align_corners=False, antialias=True)
+        return resize(image, height, width)
     for side in (height, width):  # of the dimension before the last; then the two change places
         pixel, weight = _triangles(image.shape[-2], side)
         table = image.movedim(-2, 0)
         rows = F.embedding_bag(pixel, table.reshape(len(table), -1), mode="sum", per_sample_weights=weight)
         image = rows.view(side, *table.shape[1:]).movedim(0, -1)
     return image
+
+
+def resize(image: Float[Tensor, "B C H W"], height: int, width: int) -> Float[Tensor, "B C {height} {width}"]:
+    """Resize images as `F.interpolate(mode="bilinear", antialias=True)` does.
+
+    An exported graph has two matrix products instead: few runtimes resize with antialiasing.
+    """
+    if not torch.compiler.is_exporting():
+        return F.interpolate(image, size=(height, width), mode="bilinear", align_corners=False, antialias=True)
+    down, across = (
+        _triangle_matrix(before, after, image.device, image.dtype)
+        for before, after in zip(image.shape[-2:], (height, width), strict=True)
+    )
+    return down @ image @ across.T
 
 
 def _is_fast(image: Tensor) -> bool:
@@ -113,6 +127,18 @@ def _cubic(position: Float[Tensor, "D A"], side: int) -> tuple[Int[Tensor, "D A 
     near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
     far = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
     return pixel.long().clamp(0, side - 1), torch.where(distance <= 1, near, far)
+
+
+@constant
+def _triangle_matrix(
+    before: int, after: int, device: torch.device, dtype: torch.dtype
+) -> Float[Tensor, "{after} {before}"]:
+    """Return the weight of each pixel along an axis in each pixel after resizing."""
+    scale = before / after
+    centre = (torch.arange(after, device=device, dtype=dtype)[:, None] + 0.5) * scale - 0.5
+    distance = (torch.arange(before, device=device, dtype=dtype) - centre).abs() / max(scale, 1)
+    weight = (1 - distance).clamp(min=0)
+    return weight / weight.sum(1, keepdim=True)
 
 
 @constant

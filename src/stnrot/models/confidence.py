@@ -17,6 +17,8 @@ BINS = 512  # of the posterior, at least; a bin is then less than a degree
 def confidence(orientation: Orientation, tolerance: float = TOLERANCE) -> Float[Tensor, "B K"]:
     """Return for each angle the posterior probability that its error is below a tolerance.
 
+    A bin that the tolerance cuts counts by the part inside, so the result is continuous in the angle.
+
     Args:
         orientation: prediction of an encoder that searches.
         tolerance: radians; 5 degrees by default.
@@ -28,9 +30,9 @@ def confidence(orientation: Orientation, tolerance: float = TOLERANCE) -> Float[
     posterior = exp(log_density)
     bins = posterior.shape[1]
     width, angle = 2 * math.pi / bins, orientation.angle[..., None]
-    reach = math.ceil(tolerance / width)
+    reach = math.ceil(tolerance / width + 0.5)
     place = (angle / width).round() + offsets(reach, angle.device)
-    inside = (place * width - angle).abs() <= tolerance
+    inside = ((tolerance - (place * width - angle).abs()) / width + 0.5).clamp(0, 1)
     place = place.long() % bins
     mass = posterior.gather(1, place.flatten(1)).view_as(place)
     return (mass * inside).sum(-1).clamp(max=1)

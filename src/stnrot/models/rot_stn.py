@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from stnrot.errors import InputError, check_number
 from stnrot.geometry import Deform, rotate
 from stnrot.geometry.photo import PhotoAugment
-from stnrot.geometry.tails import logsumexp
+from stnrot.geometry.tails import log_softmax, logsumexp
 from stnrot.models.checks import check_network
 from stnrot.models.mixture import joint_log_probability
 from stnrot.models.model import Model
@@ -61,6 +61,7 @@ class RotSTN(Model):
     """
 
     learns_angle = True
+    exports_every_hypothesis = True  # whether an exported graph has fixed shapes, see `_read_all`
 
     def __init__(
         self,
@@ -119,16 +120,42 @@ class RotSTN(Model):
 
         classified = orientation.log_weight > NEGLIGIBLE
         classified[:, 0] = True
-        row, hypothesis = classified.nonzero(as_tuple=True)
-        multiple = max(ROUND, len(image) // PARTS)
-        spare = -(len(row) - len(image)) % multiple  # images that batch norm counts twice, in training
-        padded_row, angle = (torch.cat((x, x[:spare])) for x in (row, orientation.angle[row, hypothesis]))
-        logits = self.classifier(self._rotate(image[padded_row], angle))[: len(row)]
-
-        joint = joint_log_probability(orientation.log_weight, logits, (row, hypothesis))
-        log_weight, order = logsumexp(joint, 2).sort(descending=True, stable=True)
+        exporting = torch.compiler.is_exporting()
+        read = self._read_all if exporting and self.exports_every_hypothesis else self._read_likely
+        joint = read(image, orientation, classified)
+        total = logsumexp(joint, 2)  # ONNX's order is always stable, and torch exports no other
+        log_weight, order = total.sort(descending=True) if exporting else total.sort(descending=True, stable=True)
         orientation = Orientation(orientation.angle.gather(1, order), log_weight, orientation.log_posterior)
         return RotatedPrediction(image, orientation, shown, logsumexp(joint, 1))
+
+    def _read_likely(
+        self, image: Float[Tensor, "B C H W"], orientation: Orientation, classified: Bool[Tensor, "B K"]
+    ) -> Float[Tensor, "B K classes"]:
+        """Classify the chosen hypotheses alone; return log p(hypothesis, class | image)."""
+        assert self.classifier is not None
+        row, hypothesis = classified.nonzero(as_tuple=True)
+        angle = orientation.angle[row, hypothesis]
+        if torch.compiler.is_exporting():
+            torch._check(row.shape[0] >= 2)  # else the graph would be for one image alone; ONNX has no such check
+            logits = self.classifier(self._rotate(image[row], angle))
+        else:
+            multiple = max(ROUND, len(image) // PARTS)
+            spare = -(len(row) - len(image)) % multiple  # images that batch norm counts twice, in training
+            padded_row, angle = (torch.cat((x, x[:spare])) for x in (row, angle))
+            logits = self.classifier(self._rotate(image[padded_row], angle))[: len(row)]
+        return joint_log_probability(orientation.log_weight, logits, (row, hypothesis))
+
+    def _read_all(
+        self, image: Float[Tensor, "B C H W"], orientation: Orientation, classified: Bool[Tensor, "B K"]
+    ) -> Float[Tensor, "B K classes"]:
+        """Return the same as `_read_likely`, computed in fixed shapes, for an exported graph: K images for each."""
+        assert self.classifier is not None
+        count = orientation.angle.shape[1]
+        turned = self._rotate(image.repeat_interleave(count, 0), orientation.angle.flatten())
+        logits = self.classifier(turned).unflatten(0, (-1, count))
+        joint = orientation.log_weight[..., None] + logits
+        least = torch.finfo(joint.dtype).min
+        return log_softmax(joint.masked_fill(~classified[..., None], least).flatten(1), 1).view_as(joint)
 
     def _rotate(self, image: Float[Tensor, "N C H W"], angle: Float[Tensor, "N"]) -> Float[Tensor, "N C H W"]:
         """Rotate the images; in training, also augment them."""

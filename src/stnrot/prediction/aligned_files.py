@@ -4,10 +4,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
+import numpy as np
 
 from stnrot.errors import InputError
-from stnrot.prediction.predictor import Predictor
+from stnrot.prediction.image_predictor import ImagePredictor
 from stnrot.runs.growing_table import error_text
 from stnrot.turning.places import output_places, write_file
 from stnrot.turning.turn_file import turned_file
@@ -27,11 +27,11 @@ class AlignedFiles:
         InputError: if an image would be overwritten, or the model does not predict an angle.
     """
 
-    def __init__(self, predictor: Predictor, images: Sequence[Path], out: Path) -> None:
+    def __init__(self, predictor: ImagePredictor, images: Sequence[Path], out: Path) -> None:
         names = map(str, images)
         self._places = dict(zip(names, output_places(images, out, "save_aligned"), strict=True))
         self.kept = 0  # files that were there
-        if predictor.orient(torch.zeros(1, predictor.channels, *predictor.decoding.image_size)) is None:
+        if predictor.predict_pixels(np.zeros((1, *predictor.spec.shape), np.uint8)).angle is None:
             raise InputError(
                 f"model={predictor.path} does not predict an angle: expected one such as model=rot_stn, or no "
                 "--save-aligned"

@@ -4,14 +4,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from jaxtyping import UInt8
-from torch import Tensor
+import numpy as np
+from jaxtyping import Float, UInt8
 
 from stnrot.errors import InputError
 from stnrot.machine import thread_pool
 from stnrot.prediction.aligned_files import AlignedFiles
-from stnrot.prediction.predictor import Predictions, Predictor
+from stnrot.prediction.image_predictor import ImagePredictor
+from stnrot.prediction.predictions import Predictions
 from stnrot.runs.growing_table import (
     Row,
     check_same,
@@ -28,7 +28,7 @@ COLUMNS = ("image", "class", "probability", "angle_deg", "confidence", "others",
 
 
 def predict_files(
-    predictor: Predictor, images: Sequence[Path], aligned: AlignedFiles | None = None
+    predictor: ImagePredictor, images: Sequence[Path], aligned: AlignedFiles | None = None
 ) -> Iterator[dict[str, Any]]:
     """Yield what the model says about each image, in order: plain values by the names of `COLUMNS`.
 
@@ -40,7 +40,7 @@ def predict_files(
             portion = images[start : start + predictor.portion]
             read = list(pool.map(lambda path: read_or_error(predictor, path), portion))
             good = [pixels for pixels in read if not isinstance(pixels, InputError)]
-            found = _answers(predictor.predict(torch.stack(good) / 255)) if good else iter(())
+            found = _answers(predictor.predict_pixels(np.stack(good))) if good else iter(())
             for path, pixels in zip(portion, read, strict=True):
                 answer: dict[str, Any] = (
                     {"error": error_text(pixels)} if isinstance(pixels, InputError) else next(found)
@@ -50,7 +50,9 @@ def predict_files(
                 yield {"image": str(path)} | answer
 
 
-def predict_table(predictor: Predictor, images: Sequence[Path], out: Path, aligned: AlignedFiles | None = None) -> int:
+def predict_table(
+    predictor: ImagePredictor, images: Sequence[Path], out: Path, aligned: AlignedFiles | None = None
+) -> int:
     """Write the table `out`; return the number of its new rows with an error.
 
     If the table exists, its rows stay, except for those with an error whose images are given again. Only images that it
@@ -84,25 +86,25 @@ def predict_table(predictor: Predictor, images: Sequence[Path], out: Path, align
     return failed
 
 
-def read_or_error(predictor: Predictor, path: Path) -> UInt8[Tensor, "C H W"] | InputError:
+def read_or_error(predictor: ImagePredictor, path: Path) -> UInt8[np.ndarray, "C H W"] | InputError:
     """Decode a file for a model, or return why it cannot be read."""
     try:
-        return predictor.read(path)
+        return predictor.decoding.read(path)
     except InputError as error:
         return error
     except OSError as error:  # a name that no file can have, or a folder without permission
         return InputError(f"{path}: {error}")
 
 
-def _answers(found: Predictions) -> Iterator[dict[str, Any]]:
+def _answers(found: Predictions[Any]) -> Iterator[dict[str, Any]]:
     """Yield the predictions for each image as plain numbers."""
     columns: dict[str, list[Any]] = {}
     if found.probability is not None and found.label is not None:
-        columns |= {"class": found.label, "probability": _rounded(found.probability.amax(1), 4)}
+        columns |= {"class": found.label, "probability": _rounded(np.asarray(found.probability).max(1), 4)}
     if found.angle is not None:
-        columns["angle_deg"] = _rounded(found.angle.double().rad2deg(), 2)
+        columns["angle_deg"] = _rounded(np.rad2deg(np.asarray(found.angle, np.float64)), 2)
         if found.confidence is not None:
-            columns["confidence"] = _rounded(found.confidence, 4)
+            columns["confidence"] = _rounded(np.asarray(found.confidence), 4)
     for values in zip(*columns.values(), strict=True):
         answer = dict(zip(columns, values, strict=True))
         hypotheses = {name: answer.pop(name) for name in ("angle_deg", "confidence") if name in answer}
@@ -110,9 +112,9 @@ def _answers(found: Predictions) -> Iterator[dict[str, Any]]:
         yield answer | (each[0] | {"others": each[1:]} if each else {})
 
 
-def _rounded(values: Tensor, digits: int) -> list[Any]:
+def _rounded(values: Float[np.ndarray, "*n"], digits: int) -> list[Any]:
     """Return numbers, without a minus before zero."""
-    return (values.double().round(decimals=digits) + 0.0).tolist()
+    return (values.astype(np.float64).round(digits) + 0.0).tolist()
 
 
 def _texts(answer: dict[str, Any]) -> Row:

@@ -1,57 +1,32 @@
 """A trained model, ready for images as people have them."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from stnrot.data.sources.decoding import Decoding
 from stnrot.errors import InputError, needs_extra
 from stnrot.geometry import inscribed_disc
 from stnrot.image_kinds import ImageKind, to_floats
 from stnrot.models.confidence import confidence
 from stnrot.models.model import Model
-from stnrot.models.outputs import Orientation, Prediction
+from stnrot.models.outputs import Orientation
 from stnrot.prediction.find_model import find_model
+from stnrot.prediction.image_predictor import ImagePredictor
+from stnrot.prediction.image_spec import ImageSpec
+from stnrot.prediction.predictions import Predictions
 
-MAX_PIXELS = 2**28  # of a file
-MAX_SIDE = 4096  # of the images of a model
-MAX_IMAGES, MAX_VALUES = 256, 2**24  # that are read together
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """What a model says about images, in their order.
-
-    Attributes:
-        angle: hypotheses of the angle (radians) that rotates an image upright, best first. None from a model that does
-            not predict it.
-        confidence: the probability that the error of each is below 5 degrees. None without a posterior over the angle.
-        probability: of each class. None from a model without a classifier.
-        classes: their names.
-        log_posterior: of the angle, in equal bins of the circle, bin i at the angle `2 pi i / A`. None from a model
-            without one.
-    """
-
-    angle: Float[Tensor, "B K"] | None
-    confidence: Float[Tensor, "B K"] | None
-    probability: Float[Tensor, "B classes"] | None
-    classes: tuple[str, ...]
-    log_posterior: Float[Tensor, "B A"] | None = None
-
-    @property
-    def label(self) -> list[str] | None:
-        """The most probable class of each image."""
-        return None if self.probability is None else [self.classes[k] for k in self.probability.argmax(1).tolist()]
+FIVE, QUARTER = math.radians(5), math.radians(45)  # of the two confidences
 
 
-class Predictor:
+class Predictor(ImagePredictor):
     """A trained model with what belongs to it; `load` returns one.
 
     Args:
@@ -73,37 +48,18 @@ class Predictor:
                 f"model={path} is a model of {'pairs' if isinstance(model, Model) else type(task).__name__}: expected "
                 "one of single images, from task=classify, or from task=register without data=image_pairs"
             )
-        spec, source = config["data_spec"], config["data"].get("source")
-        sides = [spec.get(name) for name in ("channels", "height", "width")]
-        names = spec.get("class_names")
-        if (
-            not all(type(side) is int and 1 <= side <= MAX_SIDE for side in sides)
-            or not (isinstance(names, list) and all(isinstance(name, str) for name in names))
-            or not isinstance(source, dict)
-        ):
-            raise InputError(f"{path} has a configuration that train.py does not write: expected sizes and classes")
-        channels, height, width = sides
-        self.path, self.channels = path, channels
+        spec = ImageSpec.of_run(config, path)
+        super().__init__(spec, path)
+        self.channels, self.masks_to_disc = spec.channels, spec.disc
         self.metrics: Mapping[str, float] = metrics or {}
         self._task, self._config = task, config
-        self.classes = tuple(names) if config["model"].get("classifier") else ()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
-        self.masks_to_disc = config["data"].get("border") == "disc"
-        self.decoding = Decoding(
-            image_size=(height, width),
-            fit=source.get("fit", "crop"),
-            channels=channels,
-            max_pixels=MAX_PIXELS,
-            on_bad_image="error",
-            memory_gb=None,
-        )
-        self.portion = max(1, min(MAX_IMAGES, MAX_VALUES // (channels * height * width)))
-        found = self.predict(torch.zeros(1, channels, height, width)).probability
+        found = self.predict(torch.zeros(1, *spec.shape)).probability
         if found is not None and found.shape[1] != len(self.classes):
             raise InputError(f"{path} has {len(self.classes)} names of {found.shape[1]} classes: expected one for each")
 
-    def __call__(self, images: ImageKind | str | Path | Sequence[ImageKind | str | Path]) -> Predictions:
+    def __call__(self, images: ImageKind | str | Path | Sequence[ImageKind | str | Path]) -> Predictions[Tensor]:
         """Predict for images: tensors, NumPy arrays, PIL images, paths of files, or a list of these.
 
         They may have any size; floats are from 0 to 1. The middle is cut out and scaled to the size that the model was
@@ -114,35 +70,26 @@ class Predictor:
             raise InputError("images: expected at least one image, got an empty list")
         return self.predict(torch.cat([self._fitted(item, f"images[{k}]") for k, item in enumerate(items)]))
 
+    def predict_pixels(self, pixels: UInt8[np.ndarray, "B C H W"]) -> Predictions[Tensor]:
+        """Predict for decoded images."""
+        return self.predict(torch.from_numpy(pixels) / 255)
+
     @torch.inference_mode()
-    def predict(self, batch: Float[Tensor, "B C H W"]) -> Predictions:
+    def predict(self, batch: Float[Tensor, "B C H W"]) -> Predictions[Tensor]:
         """Predict for images of the size and the channels that the model was trained on."""
-        found = [self._predict(images.to(self.device)) for images in batch.split(self.portion)]
-        angle, sure, probability, posterior = (
-            None if each[0] is None else torch.cat(each).cpu() for each in zip(*found, strict=True)
-        )
-        return Predictions(angle, sure, probability, self.classes, posterior)
+        found = [self.numbers(images.to(self.device)) for images in batch.split(self.portion)]
+        values: dict[str, Any] = {name: torch.cat([each[name] for each in found]).cpu() for name in found[0]}
+        return Predictions(self.classes, **values)
 
-    @torch.inference_mode()
-    def orient(self, batch: Float[Tensor, "B C H W"]) -> Orientation | None:
-        """Return the hypotheses of the angle with their posterior; None from a model that does not predict an angle."""
-        found = [self._forward(images.to(self.device)).orientation for images in batch.split(self.portion)]
-        return Orientation.cat([each for each in found if each is not None]) if found[0] is not None else None
-
-    def _predict(self, image: Float[Tensor, "B C H W"]) -> tuple[Tensor | None, ...]:
-        found = self._forward(image)
-        orientation, log_probability = found.orientation, found.log_probability
-        return (
-            None if orientation is None else orientation.angle,
-            None if orientation is None or orientation.log_posterior is None else confidence(orientation),
-            None if log_probability is None else log_probability.exp(),
-            None if orientation is None else orientation.log_posterior,
-        )
-
-    def _forward(self, image: Float[Tensor, "B C H W"]) -> Prediction:
+    def numbers(self, image: Float[Tensor, "B C H W"]) -> dict[str, Tensor]:
+        """Return the numbers of `Predictions` that the model predicts, by their names, on its device."""
         if self.masks_to_disc:
             image = image * inscribed_disc(image.shape[-2:], image.device)
-        return self.model(image.contiguous(memory_format=torch.channels_last), None)
+        found = self.model(image.contiguous(memory_format=torch.channels_last), None)
+        numbers = {} if found.orientation is None else _of_angle(found.orientation)
+        if found.log_probability is not None:
+            numbers["probability"] = found.log_probability.exp()
+        return numbers
 
     def read(self, path: Path) -> UInt8[Tensor, "C H W"]:
         """Decode a file to the size and the channels of the model."""
@@ -177,6 +124,21 @@ class Predictor:
             raise InputError(f"{name} has values from {floats.min():.3g} to {floats.max():.3g}: expected 0 to 1")
         height, width = self.decoding.image_size
         return _resized(floats, height, width, self.decoding.fit)
+
+
+def _of_angle(orientation: Orientation) -> dict[str, Tensor]:
+    angle = orientation.angle
+    if orientation.log_posterior is None:
+        return {"angle": angle}
+    turns = (torch.arange(4, device=angle.device, dtype=angle.dtype) * (math.pi / 2)).expand(angle.shape[0], 4)
+    quarters = Orientation(turns, torch.zeros_like(turns), orientation.log_posterior)
+    return {
+        "angle": angle,
+        "confidence": confidence(orientation, FIVE),
+        "confidence_45": confidence(orientation, QUARTER),
+        "quarters": confidence(quarters, QUARTER),
+        "log_posterior": orientation.log_posterior,
+    }
 
 
 def _resized(image: Float[Tensor, "B C H W"], height: int, width: int, fit: str) -> Float[Tensor, "B C h w"]:

@@ -1,35 +1,31 @@
 """The angle by which an image is turned upright, and whether it is certain enough."""
 
-import math
+from typing import Any
 
-import torch
+import numpy as np
 from jaxtyping import Float
-from torch import Tensor
 
-from stnrot.models.confidence import confidence
-from stnrot.models.outputs import Orientation
-from stnrot.models.upright import UPRIGHT_WITHIN
+from stnrot.prediction.predictions import Predictions
 
 QUARTER = 90.0  # degrees
 
 
-def upright_angles(orientation: Orientation, quarter: bool) -> tuple[Float[Tensor, "B"], Float[Tensor, "B"] | None]:
+def upright_angles(
+    found: Predictions[Any], quarter: bool
+) -> tuple[Float[np.ndarray, "B"], Float[np.ndarray, "B"] | None]:
     """Return the angle (degrees) that turns each image upright, and the probability that it is right within 45 degrees.
 
     Args:
-        orientation: of the images. Without a posterior there is no probability.
+        found: what a model that predicts the angle says. Without a posterior there is no probability.
         quarter: choose among quarter turns: the one with the largest probability. Else the best angle.
     """
-    angle = orientation.angle[:, :1]
-    if orientation.log_posterior is None:
-        found = angle[:, 0].double().rad2deg()
-        return (QUARTER * (found / QUARTER).round() if quarter else found), None
+    angle = np.rad2deg(np.asarray(found.angle, np.float64)[:, 0])
+    if found.quarters is None:
+        return (QUARTER * (angle / QUARTER).round() if quarter else angle), None
     if quarter:
-        angle = (torch.arange(4, device=angle.device, dtype=angle.dtype) * math.pi / 2).expand(len(angle), 4)
-    sure = confidence(Orientation(angle, torch.zeros_like(angle), orientation.log_posterior), UPRIGHT_WITHIN)
-    best = sure.argmax(1, keepdim=True)
-    degrees = angle.double().rad2deg().gather(1, best)[:, 0].round(decimals=4)
-    return degrees, sure.gather(1, best)[:, 0]
+        probability = np.asarray(found.quarters)
+        return QUARTER * probability.argmax(1), probability.max(1)
+    return angle.round(4), np.asarray(found.confidence_45)[:, 0]
 
 
 def snapped(angle_deg: float, tolerance_deg: float) -> float:

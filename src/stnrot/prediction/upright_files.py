@@ -8,12 +8,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 
 from stnrot.errors import InputError
 from stnrot.machine import thread_pool
+from stnrot.prediction.image_predictor import ImagePredictor
 from stnrot.prediction.predict_files import read_or_error
-from stnrot.prediction.predictor import Predictor
 from stnrot.prediction.upright_angle import snapped, upright_angles
 from stnrot.runs.growing_table import error_text, model_name
 from stnrot.turning.frame import Frame
@@ -47,7 +47,7 @@ class UprightOptions:
     dry_run: bool
 
 
-def upright_files(predictor: Predictor, images: Sequence[Path], options: UprightOptions) -> Iterator[Answer]:
+def upright_files(predictor: ImagePredictor, images: Sequence[Path], options: UprightOptions) -> Iterator[Answer]:
     """Yield what is done with each image, in order: plain values.
 
     The value `action` is one of
@@ -98,19 +98,21 @@ def _is_kept(path: Path, place: Path, options: UprightOptions, record: TurnedInP
     return {"action": "kept", "output": str(place)} if done else None
 
 
-def _angles(predictor: Predictor, images: list[torch.Tensor], options: UprightOptions) -> Iterator[tuple[float, Any]]:
+def _angles(
+    predictor: ImagePredictor, images: list[np.ndarray], options: UprightOptions
+) -> Iterator[tuple[float, Any]]:
     """Return the angle and the confidence of each image; no confidence without a posterior."""
     if not images:
         return iter(())
-    orientation = predictor.orient(torch.stack(images) / 255)
-    if orientation is None:
+    answers = predictor.predict_pixels(np.stack(images))
+    if answers.angle is None:
         raise InputError(f"model={predictor.path} does not predict an angle: expected one such as model=rot_stn")
-    if orientation.log_posterior is None and options.min_confidence > 0:
+    if answers.quarters is None and options.min_confidence > 0:
         raise InputError(
             f"model={predictor.path} has no confidence, because its encoder predicts the angle alone: expected "
             "--min-confidence 0, which turns every image, or a model with encoder=polar or p4"
         )
-    angle, sure = upright_angles(orientation, options.quarter)
+    angle, sure = upright_angles(answers, options.quarter)
     return zip(angle.tolist(), [None] * len(angle) if sure is None else sure.tolist(), strict=True)
 
 

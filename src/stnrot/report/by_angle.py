@@ -55,7 +55,8 @@ def _accuracy(known: Mapping[str, Predictions], names: Sequence[str]) -> Picture
         columns[f"{name}, accuracy"] = [
             Cell(f"{v:.2%}" if n else "", float(v)) for n, v in zip(count, share, strict=True)
         ]
-    axes.set_ylim(top=min(axes.get_ylim()[1], 102))
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, 0), min(high, 102))
     return Picture(
         data_uri(figure),
         alt="Line chart of the accuracy against the rotation of the input",

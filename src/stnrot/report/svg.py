@@ -39,7 +39,7 @@ OPTIONS: Any = {
 def new_axes(xlabel: str, ylabel: str, width: float = 4.8, height: float = 3.2) -> tuple[Figure, Any]:
     """Return a figure, in inches, and its axes."""
     figure = Figure(figsize=(width, height))
-    figure.subplots_adjust(0.15, 0.5 / height, 0.97, 1 - 0.15 / height)  # a layout engine would draw everything twice
+    figure.subplots_adjust(0.17, 0.5 / height, 0.97, 1 - 0.15 / height)  # a layout engine would draw everything twice
     FigureCanvasSVG(figure)
     return figure, figure.add_subplot(xlabel=xlabel, ylabel=ylabel)
 

@@ -23,7 +23,7 @@ from stnrot.runs.allowed_targets import ASK, check_targets, without_weights
 from stnrot.runs.atomic_write import atomic_write
 from stnrot.runs.command_line import input_error
 from stnrot.runs.moved_targets import with_new_names
-from stnrot.runs.published import read_published
+from stnrot.runs.published import SUFFIX, read_published
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -48,12 +48,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def read_checkpoint(path: Path | str) -> dict[str, Any]:
-    """Load a checkpoint of `train.py`, or the folder of a published model, as plain data onto the CPU.
+    """Load a checkpoint of `train.py`, or a published model, as plain data onto the CPU.
 
     Raises:
         InputError: if there is no such file, or it is no checkpoint of this project.
     """
-    if os.path.isdir(path):
+    if os.path.isdir(path) or Path(path).suffix == SUFFIX:
         return _checked(read_published(Path(path)), path)
     check_regular(path)
     try:

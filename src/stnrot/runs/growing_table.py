@@ -7,13 +7,11 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from filelock import FileLock, Timeout
-from jaxtyping import Float
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor
 
 from stnrot.errors import InputError
 from stnrot.regular_file import check_regular
@@ -21,6 +19,13 @@ from stnrot.runs.atomic_write import atomic_write
 from stnrot.runs.published import CONFIG, WEIGHTS
 
 Row = dict[str, Any]
+
+
+@runtime_checkable
+class SupportsList(Protocol):
+    """A vector of numbers: a tensor or an array."""
+
+    def tolist(self) -> list[float]: ...
 
 
 @contextmanager
@@ -92,7 +97,7 @@ def csv_line(row: Row, columns: Sequence[str]) -> str:
     return text.getvalue()
 
 
-def number_texts(values: Float[Tensor, "B"], digits: int = 4) -> list[str]:
+def number_texts(values: SupportsList, digits: int = 4) -> list[str]:
     """Return numbers as cells of a table."""
     return [f"{round(value, digits) + 0.0:.{digits}f}" for value in values.tolist()]  # no minus before zero
 

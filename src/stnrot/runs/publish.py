@@ -14,7 +14,7 @@ from torch import Tensor
 from stnrot.errors import InputError
 from stnrot.runs.allowed_targets import without_weights
 from stnrot.runs.atomic_write import atomic_write
-from stnrot.runs.published import CARD, CONFIG, WEIGHTS
+from stnrot.runs.published import CARD, CONFIG, KEY, WEIGHTS
 
 KEPT = ("model", "task", "data", "data_spec", "seed", "trainer")  # of the configuration of the run
 TRAINER = ("_target_", "precision", "max_epochs")
@@ -47,18 +47,37 @@ def write_published(checkpoint: dict[str, Any], folder: Path, card: str, licence
         raise InputError(f"{folder} cannot be made a folder: {error}; choose another") from error
     if occupied:
         raise InputError(f"{folder} is not empty: expected a new or empty folder; choose another")
-    config = {name: checkpoint["config"][name] for name in KEPT}
-    config["model"], config["data"] = without_weights(config["model"]), config["data"] | {"root": None}
-    config["trainer"] = {name: config["trainer"].get(name) for name in TRAINER}
-    weights = {
-        name: value.to(torch.float16 if half and value.is_floating_point() else value.dtype).contiguous().clone()
-        for name, value in checkpoint["state_dict"].items()
-    }
-    described = {"stnrot": version("stnrot"), "licence": licence, "run": config}
+    described = _described(checkpoint) | {"licence": licence}
+    weights = _weights(checkpoint, half)
     contents = {WEIGHTS: save(weights), CARD: card.encode(), CONFIG: f"{json.dumps(described, indent=2)}\n".encode()}
     for name, content in contents.items():
         with atomic_write(folder / name) as new:
             new.write_bytes(content)
+
+
+def write_single(checkpoint: dict[str, Any], file: Path) -> None:
+    """Write the weights of a model to one file, with its configuration in the metadata; `read_published` reads it.
+
+    Args:
+        checkpoint: as `read_checkpoint` returns it.
+        file: to write.
+    """
+    file.write_bytes(save(_weights(checkpoint, half=False), {KEY: json.dumps(_described(checkpoint))}))
+
+
+def _described(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Return what rebuilds the model, without paths of this machine."""
+    config = {name: checkpoint["config"][name] for name in KEPT}
+    config["model"], config["data"] = without_weights(config["model"]), config["data"] | {"root": None}
+    config["trainer"] = {name: config["trainer"].get(name) for name in TRAINER}
+    return {"stnrot": version("stnrot"), "run": config}
+
+
+def _weights(checkpoint: dict[str, Any], half: bool) -> dict[str, Tensor]:
+    return {
+        name: value.to(torch.float16 if half and value.is_floating_point() else value.dtype).contiguous().clone()
+        for name, value in checkpoint["state_dict"].items()
+    }
 
 
 def model_card(

@@ -8,31 +8,41 @@ import json
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load
-
 from stnrot.errors import InputError
 from stnrot.regular_file import check_regular
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
+SUFFIX, KEY = ".safetensors", "stnrot"  # of a single file, and of the configuration in its metadata
 
 
-def read_published(folder: Path) -> dict[str, Any]:
+def read_published(source: Path) -> dict[str, Any]:
     """Return the configuration and the weights of a published model, as `read_checkpoint` does for a checkpoint.
+
+    Args:
+        source: the folder, or a single file of `stnrot export`.
 
     Raises:
         InputError: if a file is missing or cannot be read.
     """
+    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import load  # here, because it imports torch
+
+    single = source.suffix == SUFFIX and source.is_file()
     for name in (CONFIG, WEIGHTS):
-        check_regular(folder / name)
+        check_regular(source if single else source / name)
     try:
-        described = json.loads((folder / CONFIG).read_bytes())
-        weights = load((folder / WEIGHTS).read_bytes())
+        if single:
+            with safe_open(source, "pt") as file:
+                described = json.loads((file.metadata() or {}).get(KEY, ""))
+                weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dictionary
+        else:
+            described = json.loads((source / CONFIG).read_bytes())
+            weights = load((source / WEIGHTS).read_bytes())
     except FileNotFoundError as error:
         raise InputError(
-            f"{folder} has no {Path(error.filename).name}: expected the folder of a published model, with {CONFIG} and "
+            f"{source} has no {Path(error.filename).name}: expected the folder of a published model, with {CONFIG} and "
             f"{WEIGHTS}, or a checkpoint"
         ) from error
     except (OSError, ValueError, RecursionError, SafetensorError) as error:
-        raise InputError(f"{folder} is not a readable model ({error}): expected what stnrot publish writes") from error
+        raise InputError(f"{source} is not a readable model ({error}): expected what stnrot publish writes") from error
     return {"config": described.get("run") if isinstance(described, dict) else None, "state_dict": weights}

@@ -2,7 +2,7 @@
 
 - `turn_file`: one file, turned by an angle.
 - `frame`: the size of a turned image: cropped, expanded or the same.
-- `pixels`: turned pixels, of every mode and depth.
+- `quarter_turns`, `pixels`: turned pixels, of every mode and depth.
 - `exif`: the orientation and the sizes in EXIF and XMP data.
 - `jpeg_file`, `png_file`, `tiff_file`: the parts of these files.
 - `places`: where the turned files go.

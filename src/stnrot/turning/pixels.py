@@ -1,4 +1,4 @@
-"""Turned pixels, of every mode and depth."""
+"""Pixels turned by any angle, of every mode and depth."""
 
 import numpy as np
 import torch
@@ -10,14 +10,8 @@ from stnrot.geometry.planar import PaddingMode, rotation_theta, warp
 from stnrot.image_kinds import to_floats
 from stnrot.turning.frame import Frame, frame_size
 
-TRANSPOSED = {1: Image.Transpose.ROTATE_90, 2: Image.Transpose.ROTATE_180, 3: Image.Transpose.ROTATE_270}
 BANDS_ALONE = ("CMYK", "YCbCr", "LAB")  # modes that would become RGB
 STRIP = 2**20  # pixels that are sampled at once: their sampling grid takes 8 bytes for each
-
-
-def quarter_turned(image: Image.Image, turns: int) -> Image.Image:
-    """Turn an image by quarter turns, counter-clockwise. Mode and values stay."""
-    return image.transpose(TRANSPOSED[turns % 4]) if turns % 4 else image.copy()
 
 
 def turned(image: Image.Image, angle: float, frame: Frame) -> Image.Image:

@@ -13,8 +13,8 @@ from stnrot.errors import InputError
 from stnrot.turning.exif import ORIENTATION, PREFIX, of_turned_pixels, turned_orientation, xmp_with_orientation
 from stnrot.turning.frame import Frame
 from stnrot.turning.jpeg_file import jpeg_with_orientation, jpeg_with_pixels
-from stnrot.turning.pixels import quarter_turned, turned
 from stnrot.turning.png_file import png_with_pixels
+from stnrot.turning.quarter_turns import quarter_turned
 from stnrot.turning.tiff_file import tiff_numbers, tiff_with_pixels
 
 MAX_PIXELS = 2**28
@@ -52,7 +52,7 @@ def turned_file(path: Path, angle_deg: float, frame: Frame) -> bytes:
             _check(image)
             if image.format == "JPEG":
                 upright = ImageOps.exif_transpose(image)
-                pixels = turned(upright, math.radians(angle_deg), frame)
+                pixels = _turned(upright, angle_deg, frame)
                 return jpeg_with_pixels(file, _encoded_jpeg(image, pixels), pixels.height, pixels.width)
             pixels, new = _with_pixels(file, image, angle_deg, quarters, frame)
             kept = not (image.format == "TIFF" and image.mode == pixels.mode) or _same_numbers(path, image, new)
@@ -115,7 +115,7 @@ def _with_pixels(
     orientation = _orientation(image)  # Pillow applies that of TIFF, and forgets it, while it decodes
     upright = ImageOps.exif_transpose(image)
     same_values = quarters is not None
-    pixels = turned(upright, math.radians(angle_deg), frame) if quarters is None else quarter_turned(upright, quarters)
+    pixels = _turned(upright, angle_deg, frame) if quarters is None else quarter_turned(upright, quarters)
     swapped = (orientation in range(5, 9)) != (quarters in (1, 3))
     if image.format == "PNG":
         return pixels, png_with_pixels(file, pixels, same_values, swapped)
@@ -139,3 +139,9 @@ def _saved(image: Image.Image, pixels: Image.Image) -> bytes:
     written = io.BytesIO()
     pixels.save(written, image.format, **options)
     return written.getvalue()
+
+
+def _turned(image: Image.Image, angle_deg: float, frame: Frame) -> Image.Image:
+    from stnrot.turning.pixels import turned  # here, because it imports torch
+
+    return turned(image, math.radians(angle_deg), frame)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
-from stnrot.data.image_file import ImageHeader, read_header, read_upright
+from stnrot.data.image_file import ImageHeader, read_header, read_upright, to_8_bit
 from stnrot.errors import InputError, check_choice, check_number
 from stnrot.machine import thread_pool
 
@@ -58,10 +58,17 @@ class Decoding:
     def read(self, path: Path) -> UInt8[np.ndarray, "C H W"]:
         """Decode one file, with its EXIF orientation applied."""
         height, width = self.image_size
-        upright = read_upright(path, self.channels, self.max_pixels, (width, height))
+        return self._resized(read_upright(path, self.channels, self.max_pixels, (width, height)))
+
+    def fitted(self, image: Image.Image) -> UInt8[np.ndarray, "C H W"]:
+        """Do the same with an image that is open."""
+        return self._resized(to_8_bit(ImageOps.exif_transpose(image), self.channels))
+
+    def _resized(self, upright: Image.Image) -> UInt8[np.ndarray, "C H W"]:
+        height, width = self.image_size
         fit = ImageOps.fit if self.fit == "crop" else ImageOps.pad
-        fitted = fit(upright, (width, height), Image.Resampling.BICUBIC)
-        return np.atleast_3d(np.asarray(fitted)).transpose(2, 0, 1)
+        resized = fit(upright, (width, height), Image.Resampling.BICUBIC)
+        return np.atleast_3d(np.asarray(resized)).transpose(2, 0, 1)
 
     def readable(self: D, samples: Sequence[tuple[Path, ...]]) -> tuple[list[int], D]:
         """Return the places of the samples whose headers are all good, and this decoding with its channels set."""

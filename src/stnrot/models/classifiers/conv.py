@@ -62,7 +62,7 @@ class ConvClassifier(nn.Module):
     def forward(self, image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B classes"]:
         """Return logits. Under autocast, the last layer still computes in the precision of its weights."""
         check_images("image", image, self.channels, self, self.linear.weight)
-        if not len(image):  # pixel_unshuffle does nothing to an empty batch
+        if not image.shape[0]:  # pixel_unshuffle does nothing to an empty batch; `len` would fix it in an export
             return self.linear(self.linear.weight.new_zeros(0, self.linear.in_features))
         height, width = image.shape[-2:]
         if height % 2 or width % 2:

@@ -11,6 +11,7 @@ from stnrot.errors import InputError, check_choice, check_number
 from stnrot.geometry import circular_peaks, inscribed_disc, rotate
 from stnrot.geometry.autograd import without_autocast
 from stnrot.geometry.constants import constant
+from stnrot.geometry.resampling import resize
 from stnrot.models.checks import check_comparison
 from stnrot.models.outputs import Orientation
 from stnrot.models.p4_conv import TURNS, P4Conv
@@ -131,8 +132,7 @@ class P4Encoder(nn.Module):
         square = image[..., top : top + side, left : left + side]
         if side == self.side:
             return square
-        size = (self.side, self.side)
-        return F.interpolate(square, size=size, mode="bilinear", align_corners=False, antialias=True)
+        return resize(square, self.side, self.side)
 
     def _features(self, square: Float[Tensor, "n C h w"]) -> Float[Tensor, "n features 4"]:
         """Return the features of the inscribed disc, for each direction."""

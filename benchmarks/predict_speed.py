@@ -17,7 +17,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import torch
 from PIL import Image
 from sklearn.datasets import load_digits, load_sample_images
 
@@ -121,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for suffix in ("png", "jpg"):
             files = write_photographs(folder / suffix, few, f".{suffix}")
             rows += rates(f"{suffix.upper()}, {PHOTOGRAPH} px", photos, files, args.rounds, folder)
-    report(args, environment("cpu") | {"threads": torch.get_num_threads()}, Table("files a second", rows))
+    report(args, environment("cpu"), Table("files a second", rows))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from stnrot.commands.printed import printable
 from stnrot.commands.trust import Trust
 from stnrot.errors import InputError
 
@@ -83,7 +84,7 @@ def predict(
     if out is not None:
         failed = predict_table(predictor, found, out, aligned)
         count = f"{len(found)} image{'s' * (len(found) > 1)}"
-        print(f"{count} in {out}" + (f", {failed} with an error: see that column" if failed else ""))
+        print(printable(f"{count} in {out}") + (f", {failed} with an error: see that column" if failed else ""))
     else:
         for answer in predict_files(predictor, found, aligned):
             failed += "error" in answer
@@ -101,4 +102,4 @@ def _line(answer: dict[str, Any]) -> str:
         sure = f", confidence {answer['confidence']:.4f}" if "confidence" in answer else ""
         parts.append(f"{answer['angle_deg']:.2f} degrees{sure}")
     line = f"{answer['image']}  {'; '.join(parts)}"
-    return line.encode(errors="backslashreplace").decode()  # a name need not be UTF-8
+    return printable(line)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from stnrot.commands.printed import printable
 from stnrot.commands.trust import Trust
 from stnrot.errors import InputError, check_number
 
@@ -115,7 +116,7 @@ def upright(
 
     found = list_images(images)
     if out is not None and (left_out := len(found) - len(found := without_outputs(found, out))):
-        print(f"{left_out} images in {out} are results, and left out", file=sys.stderr)
+        print(f"left out as results: {left_out} in {out}", file=sys.stderr)
     predictor = open_model(model, trust or ())
     frame: Any = "expand" if expand else "crop"
     options = UprightOptions(out, min_confidence, quarter, tolerance_deg, frame, overwrite, dry_run)
@@ -139,8 +140,6 @@ def _check_output(out: Path | None, in_place: bool, overwrite: bool, dry_run: bo
         raise InputError("expected --out DIR, a folder to write to, or --in-place, or --dry-run; give one of them")
     if overwrite and out is None:
         raise InputError("--overwrite came without --out: expected the folder whose files may be replaced; add --out")
-    if out is not None and out.exists() and not out.is_dir():
-        raise InputError(f"--out {out} is a file: expected a folder; choose another")
 
 
 def _line(answer: dict[str, Any]) -> str:
@@ -153,4 +152,4 @@ def _line(answer: dict[str, Any]) -> str:
         "error": "error: {error}",
     }
     line = f"{answer['image']}  {details[answer['action']].format(**answer)}"
-    return line.encode(errors="backslashreplace").decode()  # a name need not be UTF-8
+    return printable(line)

@@ -1,4 +1,4 @@
-"""An exported model is at least as fast in ONNX Runtime as in PyTorch, on one core of a CPU.
+"""By default `stnrot export` writes a model that is at least as fast in ONNX Runtime as in PyTorch, on one CPU core.
 
     python benchmarks/export_speed.py [--json PATH]
 

@@ -13,7 +13,7 @@ from conftest import ROOT
 BENCHMARKS = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py"))
 NEEDS = {"rotate": "kornia", "rotations": "geotorch", "pairs": "imreg_dft", "pairs_confidence": "skimage"}
 NEEDS |= {"pairs_speed": "imreg_dft", "mirrored": "skimage", "matchers": "cv2", "shifted_pairs": "imreg_dft"}
-NEEDS |= {"textures": "skimage", "export_speed": "onnxruntime"}
+NEEDS |= {"textures": "skimage", "export_speed": "onnxruntime", "predict_speed": "onnxruntime"}
 WITH_MNIST = {"accuracy", "by_angle", "escnn_curve", "pairs", "pairs_confidence", "pairs_speed", "throughput"}
 WITH_MNIST |= {"training_step", "shifted_pairs"}
 WITH_CIFAR10 = {"photographs"}

@@ -1,6 +1,7 @@
 """Write a trained model to one file, for ONNX Runtime and other runtimes, or for torch alone."""
 
 import logging
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -80,5 +81,17 @@ def write_onnx(predictor: Predictor, file: Path, every_hypothesis: bool) -> None
         model = written.model
         onnxscript.optimizer.optimize(model, 2, input_size_limit=MOST_BYTES, output_size_limit=MOST_BYTES)
         DeduplicateInitializersPass(size_limit=MOST_BYTES)(model)
+    _name_batch(model)
     model.metadata_props[KEY] = predictor.spec.metadata()
     written.save(file)
+
+
+def _name_batch(model: Any) -> None:
+    """Give the number of images the name batch in all shapes; torch numbers it, as s40."""
+    import onnx_ir
+
+    name = re.compile(rf"\b{model.graph.inputs[0].shape[0]}\b")
+    for value in (*model.graph.inputs, *(output for node in model.graph for output in node.outputs)):
+        if value.shape is not None:
+            sides = [side if isinstance(side, int) else name.sub("batch", str(side)) for side in value.shape]
+            value.shape = onnx_ir.Shape(sides)

@@ -44,7 +44,7 @@ class CNNEncoder(nn.Module):
             raise InputError(f"model.hypotheses={hypotheses}: this encoder regresses one angle, expected 1")
         weight = self.regressor.head[0].weight
         check_images("image", image, self.channels, self, weight, SMALLEST)
-        check_images("reference", reference, self.channels, self, weight, SMALLEST, len(image))
+        check_images("reference", reference, self.channels, self, weight, SMALLEST, image.shape[0])
         if reference.shape[1:] != image.shape[1:]:
             raise InputError(f"reference: expected {list(image.shape[1:])}, as image, got {list(reference.shape[1:])}")
         out = self.regressor(torch.cat((image, reference.expand_as(image)), 1))

@@ -239,6 +239,7 @@ def test_what_is_refused(called: Called, folder: Path) -> None:
     for arguments, message in (
         ((), "expected --out DIR, a folder to write to, or --in-place, or --dry-run"),
         (("--out", "o", "--in-place"), "--out came with --in-place"),
+        (("--out", "o", "--quarter", "--expand"), "--expand came with --quarter"),
         (("--in-place", "--overwrite"), "--overwrite came without --out"),
         (("--out", "file"), "--out=file is a file: expected a folder"),
         (("--out", "."), "--out=.: a-1.jpg is one of the images"),

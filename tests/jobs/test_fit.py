@@ -77,6 +77,15 @@ def test_arrays_of_every_kind_are_the_same_images() -> None:
     assert grey.train.image.equal(expected.train.image[:, :1])
 
 
+@pytest.mark.parametrize("kind", ["uint16", "uint64", ">i4"])
+def test_labels_of_every_kind_are_the_same_classes(kind: str) -> None:
+    images, labels = torch.rand(20, 12, 12), np.arange(20) % 2
+    expected = split_arrays(images, labels, None, 0).train.label
+    assert split_arrays(images, labels.astype(kind), None, 0).train.label.equal(expected)
+    backwards = split_arrays(images, labels[::-1], None, 0)  # negative strides
+    assert torch.bincount(backwards.train.label).tolist() == torch.bincount(expected).tolist()
+
+
 def test_the_split_keeps_the_share_of_each_class() -> None:
     labels = torch.tensor([0] * 100 + [1] * 20)
     images = torch.arange(120, dtype=torch.uint8)[:, None, None].expand(120, 8, 8)
@@ -95,11 +104,20 @@ def test_what_is_refused() -> None:
         ({"images": "folder"}, "images: expected"),
         ({"labels": labels[:9]}, "labels: expected one for each of the 20 images, got 9"),
         ({"labels": labels / 2}, "labels: expected a class for each image, whole numbers"),
-        ({"labels": labels + 1}, "labels: expected at least 2 classes, from 0, each with at least 4 images"),
+        ({"labels": labels + 1}, "labels: expected at least 2 classes, from 0 without a gap, .* got 2 of 3, the sm"),
+        ({"labels": labels * 10**12}, "got 2 of 1000000000001, the smallest with 10"),
+        ({"labels": 0 * labels}, "got 1 of 1, the smallest with 20; .*np.unique"),
+        ({"labels": np.where(labels > 0, "cat", "dog")}, "labels: .* np.unique"),
+        ({"labels": [[1], [1, 2]]}, "labels: expected a class for each image"),
+        ({"images": torch.rand(20, 4, 12, 12)}, "images: expected 1 or 3 channels, got 4"),
         ({"labels": labels - 1}, "labels: expected a class for each image, whole numbers from 0"),
-        ({"labels": ["a"] * 20}, "labels: expected whole numbers from 0"),
+        ({"labels": ["a"] * 20}, "labels: expected a class for each image, whole numbers from 0"),
+        ({"classes": ["a", "b", "c"]}, "got 2 of 3, the smallest"),
+        ({"classes": 5}, "classes: expected a list of different names, got 5"),
+        ({"classes": ["a", "a"]}, "classes: expected a list of different names"),
+        ({"classes": ["a", ""]}, "classes: expected a list of different names"),
         ({"classes": ["a"]}, "classes: expected a name for each class from 0 to 1, got 1"),
-        ({"classes": "ab"}, "classes: expected a list of names"),
+        ({"classes": "ab"}, "classes: expected a list of different names"),
         ({"epochs": 0}, "epochs=0: expected a whole number of at least 1"),
         ({"seed": -1}, "seed=-1: expected a whole number"),
     ):

@@ -52,6 +52,7 @@ def exported(digits_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return made_once(tmp_path_factory, "exported", make)
 
 
+@pytest.mark.ci
 def test_onnx_runtime_computes_what_the_model_computes(exported: Path, digits_run: Path) -> None:
     path = digits_run / "checkpoints" / "best.ckpt"
     original = rebuild(read_checkpoint(path), path).model
@@ -75,6 +76,7 @@ def test_onnx_runtime_computes_what_the_model_computes(exported: Path, digits_ru
         np.testing.assert_allclose(found["quarters"].sum(1), 1, atol=1e-4)  # they share the circle
 
 
+@pytest.mark.ci
 def test_the_file_says_what_it_reads(exported: Path) -> None:
     saved = onnx.load(exported / "model.onnx")
     (described,) = [json.loads(each.value) for each in saved.metadata_props if each.key == "stnrot"]
@@ -89,6 +91,7 @@ def test_the_file_says_what_it_reads(exported: Path) -> None:
     assert {each.version for each in saved.opset_import} == {18}
 
 
+@pytest.mark.ci
 def test_predict_runs_the_file_without_torch(exported: Path, digits_run: Path, called: Called, tmp_path: Path) -> None:
     names = [str(exported / f"{k}.png") for k in range(10)]
     arguments = ["predict", *names, "--out", str(tmp_path / "onnx.csv"), "--model", str(exported / "model.onnx")]
@@ -105,6 +108,7 @@ def test_predict_runs_the_file_without_torch(exported: Path, digits_run: Path, c
     assert found.label == [row["class"] for row in rows(tmp_path / "onnx.csv")[:2]]
 
 
+@pytest.mark.ci
 def test_one_file_of_safetensors_is_the_model(exported: Path, digits_run: Path, called: Called, tmp_path: Path) -> None:
     options = ("--format", "safetensors", "--images", exported / "1.png", "--images", exported / "2.png")
     status, printed = called("export", digits_run, *options, cwd=tmp_path)
@@ -130,6 +134,7 @@ def test_a_file_that_differs_is_refused() -> None:
             check_parity(off, expected, "1 image")
 
 
+@pytest.mark.ci
 def test_what_is_refused(exported: Path, digits_run: Path, called: Called, tmp_path: Path) -> None:
     (tmp_path / "broken.onnx").write_bytes(b"nothing")
     (tmp_path / "broken.safetensors").write_bytes(b"nothing")
@@ -197,6 +202,20 @@ def test_every_model_exports(
         with torch.inference_mode():
             found = Predictions((), **program(torch.from_numpy(images)))
         check_parity(found, expected, "the photographs")
+
+
+@pytest.mark.slow
+def test_openvino_computes_the_same(exported: Path) -> None:
+    openvino = pytest.importorskip("openvino")
+    file = exported / "model.onnx"
+    compiled = openvino.Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    session = onnxruntime.InferenceSession(file)
+    names = [each.name for each in session.get_outputs()]
+    for count in (1, 4):
+        image = np.random.default_rng(count).random((count, 1, 28, 28), dtype=np.float32)
+        found = compiled({"image": image})
+        for name, expected in zip(names, session.run(names, {"image": image}), strict=True):
+            np.testing.assert_allclose(found[name], expected, atol=2e-4)
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import platform
 import re
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from importlib.metadata import version
 from io import BytesIO
@@ -21,11 +22,13 @@ from scipy.stats import binned_statistic
 from sklearn.metrics import confusion_matrix
 from torchmetrics.classification import BinaryCalibrationError
 
-from stnrot.report.blocks import Cell, Table
+from stnrot.errors import InputError
+from stnrot.report.blocks import Cell, Picture, Table
 from stnrot.report.by_angle import EDGES, accuracy_in_bins
-from stnrot.report.curves import _from_csv, _from_tensorboard
+from stnrot.report.curves import _from_csv, _from_tensorboard, section
 from stnrot.report.overview import differences, numbers
 from stnrot.report.page import page
+from stnrot.report.predictions import Predictions, read_predictions
 from stnrot.report.reliability import reliability
 from stnrot.report.run_folder import read_run
 
@@ -208,7 +211,7 @@ def test_what_is_missing_is_named_and_the_rest_stands(digits_run: Path, tmp_path
     found = Page(page([read_run(bare)]))
     assert set(metrics_of(digits_run).values()) <= {float(str(each["value"])) for each in found.all("data")}
     assert "There is no predictions.csv" in found.text
-    assert f"python evaluate.py ckpt={bare}/checkpoints/best.ckpt" in found.text
+    assert f"stnrot evaluate ckpt={bare}/checkpoints/best.ckpt" in found.text
     assert "No log of the epochs" in found.text
 
     begun = changed(digits_run, tmp_path / "begun", "config.yaml")
@@ -219,7 +222,7 @@ def test_what_is_missing_is_named_and_the_rest_stands(digits_run: Path, tmp_path
     assert status == 0
     assert printed.splitlines()[0] == f"{begun} is not finished: the report has what there is"
     found = Page((tmp_path / "begun.html").read_text())
-    assert f"python train.py ckpt_path={begun}/checkpoints/last.ckpt" in found.text
+    assert f"stnrot train ckpt_path={begun}/checkpoints/last.ckpt" in found.text
     assert metrics_of(digits_run)["val/nll"] in {float(str(each["value"])) for each in found.all("data")}
 
     (bare / "predictions.csv").write_text("index,confidence\n1,high\n")
@@ -277,6 +280,66 @@ def test_bad_arguments_are_one_line(digits_run: Path, tmp_path: Path, called: Ca
     status, _ = called("report", broken, "--out", tmp_path / "report.html", "--overwrite", cwd=folder)
     assert status == 0
     assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "has no rows"),
+        ("index,confidence\n0,0.5\n1\n", "a row has more or fewer cells than the header"),
+        ("index,confidence\n0,0.5,7\n", "a row has more or fewer cells than the header"),
+        ("index,confidence\n0,nan\n", "a number is NaN or infinite"),
+        ("index;confidence\n0;0.5\n", "expected a column index"),
+        (f"index\n{10**40}\n", "too large"),
+    ],
+)
+def test_predictions_that_are_cut_or_edited_are_named(tmp_path: Path, text: str, reason: str) -> None:
+    (tmp_path / "metrics.json").write_text("{}")
+    (tmp_path / "predictions.csv").write_text(text)
+    assert reason in str(read_predictions(read_run(tmp_path)))
+
+
+def test_predictions_with_a_byte_order_mark_are_read(tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_text("{}")
+    (tmp_path / "predictions.csv").write_text("index,class\n3,a\n", encoding="utf-8-sig")
+    found = read_predictions(read_run(tmp_path))
+    assert isinstance(found, Predictions)
+    assert found.index.tolist() == [3]
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("data: x", "data"),
+        ("model: [1]", "model"),
+        ("data_spec: {class_names: 5}", "data_spec.class_names"),
+        ("ckpt: []", "ckpt"),
+        ("ckpt: best.ckpt", "ckpt"),
+    ],
+)
+def test_an_edited_configuration_is_one_line(tmp_path: Path, text: str, wrong: str) -> None:
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(InputError, match=f"config.yaml: {wrong} is not what a run has written"):
+        read_run(tmp_path)
+
+
+def test_the_command_of_an_ensemble_names_every_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("ckpt: [a.ckpt, b.ckpt]")
+    assert read_run(tmp_path).to_evaluate() == "stnrot evaluate 'ckpt=[a.ckpt,b.ckpt]'"
+
+
+def test_the_caption_of_a_curve_names_what_is_drawn(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("{}")
+    (tmp_path / "csv" / "version_0").mkdir(parents=True)
+    (tmp_path / "csv" / "version_0" / "metrics.csv").write_text(
+        "epoch,train/loss,val/loss,val/accuracy\n0,2,1,0.5\n1,1,1,0.6\nnan,1,1,1\ninf,1,1,1\n"
+    )
+    (tmp_path / "metrics.json").write_text("{}")
+    run = replace(read_run(tmp_path), config={"task": {}})
+    found = section([run], ["this run"])
+    assert found is not None
+    captions = [each.caption for each in found.blocks if isinstance(each, Picture)]
+    assert captions == ["Loss. Thick: validation; thin and dashed: training.", "Accuracy. Validation."]
 
 
 def test_curves_of_both_logs_are_the_same(digits_run: Path) -> None:

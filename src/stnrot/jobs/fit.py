@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from stnrot.arguments import described
 from stnrot.config_files import CONFIGS
 from stnrot.errors import InputError, check_number, needs_extra
 from stnrot.prediction.predictor import Predictor
@@ -30,7 +31,7 @@ def fit(
     images: np.ndarray | torch.Tensor,
     labels: np.ndarray | torch.Tensor | Sequence[int],
     *,
-    classes: Sequence[str] | None = None,
+    classes: Sequence[str] | np.ndarray | None = None,
     epochs: int = 10,
     seed: int = 1,
 ) -> Predictor:
@@ -44,7 +45,7 @@ def fit(
         images: upright, with the object in the middle: [N, H, W] (grey) or [N, C, H, W] with 1 or 3 channels, also
             [N, H, W, C] in an array. uint8, or numbers from 0 to 1, which are rounded to 8 bits. Outside the inscribed
             disc they are not used.
-        labels: class of each image, from 0.
+        labels: class of each image, from 0. For names, `classes, labels = np.unique(names, return_inverse=True)`.
         classes: names of the classes; None: their numbers.
         epochs: number of epochs.
         seed: of the initial weights, the split, the order and the angles. The state of torch's generators stays as it
@@ -69,14 +70,19 @@ def fit(
 
     check_number("epochs", epochs, 1)
     check_number("seed", seed, 0, max_seed_value)
-    if isinstance(classes, str) or not all(isinstance(name, str) for name in classes or ()):
-        raise InputError("classes: expected a list of names")
-    splits = split_arrays(images, labels, None if classes is None else tuple(classes), seed)
+    splits = split_arrays(images, labels, None if classes is None else _names(classes), seed)
     repeats = max(1, round(VIEWS / len(splits.train)))
     chosen = [f"seed={seed}", f"data.split_seed={seed}", f"trainer.max_epochs={epochs}", f"data.repeats={repeats}"]
     with TemporaryDirectory() as folder, torch.random.fork_rng(), _quiet():
         torch.manual_seed(seed)
         return _trained(_composed([*OPTIONS, *chosen, f"output_dir='{folder}'"]), splits)
+
+
+def _names(classes: object) -> tuple[str, ...]:
+    names = tuple(classes) if isinstance(classes, Sequence | np.ndarray) and not isinstance(classes, str) else ()
+    if not names or not all(isinstance(name, str) and name for name in names) or len({*names}) < len(names):
+        raise InputError(f"classes: expected a list of different names, got {described(classes)}")
+    return tuple(map(str, names))
 
 
 def _composed(overrides: list[str]) -> Any:

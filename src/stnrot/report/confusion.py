@@ -18,8 +18,7 @@ def classes_of(run: Run, found: Predictions) -> list[str]:
     """Return the names of the classes: in the order of the data, or sorted for an older evaluation."""
     assert found.true is not None
     assert found.predicted is not None
-    spec = run.config.get("data_spec")
-    known = [str(name) for name in spec.get("class_names") or []] if isinstance(spec, dict) else []
+    known = list(dict.fromkeys(map(str, run.part("data_spec").get("class_names") or [])))
     others = {*found.true, *found.predicted} - set(known)
     return [*known, *sorted(others, key=lambda name: (len(name), name) if name.isdecimal() else (0, name))]
 

@@ -30,7 +30,7 @@ def _from_csv(run: Run) -> dict[str, Curve]:
             for row in csv.DictReader(file):
                 for name, text in row.items():
                     epoch, value = _number(row.get("epoch")), _number(text)
-                    if name and epoch is not None and value is not None:
+                    if name and epoch is not None and math.isfinite(epoch) and value is not None:
                         curves.setdefault(name, {})[int(epoch) + 1] = value
     return curves
 
@@ -67,10 +67,10 @@ def best_so_far(run: Run) -> dict[str, float]:
     """Return the best value of the monitored metric, and the newest value of the other validation metrics."""
     curves = {name: curve for name, curve in read_curves(run).items() if name.startswith("val/") and curve}
     newest = {name: curve[max(curve)] for name, curve in curves.items()}
-    monitor = run.config.get("monitor")
-    name = monitor.get("metric") if isinstance(monitor, dict) else None
+    monitor = run.part("monitor")
+    name = str(monitor.get("metric"))
     if name in curves:
-        choose = max if monitor and monitor.get("mode") == "max" else min
+        choose = max if monitor.get("mode") == "max" else min
         newest[name] = choose((value for value in curves[name].values() if math.isfinite(value)), default=math.nan)
     return newest
 
@@ -96,6 +96,12 @@ def _picture(short: str, curves: Mapping[str, Mapping[str, Curve]], names: Seque
     metric = Metric(f"val/{short}")
     figure, axes = new_axes("epoch", f"{short.removesuffix('_deg')} ({metric.unit})" if metric.unit else short)
     drawn: dict[str, Curve] = {}
+    parts = {part for part in PARTS if any(each.get(f"{part}/{short}") for each in curves.values())}
+    lines = (
+        "Thick: validation; thin and dashed: training"
+        if len(parts) > 1
+        else WORDS[max(parts, default="val")].capitalize()
+    )
     for name, each in curves.items():
         for part, dash in zip(PARTS, ("--", "-"), strict=True):
             if not (curve := each.get(f"{part}/{short}")):
@@ -123,6 +129,6 @@ def _picture(short: str, curves: Mapping[str, Mapping[str, Curve]], names: Seque
     return Picture(
         data_uri(figure),
         alt=f"Line chart of the {metric.label} over the epochs",
-        caption=f"{metric.label[0].upper()}{metric.label[1:]}. Thick: validation; thin and dashed: training.",
+        caption=f"{metric.label[0].upper()}{metric.label[1:]}. {lines}.",
         numbers=Table("", ["epoch", *drawn], rows),
     )

@@ -96,8 +96,7 @@ def _duration(minutes: float) -> str:
 
 
 def _epochs_in_all(run: Run) -> str:
-    trainer = run.config.get("trainer")
-    return str(trainer.get("max_epochs")) if isinstance(trainer, dict) else "?"
+    return str(run.part("trainer").get("max_epochs", "?"))
 
 
 def _to_finish(run: Run, name: str) -> tuple[str, str]:
@@ -105,7 +104,7 @@ def _to_finish(run: Run, name: str) -> tuple[str, str]:
     if not last.is_file():
         return f"Not finished, no checkpoint: {name}. Its numbers are those of the validation so far.", ""
     start = [each for each in run.overrides or () if not each.startswith("ckpt_path=")]
-    resume = shlex.join(["python", "train.py", *start, f"ckpt_path={last}"])
+    resume = shlex.join(["stnrot", "train", *start, f"ckpt_path={last}"])
     return f"Not finished: {name}. Its numbers are those of the validation so far. To resume it:", resume
 
 

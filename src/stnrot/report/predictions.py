@@ -61,15 +61,21 @@ def read_predictions(run: Run) -> Predictions | str:
     if not path.is_file():
         return "there is no predictions.csv"
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # a spreadsheet writes a byte order mark
             rows = list(csv.DictReader(file))
-        columns = {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
+        if not rows:
+            return "predictions.csv has no rows"
+        if any(None in row or None in row.values() for row in rows):
+            raise ValueError("a row has more or fewer cells than the header")
+        columns = {name: [row[name] for row in rows] for name in rows[0]}
+        if "index" not in columns:
+            raise ValueError("expected a column index")
         numbers = {name: np.array(columns[name], np.float64) for name in NUMBERS if name in columns}
-        index = np.array(columns.get("index", []), np.int64)
-    except (OSError, ValueError, TypeError, csv.Error) as problem:
+        if not all(np.isfinite(each).all() for each in numbers.values()):
+            raise ValueError("a number is NaN or infinite")
+        index = np.array(columns["index"], np.int64)
+    except (OSError, ValueError, TypeError, OverflowError, csv.Error) as problem:
         return f"predictions.csv cannot be read: {reason_of(problem)}"
-    if not len(index):
-        return "predictions.csv has no rows"
     return Predictions(
         index=index,
         file=columns.get("file"),

@@ -13,6 +13,7 @@ from stnrot.errors import InputError, reason_of
 from stnrot.regular_file import check_regular
 
 TEST = Path("pictures", "test")
+PARTS = ("data", "data_spec", "model", "monitor", "task", "trainer")  # of the configuration, that the page reads
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,8 @@ class Run:
     @property
     def command(self) -> str | None:
         """The command that started the run."""
-        script = "evaluate.py" if self.evaluation else "train.py"
-        return None if self.overrides is None else shlex.join(["python", script, *self.overrides])
+        name = "evaluate" if self.evaluation else "train"
+        return None if self.overrides is None else shlex.join(["stnrot", name, *self.overrides])
 
     @property
     def task(self) -> str:
@@ -55,8 +56,11 @@ class Run:
 
     def target(self, part: str) -> str:
         """Return the name of the class of a part of the configuration; empty if unknown."""
-        section = self.config.get(part)
-        return str(section.get("_target_", "")).rpartition(".")[2] if isinstance(section, dict) else ""
+        return str(self.part(part).get("_target_", "")).rpartition(".")[2]
+
+    def part(self, name: str) -> Mapping[str, Any]:
+        """Return a part of the configuration; empty if it has none."""
+        return self.config.get(name) or {}
 
     @property
     def figures(self) -> tuple[str, dict[str, Path]]:
@@ -69,8 +73,9 @@ class Run:
 
     def to_evaluate(self) -> str:
         """Return the command that tests the run again; its folder then has metrics, predictions and figures."""
-        ckpt = self.config["ckpt"][0] if "ckpt" in self.config else self.folder / "checkpoints" / "best.ckpt"
-        return shlex.join(["python", "evaluate.py", f"ckpt={ckpt}"])
+        ckpt = self.config.get("ckpt", [self.folder / "checkpoints" / "best.ckpt"])
+        path = str(ckpt[0]) if len(ckpt) == 1 else f"[{','.join(map(str, ckpt))}]"
+        return shlex.join(["stnrot", "evaluate", f"ckpt={path}"])
 
 
 def read_run(folder: Path) -> Run:
@@ -87,7 +92,7 @@ def read_run(folder: Path) -> Run:
     metrics = _json(folder / "metrics.json")
     return Run(
         folder=folder,
-        config=_yaml(folder / "config.yaml", {}),
+        config=_config(folder / "config.yaml"),
         overrides=_overrides(folder),
         started_in=_started_in(folder),
         environment=_json(folder / "environment.json") or {},
@@ -110,11 +115,24 @@ def _what_is_wrong(folder: Path) -> str:
 
 def _json(path: Path) -> dict[str, Any] | None:
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        return dict(json.loads(path.read_text(encoding="utf-8"), parse_int=float))  # an int can be too large for it
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{path} cannot be read: {reason_of(error)}; test the run again with evaluate.py") from error
+
+
+def _config(path: Path) -> dict[str, Any]:
+    """Return the configuration. What a person has changed by hand must still have the form that a run writes."""
+    found: dict[str, Any] = _yaml(path, {})
+    wrong = [name for name in PARTS if not isinstance(found.get(name), dict | None)]
+    if not isinstance((found.get("data_spec") or {}).get("class_names"), list | None) and not wrong:
+        wrong = ["data_spec.class_names"]
+    if "ckpt" in found and not (isinstance(found["ckpt"], list) and found["ckpt"]):
+        wrong.append("ckpt")
+    if wrong:
+        raise InputError(f"{path}: {wrong[0]} is not what a run has written: take the file of the run again")
+    return found
 
 
 def _yaml(path: Path, missing: Any) -> Any:

@@ -43,7 +43,7 @@ class RunImages:
         Raises:
             InputError: if the data cannot be read again.
         """
-        config = dict(run.config.get("data") or {})
+        config = dict(run.part("data"))
         if not config:
             raise InputError(
                 "the configuration is not recorded, which this version of evaluate.py does; evaluate again"

@@ -16,6 +16,7 @@ from stnrot.errors import InputError
 from stnrot.image_kinds import to_floats
 
 VALIDATION = 0.15  # share of every class
+NUMBERED = "classes, labels = np.unique(labels, return_inverse=True) numbers them"
 
 
 def arrays(root: Path | None, split_seed: int) -> NoReturn:
@@ -35,15 +36,17 @@ def split_arrays(images: object, labels: object, classes: tuple[str, ...] | None
     image, label = _bytes(images), _labels(labels)
     if len(image) != len(label):
         raise InputError(f"labels: expected one for each of the {len(image)} images, got {len(label)}")
-    counts = torch.bincount(label, minlength=len(classes or ()))
-    if classes is not None and len(counts) > len(classes):
-        raise InputError(f"classes: expected a name for each class from 0 to {len(counts) - 1}, got {len(classes)}")
-    fewest = math.ceil(0.5 / VALIDATION)
-    if len(counts) < 2 or counts.min() < fewest:
+    last, fewest = int(label.max()), math.ceil(0.5 / VALIDATION)
+    if classes is not None and last >= len(classes):
+        raise InputError(f"classes: expected a name for each class from 0 to {last}, got {len(classes)}")
+    present, counts = label.unique(return_counts=True)
+    expected = max(last + 1, len(classes or ()))
+    if len(present) < 2 or counts.min() < fewest or expected > len(present):
         raise InputError(
-            f"labels: expected at least 2 classes, from 0, each with at least {fewest} images, got {counts.tolist()}"
+            f"labels: expected at least 2 classes, from 0 without a gap, each with at least {fewest} images, got "
+            f"{len(present)} of {expected}, the smallest with {int(counts.min())}; {NUMBERED}"
         )
-    names = classes or tuple(map(str, range(len(counts))))
+    names = classes or tuple(map(str, range(len(present))))
     train, val, _ = split_by_seed(ImageSet(image, label), split_seed, VALIDATION, 0)
     return Splits(train, val, val, names)
 
@@ -58,6 +61,8 @@ def _bytes(images: object) -> UInt8[Tensor, "N C H W"]:
     if not isinstance(images, Tensor | np.ndarray) or images.ndim != 4:
         raise InputError(f"images: expected [N, H, W] or [N, C, H, W], got {described(images)}")
     floats = to_floats(images, "images").colours
+    if floats.shape[1] not in (1, 3):
+        raise InputError(f"images: expected 1 or 3 channels, got {floats.shape[1]}")
     if not (floats.min() >= 0 and floats.max() <= 1):
         raise InputError(
             f"images: expected uint8, or numbers from 0 to 1, got {floats.min():.3g} to {floats.max():.3g}"
@@ -67,10 +72,11 @@ def _bytes(images: object) -> UInt8[Tensor, "N C H W"]:
 
 def _labels(labels: object) -> Int[Tensor, "N"]:
     try:
-        label = torch.as_tensor(labels).cpu()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"labels: expected whole numbers from 0, got {described(labels)}; {error}") from error
-    whole = not label.is_floating_point() and not label.is_complex() and label.dtype != torch.bool
-    if label.ndim != 1 or not whole or (len(label) and label.min() < 0):
-        raise InputError(f"labels: expected a class for each image, whole numbers from 0, got {described(labels)}")
-    return label.long()
+        label = np.asarray(labels.cpu() if isinstance(labels, Tensor) else labels)
+    except ValueError:  # lists of different lengths
+        label = np.empty(())
+    if label.ndim != 1 or label.dtype.kind not in "iu" or not len(label) or label.min() < 0:
+        raise InputError(
+            f"labels: expected a class for each image, whole numbers from 0, got {described(labels)}; {NUMBERED}"
+        )
+    return torch.from_numpy(label.astype(np.int64))

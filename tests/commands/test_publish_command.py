@@ -7,6 +7,7 @@ import pytest
 import torch
 import yaml
 from conftest import Called, evaluated, metrics_of, refused, rows
+from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -44,6 +45,8 @@ def test_a_model_can_be_given_away(digits_run: Path, called: Called, tmp_path: P
     assert str(digits_run) not in text
     _, front, card = (folder / "README.md").read_text().split("---\n", 2)
     assert yaml.safe_load(front)["license"] == "mit"
+    read_by_hub = ModelCard.load(folder / "README.md").data
+    assert (read_by_hub.license, read_by_hub.library_name) == ("mit", "stnrot")
     metrics = metrics_of(digits_run)
     assert ABOUT in card
     assert str(tmp_path) not in card

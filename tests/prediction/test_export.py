@@ -205,6 +205,20 @@ def test_every_model_exports(
 
 
 @pytest.mark.slow
+def test_openvino_computes_the_same(exported: Path) -> None:
+    openvino = pytest.importorskip("openvino")
+    file = exported / "model.onnx"
+    compiled = openvino.Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    session = onnxruntime.InferenceSession(file)
+    names = [each.name for each in session.get_outputs()]
+    for count in (1, 4):
+        image = np.random.default_rng(count).random((count, 1, 28, 28), dtype=np.float32)
+        found = compiled({"image": image})
+        for name, expected in zip(names, session.run(names, {"image": image}), strict=True):
+            np.testing.assert_allclose(found[name], expected, atol=2e-4)
+
+
+@pytest.mark.slow
 def test_photographs_pt2_and_int8(called: Called, digits_run: Path, exported: Path, tmp_path: Path) -> None:
     for k, pixels in enumerate(load_sample_images().images):
         Image.fromarray(pixels).rotate(40 * k, expand=True).save(tmp_path / f"{k}.jpg")

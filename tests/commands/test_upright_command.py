@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import resource
 import shutil
 from dataclasses import replace
 from hashlib import sha256
@@ -11,15 +12,18 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from conftest import Called, model, refused, rows
 from PIL import ExifTags, Image, ImageOps
 from skimage.data import rocket
 
 from stnrot.errors import InputError
+from stnrot.prediction.predict_files import predict_files
 from stnrot.prediction.predictor import Predictor
 from stnrot.prediction.upright_files import UprightOptions, upright_files
 from stnrot.runs.checkpoints import read_checkpoint
 from stnrot.turning import record
+from stnrot.turning.record import TurnedInPlace
 
 ROCKET = Image.fromarray(rocket()).crop((106, 0, 533, 427)).resize((160, 160))  # confidence above 0.9
 MODEL = ("--model", "photos", "--min-confidence", "0.8")
@@ -140,6 +144,35 @@ def test_a_kill_leaves_the_old_or_the_new_file(called: Called, folder: Path, mon
     assert [row["image"] for row in rows(scans / "turned.csv")] == ["3.png"]
 
 
+def test_a_table_of_another_program_and_a_full_disk(called: Called, folder: Path) -> None:
+    """Nothing is written to a foreign table, and a part of a row does not stay in the table of its folder."""
+    scans = folder / "scans"
+    (scans / "turned.csv").write_text("mine,too\n1,2\n")
+    shutil.copy(scans / "3.png", scans / "4.png")
+    before = files(scans)
+    status, printed = called("upright", scans / "3.png", scans / "4.png", *MODEL, "--in-place", cwd=folder)
+    assert status == 1
+    assert printed.count("turned.csv is not a table of stnrot upright") == 2
+    assert files(scans) == before
+
+    (scans / "turned.csv").unlink()
+    row = {"angle_deg": 90.0, "confidence": 1.0, "model": "photos"}
+    with TurnedInPlace() as turned:
+        turned.replace(scans / "3.png", b"3", row)
+        size = (scans / "turned.csv").stat().st_size
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 9, hard))
+        try:
+            with pytest.raises(OSError, match="too large"):
+                turned.replace(scans / "4.png", b"4", row)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert (scans / "turned.csv").stat().st_size == size
+        assert (scans / "4.png").read_bytes() == before["4.png"]
+        turned.replace(scans / "noise.png", b"5", row)
+    assert [each["image"] for each in rows(scans / "turned.csv")] == ["3.png", "noise.png"]
+
+
 def test_quarter_expand_and_an_orientation_that_is_honoured(called: Called, folder: Path) -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
@@ -171,6 +204,16 @@ def test_models_without_a_confidence_or_an_angle(digits_run: Path, folder: Path)
     assert "confidence" not in found
     (found,) = upright_files(angle_alone, images, replace(options, min_confidence=0.0, quarter=True, overwrite=True))
     assert found["angle_deg"] % 90 == 0
+    broken = model("rot_stn")
+    with torch.no_grad():
+        next(broken.parameters()).fill_(torch.nan)
+    not_finite = Predictor(SimpleNamespace(model=broken.eval()), config, path)
+    for found in (
+        upright_files(not_finite, images, replace(options, overwrite=True)),
+        predict_files(not_finite, images),
+    ):
+        with pytest.raises(InputError, match="gives numbers that are not finite"):
+            list(found)
     no_angle = Predictor(SimpleNamespace(model=model("cnn").eval()), config, path)
     with pytest.raises(InputError, match="does not predict an angle"):
         list(upright_files(no_angle, images, replace(options, overwrite=True)))
@@ -179,12 +222,12 @@ def test_models_without_a_confidence_or_an_angle(digits_run: Path, folder: Path)
 def test_standard_input_and_a_name_that_is_no_utf8(
     called: Called, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    strange = os.fsencode(folder) + b"/\xff.png"
+    strange = os.fsencode(folder) + b"/\xff\n\x1b.png"
     shutil.copy(folder / "scans" / "b" / "2.png", strange)
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(strange + b"\n")))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(strange + b"\0")))
     status, printed = called("upright", "-", *MODEL, "--in-place", cwd=folder)
     assert status == 0
-    assert "turned by 180.00 degrees" in printed
+    assert r"/\udcff\n\x1b.png  turned by 180.00 degrees" in printed
     assert np.array_equal(shown(Path(os.fsdecode(strange))), np.asarray(ROCKET))
 
 
@@ -196,8 +239,9 @@ def test_what_is_refused(called: Called, folder: Path) -> None:
     for arguments, message in (
         ((), "expected --out DIR, a folder to write to, or --in-place, or --dry-run"),
         (("--out", "o", "--in-place"), "--out came with --in-place"),
+        (("--out", "o", "--quarter", "--expand"), "--expand came with --quarter"),
         (("--in-place", "--overwrite"), "--overwrite came without --out"),
-        (("--out", "file"), "--out file is a file: expected a folder"),
+        (("--out", "file"), "--out=file is a file: expected a folder"),
         (("--out", "."), "--out=.: a-1.jpg is one of the images"),
         (("--out", "o", "--min-confidence", "2"), "--min-confidence=2.0: expected a number from 0 to 1"),
         (("--out", "o", "--tolerance-deg", "90"), "--tolerance-deg=90.0: expected a number from 0 to 45"),

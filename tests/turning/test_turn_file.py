@@ -246,6 +246,20 @@ def test_other_angles_are_pillows_and_keep_metadata(tmp_path: Path) -> None:
     assert new.quantization == opened(path.read_bytes()).quantization
 
 
+@pytest.mark.parametrize("progressive", [False, True])
+def test_what_follows_a_jpeg_image_stays(tmp_path: Path, progressive: bool) -> None:
+    """Phones append a video. Its bytes can look like markers."""
+    path = tmp_path / "a.jpg"
+    PHOTO.save(path, progressive=progressive, restart_marker_blocks=2)
+    video = b"MotionPhoto_Data\xff\xd9\xff\xd8" + bytes(range(256))
+    size = len(path.read_bytes())
+    path.write_bytes(path.read_bytes() + video)
+    for angle_deg in (90.0, 25.0):
+        new = turned_file(path, angle_deg, "crop")
+        assert new.endswith(b"\xff\xd9" + video)
+        assert len(new) < size + len(video) + 100
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "RGB", "RGBA", "I;16", "F", "CMYK"])
 def test_other_angles_keep_mode_and_bits(tmp_path: Path, mode: str) -> None:
     """The values are those of Pillow's bicubic rotation, in the middle."""

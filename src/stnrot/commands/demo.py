@@ -23,7 +23,7 @@ def demo(
         typer.Argument(
             metavar="MODEL",
             help="The model: the folder of a run of train.py, a folder that stnrot publish wrote, a checkpoint, or "
-            "photos, which finds the upright of photographs.",
+            "a model that is shipped: digits, or photos, which finds the upright of photographs.",
         ),
     ],
     port: Annotated[int | None, typer.Option(help="Port. Default: the first free one from 7860.")] = None,

@@ -20,8 +20,9 @@ def run_job(name: str, arguments: list[str]) -> None:
     """Run `train` or `evaluate` with the arguments of its script."""
     with needs_extra(f"stnrot {name}"):
         job = import_module(f"stnrot.jobs.{name}")
-    # the file, because Lightning starts further processes by it
+    # the file, because Lightning starts further processes by it, or by the module after `python -m`
     sys.argv = [str(job.__file__), *arguments]
+    sys.modules["__main__"].__spec__ = None
     if "--help" in arguments:
         sys.argv.append(f"hydra.help.app_name='stnrot {name}'")
     job.command()

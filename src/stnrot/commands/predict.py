@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from stnrot.commands.image_inputs import ImageModel, Images
+from stnrot.commands.printed import printable
 from stnrot.commands.trust import Trust
 from stnrot.errors import InputError
 
@@ -26,22 +28,8 @@ Examples:
 
 
 def predict(
-    images: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="IMAGES...",
-            help="Image files, folders (with all images below them), patterns in quotes, or - for a list of files on "
-            "standard input.",
-        ),
-    ],
-    model: Annotated[
-        str,
-        typer.Option(
-            help="The model: the folder of a run of train.py, a folder that stnrot publish wrote, a checkpoint, a file "
-            "of stnrot export (.onnx, .safetensors), photos (finds the upright of photographs) or digits (reads "
-            "handwritten digits)."
-        ),
-    ],
+    images: Images,
+    model: ImageModel,
     trust: Trust = None,
     out: Annotated[
         Path | None,
@@ -64,7 +52,8 @@ def predict(
 
     The angle, in degrees counter-clockwise, rotates the image upright. The confidence is the probability that its error
     is below 5 degrees. The column others has further angles, each with its confidence. A column stays empty if the
-    model does not predict it. A file that cannot be read has the reason in the column error; the exit code is then 1.
+    model does not predict it. Of a file that holds several images the first is read. A file that cannot be read has the
+    reason in the column error; the exit code is then 1.
     """
     if out is not None and as_json:
         raise InputError("--json came with --out: expected one of the two; leave one out")
@@ -83,13 +72,13 @@ def predict(
     if out is not None:
         failed = predict_table(predictor, found, out, aligned)
         count = f"{len(found)} image{'s' * (len(found) > 1)}"
-        print(f"{count} in {out}" + (f", {failed} with an error: see that column" if failed else ""))
+        print(printable(f"{count} in {out}") + (f", {failed} with an error: see that column" if failed else ""))
     else:
         for answer in predict_files(predictor, found, aligned):
             failed += "error" in answer
             print(json.dumps(answer) if as_json else _line(answer), flush=True)
     if aligned is not None and aligned.kept:
-        print(f"{aligned.kept} files that were in {save_aligned} are kept", file=sys.stderr)
+        print(f"kept in {save_aligned}, because they were there: {aligned.kept}", file=sys.stderr)
     return int(failed > 0)
 
 
@@ -100,5 +89,4 @@ def _line(answer: dict[str, Any]) -> str:
     if "angle_deg" in answer:
         sure = f", confidence {answer['confidence']:.4f}" if "confidence" in answer else ""
         parts.append(f"{answer['angle_deg']:.2f} degrees{sure}")
-    line = f"{answer['image']}  {'; '.join(parts)}"
-    return line.encode(errors="backslashreplace").decode()  # a name need not be UTF-8
+    return printable(f"{answer['image']}  {'; '.join(parts)}")

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from stnrot.commands.image_inputs import ImageModel, Images
+from stnrot.commands.printed import printable
 from stnrot.commands.trust import Trust
 from stnrot.errors import InputError, check_number
 
@@ -30,21 +32,8 @@ WORDS = {
 
 
 def upright(
-    images: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="IMAGES...",
-            help="Image files, folders (with all images below them), patterns in quotes, or - for a list of files on "
-            "standard input.",
-        ),
-    ],
-    model: Annotated[
-        str,
-        typer.Option(
-            help="The model: the folder of a run of train.py, a folder that stnrot publish wrote, a checkpoint, or "
-            "photos, which finds the upright of photographs."
-        ),
-    ],
+    images: Images,
+    model: ImageModel,
     trust: Trust = None,
     min_confidence: Annotated[
         float,
@@ -106,7 +95,7 @@ def upright(
     """
     check_number("min_confidence", min_confidence, 0, 1, whole=False)
     check_number("tolerance_deg", tolerance_deg, 0, 45, whole=False)
-    _check_output(out, in_place, overwrite, dry_run)
+    _check_options(out, in_place, overwrite, dry_run, expand and quarter)
     from stnrot.prediction.image_list import list_images
     from stnrot.prediction.open_model import open_model
     from stnrot.prediction.upright_files import UprightOptions, upright_files
@@ -115,7 +104,7 @@ def upright(
 
     found = list_images(images)
     if out is not None and (left_out := len(found) - len(found := without_outputs(found, out))):
-        print(f"{left_out} images in {out} are results, and left out", file=sys.stderr)
+        print(f"left out as results: {left_out} in {out}", file=sys.stderr)
     predictor = open_model(model, trust or ())
     frame: Any = "expand" if expand else "crop"
     options = UprightOptions(out, min_confidence, quarter, tolerance_deg, frame, overwrite, dry_run)
@@ -132,15 +121,15 @@ def upright(
     return int(counts["error"] > 0)
 
 
-def _check_output(out: Path | None, in_place: bool, overwrite: bool, dry_run: bool) -> None:
+def _check_options(out: Path | None, in_place: bool, overwrite: bool, dry_run: bool, no_corners: bool) -> None:
     if out is not None and in_place:
         raise InputError("--out came with --in-place: expected one of the two; leave one out")
     if out is None and not in_place and not dry_run:
         raise InputError("expected --out DIR, a folder to write to, or --in-place, or --dry-run; give one of them")
     if overwrite and out is None:
         raise InputError("--overwrite came without --out: expected the folder whose files may be replaced; add --out")
-    if out is not None and out.exists() and not out.is_dir():
-        raise InputError(f"--out {out} is a file: expected a folder; choose another")
+    if no_corners:
+        raise InputError("--expand came with --quarter, which turns by no other angle: leave one out")
 
 
 def _line(answer: dict[str, Any]) -> str:
@@ -152,5 +141,4 @@ def _line(answer: dict[str, Any]) -> str:
         "kept": "kept: turned before" if answer.get("output") == answer["image"] else "kept: {output} is there",
         "error": "error: {error}",
     }
-    line = f"{answer['image']}  {details[answer['action']].format(**answer)}"
-    return line.encode(errors="backslashreplace").decode()  # a name need not be UTF-8
+    return printable(f"{answer['image']}  {details[answer['action']].format(**answer)}")

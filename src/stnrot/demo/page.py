@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -18,7 +19,7 @@ from stnrot.geometry import inscribed_disc, rotate
 from stnrot.image_kinds import to_floats
 from stnrot.prediction.predictor import Predictor
 
-SIDE = 512  # pixels, at most, of what is shown
+SIDE, LEAST = 512, 8  # pixels: at most, of what is shown; at least, of a picture
 UPLOAD = "20mb"
 KEPT = (3600, 86_400)  # seconds: so often, files are removed that are so old
 HOST = "127.0.0.1"
@@ -71,7 +72,7 @@ def _page(predictor: Predictor, title: str) -> tuple[Any, Any]:
         from starlette.middleware import Middleware
 
     def picture(label: str) -> Any:
-        return gr.Image(type="pil", label=label, sources=["upload", "clipboard"], height=320)
+        return gr.Image(type="pil", image_mode=None, label=label, sources=["upload", "clipboard"], height=320)
 
     def shown(label: str) -> Any:
         return gr.Image(label=label, interactive=False, height=320, buttons=["download"])
@@ -147,7 +148,7 @@ def one_picture(predictor: Predictor, given: Image.Image, clockwise: float) -> t
     """
     whole = _square(given)
     turned = _rotated(whole, -clockwise)
-    found = predictor(turned)
+    found = predictor(Image.fromarray(_picture(turned)))  # a picture: a model of grey images takes it, too
     if found.angle is None:
         return _picture(turned), None, None, "The model does not predict an angle.", _classes(found)
     angle = float(found.angle[0, 0])
@@ -160,7 +161,7 @@ def one_picture(predictor: Predictor, given: Image.Image, clockwise: float) -> t
 
 def two_pictures(given: Image.Image, reference: Image.Image, motion: Any) -> tuple[Any, ...]:
     """Align a picture with another: the aligned picture, the dial and a text."""
-    pair = [each.convert("RGB") for each in (given, reference)]
+    pair = [_rgb(each) for each in (given, reference)]
     for each in pair:
         each.thumbnail((SIDE, SIDE))
     found = align(*pair, motion=motion)
@@ -187,11 +188,19 @@ def _classes(found: Any) -> dict[str, float] | None:
 def _square(given: Image.Image) -> Tensor:
     """Return the middle of a picture, at most SIDE pixels wide."""
     side = min(given.size)
+    if side < LEAST:
+        raise InputError(f"The picture is {given.width} x {given.height} pixels: expected sides of at least {LEAST}.")
     left, top = (given.width - side) // 2, (given.height - side) // 2
-    middle = given.convert("RGB").crop((left, top, left + side, top + side))
+    middle = _rgb(given).crop((left, top, left + side, top + side))
     if side > SIDE:
         middle = middle.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
     return to_floats(middle, "picture").with_channels(3).float()
+
+
+def _rgb(given: Image.Image) -> Image.Image:
+    if given.mode.startswith("I"):  # 16 bits, which Pillow would clip at 255
+        given = Image.fromarray((np.asarray(given) / 257).clip(0, 255).astype(np.uint8))
+    return given.convert("RGB")
 
 
 def _rotated(whole: Tensor, angle: float) -> Tensor:

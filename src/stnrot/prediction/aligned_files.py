@@ -1,6 +1,5 @@
 """Aligned images as files: each image, turned upright by the predicted angle, at its own size."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import numpy as np
 from stnrot.errors import InputError
 from stnrot.prediction.image_predictor import ImagePredictor
 from stnrot.runs.growing_table import error_text
-from stnrot.turning.places import output_places, write_file
+from stnrot.turning.places import is_there, output_places, write_file
 from stnrot.turning.turn_file import turned_file
 
 
@@ -39,12 +38,12 @@ class AlignedFiles:
 
     def lacks(self, image: str) -> bool:
         """Return whether an image is one of these and has no aligned file."""
-        return image in self._places and not os.path.lexists(self._places[image])
+        return image in self._places and not is_there(self._places[image])
 
     def write(self, image: str, angle_deg: float) -> str | None:
         """Write the aligned file of an image; return the reason if that is not possible."""
         place = self._places[image]
-        if os.path.lexists(place):
+        if is_there(place):
             self.kept += 1
             return None
         try:

@@ -15,10 +15,10 @@ def list_images(names: Sequence[str]) -> list[Path]:
 
     Args:
         names: of files, of folders (all images below them), patterns with `*`, or `-` for a list on standard input, a
-            name of a file in each line.
+            name of a file in each line. If it has zero bytes, as from `find -print0`, these separate the names.
 
     Raises:
-        InputError: if a folder or a pattern has no images.
+        InputError: if a folder or a pattern has no images, or standard input is closed.
     """
     found: dict[str, Path] = {}
     for name in names:
@@ -30,9 +30,12 @@ def list_images(names: Sequence[str]) -> list[Path]:
 
 
 def _from_input() -> Iterator[Path]:
-    for line in sys.stdin.buffer:
-        if name := line.rstrip(b"\r\n"):
-            yield Path(os.fsdecode(name))
+    if sys.stdin is None:
+        raise InputError("-: expected a list of files on standard input, which is closed; name the files")
+    listed = sys.stdin.buffer.read()
+    names = listed.split(b"\0") if b"\0" in listed else [line.rstrip(b"\r") for line in listed.split(b"\n")]
+    for name in filter(None, names):
+        yield Path(os.fsdecode(name))
 
 
 def _images(name: str) -> list[Path]:

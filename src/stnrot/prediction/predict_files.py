@@ -11,7 +11,6 @@ from stnrot.errors import InputError
 from stnrot.machine import thread_pool
 from stnrot.prediction.aligned_files import AlignedFiles
 from stnrot.prediction.image_predictor import ImagePredictor
-from stnrot.prediction.predictions import Predictions
 from stnrot.runs.growing_table import (
     Row,
     check_same,
@@ -40,7 +39,7 @@ def predict_files(
             portion = images[start : start + predictor.portion]
             read = list(pool.map(lambda path: read_or_error(predictor, path), portion))
             good = [pixels for pixels in read if not isinstance(pixels, InputError)]
-            found = _answers(predictor.predict_pixels(np.stack(good))) if good else iter(())
+            found = _answers(predictor, np.stack(good)) if good else iter(())
             for path, pixels in zip(portion, read, strict=True):
                 answer: dict[str, Any] = (
                     {"error": error_text(pixels)} if isinstance(pixels, InputError) else next(found)
@@ -96,8 +95,10 @@ def read_or_error(predictor: ImagePredictor, path: Path) -> UInt8[np.ndarray, "C
         return InputError(f"{path}: {error}")
 
 
-def _answers(found: Predictions[Any]) -> Iterator[dict[str, Any]]:
+def _answers(predictor: ImagePredictor, images: UInt8[np.ndarray, "B C H W"]) -> Iterator[dict[str, Any]]:
     """Yield the predictions for each image as plain numbers."""
+    found = predictor.predict_pixels(images)
+    found.check_finite(predictor.path)
     columns: dict[str, list[Any]] = {}
     if found.probability is not None and found.label is not None:
         columns |= {"class": found.label, "probability": _rounded(np.asarray(found.probability).max(1), 4)}

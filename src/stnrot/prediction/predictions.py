@@ -1,7 +1,12 @@
 """What a model says about images, as tensors or, without torch, as NumPy arrays."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from stnrot.errors import InputError
 
 Values = TypeVar("Values")
 
@@ -31,6 +36,15 @@ class Predictions(Generic[Values]):
     quarters: Values | None = None
     log_posterior: Values | None = None
     probability: Values | None = None
+
+    def check_finite(self, path: Path) -> None:
+        """Raise InputError if a number is NaN or infinite. The model comes from `path`."""
+        numbers: tuple[Any, ...] = (self.angle, self.confidence, self.confidence_45, self.quarters, self.probability)
+        if not all(np.isfinite(np.asarray(each)).all() for each in numbers if each is not None):
+            raise InputError(
+                f"model={path} gives numbers that are not finite (NaN): its weights are broken; train it again, or "
+                "choose another"
+            )
 
     @property
     def label(self) -> list[str] | None:

@@ -17,7 +17,7 @@ from stnrot.prediction.predict_files import read_or_error
 from stnrot.prediction.upright_angle import snapped, upright_angles
 from stnrot.runs.growing_table import error_text, model_name
 from stnrot.turning.frame import Frame
-from stnrot.turning.places import output_places, write_file
+from stnrot.turning.places import is_there, output_places, write_file
 from stnrot.turning.record import TurnedInPlace
 from stnrot.turning.turn_file import turned_file
 
@@ -92,8 +92,8 @@ def _unique(images: Sequence[Path]) -> list[tuple[Path, Path]]:
 def _is_kept(path: Path, place: Path, options: UprightOptions, record: TurnedInPlace | None) -> Answer | None:
     """Return the answer for an image that is not looked at, or None."""
     try:
-        done = record.has(path) if record is not None else not options.overwrite and os.path.lexists(place)
-    except (OSError, ValueError):  # what cannot be read has its error later
+        done = record.has(path) if record is not None else not options.overwrite and is_there(place)
+    except (OSError, InputError):  # has its error later
         return None
     return {"action": "kept", "output": str(place)} if done else None
 
@@ -105,6 +105,7 @@ def _angles(
     if not images:
         return iter(())
     answers = predictor.predict_pixels(np.stack(images))
+    answers.check_finite(predictor.path)
     if answers.angle is None:
         raise InputError(f"model={predictor.path} does not predict an angle: expected one such as model=rot_stn")
     if answers.quarters is None and options.min_confidence > 0:

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+LONGEST = 200  # bytes; file systems allow 255, of which the number of a process takes some
+
 
 @contextmanager
 def atomic_write(target: Path) -> Iterator[Path]:
@@ -13,7 +15,8 @@ def atomic_write(target: Path) -> Iterator[Path]:
     The new file is flushed to the disk before the rename, and the folder after it. After a kill, a power cut or with a
     full disk, `target` is either the whole old file or the whole new one.
     """
-    new = target.with_name(f".{target.name}.{os.getpid()}")
+    name = os.fsdecode(os.fsencode(target.name)[:LONGEST])
+    new = target.with_name(f".{name}.{os.getpid()}")
     try:
         yield new
         _flush(new)

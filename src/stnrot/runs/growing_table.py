@@ -51,6 +51,8 @@ def locked(out: Path) -> Iterator[None]:
 def read_rows(out: Path, columns: Sequence[str], others: Collection[tuple[str, ...]] = ()) -> list[Row]:
     """Return the rows of a table, without a last row that is incomplete. A table that does not exist has none.
 
+    A line that ends inside quotes, in a name of a file with a line break, ends no row.
+
     Args:
         out: path of the table.
         columns: that it has.
@@ -61,13 +63,17 @@ def read_rows(out: Path, columns: Sequence[str], others: Collection[tuple[str, .
     """
     try:
         written = out.read_bytes() if out.exists() else b""
-        complete = written[: written.rfind(b"\n") + 1].decode(errors="surrogateescape")  # names of files
+        end = written.rfind(b"\n") + 1
+        while written.count(b'"', 0, end) % 2:
+            end = written.rfind(b"\n", 0, end - 1) + 1
+        complete = written[:end].decode(errors="surrogateescape")  # names of files
         reader = csv.DictReader(io.StringIO(complete, newline=""), strict=True)
         found = list(reader)
     except (OSError, csv.Error) as error:
         raise InputError(f"cannot read {out}: {error}; choose another --out") from error
     is_known = tuple(reader.fieldnames or ()) in {tuple(columns), *others}
-    if not is_known and not _header(columns).encode().startswith(written):
+    is_whole = all(None not in row and None not in row.values() for row in found)  # else cells are missing or too many
+    if not (is_known and is_whole) and not _header(columns).encode().startswith(written):
         raise InputError(f"{out} is not a table of this command: choose another --out")
     return found
 

@@ -3,6 +3,7 @@
 Source: ITU-T T.81, Information technology: digital compression and coding of continuous-tone still images, 1992.
 """
 
+import re
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -11,10 +12,11 @@ from stnrot.errors import InputError
 from stnrot.turning.exif import PREFIX, new_exif, of_turned_pixels, with_orientation, xmp_with_orientation
 
 XMP = b"http://ns.adobe.com/xap/1.0/\0"
-SOI, SOS, COMMENT = 0xD8, 0xDA, 0xFE
+EOI, SOS, COMMENT = 0xD9, 0xDA, 0xFE
 APP0, APP1, APP2, ADOBE, APP15 = 0xE0, 0xE1, 0xE2, 0xEE, 0xEF
 ALONE = (0x01, *range(0xD0, 0xD8))  # markers without a length
 LONGEST = 65533  # bytes of a segment
+MARKER = re.compile(rb"\xff[^\0\x01\xd0-\xd7\xff]", re.DOTALL)  # that ends compressed data
 
 
 class Segment(NamedTuple):
@@ -55,7 +57,10 @@ def jpeg_with_orientation(file: bytes, orientation: int) -> bytes:
 
 
 def jpeg_with_pixels(file: bytes, encoded: bytes, height: int, width: int) -> bytes:
-    """Return a JPEG file with the image of another one, `encoded`, whose pixels are turned; its metadata stays."""
+    """Return a JPEG file with the image of another one, `encoded`, whose pixels are turned.
+
+    Its metadata stays, and what follows the image, such as the video of a moving photograph of a phone.
+    """
     jfif, metadata = [], []
     for segment in _segments(file):
         content = _content(file, segment)
@@ -76,7 +81,7 @@ def jpeg_with_pixels(file: bytes, encoded: bytes, height: int, width: int) -> by
         elif segment.marker == ADOBE or not APP0 <= segment.marker <= APP15:
             image.append(part)
     scan = max(segment.end for segment in _segments(encoded))
-    return b"".join([encoded[:2], *(jfif or own), *metadata, *image, encoded[scan:]])
+    return b"".join([encoded[:2], *(jfif or own), *metadata, *image, encoded[scan:], file[_end(file) :]])
 
 
 def _segments(file: bytes) -> Iterator[Segment]:
@@ -99,6 +104,17 @@ def _segments(file: bytes) -> Iterator[Segment]:
                 place += 2 + length
     except (IndexError, struct.error) as error:
         raise InputError(f"its JPEG data is broken: {error}; open it and save it again") from error
+
+
+def _end(file: bytes) -> int:
+    """Return the place behind the image: its marker EOI, or the end of a file that has none."""
+    place = max((segment.end for segment in _segments(file)), default=2)
+    while marker := MARKER.search(file, place):
+        if file[marker.start() + 1] == EOI:
+            return marker.end()
+        (length,) = struct.unpack_from(">H", file, marker.end())
+        place = marker.end() + length
+    return len(file)
 
 
 def _content(file: bytes, segment: Segment) -> bytes:

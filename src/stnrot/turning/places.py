@@ -19,8 +19,10 @@ def output_places(images: Sequence[Path], out: Path, option: str) -> list[Path]:
     """Return the path below `out` of each image. Errors begin with the name of the option that gives `out`.
 
     Raises:
-        InputError: if one of them is an image itself.
+        InputError: if `out` is a file, or one of the paths is an image itself.
     """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{option}={out} is a file: expected a folder; choose another")
     common = _common_folder(images)
     places = [out / os.path.relpath(os.path.abspath(path), common) for path in images]
     inputs = {os.path.realpath(path) for path in images}
@@ -30,6 +32,11 @@ def output_places(images: Sequence[Path], out: Path, option: str) -> list[Path]:
                 f"{option}={out}: {place} is one of the images: expected a folder elsewhere; choose another"
             )
     return places
+
+
+def is_there(place: Path) -> bool:
+    """Return whether a path is taken by a file, or by a link to one that may be missing."""
+    return os.path.lexists(place) and not os.path.isdir(place)
 
 
 def write_file(content: bytes, place: Path) -> None:

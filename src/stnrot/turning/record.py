@@ -55,33 +55,45 @@ class TurnedInPlace:
             return
         row = row | {"image": file.name, "sha256": _hash(content)}
         table = file.parent / TABLE
-        is_new = file.name not in self._rows
-        self._rows[file.name] = row
-        if is_new:
-            with table.open("a", newline="", encoding="utf-8", errors="surrogateescape") as opened:
-                opened.write(csv_line(row, COLUMNS))
-                opened.flush()
-                os.fsync(opened.fileno())
+        if file.name not in self._rows:
+            end = table.stat().st_size
+            try:
+                with table.open("a", newline="", encoding="utf-8", errors="surrogateescape") as opened:
+                    opened.write(csv_line(row, COLUMNS))
+                    opened.flush()
+                    os.fsync(opened.fileno())
+            except OSError:  # a full disk: the next row would continue a part of this one
+                os.truncate(table, end)
+                raise
         else:
-            replace_rows(table, self._rows.values(), COLUMNS)
+            replace_rows(table, (self._rows | {file.name: row}).values(), COLUMNS)
+        self._rows[file.name] = row
         write_file(content, file)
 
     def _enter(self, folder: Path) -> None:
         if folder != self._folder:
             self._open.close()
-            self._folder, self._locked, self._rows = folder, False, {}
-            self._read()
+            self._folder, self._locked = Path(), False
+            self._rows = _rows(folder / TABLE)
+            self._folder = folder
 
     def _lock(self) -> None:
         if not self._locked:
             table = self._folder / TABLE
             self._open.enter_context(locked(table))
-            self._locked = True
-            self._read()
+            self._rows = _rows(table)
             replace_rows(table, self._rows.values(), COLUMNS)  # without a row that is incomplete
+            self._locked = True
 
-    def _read(self) -> None:
-        self._rows = {row["image"]: row for row in read_rows(self._folder / TABLE, COLUMNS)}
+
+def _rows(table: Path) -> dict[str, Row]:
+    """Return the rows of a table by the names of their images."""
+    try:
+        return {row["image"]: row for row in read_rows(table, COLUMNS)}
+    except InputError as error:
+        raise InputError(
+            f"{table} is not a table of stnrot upright: expected one, or no file of this name; rename it, or use --out"
+        ) from error
 
 
 def _file(image: Path) -> Path:

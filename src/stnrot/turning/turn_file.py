@@ -48,7 +48,12 @@ def turned_file(path: Path, angle_deg: float, frame: Frame) -> bytes:
             file = path.read_bytes()
             quarters = round(angle_deg / QUARTER) % 4 if angle_deg % QUARTER == 0 and frame != "same" else None
             if image.format in JPEG and quarters is not None:
-                return jpeg_with_orientation(file, turned_orientation(_orientation(image), quarters))
+                orientation = turned_orientation(_orientation(image), quarters)
+                new = jpeg_with_orientation(file, orientation)
+                with opened(path, MAX_PIXELS, new) as again:
+                    if _orientation(again) != orientation:
+                        raise InputError("its EXIF data is broken: expected one orientation; remove it with exiftool")
+                return new
             _check(image)
             if image.format == "JPEG":
                 upright = ImageOps.exif_transpose(image)

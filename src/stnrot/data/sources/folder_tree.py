@@ -30,7 +30,7 @@ def split_folders(root: Path) -> dict[str, Path]:
         InputError: if a split folder lies beside other images. They could be classes or another split, so nothing is
             guessed. In a folder `train` every folder is a class, whatever its name.
     """
-    names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not _ignored(entry.name))
+    names = sorted(entry.name for entry in os.scandir(root) if _is_folder(entry) and not _ignored(entry.name))
     named = {name: split for name in names if (split := _split(name)) is not None}
     kinds: dict[str, set[str]] = defaultdict(set)
     for kind, rest in named.values():
@@ -58,7 +58,11 @@ def _holders(root: Path, splits: Iterable[str]) -> Iterator[str]:
     for entry in os.scandir(root):
         if entry.name in splits or _ignored(entry.name):
             continue
-        if next(walk_images(Path(entry.path)), None) if entry.is_dir() else entry.name.lower().endswith(IMG_EXTENSIONS):
+        if (
+            next(walk_images(Path(entry.path)), None)
+            if _is_folder(entry)
+            else entry.name.lower().endswith(IMG_EXTENSIONS)
+        ):
             yield entry.name
 
 
@@ -88,14 +92,22 @@ def images_below(folder: Path) -> list[tuple[Path, str | None]]:
 
 
 def walk_images(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
-    """Yield the images below a folder, also behind links."""
+    """Yield the images below a folder, also behind links.
+
+    Raises:
+        InputError: if a folder cannot be read.
+    """
     real = os.path.realpath(folder)
     if real in above:  # a link to a folder that contains it
         return
-    for entry in os.scandir(folder):
+    try:
+        entries = list(os.scandir(folder))
+    except OSError as error:
+        raise InputError(f"cannot read the folder {folder}: {error.strerror}; allow it, or name the others") from error
+    for entry in entries:
         if _ignored(entry.name):
             continue
-        if entry.is_dir():
+        if _is_folder(entry):
             yield from walk_images(Path(entry.path), (*above, real))
         elif entry.name.lower().endswith(IMG_EXTENSIONS):
             yield Path(entry.path)
@@ -106,6 +118,13 @@ def _split(name: str) -> tuple[str, str] | None:
     plain = name.lower()
     found = SPLIT.search(plain)
     return found and (KIND[found[1]], (plain[: found.start()] + plain[found.end() :]).strip(" ._-"))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
 
 
 def _ignored(name: str) -> bool:

@@ -128,6 +128,17 @@ def test_aligned_images_are_pillows_and_resume(digits_run: Path, called: Called,
     scans.joinpath("pages.tif").unlink()
     assert called(*arguments, "--save-aligned", "scans/aligned", cwd=folder)[0] == 0
     assert (out / "b" / "same.png").is_file()
+    (out / "b" / "same.png").unlink()
+    whole = (folder / "out.csv").read_text()
+    line = next(line for line in whole.splitlines() if line.startswith("scans/b/same.png,"))
+    for text in ('"0,1"', "", "nan"):
+        cells = line.split(",")
+        edited = whole.replace(line, ",".join([*cells[:3], text, *cells[4:]]))
+        (folder / "out.csv").write_text(edited, newline="")
+        status, _ = called(*arguments, "--save-aligned", "scans/aligned", cwd=folder)
+        expected = f"out.csv: the row of scans/b/same.png has angle_deg={text.strip(chr(34))}: expected a number"
+        assert expected in str(status)
+        assert (folder / "out.csv").read_text() == edited.replace("\r\n", "\n")
     message = called("predict", "scans", "--model", digits_run, "--save-aligned", "scans", cwd=folder)[0]
     assert "--save-aligned=scans: scans/a/0.png is one of the images" in str(message)
 

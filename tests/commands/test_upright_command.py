@@ -23,6 +23,7 @@ from stnrot.prediction.predictor import Predictor
 from stnrot.prediction.upright_files import UprightOptions, upright_files
 from stnrot.runs.checkpoints import read_checkpoint
 from stnrot.turning import record
+from stnrot.turning.places import copy_file, write_file
 from stnrot.turning.record import TurnedInPlace
 
 ROCKET = Image.fromarray(rocket()).crop((106, 0, 533, 427)).resize((160, 160))  # confidence above 0.9
@@ -76,6 +77,7 @@ def test_a_folder_is_turned_into_another(called: Called, folder: Path) -> None:
     assert {name: after[name] for name in before} == before
     assert set(files(out)) == {"3.png", "a/1.jpg", "b/1.jpg", "b/2.png", "noise.png"}
     assert files(out)["noise.png"] == before["noise.png"]
+    assert (out / "noise.png").stat().st_mtime == (folder / "scans" / "noise.png").stat().st_mtime
     assert files(out)["a/1.jpg"] == before["a/1.jpg"]
     assert np.array_equal(shown(out / "b" / "1.jpg"), np.rot90(shown(folder / "scans/b/1.jpg"), -1))
     assert np.array_equal(shown(out / "b" / "2.png"), np.asarray(ROCKET))
@@ -131,7 +133,7 @@ def test_a_kill_leaves_the_old_or_the_new_file(called: Called, folder: Path, mon
     scans = folder / "scans"
     before = files(scans)
 
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -171,6 +173,28 @@ def test_a_table_of_another_program_and_a_full_disk(called: Called, folder: Path
         assert (scans / "4.png").read_bytes() == before["4.png"]
         turned.replace(scans / "noise.png", b"5", row)
     assert [each["image"] for each in rows(scans / "turned.csv")] == ["3.png", "noise.png"]
+
+
+def test_a_second_process_waits_for_the_first(folder: Path) -> None:
+    """In place there is no other --out to choose."""
+    row = {"angle_deg": 90.0, "confidence": 1.0, "model": "photos"}
+    with TurnedInPlace() as first, TurnedInPlace() as second:
+        first.replace(folder / "scans" / "3.png", b"3", row)
+        with pytest.raises(InputError, match=r"another process: wait until it ends, then run the same command again$"):
+            second.replace(folder / "scans" / "noise.png", b"4", row)
+
+
+def test_permissions_stay_and_a_copy_has_its_time(folder: Path) -> None:
+    private, out = folder / "private.png", folder / "out"
+    ROCKET.save(private)
+    private.chmod(0o600)
+    os.utime(private, (1e9, 1e9))
+    copy_file(private, out / "a" / "copied.png")
+    write_file(b"turned", out / "a" / "turned.png", like=private)
+    assert (out / "a" / "copied.png").read_bytes() == private.read_bytes()
+    assert (out / "a" / "copied.png").stat().st_mtime == 1e9
+    assert (out / "a" / "turned.png").stat().st_mtime > 1e9
+    assert {path.stat().st_mode & 0o777 for path in (out / "a").iterdir()} == {0o600}
 
 
 def test_quarter_expand_and_an_orientation_that_is_honoured(called: Called, folder: Path) -> None:

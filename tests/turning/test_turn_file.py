@@ -11,6 +11,7 @@ import pytest
 from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin, TiffImagePlugin
 from sklearn.datasets import load_sample_images
 
+from stnrot.data.image_file import read_upright
 from stnrot.errors import InputError
 from stnrot.turning.frame import frame_size
 from stnrot.turning.turn_file import turned_file
@@ -291,6 +292,21 @@ def test_the_crop_is_the_largest_rectangle_inside(size: tuple[int, int], degrees
 
 
 @pytest.mark.usefixtures("unchecked")
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_broken_exif_data_is_refused_in_plain_words(tmp_path: Path) -> None:
+    """It says nothing of buffers, as the module struct does."""
+    image, path = Image.new("RGB", (16, 16)), tmp_path / "a.jpg"
+    whole = exif_of(6).tobytes()
+    for exif in (whole[:6], whole[:12], whole[:20], whole[:40]):
+        image.save(path, exif=exif)
+        with pytest.raises(InputError, match="its EXIF data is broken: expected whole data; remove it, such as"):
+            turned_file(path, 7.0, "crop")
+    image.save(path, exif=whole.replace(b"\x0f\x01\x02\0", b"\0\x01\x02\0", 1))  # a width that is a text
+    with pytest.raises(InputError, match="its data or its EXIF data is broken; expected a whole image file"):
+        read_upright(path, 3, 256, (16, 16))
+
+
+@pytest.mark.usefixtures("unchecked")
 def test_what_is_refused_and_stays(tmp_path: Path) -> None:
     pages, gif, moving, deep = (tmp_path / name for name in ("pages.tif", "a.gif", "moving.png", "deep.png"))
     PHOTO.save(pages, save_all=True, append_images=[PHOTO, PHOTO])
@@ -306,7 +322,10 @@ def test_what_is_refused_and_stays(tmp_path: Path) -> None:
     scaled = tmp_path / "scaled.pgm"
     scaled.write_bytes(b"P5 4 4 4095\n" + bytes(range(16)) * 2)
     broken, cut, none = tmp_path / "broken.jpg", tmp_path / "cut.jpg", tmp_path / "none.jpg"
+    empty, short = tmp_path / "empty.png", tmp_path / "short.png"
     broken.write_bytes(b"nothing")
+    empty.write_bytes(b"")
+    short.write_bytes(b"\x89")
     PHOTO.save(cut, exif=b"Exif\0\0II*\0\xff\xff\0\0")
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     for path, message in (
@@ -317,7 +336,9 @@ def test_what_is_refused_and_stays(tmp_path: Path) -> None:
         (scaled, "would read 8 of its bits"),
         (signed, "does not write its mode I with its bits"),
         (broken, "cannot read the image"),
-        (cut, "its EXIF data is broken"),
+        (empty, "cannot read the image .*: it is empty; expected"),
+        (short, "it has none of the image formats"),
+        (cut, "its EXIF data is broken: expected whole data; remove it"),
         (none, "there is no image"),
     ):
         with pytest.raises(InputError, match=message) as caught:

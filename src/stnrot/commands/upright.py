@@ -63,7 +63,7 @@ def upright(
             rich_help_panel="Output",
             metavar="DIR",
             help="Folder to write to. The images have the folders there that they have below their common folder. "
-            "Images that are not turned are copied. Run the same command again to resume.",
+            "Images that are not turned are copied, with their time. Run the same command again to resume.",
         ),
     ] = None,
     in_place: Annotated[

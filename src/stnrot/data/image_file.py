@@ -157,6 +157,10 @@ def opened(path: Path, max_pixels: int, content: bytes | None = None) -> Iterato
         ) from error
     except FileNotFoundError as error:
         raise InputError(f"there is no image {path}: expected the path of an image file") from error
+    except struct.error as error:  # its words are about buffers
+        raise InputError(
+            f"cannot read the image {path}: its data or its EXIF data is broken; expected a whole image file"
+        ) from error
     except Exception as error:  # a decoder can raise almost anything on a broken file
         raise InputError(f"cannot read the image {path}: {error}; expected a whole image file") from error
 
@@ -168,14 +172,16 @@ def _identified(file: IO[bytes] | io.BytesIO, name: str) -> Image.Image:
     `max_pixels` limits the size here: its error names the file.
     """
     start = file.read(16)
+    if not start:
+        raise ValueError("it is empty")
     for load_formats in (Image.preinit, Image.init):  # the common formats, then all
         load_formats()
         for name in list(Image.ID):
             open_format, accepts = Image.OPEN[name]
-            accepted = accepts is None or accepts(start)
-            if not accepted or isinstance(accepted, str):  # a string says why a format is not supported
-                continue
             try:
+                accepted = accepts is None or accepts(start)
+                if not accepted or isinstance(accepted, str):  # a string says why a format is not supported
+                    continue
                 file.seek(0)
                 return open_format(file, name)  # Pillow maps the file of a name into memory
             except (SyntaxError, IndexError, TypeError, struct.error):  # not this format

@@ -47,7 +47,7 @@ class AlignedFiles:
             self.kept += 1
             return None
         try:
-            write_file(turned_file(Path(image), angle_deg, "same"), place)
+            write_file(turned_file(Path(image), angle_deg, "same"), place, like=Path(image))
         except InputError as error:
             return error_text(error)
         except OSError as error:

@@ -1,5 +1,6 @@
 """Predict for any number of image files, a portion at a time."""
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,11 +67,11 @@ def predict_table(
                 check_same(out, row, {"model": model})
             finished = {row["image"] for row in rows}
             missing = [path for path in images if str(path) not in finished]
-            not_aligned = [row for row in rows if aligned and aligned.lacks(row["image"])]
+            not_aligned = [(row, _angle_deg(out, row)) for row in rows if aligned and aligned.lacks(row["image"])]
             done = len(images) - len(missing) - len(not_aligned)
             with progress_bar(len(images), done, "predict") as progress:
-                for row in not_aligned:
-                    row["error"] = (aligned and aligned.write(row["image"], float(row["angle_deg"]))) or ""
+                for row, angle_deg in not_aligned:
+                    row["error"] = (aligned and aligned.write(row["image"], angle_deg)) or ""
                     failed += bool(row["error"])
                     progress.advance(progress.task_ids[0])
                 replace_rows(out, rows, COLUMNS)
@@ -116,6 +117,20 @@ def _answers(predictor: ImagePredictor, images: UInt8[np.ndarray, "B C H W"]) ->
 def _rounded(values: Float[np.ndarray, "*n"], digits: int) -> list[Any]:
     """Return numbers, without a minus before zero."""
     return (values.astype(np.float64).round(digits) + 0.0).tolist()
+
+
+def _angle_deg(out: Path, row: Row) -> float:
+    """Return the angle of a row of the table `out`, which somebody may have edited."""
+    try:
+        angle_deg = float(row["angle_deg"])
+    except ValueError:
+        angle_deg = math.nan
+    if not math.isfinite(angle_deg):
+        raise InputError(
+            f"{out}: the row of {row['image']} has angle_deg={row['angle_deg']}: expected a number, such as 0.1; "
+            "correct it, or delete the row, and the image is predicted again"
+        )
+    return angle_deg
 
 
 def _texts(answer: dict[str, Any]) -> Row:

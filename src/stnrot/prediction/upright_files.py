@@ -17,7 +17,7 @@ from stnrot.prediction.predict_files import read_or_error
 from stnrot.prediction.upright_angle import snapped, upright_angles
 from stnrot.runs.growing_table import error_text, model_name
 from stnrot.turning.frame import Frame
-from stnrot.turning.places import is_there, output_places, write_file
+from stnrot.turning.places import copy_file, is_there, output_places, write_file
 from stnrot.turning.record import TurnedInPlace
 from stnrot.turning.turn_file import turned_file
 
@@ -135,25 +135,21 @@ def _done(
     if action == "turned" or options.out is not None:
         known["output"] = str(place)
     try:
-        if action == "turned":
-            content = turned_file(path, angle_deg, options.frame)
-        elif options.out is not None:
-            content = path.read_bytes()
+        content = turned_file(path, angle_deg, options.frame) if action == "turned" else None
         if options.dry_run or "output" not in known:
             return {"action": action} | known
-        if record is None:
-            write_file(content, place)
+        if content is None:
+            copy_file(path, place)
+        elif record is None:
+            write_file(content, place, like=path)
         else:
-            record.replace(path, content, {"model": model, "confidence": ""} | _numbers(known))
+            numbers = {name: known[name] for name in ("angle_deg", "confidence") if name in known}
+            record.replace(path, content, {"model": model, "confidence": ""} | numbers)
     except InputError as error:
         return _failed(error)
     except OSError as error:
         return _failed(InputError(f"cannot write {place}: {error}; make room, or choose another folder"))
     return {"action": action} | known
-
-
-def _numbers(known: Answer) -> Answer:
-    return {name: known[name] for name in ("angle_deg", "confidence") if name in known}
 
 
 def _failed(error: InputError) -> Answer:

@@ -29,8 +29,13 @@ class SupportsList(Protocol):
 
 
 @contextmanager
-def locked(out: Path) -> Iterator[None]:
-    """Lock the table. A second process would write the same rows again."""
+def locked(out: Path, otherwise: str = "or choose another --out") -> Iterator[None]:
+    """Lock the table. A second process would write the same rows again.
+
+    Args:
+        out: path of the table.
+        otherwise: what one can do beside waiting, or after it, while another process has it locked.
+    """
     if out.is_dir() or not out.parent.is_dir():
         raise InputError(f"cannot write {out}: expected a file, such as results.csv, in a folder that exists")
     check_regular(out)  # it is read to resume it
@@ -43,9 +48,7 @@ def locked(out: Path) -> Iterator[None]:
             finally:
                 Path(lock.lock_file).unlink(missing_ok=True)
     except Timeout as error:
-        raise InputError(
-            f"{out} is being written by another process: wait until it ends, or choose another --out"
-        ) from error
+        raise InputError(f"{out} is being written by another process: wait until it ends, {otherwise}") from error
 
 
 def read_rows(out: Path, columns: Sequence[str], others: Collection[tuple[str, ...]] = ()) -> list[Row]:

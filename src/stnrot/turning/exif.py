@@ -6,6 +6,7 @@ Source: CIPA DC-008, Exchangeable image file format for digital still cameras (E
 import re
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from stnrot.errors import InputError
 
@@ -39,7 +40,7 @@ def with_orientation(exif: bytes, orientation: int) -> bytes:
     Raises:
         InputError: if the data is broken.
     """
-    try:
+    with _whole_data():
         new, order, first = _opened(exif)
         places = [place for place, tag in _entries(new, order, first) if tag == ORIENTATION]
         entry = struct.pack(f"{order}HHIHH", ORIENTATION, SHORT, 1, orientation, 0)
@@ -47,8 +48,6 @@ def with_orientation(exif: bytes, orientation: int) -> bytes:
             new[place : place + 12] = entry
         if not places and orientation != 1:
             _append_folder(new, order, first, ORIENTATION, entry)
-    except (struct.error, KeyError) as error:
-        raise InputError(f"its EXIF data is broken: {error}; remove it, for example with exiftool") from error
     return bytes(new)
 
 
@@ -60,7 +59,7 @@ def new_exif(orientation: int) -> bytes:
 def of_turned_pixels(exif: bytes, height: int, width: int) -> bytes:
     """Return EXIF data for turned pixels: orientation 1, their size, no link to a thumbnail."""
     exif = with_orientation(exif, 1)
-    try:
+    with _whole_data():
         new, order, first = _opened(exif)
         folders = [first]
         for place, tag in _entries(new, order, first):
@@ -72,8 +71,6 @@ def of_turned_pixels(exif: bytes, height: int, width: int) -> bytes:
                     size = width if tag in WIDTHS else height
                     struct.pack_into(f"{order}HHII", new, place, tag, LONG, 1, size)
         struct.pack_into(f"{order}I", new, _end(new, order, first), 0)
-    except struct.error as error:
-        raise InputError(f"its EXIF data is broken: {error}; remove it, for example with exiftool") from error
     return bytes(new)
 
 
@@ -96,6 +93,15 @@ def with_folder(tiff: bytes, tag: int, folder: Callable[[int], bytes]) -> bytes:
 def xmp_with_orientation(xmp: bytes, orientation: int) -> bytes:
     """Return XMP data with another orientation, if it has one."""
     return IN_XMP.sub(rb"\g<1>%d" % orientation, xmp)
+
+
+@contextmanager
+def _whole_data() -> Iterator[None]:
+    """Read or change EXIF data inside. If it ends too early, or begins with no order of bytes, raise InputError."""
+    try:
+        yield
+    except (struct.error, KeyError) as error:
+        raise InputError("its EXIF data is broken: expected whole data; remove it, such as with exiftool") from error
 
 
 def _opened(exif: bytes) -> tuple[bytearray, str, int]:

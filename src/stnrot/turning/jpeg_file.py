@@ -103,7 +103,7 @@ def _segments(file: bytes) -> Iterator[Segment]:
                 yield Segment(marker, place + 4, place + 2 + length)
                 place += 2 + length
     except (IndexError, struct.error) as error:
-        raise InputError(f"its JPEG data is broken: {error}; open it and save it again") from error
+        raise InputError("its JPEG data is broken: it ends too early; open it and save it again") from error
 
 
 def _end(file: bytes) -> int:

@@ -1,7 +1,9 @@
 """Where turned files go: below a folder, in the folders that they had below their common folder."""
 
 import os
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from stnrot.errors import InputError
@@ -39,15 +41,26 @@ def is_there(place: Path) -> bool:
     return os.path.lexists(place) and not os.path.isdir(place)
 
 
-def write_file(content: bytes, place: Path) -> None:
-    """Write a file atomically, with its folders. A link stays a link; its file is replaced."""
+def write_file(content: bytes, place: Path, like: Path) -> None:
+    """Write a file with the permissions of another one, `like`: a private image stays private."""
+    with _new_file(place) as new:
+        new.write_bytes(content)
+        shutil.copymode(like, new)
+
+
+def copy_file(image: Path, place: Path) -> None:
+    """Copy a file with its permissions and its time of modification."""
+    with _new_file(place) as new:
+        shutil.copy2(image, new)
+
+
+@contextmanager
+def _new_file(place: Path) -> Iterator[Path]:
+    """Make the folders of a file, and replace it atomically. A link stays a link; its file is replaced."""
     place = Path(os.path.realpath(place))
     place.parent.mkdir(parents=True, exist_ok=True)
-    mode = place.stat().st_mode & 0o777 if place.exists() else None
     with atomic_write(place) as new:
-        new.write_bytes(content)
-        if mode is not None:
-            new.chmod(mode)
+        yield new
 
 
 def _common_folder(images: Sequence[Path]) -> str:

@@ -68,7 +68,7 @@ class TurnedInPlace:
         else:
             replace_rows(table, (self._rows | {file.name: row}).values(), COLUMNS)
         self._rows[file.name] = row
-        write_file(content, file)
+        write_file(content, file, like=file)
 
     def _enter(self, folder: Path) -> None:
         if folder != self._folder:
@@ -80,7 +80,7 @@ class TurnedInPlace:
     def _lock(self) -> None:
         if not self._locked:
             table = self._folder / TABLE
-            self._open.enter_context(locked(table))
+            self._open.enter_context(locked(table, "then run the same command again"))
             self._rows = _rows(table)
             replace_rows(table, self._rows.values(), COLUMNS)  # without a row that is incomplete
             self._locked = True

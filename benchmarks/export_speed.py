@@ -25,10 +25,10 @@ from torch import Tensor
 from harness.environment import environment
 from harness.report import Options, Row, Table, report
 from harness.timing import alternate, speedup
-from stnrot.prediction.export import write_onnx
+from stnrot.export.graph import write_onnx
+from stnrot.export.parity import check_parity, real_images
 from stnrot.prediction.find_model import find_model
 from stnrot.prediction.onnx_predictor import OnnxPredictor
-from stnrot.prediction.parity import check_parity, real_images
 from stnrot.prediction.predictor import Predictor
 from stnrot.runs.checkpoints import read_checkpoint, rebuild
 from stnrot.runs.command_line import one_line_errors

@@ -23,8 +23,8 @@ from sklearn.datasets import load_digits, load_sample_images
 from harness.environment import environment
 from harness.report import Options, Row, Table, at_least_one, report
 from harness.timing import alternate, speedup
+from stnrot.export.graph import write_onnx
 from stnrot.machine import thread_pool
-from stnrot.prediction.export import write_onnx
 from stnrot.prediction.image_predictor import ImagePredictor
 from stnrot.prediction.onnx_predictor import OnnxPredictor
 from stnrot.prediction.predict_files import predict_table, read_or_error

@@ -74,7 +74,7 @@ def export(
     if int8 and file_format != "onnx":
         raise InputError(f"--int8 came with --format {file_format}: expected --format onnx")
     with needs_extra("stnrot export"):
-        from stnrot.prediction.export_file import export_file
+        from stnrot.export.export_file import export_file
 
     for line in export_file(run, file_format, out, images, fixed, int8, trust or ()):
         print(line, flush=True)

@@ -5,5 +5,4 @@
 - `predictions`, `image_spec`, `image_predictor`: what both have in common.
 - `find_model`: from what a person names to the file or folder of a model.
 - `predict_files`: any number of files, to a table that grows and resumes.
-- `export`: a trained model as one file; `parity`: how far it is from the model; `int8`: with whole numbers.
 """

@@ -17,9 +17,9 @@ from sklearn.datasets import load_digits, load_sample_images
 from stnrot import OnnxPredictor, load
 from stnrot.cli import main
 from stnrot.errors import InputError
-from stnrot.prediction.export import exported_program, write_onnx
+from stnrot.export.graph import exported_program, write_onnx
+from stnrot.export.parity import check_parity, differences
 from stnrot.prediction.image_spec import ImageSpec
-from stnrot.prediction.parity import check_parity, differences
 from stnrot.prediction.predictions import Predictions
 from stnrot.prediction.predictor import Predictor
 from stnrot.runs.checkpoints import read_checkpoint, rebuild

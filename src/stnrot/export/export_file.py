@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from stnrot.prediction.export import write_onnx, write_pt2
+from stnrot.export.graph import write_onnx, write_pt2
+from stnrot.export.int8 import check_agreement, quantise
+from stnrot.export.parity import agreement, check_parity, real_images
 from stnrot.prediction.find_model import find_model
-from stnrot.prediction.int8 import check_agreement, quantise
 from stnrot.prediction.onnx_predictor import OnnxPredictor
-from stnrot.prediction.parity import agreement, check_parity, real_images
 from stnrot.prediction.predictions import Predictions
 from stnrot.prediction.predictor import Predictor, load
 from stnrot.runs.atomic_write import atomic_write

@@ -35,6 +35,14 @@ def test_a_digit_of_every_kind_is_read(digits: Predictor, mode: str) -> None:
     assert "<svg" in dial
 
 
+def test_transparent_parts_are_black(digits: Predictor) -> None:
+    given = Image.new("RGBA", (64, 64), (200, 200, 200, 0))
+    given.putpixel((32, 32), (255, 255, 255, 255))
+    turned, *_ = one_picture(digits, given, 0.0)
+    expected = Image.alpha_composite(Image.new("RGBA", given.size, (0, 0, 0, 255)), given).convert("RGB")
+    assert np.abs(turned[24:40, 24:40] - np.asarray(expected)[24:40, 24:40].astype(float)).max() <= 1
+
+
 @pytest.mark.parametrize("size", [(1, 2000), (2000, 7), (1, 1)])
 def test_a_picture_that_is_too_small_is_refused(digits: Predictor, size: tuple[int, int]) -> None:
     with pytest.raises(InputError, match=f"{size[0]} x {size[1]} pixels: expected sides of at least 8"):

@@ -1,7 +1,6 @@
 """`stnrot publish`: a folder with a model that can be given away."""
 
 import json
-import re
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +17,6 @@ Examples:
 
 - `hf upload me/my-model my-model` puts the folder on the Hugging Face hub
 """
-LICENCE = re.compile(r"[a-z0-9][a-z0-9.-]*")
 
 
 def publish(
@@ -44,8 +42,6 @@ def publish(
         from stnrot.runs.checkpoints import read_checkpoint, rebuild
         from stnrot.runs.publish import model_card, write_published
 
-    if not LICENCE.fullmatch(licence):
-        raise InputError(f"--licence={licence}: expected a name of the Hugging Face hub, such as mit or cc-by-4.0")
     path = run / BEST
     checkpoint = read_checkpoint(path)
     rebuild(checkpoint, path, trust or (), "add --trust {0}")  # raises an error if others could not load it

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from stnrot.alignment.aligner import align
+from stnrot.data.image_file import to_8_bit
 from stnrot.demo.dial import dial
 from stnrot.errors import InputError, needs_extra
 from stnrot.geometry import inscribed_disc, rotate
@@ -161,7 +161,7 @@ def one_picture(predictor: Predictor, given: Image.Image, clockwise: float) -> t
 
 def two_pictures(given: Image.Image, reference: Image.Image, motion: Any) -> tuple[Any, ...]:
     """Align a picture with another: the aligned picture, the dial and a text."""
-    pair = [_rgb(each) for each in (given, reference)]
+    pair = [to_8_bit(each, 3) for each in (given, reference)]
     for each in pair:
         each.thumbnail((SIDE, SIDE))
     found = align(*pair, motion=motion)
@@ -191,16 +191,10 @@ def _square(given: Image.Image) -> Tensor:
     if side < LEAST:
         raise InputError(f"The picture is {given.width} x {given.height} pixels: expected sides of at least {LEAST}.")
     left, top = (given.width - side) // 2, (given.height - side) // 2
-    middle = _rgb(given).crop((left, top, left + side, top + side))
+    middle = to_8_bit(given, 3).crop((left, top, left + side, top + side))
     if side > SIDE:
         middle = middle.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
     return to_floats(middle, "picture").with_channels(3).float()
-
-
-def _rgb(given: Image.Image) -> Image.Image:
-    if given.mode.startswith("I"):  # 16 bits, which Pillow would clip at 255
-        given = Image.fromarray((np.asarray(given) / 257).clip(0, 255).astype(np.uint8))
-    return given.convert("RGB")
 
 
 def _rotated(whole: Tensor, angle: float) -> Tensor:

@@ -51,11 +51,11 @@ def numbers(runs: Sequence[Run]) -> Section:
 
 
 def differences(runs: Sequence[Run]) -> Section | None:
-    """Return the options by which several runs differ; None for a single run.
+    """Return the options by which several runs differ; None for a single run, or if one did not record its options.
 
     An option that only some of the classes have is left out: the table has the classes.
     """
-    if len(runs) < 2:
+    if len(runs) < 2 or not all(run.config.get("model") for run in runs):
         return None
     known = [dict(_leaves({part: run.config.get(part) for part in COMPARED}, "")) for run in runs]
     shared = [name for name in dict.fromkeys(chain.from_iterable(known)) if _is_class(name) or _in_all(name, known)]

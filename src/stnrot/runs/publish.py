@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +18,7 @@ from stnrot.runs.atomic_write import atomic_write
 from stnrot.runs.published import CARD, CONFIG, KEY, WEIGHTS
 
 KEPT = ("model", "task", "data", "data_spec", "seed", "trainer")  # of the configuration of the run
+LICENCE = re.compile(r"[a-z0-9][a-z0-9.-]*")
 TRAINER = ("_target_", "precision", "max_epochs")
 FRONT = """---
 license: {licence}
@@ -91,6 +93,9 @@ def model_card(
         checkpoint: as `read_checkpoint` returns it.
         metrics: what the run measured.
         command: that trained it; None: not known.
+
+    Raises:
+        InputError: if the licence is no name of the hub.
     """
     config = checkpoint["config"]
     weights: Mapping[str, Tensor] = checkpoint["state_dict"]
@@ -105,4 +110,6 @@ def model_card(
     ]
     table = ["## Measured", "\n".join(["| metric of the run | value |", "|---|---|", *rows])] if rows else []
     parts = [about.strip(), *table, "## Training", "\n".join(facts)]
+    if not LICENCE.fullmatch(licence):
+        raise InputError(f"licence={licence}: expected a name of the Hugging Face hub, such as mit or cc-by-4.0")
     return FRONT.format(licence=licence) + "\n\n".join(parts) + "\n"

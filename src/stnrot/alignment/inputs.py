@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from stnrot.alignment.motion_kind import MotionKind
-from stnrot.data.image_file import ImageHeader, read_header, read_whole
+from stnrot.data.image_file import MAX_PIXELS, ImageHeader, read_header, read_whole
 from stnrot.errors import InputError
 from stnrot.geometry.planar import inscribed_disc
 from stnrot.image_kinds import FloatImages, ImageKind, joined, to_floats
@@ -19,7 +19,6 @@ from stnrot.image_kinds import FloatImages, ImageKind, joined, to_floats
 Images: TypeAlias = ImageKind | str | Path | Sequence[ImageKind | str | Path]
 
 MIN_SIDE = 8  # pixels
-MAX_PIXELS = 2**28
 MAX_RATIO = 32  # of the shorter sides, if one image is searched for in the other: more takes minutes
 EXPECTED = "a tensor, a NumPy array, a PIL image, the path of an image, or a list of these"
 

@@ -23,7 +23,7 @@ def export(
     run: Annotated[
         str,
         typer.Argument(
-            metavar="RUN", help="Folder of a run of train.py, folder of stnrot publish, checkpoint, or photos."
+            metavar="RUN", help="Folder of a run of train.py, folder of stnrot publish, checkpoint, photos or digits."
         ),
     ],
     file_format: Annotated[

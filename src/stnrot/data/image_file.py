@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 from stnrot.errors import InputError
 from stnrot.regular_file import check_regular
 
+MAX_PIXELS = 2**28  # of a file that a person names; training has data.source.max_pixels
 SUBFILE, COPY_OR_MASK = 254, 0b101  # the tag NewSubfileType of TIFF, and bits of its value
 
 

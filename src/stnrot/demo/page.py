@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -160,7 +161,11 @@ def one_picture(predictor: Predictor, given: Image.Image, clockwise: float) -> t
 
 
 def two_pictures(given: Image.Image, reference: Image.Image, motion: Any) -> tuple[Any, ...]:
-    """Align a picture with another: the aligned picture, the dial and a text."""
+    """Align a picture with another: the aligned picture, the dial and a text.
+
+    Args:
+        motion: one of MOTIONS.
+    """
     pair = [to_8_bit(each, 3) for each in (given, reference)]
     for each in pair:
         each.thumbnail((SIDE, SIDE))
@@ -175,6 +180,7 @@ def two_pictures(given: Image.Image, reference: Image.Image, motion: Any) -> tup
 
 
 def _text(angle: float, sure: float | None) -> str:
+    """Return an angle (radians) and its confidence in words."""
     text = f"Rotate by **{math.degrees(angle):.1f}** degrees counter-clockwise"
     return text + ("." if sure is None else f"; right within 5 degrees with probability {sure:.2f}.")
 
@@ -185,8 +191,8 @@ def _classes(found: Any) -> dict[str, float] | None:
     return dict(zip(found.classes, found.probability[0].tolist(), strict=True))
 
 
-def _square(given: Image.Image) -> Tensor:
-    """Return the middle of a picture, at most SIDE pixels wide."""
+def _square(given: Image.Image) -> Float[Tensor, "1 3 S S"]:
+    """Return the middle square of a picture, at most SIDE pixels wide."""
     side = min(given.size)
     if side < LEAST:
         raise InputError(f"The picture is {given.width} x {given.height} pixels: expected sides of at least {LEAST}.")
@@ -197,11 +203,11 @@ def _square(given: Image.Image) -> Tensor:
     return to_floats(middle, "picture").with_channels(3).float()
 
 
-def _rotated(whole: Tensor, angle: float) -> Tensor:
+def _rotated(whole: Float[Tensor, "1 3 S S"], angle: float) -> Float[Tensor, "1 3 S S"]:
     """Rotate a picture counter-clockwise by an angle (radians), and black out what lies outside its disc."""
     turned = rotate(whole, torch.tensor([angle], dtype=whole.dtype), "bicubic").clamp(0, 1)
     return turned * inscribed_disc(turned.shape[-2:], turned.device)
 
 
-def _picture(image: Tensor) -> Any:
+def _picture(image: Float[Tensor, "1 3 S S"]) -> UInt8[np.ndarray, "S S 3"]:
     return (image[0] * 255).round().byte().permute(1, 2, 0).numpy()

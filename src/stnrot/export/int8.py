@@ -15,8 +15,8 @@ BATCH = 32
 def quantise(model: Path, file: Path, images: Float[np.ndarray, "N C H W"]) -> None:
     """Write an ONNX file whose convolutions are static int8, with a scale for each channel.
 
-    In a model that rotates and classifies images, those of the classifier alone are: the angle of digits moved by more
-    than a degree for one image in eleven when those of the encoder were, too.
+    If the model rotates images, only the convolutions behind the rotation become int8, those of the classifier. With
+    the encoder in int8, too, the angle moved by more than a degree for one image of a digit in eleven.
 
     Args:
         model: the ONNX file in float32.

@@ -105,7 +105,7 @@ def _validation_images(config: dict[str, Any], trust: Iterable[str]) -> Float[Te
     return data.view(raw, Split.VAL).image
 
 
-def _arc_deg(off: np.ndarray) -> np.ndarray:
+def _arc_deg(off: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
     """Return the shorter arc, in degrees, between angles that differ by so many radians."""
     turned = np.rad2deg(off) % TURN_DEG
     return np.minimum(turned, TURN_DEG - turned)

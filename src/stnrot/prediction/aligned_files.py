@@ -51,5 +51,7 @@ class AlignedFiles:
         except InputError as error:
             return error_text(error)
         except OSError as error:
-            return error_text(InputError(f"cannot write {place}: {error}; make room, or choose another folder"))
+            return error_text(
+                InputError(f"cannot write {place}: {error}; make room on the disk, or allow writing there")
+            )
         return None

@@ -1,15 +1,15 @@
 """Which images a model reads, and what its numbers mean; it imports no torch."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from stnrot.data.image_file import MAX_PIXELS
 from stnrot.data.sources.decoding import Decoding
 from stnrot.errors import InputError
 
-MAX_PIXELS = 2**28  # of a file
 MAX_SIDE = 4096  # of the images of a model
 MAX_IMAGES, MAX_VALUES = 256, 2**24  # that are read together
 KEY = "stnrot"  # of the metadata of an exported file
@@ -50,9 +50,8 @@ class ImageSpec:
         if not isinstance(source, dict):
             raise _unknown(path)
         found = config["data_spec"] | {"fit": source.get("fit", "crop"), "disc": config["data"].get("border") == "disc"}
-        classified = bool(config["model"].get("classifier"))
         spec = _checked(found | {"classes": found.get("class_names")}, path)
-        return spec if classified else ImageSpec(**asdict(spec) | {"classes": ()})
+        return spec if config["model"].get("classifier") else replace(spec, classes=())
 
     @staticmethod
     def of_metadata(text: str | None, path: Path) -> "ImageSpec":
@@ -76,8 +75,9 @@ class ImageSpec:
             "input": VALUES,
             "angle": ANGLES,
             "confidence": "error below 5 degrees",
+            "confidence_45": "error below 45 degrees",
         }
-        return json.dumps(described | {"confidence_45": "error below 45 degrees"} | asdict(self))
+        return json.dumps(described | asdict(self))
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -23,7 +23,7 @@ from stnrot.prediction.image_predictor import ImagePredictor
 from stnrot.prediction.image_spec import ImageSpec
 from stnrot.prediction.predictions import Predictions
 
-FIVE, QUARTER = math.radians(5), math.radians(45)  # of the two confidences
+WITHIN_5, WITHIN_45 = math.radians(5), math.radians(45)  # of the two confidences
 
 
 class Predictor(ImagePredictor):
@@ -50,7 +50,6 @@ class Predictor(ImagePredictor):
             )
         spec = ImageSpec.of_run(config, path)
         super().__init__(spec, path)
-        self.channels, self.masks_to_disc = spec.channels, spec.disc
         self.metrics: Mapping[str, float] = metrics or {}
         self._task, self._config = task, config
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -83,7 +82,7 @@ class Predictor(ImagePredictor):
 
     def numbers(self, image: Float[Tensor, "B C H W"]) -> dict[str, Tensor]:
         """Return the numbers of `Predictions` that the model predicts, by their names, on its device."""
-        if self.masks_to_disc:
+        if self.spec.disc:
             image = image * inscribed_disc(image.shape[-2:], image.device)
         found = self.model(image.contiguous(memory_format=torch.channels_last), None)
         numbers = {} if found.orientation is None else _of_angle(found.orientation)
@@ -117,13 +116,13 @@ class Predictor(ImagePredictor):
             return self.read(Path(image))[None] / 255
         if isinstance(image, Image.Image):
             image = ImageOps.exif_transpose(image)  # as in a file
-        floats = to_floats(image, name).with_channels(self.channels).float()
-        if floats.shape[1] != self.channels:
-            raise InputError(f"{name} has {floats.shape[1]} channels: expected {self.channels}")
+        channels = self.spec.channels
+        floats = to_floats(image, name).with_channels(channels).float()
+        if floats.shape[1] != channels:
+            raise InputError(f"{name} has {floats.shape[1]} channels: expected {channels}")
         if not (floats.min() >= 0 and floats.max() <= 1):
             raise InputError(f"{name} has values from {floats.min():.3g} to {floats.max():.3g}: expected 0 to 1")
-        height, width = self.decoding.image_size
-        return _resized(floats, height, width, self.decoding.fit)
+        return _resized(floats, self.spec.height, self.spec.width, self.spec.fit)
 
 
 def _of_angle(orientation: Orientation) -> dict[str, Tensor]:
@@ -134,9 +133,9 @@ def _of_angle(orientation: Orientation) -> dict[str, Tensor]:
     quarters = Orientation(turns, torch.zeros_like(turns), orientation.log_posterior)
     return {
         "angle": angle,
-        "confidence": confidence(orientation, FIVE),
-        "confidence_45": confidence(orientation, QUARTER),
-        "quarters": confidence(quarters, QUARTER),
+        "confidence": confidence(orientation, WITHIN_5),
+        "confidence_45": confidence(orientation, WITHIN_45),
+        "quarters": confidence(quarters, WITHIN_45),
         "log_posterior": orientation.log_posterior,
     }
 

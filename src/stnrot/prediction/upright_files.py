@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
 from stnrot.errors import InputError
 from stnrot.machine import thread_pool
@@ -99,8 +100,8 @@ def _is_kept(path: Path, place: Path, options: UprightOptions, record: TurnedInP
 
 
 def _angles(
-    predictor: ImagePredictor, images: list[np.ndarray], options: UprightOptions
-) -> Iterator[tuple[float, Any]]:
+    predictor: ImagePredictor, images: list[UInt8[np.ndarray, "C H W"]], options: UprightOptions
+) -> Iterator[tuple[float, float | None]]:
     """Return the angle and the confidence of each image; no confidence without a posterior."""
     if not images:
         return iter(())
@@ -148,7 +149,7 @@ def _done(
     except InputError as error:
         return _failed(error)
     except OSError as error:
-        return _failed(InputError(f"cannot write {place}: {error}; make room, or choose another folder"))
+        return _failed(InputError(f"cannot write {place}: {error}; make room on the disk, or allow writing there"))
     return {"action": action} | known
 
 

@@ -9,11 +9,11 @@ from typing import Any
 from PIL import Image, TiffImagePlugin
 
 from stnrot.errors import InputError
-from stnrot.turning.exif import with_folder
+from stnrot.turning.exif import EXIF_FOLDER, ORIENTATION, with_folder
 
-ORIENTATION, X_RESOLUTION, Y_RESOLUTION, FURTHER_IMAGES, BITS, FORMAT = 274, 282, 283, 330, 258, 339
+X_RESOLUTION, Y_RESOLUTION, FURTHER_IMAGES, BITS, FORMAT = 282, 283, 330, 258, 339
 UNSIGNED = (1,)
-LINKED, INTEROPERABILITY = (34665, 34853), 40965  # folders of tags: EXIF, GPS, and one inside EXIF
+LINKED, INTEROPERABILITY = (EXIF_FOLDER, 34853), 40965  # folders of tags: EXIF, GPS, and one inside EXIF
 OF_PIXELS = {  # say how the pixels are stored; Pillow writes those of its own
     *(254, 255, 256, 257, BITS, 259, 262, 263, 264, 265, 266, 273, 277, 278, 279, 280, 281, 284, 288, 289, 290, 291),
     *(292, 293, 301, 317, 320, 322, 323, 324, 325, FURTHER_IMAGES, 338, FORMAT, 340, 341, 342, 347, *range(512, 522)),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, JpegImagePlugin
 
-from stnrot.data.image_file import opened
+from stnrot.data.image_file import MAX_PIXELS, opened
 from stnrot.errors import InputError
 from stnrot.turning.exif import ORIENTATION, PREFIX, of_turned_pixels, turned_orientation, xmp_with_orientation
 from stnrot.turning.frame import Frame
@@ -17,7 +17,6 @@ from stnrot.turning.png_file import png_with_pixels
 from stnrot.turning.quarter_turns import quarter_turned
 from stnrot.turning.tiff_file import tiff_numbers, tiff_with_pixels
 
-MAX_PIXELS = 2**28
 QUARTER = 90.0  # degrees
 JPEG = ("JPEG", "MPO")  # MPO: several images in a JPEG file, as phones write it
 WITHOUT_LOSS = ("PNG", "TIFF", "WEBP", "BMP", "PPM")
@@ -68,7 +67,9 @@ def turned_file(path: Path, angle_deg: float, frame: Frame) -> bytes:
             raise InputError(f"Pillow does not write its mode {pixels.mode} with its bits: expected others; convert it")
         return new
     except InputError as error:
-        raise error if str(path) in str(error) else InputError(f"{path}: {error}") from error
+        if str(path) in str(error):
+            raise
+        raise InputError(f"{path}: {error}") from error
 
 
 def _orientation(image: Image.Image) -> int:
@@ -77,7 +78,7 @@ def _orientation(image: Image.Image) -> int:
 
 def _check(image: Image.Image) -> None:
     """Raise InputError if something of the file would be lost."""
-    if image.format not in ("JPEG", "MPO", *WITHOUT_LOSS):
+    if image.format not in (*JPEG, *WITHOUT_LOSS):
         raise InputError(f"its format is {image.format}: expected JPEG, PNG, TIFF, WebP, BMP or PPM; convert it")
     if getattr(image, "n_frames", 1) > 1 or image.info.get("default_image"):
         raise InputError("it holds several images: expected one; save each as a file of its own")

@@ -12,8 +12,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from stnrot.alignment.inputs import MAX_PIXELS
-from stnrot.data.image_file import page_numbers, read_pages
+from stnrot.data.image_file import MAX_PIXELS, page_numbers, read_pages
 from stnrot.data.sources.folder_tree import IMG_EXTENSIONS
 from stnrot.errors import InputError
 from stnrot.image_kinds import FloatImages, to_floats

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from stnrot.alignment.aligner import Aligner
-from stnrot.alignment.inputs import MAX_PIXELS, common_channels, read_image
+from stnrot.alignment.inputs import common_channels, read_image
 from stnrot.alignment.motion_kind import MotionKind
 from stnrot.alignment.tables.result_table import MATRIX, columns, finished_lines
-from stnrot.data.image_file import read_header
+from stnrot.data.image_file import MAX_PIXELS, read_header
 from stnrot.data.sources.manifest import pair_files, read_manifest
 from stnrot.errors import InputError
 from stnrot.machine import thread_pool

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
@@ -200,7 +201,7 @@ def _square(given: Image.Image) -> Float[Tensor, "1 3 S S"]:
     middle = to_8_bit(given, 3).crop((left, top, left + side, top + side))
     if side > SIDE:
         middle = middle.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
-    return to_floats(middle, "picture").with_channels(3).float()
+    return to_floats(middle, "picture").colours
 
 
 def _rotated(whole: Float[Tensor, "1 3 S S"], angle: float) -> Float[Tensor, "1 3 S S"]:

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from stnrot.demo.page import one_picture
+from stnrot.demo.picture import one_picture
 from stnrot.errors import InputError
 from stnrot.prediction.predictor import Predictor, load
 

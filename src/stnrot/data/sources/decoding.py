@@ -66,8 +66,10 @@ class Decoding:
 
     def _resized(self, upright: Image.Image) -> UInt8[np.ndarray, "C H W"]:
         height, width = self.image_size
-        fit = ImageOps.fit if self.fit == "crop" else ImageOps.pad
-        resized = fit(upright, (width, height), Image.Resampling.BICUBIC)
+        if self.fit == "crop":
+            resized = ImageOps.fit(upright, (width, height), Image.Resampling.BICUBIC)
+        else:
+            resized = _padded(upright, width, height)
         return np.atleast_3d(np.asarray(resized)).transpose(2, 0, 1)
 
     def readable(self: D, samples: Sequence[tuple[Path, ...]]) -> tuple[list[int], D]:
@@ -93,3 +95,13 @@ class Decoding:
             raise InputError(f"{result}; data.source.on_bad_image=skip leaves it out") from result
         log.warning("skipped: %s", result)
         return True
+
+
+def _padded(image: Image.Image, width: int, height: int) -> Image.Image:
+    """Scale an image into a black frame. `ImageOps.pad` of Pillow 12 refuses a strip that becomes less than a pixel."""
+    scale = min(width / image.width, height / image.height)
+    inner = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    frame = Image.new(image.mode, (width, height))
+    place = round((width - inner[0]) / 2), round((height - inner[1]) / 2)
+    frame.paste(image.resize(inner, Image.Resampling.BICUBIC), place)
+    return frame

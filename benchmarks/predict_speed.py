@@ -1,4 +1,4 @@
-"""`stnrot predict` reads 10,000 small PNG files at 1,500 a second or more; for large ones decoding takes the time.
+"""Of `stnrot predict` on large files, decoding takes most of the time. (No results are published yet.)
 
     python benchmarks/predict_speed.py [--files 10000] [--json PATH]
 

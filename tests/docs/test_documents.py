@@ -67,20 +67,14 @@ NOT_HERE = {  # part of a command: why it is composed and not run
     "storage=postgresql:": "needs a server",
     "storage=/shared/": "needs a file system that machines share",
 }
-PARTS = {  # in sentences: a pattern, and a part of a command
+PARTS = {  # in sentences: a pattern, and a part of a command; `stnrot NAME` alone is the name of a command
     "python benchmarks/NAME.py --json docs/results/NAME.json",
     "python benchmarks/throughput.py --root data --against COMMIT",  # tests/benchmarks has both
     "python benchmarks/startup.py --against COMMIT",
     "python train.py experiment=NAME",
     "stnrot align --manifest",
     "stnrot align --stack",
-    "stnrot export",
-    "stnrot demo",
-    "stnrot pose",
-    "stnrot publish",
-    "stnrot report",
-    "stnrot train",
-    "stnrot evaluate",
+    "stnrot predict --model model.onnx",
 }
 
 
@@ -91,7 +85,7 @@ def commands() -> list[str]:
         for language, block in BLOCKS[page]:
             lines += block.replace("\\\n", " ").splitlines() if language == "sh" else []
         inline = re.findall(r"`((?:[A-Z_]+=\S+ )?(?:python|stnrot|pip|pytest|tensorboard|mkdocs|bash) [^`]+)`", text)
-        lines += [line for line in inline if line not in PARTS]
+        lines += [line for line in inline if line not in PARTS and not re.fullmatch(r"stnrot \w+", line)]
     words = [shlex.split(one, comments=True) for line in lines for one in line.split(" && ")]
     return list(dict.fromkeys(shlex.join(each) for each in words if each))
 

@@ -10,10 +10,10 @@ what the command does before the model reads: decode, convert and shrink in thre
 time of the bare loop by that of the row.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 
 import numpy as np
@@ -91,12 +91,12 @@ def rates(name: str, predictor: Predictor, files: Sequence[Path], rounds: int, f
         "predict, PyTorch": partial(predicted, predictor, files, folder / "torch.csv"),
         "predict, ONNX Runtime": partial(predicted, OnnxPredictor(exported), files, folder / "onnx.csv"),
     }
-    times = alternate(methods, rounds, lead_in=0, calls=1, device="cpu", clock=time.perf_counter)
+    times = alternate(methods, rounds, lead_in=0, calls=1, device="cpu")
     return [
         {
             "files": f"{len(files):,} {name}",
             "method": method,
-            "files a second": len(files) / sorted(each)[len(each) // 2],
+            "files a second": len(files) / median(each),
             "share of the bare loop": speedup(times, method, BARE),
         }
         for method, each in times.items()

@@ -204,6 +204,26 @@ def test_every_model_exports(
         check_parity(found, expected, "the photographs")
 
 
+class Classes(torch.nn.Module):
+    """The log-probabilities of a model alone: torch.export knows no record of ours."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.model(image, None).log_probability
+
+
+@pytest.mark.ci
+def test_an_export_leaves_the_model_as_it_was(digits_run: Path) -> None:
+    """A plain export of torch needs fixed shapes, also after an export without them."""
+    predictor = load(digits_run)
+    exported_program(predictor, False)
+    plain = torch.export.export(Classes(predictor.model.cpu()), (torch.rand(2, 1, 28, 28),))
+    assert "nonzero" not in str(plain.graph)
+
+
 @pytest.mark.slow
 def test_openvino_computes_the_same(exported: Path) -> None:
     openvino = pytest.importorskip("openvino")

@@ -24,16 +24,11 @@ class Graph(nn.Module):
 
     Args:
         predictor: on the CPU.
-        every_hypothesis: read all K hypotheses of each image, in fixed shapes. Else the graph reads the likely ones, as
-            the model does, which is faster; their number depends on the images.
     """
 
-    def __init__(self, predictor: Predictor, every_hypothesis: bool) -> None:
+    def __init__(self, predictor: Predictor) -> None:
         super().__init__()
         self.model, self._numbers = predictor.model, predictor.numbers
-        for module in self.model.modules():
-            if isinstance(module, RotSTN):
-                module.exports_every_hypothesis = every_hypothesis
 
     def forward(self, image: Float[Tensor, "B C H W"]) -> dict[str, Tensor]:
         """Return the numbers by their names, without the posterior."""
@@ -43,11 +38,25 @@ class Graph(nn.Module):
 
 
 def exported_program(predictor: Predictor, every_hypothesis: bool) -> torch.export.ExportedProgram:
-    """Return the graph of a model, for any number of images."""
+    """Return the graph of a model, for any number of images. The model stays as it was.
+
+    Args:
+        predictor: on the CPU.
+        every_hypothesis: read all K hypotheses of each image, in fixed shapes. Else the graph reads the likely ones, as
+            the model does, which is faster; their number depends on the images.
+    """
     images = torch.rand(2, *predictor.spec.shape)
     shapes = ({0: torch.export.Dim("batch")},)
-    with torch.no_grad():
-        return torch.export.export(Graph(predictor, every_hypothesis).eval(), (images,), dynamic_shapes=shapes)
+    models = [module for module in predictor.model.modules() if isinstance(module, RotSTN)]
+    before = [model.exports_every_hypothesis for model in models]
+    try:
+        for model in models:
+            model.exports_every_hypothesis = every_hypothesis
+        with torch.no_grad():
+            return torch.export.export(Graph(predictor).eval(), (images,), dynamic_shapes=shapes)
+    finally:
+        for model, value in zip(models, before, strict=True):
+            model.exports_every_hypothesis = value
 
 
 def write_pt2(predictor: Predictor, file: Path) -> None:
@@ -64,7 +73,7 @@ def write_onnx(predictor: Predictor, file: Path, every_hypothesis: bool) -> None
         from onnx_ir.passes.common import DeduplicateInitializersPass
 
     program = exported_program(predictor, every_hypothesis)
-    names = list(Graph(predictor, every_hypothesis)(torch.zeros(1, *predictor.spec.shape)))
+    names = list(Graph(predictor)(torch.zeros(1, *predictor.spec.shape)))
     for name in ("onnxscript", "onnx_ir", "torch.onnx"):
         logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings():

@@ -50,7 +50,8 @@ def read_upright(path: Path, channels: int | None, max_pixels: int, fit_into: tu
     with opened(path, max_pixels) as image:
         if max(image.size) > 2 * max(fit_into):
             image.draft(None, (2 * fit_into[0], 2 * fit_into[1]))
-        return to_8_bit(ImageOps.exif_transpose(image), channels)
+        ImageOps.exif_transpose(image, in_place=True)
+        return to_8_bit(image, channels)
 
 
 def read_whole(path: Path, channels: int | None, max_pixels: int) -> Shaped[np.ndarray, "H W C"]:
@@ -209,7 +210,8 @@ def to_8_bit(image: Image.Image, channels: int | None) -> Image.Image:
     if "A" in image.getbands() or "transparency" in image.info:
         transparent = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", transparent.size, (0, 0, 0, 255)), transparent)
-    return image.convert("L" if channels == 1 else "RGB")
+    mode = "L" if channels == 1 else "RGB"
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _deep(image: Image.Image) -> Float[np.ndarray, "H W"]:

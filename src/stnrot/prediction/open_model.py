@@ -8,7 +8,7 @@ from stnrot.prediction.onnx_predictor import SUFFIX, OnnxPredictor
 
 
 def open_model(source: str | Path, trust: Iterable[str] = ()) -> ImagePredictor:
-    """Return a model of single images.
+    """Return a model of single images, which uses one core: `read_and_predict` calls it in as many threads as cores.
 
     Args:
         source: an ONNX file of `stnrot export`, or what `load` takes.
@@ -18,7 +18,10 @@ def open_model(source: str | Path, trust: Iterable[str] = ()) -> ImagePredictor:
         InputError: if there is no such model.
     """
     if Path(source).suffix == SUFFIX:
-        return OnnxPredictor(source)
+        return OnnxPredictor(source, threads=1)
+    import torch
+
     from stnrot.prediction.predictor import load
 
+    torch.set_num_threads(1)
     return load(source, trust=trust)

@@ -1,7 +1,8 @@
-"""Predict for any number of image files, a portion at a time."""
+"""Predict for any number of image files."""
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from stnrot.errors import InputError
-from stnrot.machine import thread_pool
 from stnrot.prediction.aligned_files import AlignedFiles
 from stnrot.prediction.image_predictor import ImagePredictor
+from stnrot.prediction.read_and_predict import read_and_predict
 from stnrot.runs.growing_table import (
     Row,
     check_same,
@@ -35,19 +36,12 @@ def predict_files(
     What the model does not predict is left out. Of a file that cannot be read there is only the error. `others` are
     further angles, each with its confidence. An aligned file that cannot be written gives an error, too.
     """
-    with thread_pool() as pool:
-        for start in range(0, len(images), predictor.portion):
-            portion = images[start : start + predictor.portion]
-            read = list(pool.map(lambda path: read_or_error(predictor, path), portion))
-            good = [pixels for pixels in read if not isinstance(pixels, InputError)]
-            found = _answers(predictor, np.stack(good)) if good else iter(())
-            for path, pixels in zip(portion, read, strict=True):
-                answer: dict[str, Any] = (
-                    {"error": error_text(pixels)} if isinstance(pixels, InputError) else next(found)
-                )
-                if aligned and "error" not in answer and (error := aligned.write(str(path), answer["angle_deg"])):
-                    answer["error"] = error
-                yield {"image": str(path)} | answer
+    found = read_and_predict(predictor, images, partial(_answers, predictor))
+    for path, answer in zip(images, found, strict=True):
+        values: dict[str, Any] = {"error": error_text(answer)} if isinstance(answer, InputError) else answer
+        if aligned and "error" not in values and (error := aligned.write(str(path), values["angle_deg"])):
+            values["error"] = error
+        yield {"image": str(path)} | values
 
 
 def predict_table(
@@ -84,16 +78,6 @@ def predict_table(
     except OSError as error:
         raise InputError(f"cannot write {out}: {error}; choose another --out") from error
     return failed
-
-
-def read_or_error(predictor: ImagePredictor, path: Path) -> UInt8[np.ndarray, "C H W"] | InputError:
-    """Decode a file for a model, or return why it cannot be read."""
-    try:
-        return predictor.decoding.read(path)
-    except InputError as error:
-        return error
-    except OSError as error:  # a name that no file can have, or a folder without permission
-        return InputError(f"{path}: {error}")
 
 
 def _answers(predictor: ImagePredictor, images: UInt8[np.ndarray, "B C H W"]) -> Iterator[dict[str, Any]]:

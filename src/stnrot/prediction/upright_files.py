@@ -1,10 +1,11 @@
-"""Turn image files the right way up, a portion at a time."""
+"""Turn image files the right way up."""
 
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
+from itertools import tee
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from stnrot.errors import InputError
-from stnrot.machine import thread_pool
 from stnrot.prediction.image_predictor import ImagePredictor
-from stnrot.prediction.predict_files import read_or_error
+from stnrot.prediction.read_and_predict import read_and_predict
 from stnrot.prediction.upright_angle import snapped, upright_angles
 from stnrot.runs.growing_table import error_text, model_name
 from stnrot.turning.frame import Frame
@@ -66,23 +66,19 @@ def upright_files(predictor: ImagePredictor, images: Sequence[Path], options: Up
     else:
         record, places = None, list(zip(images, output_places(images, options.out, "out"), strict=True))
     model = model_name(predictor.path)
-    waiting = iter(places)
-    with thread_pool() as pool, record or nullcontext():
-        while portion := list(islice(waiting, predictor.portion)):
-            kept = [_is_kept(path, place, options, record) for path, place in portion]
-            open_paths = [path for (path, _), known in zip(portion, kept, strict=True) if known is None]
-            read = list(pool.map(lambda path: read_or_error(predictor, path), open_paths))
-            found = _angles(predictor, [each for each in read if not isinstance(each, InputError)], options)
-            pixels = iter(read)
-            for (path, place), known in zip(portion, kept, strict=True):
-                answer = {"image": str(path)}
-                if known is not None:
-                    yield answer | known
-                elif isinstance(error := next(pixels), InputError):
-                    yield answer | _failed(error)
-                else:
-                    angle, sure = next(found)
-                    yield answer | _done(path, place, angle, sure, options, record, model)
+    with record or nullcontext():
+        kept = ((path, place, _is_kept(path, place, options, record)) for path, place in places)
+        each, ahead = tee(kept)
+        to_read = (path for path, _, known in ahead if known is None)
+        read = read_and_predict(predictor, to_read, partial(_angles, predictor, options))
+        for path, place, known in each:
+            answer = {"image": str(path)}
+            if known is not None:
+                yield answer | known
+            elif isinstance(found := next(read), InputError):
+                yield answer | _failed(found)
+            else:
+                yield answer | _done(path, place, *found, options, record, model)
 
 
 def _unique(images: Sequence[Path]) -> list[tuple[Path, Path]]:
@@ -100,12 +96,10 @@ def _is_kept(path: Path, place: Path, options: UprightOptions, record: TurnedInP
 
 
 def _angles(
-    predictor: ImagePredictor, images: list[UInt8[np.ndarray, "C H W"]], options: UprightOptions
+    predictor: ImagePredictor, options: UprightOptions, images: UInt8[np.ndarray, "B C H W"]
 ) -> Iterator[tuple[float, float | None]]:
     """Return the angle and the confidence of each image; no confidence without a posterior."""
-    if not images:
-        return iter(())
-    answers = predictor.predict_pixels(np.stack(images))
+    answers = predictor.predict_pixels(images)
     answers.check_finite(predictor.path)
     if answers.angle is None:
         raise InputError(f"model={predictor.path} does not predict an angle: expected one such as model=rot_stn")

@@ -66,7 +66,9 @@ class Decoding:
 
     def _resized(self, upright: Image.Image) -> UInt8[np.ndarray, "C H W"]:
         height, width = self.image_size
-        if self.fit == "crop":
+        if upright.size == (width, height):
+            resized = upright
+        elif self.fit == "crop":
             resized = ImageOps.fit(upright, (width, height), Image.Resampling.BICUBIC)
         else:
             resized = _padded(upright, width, height)

@@ -30,7 +30,8 @@ def test_answers_come_in_the_order_of_the_files_and_a_broken_one_has_its_reason(
         files.insert(place, tmp_path / "large.png")
     files.insert(66, tmp_path / "missing.png")
     found = list(read_and_predict(predictor, files, lambda images: images.mean((1, 2, 3)).tolist()))
-    assert isinstance(found[66], InputError) and "missing.png" in str(found[66])
+    assert isinstance(found[66], InputError)
+    assert "missing.png" in str(found[66])
     expected = [int(file.stem) if file.stem.isdigit() else pytest.approx(noise.mean(), abs=10) for file in files]
     assert found[:66] + found[67:] == expected[:66] + expected[67:]
 

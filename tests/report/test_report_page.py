@@ -224,6 +224,10 @@ def test_what_is_missing_is_named_and_the_rest_stands(digits_run: Path, tmp_path
     found = Page((tmp_path / "begun.html").read_text())
     assert f"stnrot train ckpt_path={begun}/checkpoints/last.ckpt" in found.text
     assert metrics_of(digits_run)["val/nll"] in {float(str(each["value"])) for each in found.all("data")}
+    status, printed = called("report", begun, digits_run, "--overwrite", "--out", "begun.html", "--json", cwd=tmp_path)
+    first, second = json.loads(printed.splitlines()[0])["runs"]
+    assert (status, first["finished"], first["metrics"]["val/nll"]) == (0, False, metrics_of(digits_run)["val/nll"])
+    assert second == {"folder": str(digits_run), "finished": True, "metrics": metrics_of(digits_run)}
 
     (bare / "predictions.csv").write_text("index,confidence\n1,high\n")
     assert "Predictions.csv cannot be read: could not convert" in Page(page([read_run(bare)])).text

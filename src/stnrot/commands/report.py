@@ -1,12 +1,17 @@
 """`stnrot report`: a page about runs."""
 
+import json
+import math
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from stnrot.errors import InputError, needs_extra
 from stnrot.regular_file import check_regular
+
+if TYPE_CHECKING:
+    from stnrot.report.run_folder import Run
 
 EXAMPLES = """
 Examples:
@@ -16,6 +21,8 @@ Examples:
 - `stnrot report outputs/train/2026-11-29/12-00-00-multirun/*/ --out seeds.html`
 
 - `stnrot report outputs/evaluate/2026-11-29/12-30-00 --out report.html --overwrite`
+
+- `stnrot report outputs/train/2026-11-29/*/ --json`
 """
 
 
@@ -26,6 +33,7 @@ def report(
     ],
     out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("report.html"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the metrics of the runs as JSON.")] = False,
 ) -> int:
     """Write one HTML page about one or several runs, side by side.
 
@@ -38,22 +46,34 @@ def report(
         from stnrot.report.page import page
         from stnrot.report.run_folder import read_run
         from stnrot.runs.atomic_write import atomic_write
+        from stnrot.runs.growing_table import progress_bar
 
         found = [read_run(run) for run in runs]
         try:
-            text = page(found)
+            with progress_bar(len(found), 0, "report") as progress:
+                text = page(found, after_run=lambda: progress.advance(progress.task_ids[0]))
         except OSError as error:
             raise InputError(f"a file of a run cannot be read: {error}") from error
     for run in found:
-        if not run.finished:
+        if not (run.finished or as_json):
             print(f"{run.folder} is not finished: the report has what there is")
     try:
         with atomic_write(out) as new:
             new.write_text(text, encoding="utf-8")
     except OSError as error:
         raise InputError(f"--out {out} cannot be written: {error}; choose another") from error
-    print(f"written: {out}")
+    if as_json:
+        print(json.dumps({"report": str(out), "runs": [_numbers(run) for run in found]}))
+    else:
+        print(f"written: {out}")
     return 0
+
+
+def _numbers(run: "Run") -> dict[str, Any]:
+    from stnrot.report.curves import metrics_so_far
+
+    metrics = {name: value if math.isfinite(value) else None for name, value in metrics_so_far(run).items()}
+    return {"folder": str(run.folder), "finished": run.finished, "metrics": metrics}
 
 
 def _check_out(out: Path, overwrite: bool) -> None:

@@ -63,8 +63,13 @@ def epochs_of(run: Run) -> int:
     return max(chain.from_iterable(read_curves(run).values()), default=0)
 
 
-def best_so_far(run: Run) -> dict[str, float]:
-    """Return the best value of the monitored metric, and the newest value of the other validation metrics."""
+def metrics_so_far(run: Run) -> dict[str, float]:
+    """Return the metrics of a run.
+
+    Of one that is not finished: the best value of the monitored metric, and the newest of the other validation metrics.
+    """
+    if run.finished:
+        return dict(run.metrics)
     curves = {name: curve for name, curve in read_curves(run).items() if name.startswith("val/") and curve}
     newest = {name: curve[max(curve)] for name, curve in curves.items()}
     monitor = run.part("monitor")

@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Any
 
 from stnrot.report.blocks import Cell, Note, Section, Table
-from stnrot.report.curves import best_so_far, epochs_of
+from stnrot.report.curves import epochs_of, metrics_so_far
 from stnrot.report.metric import PARTS, Metric
 from stnrot.report.run_folder import Run
 
@@ -31,7 +31,7 @@ def names_of(runs: Sequence[Run]) -> list[str]:
 
 def numbers(runs: Sequence[Run]) -> Section:
     """Return the metrics of all runs side by side. The best of several runs is marked, if they share the data."""
-    measured = [dict(run.metrics) if run.finished else best_so_far(run) for run in runs]
+    measured = [metrics_so_far(run) for run in runs]
     names = sorted(dict.fromkeys(chain.from_iterable(measured)), key=lambda name: not name.startswith("val/"))
     same_data = len({str(run.config.get("data")) for run in runs}) == 1
     rows = []

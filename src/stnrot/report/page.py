@@ -1,6 +1,6 @@
 """The page: its sections, and the template that draws them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -15,12 +15,15 @@ DRAWN = {"alignment", "angle_error", "accuracy_by_angle", "confusion"}  # figure
 WITHOUT_PREDICTIONS = ("EstimatePose", "FindRotation")  # tasks that write no predictions.csv
 
 
-def page(runs: Sequence[Run]) -> str:
-    """Return the report on one or several runs, as one HTML page that needs no other file."""
+def page(runs: Sequence[Run], after_run: Callable[[], object] = lambda: None) -> str:
+    """Return the report on one or several runs, as one HTML page that needs no other file.
+
+    `after_run` is called after the sections of each run, which take the most time.
+    """
     names = overview.names_of(runs)
     read = {name: read_predictions(run) for name, run in zip(names, runs, strict=True)}
     with style():
-        sections = _sections(runs, names, read)
+        sections = [*_of_all(runs, names, read), *_of_each(runs, names, read, after_run)]
     environment = Environment(
         loader=PackageLoader("stnrot.report", "page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -30,7 +33,7 @@ def page(runs: Sequence[Run]) -> str:
     )
 
 
-def _sections(runs: Sequence[Run], names: Sequence[str], read: Mapping[str, Predictions | str]) -> list[Section | None]:
+def _of_all(runs: Sequence[Run], names: Sequence[str], read: Mapping[str, Predictions | str]) -> list[Section | None]:
     found = {name: each for name, each in read.items() if isinstance(each, Predictions)}
     return [
         overview.what_ran(runs),
@@ -39,8 +42,15 @@ def _sections(runs: Sequence[Run], names: Sequence[str], read: Mapping[str, Pred
         curves.section(runs, names),
         by_angle.section(found, names),
         reliability.section(found, names),
-        *(_of_a_run(run, name, read[name]) for run, name in zip(runs, names, strict=True)),
     ]
+
+
+def _of_each(
+    runs: Sequence[Run], names: Sequence[str], read: Mapping[str, Predictions | str], after_run: Callable[[], object]
+) -> Iterator[Section]:
+    for run, name in zip(runs, names, strict=True):
+        yield _of_a_run(run, name, read[name])
+        after_run()
 
 
 def _of_a_run(run: Run, name: str, found: Predictions | str) -> Section:

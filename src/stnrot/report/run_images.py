@@ -53,6 +53,8 @@ class RunImages:
             config["root"] = str(here if here.is_absolute() else run.started_in / here)
             if not Path(config["root"]).exists():  # before a source downloads it
                 raise InputError(f"data.root={config['root']} does not exist")
+        if isinstance(source := config.get("source"), dict) and "memory_gb" in source:
+            config["source"] = source | {"memory_gb": 0}  # only the images that are shown are decoded
         check_targets(config, "data", (), ASK)
         try:
             data = instantiate(OmegaConf.create(config), _convert_="all")

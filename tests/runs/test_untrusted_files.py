@@ -263,9 +263,6 @@ ATTEMPTS: dict[str, Attempt] = {
     "a network of torchvision with a wide head": built(
         {"_target_": "torchvision.models.squeezenet1_1", "num_classes": 10**12}
     ),
-    "very many layers": built(
-        {"_target_": "torchvision.ops.MLP", "in_channels": 1, "hidden_channels": [1] * 900}, {"w": torch.zeros(1)}
-    ),
     "copies of a layer": built(
         {
             "_target_": "torch.nn.TransformerEncoder",

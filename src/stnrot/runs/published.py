@@ -47,4 +47,5 @@ def read_published(source: Path) -> dict[str, Any]:
         ) from error
     except Exception as error:  # of the file system, JSON or safetensors
         raise InputError(f"{source} is not a readable model ({error}): expected what stnrot publish writes") from error
-    return {"config": described.get("run") if isinstance(described, dict) else None, "state_dict": weights}
+    described = described if isinstance(described, dict) else {}
+    return {"config": described.get("run"), "state_dict": weights, "stnrot": described.get("stnrot")}

@@ -23,6 +23,7 @@ from stnrot.prediction.predictor import Predictor
 from stnrot.prediction.upright_files import UprightOptions, upright_files
 from stnrot.runs.checkpoints import read_checkpoint
 from stnrot.turning import record
+from stnrot.turning.destination import InFolder
 from stnrot.turning.places import copy_file, write_file
 from stnrot.turning.record import TurnedInPlace
 
@@ -146,6 +147,10 @@ def test_a_kill_leaves_the_old_or_the_new_file(called: Called, folder: Path, mon
     assert [row["image"] for row in rows(scans / "turned.csv")] == ["3.png"]
 
 
+def put(destination: TurnedInPlace, image: Path, content: bytes) -> None:
+    destination.put(image, image, content, {"angle_deg": 90.0, "confidence": 1.0, "model": "photos"})
+
+
 def test_a_table_of_another_program_and_a_full_disk(called: Called, folder: Path) -> None:
     """Nothing is written to a foreign table, and a part of a row does not stay in the table of its folder."""
     scans = folder / "scans"
@@ -158,30 +163,28 @@ def test_a_table_of_another_program_and_a_full_disk(called: Called, folder: Path
     assert files(scans) == before
 
     (scans / "turned.csv").unlink()
-    row = {"angle_deg": 90.0, "confidence": 1.0, "model": "photos"}
     with TurnedInPlace() as turned:
-        turned.replace(scans / "3.png", b"3", row)
+        put(turned, scans / "3.png", b"3")
         size = (scans / "turned.csv").stat().st_size
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (size + 9, hard))
         try:
             with pytest.raises(OSError, match="too large"):
-                turned.replace(scans / "4.png", b"4", row)
+                put(turned, scans / "4.png", b"4")
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert (scans / "turned.csv").stat().st_size == size
         assert (scans / "4.png").read_bytes() == before["4.png"]
-        turned.replace(scans / "noise.png", b"5", row)
+        put(turned, scans / "noise.png", b"5")
     assert [each["image"] for each in rows(scans / "turned.csv")] == ["3.png", "noise.png"]
 
 
 def test_a_second_process_waits_for_the_first(folder: Path) -> None:
     """In place there is no other --out to choose."""
-    row = {"angle_deg": 90.0, "confidence": 1.0, "model": "photos"}
     with TurnedInPlace() as first, TurnedInPlace() as second:
-        first.replace(folder / "scans" / "3.png", b"3", row)
+        put(first, folder / "scans" / "3.png", b"3")
         with pytest.raises(InputError, match=r"another process: wait until it ends, then run the same command again$"):
-            second.replace(folder / "scans" / "noise.png", b"4", row)
+            put(second, folder / "scans" / "noise.png", b"4")
 
 
 def test_permissions_stay_and_a_copy_has_its_time(folder: Path) -> None:
@@ -218,29 +221,30 @@ def test_quarter_expand_and_an_orientation_that_is_honoured(called: Called, fold
 def test_models_without_a_confidence_or_an_angle(digits_run: Path, folder: Path) -> None:
     path = digits_run / "checkpoints" / "best.ckpt"
     config = read_checkpoint(path)["config"]
-    options = UprightOptions(folder / "o", 0.9, False, 10.0, "crop", False, False)
+    options = UprightOptions(0.9, False, 10.0, "crop", False)
+    out = InFolder(folder / "o", overwrite=True)
     images = [folder / "scans" / "noise.png"]
     angle_alone = Predictor(SimpleNamespace(model=model("rot_stn", "model/encoder=cnn").eval()), config, path)
     with pytest.raises(InputError, match=r"has no confidence, .*: expected --min-confidence 0"):
-        list(upright_files(angle_alone, images, options))
-    (found,) = upright_files(angle_alone, images, replace(options, min_confidence=0.0))
+        list(upright_files(angle_alone, images, out, options))
+    (found,) = upright_files(angle_alone, images, out, replace(options, min_confidence=0.0))
     assert found["action"] in ("turned", "upright")
     assert "confidence" not in found
-    (found,) = upright_files(angle_alone, images, replace(options, min_confidence=0.0, quarter=True, overwrite=True))
+    (found,) = upright_files(angle_alone, images, out, replace(options, min_confidence=0.0, quarter=True))
     assert found["angle_deg"] % 90 == 0
     broken = model("rot_stn")
     with torch.no_grad():
         next(broken.parameters()).fill_(torch.nan)
     not_finite = Predictor(SimpleNamespace(model=broken.eval()), config, path)
     for found in (
-        upright_files(not_finite, images, replace(options, overwrite=True)),
+        upright_files(not_finite, images, out, options),
         predict_files(not_finite, images),
     ):
         with pytest.raises(InputError, match="gives numbers that are not finite"):
             list(found)
     no_angle = Predictor(SimpleNamespace(model=model("cnn").eval()), config, path)
     with pytest.raises(InputError, match="does not predict an angle"):
-        list(upright_files(no_angle, images, replace(options, overwrite=True)))
+        list(upright_files(no_angle, images, out, options))
 
 
 def test_standard_input_and_a_name_that_is_no_utf8(

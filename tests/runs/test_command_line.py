@@ -71,7 +71,7 @@ def test_the_path_survives_the_way_from_another_process() -> None:
         ("model.encoder.radii", "model.encoder.radii"),
         ("model.hypotheses", "model.hypotheses"),
         ("task.photometric_weight", "task.photometric_weight"),
-        ("callbacks.finite.every", "callbacks.finite.every"),
+        ("callbacks.finite.skip", "callbacks.finite.skip"),
     ],
 )
 def test_train_names_the_option(

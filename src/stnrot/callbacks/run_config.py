@@ -1,6 +1,7 @@
 """Save the configuration of a run in its checkpoints, and show it in TensorBoard."""
 
 import math
+from importlib.metadata import version
 from typing import Any
 
 import lightning as L
@@ -22,8 +23,8 @@ class RunConfig(L.Callback):
         self.config, self.choices = config, choices
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add the configuration to the checkpoint."""
-        checkpoint["config"] = self.config
+        """Add the configuration and the version of the package to the checkpoint."""
+        checkpoint |= {"config": self.config, "stnrot": version("stnrot")}
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Show the configuration as text."""

@@ -100,17 +100,20 @@ def upright(
     from stnrot.prediction.open_model import open_model
     from stnrot.prediction.upright_files import UprightOptions, upright_files
     from stnrot.runs.growing_table import progress_bar
+    from stnrot.turning.destination import InFolder
     from stnrot.turning.places import without_outputs
+    from stnrot.turning.record import TurnedInPlace
 
     found = list_images(images)
     if out is not None and (left_out := len(found) - len(found := without_outputs(found, out))):
         print(f"left out as results: {left_out} in {out}", file=sys.stderr)
     predictor = open_model(model, trust or ())
     frame: Any = "expand" if expand else "crop"
-    options = UprightOptions(out, min_confidence, quarter, tolerance_deg, frame, overwrite, dry_run)
+    options = UprightOptions(min_confidence, quarter, tolerance_deg, frame, dry_run)
+    destination = TurnedInPlace() if out is None else InFolder(out, overwrite)
     counts: Counter[str] = Counter()
     with progress_bar(len(found), 0, "upright") as progress:
-        for answer in upright_files(predictor, found, options):
+        for answer in upright_files(predictor, found, destination, options):
             counts[answer["action"]] += 1
             print(json.dumps(answer) if as_json else _line(answer), flush=True)
             progress.advance(progress.task_ids[0])

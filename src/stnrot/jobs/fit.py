@@ -130,7 +130,7 @@ def _trained(cfg: Any, splits: Any) -> Predictor:
     cfg.trainer.precision = auto_precision("auto")
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     task = instantiate(cfg.task, _convert_="all", model=instantiate(cfg.model)).to(memory_format=torch.channels_last)
-    best, finite = (instantiate(cfg.callbacks[name]) for name in ("best", "finite"))
+    best, finite = instantiate(cfg.callbacks.best), instantiate(cfg.callbacks.finite, folder=None)
     with progress_bar(cfg.trainer.max_epochs, 0, "fit") as progress:
         advance = LambdaCallback(on_train_epoch_end=lambda *_: progress.advance(progress.task_ids[0]))
         trainer = build_trainer(cfg, [RunConfig(config, {}), best, finite, advance])

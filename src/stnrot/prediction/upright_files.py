@@ -1,8 +1,6 @@
 """Turn image files the right way up."""
 
-import os
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import tee
@@ -17,9 +15,8 @@ from stnrot.prediction.image_predictor import ImagePredictor
 from stnrot.prediction.read_and_predict import read_and_predict
 from stnrot.prediction.upright_angle import snapped, upright_angles
 from stnrot.runs.growing_table import error_text, model_name
+from stnrot.turning.destination import Destination
 from stnrot.turning.frame import Frame
-from stnrot.turning.places import copy_file, is_there, output_places, write_file
-from stnrot.turning.record import TurnedInPlace
 from stnrot.turning.turn_file import turned_file
 
 Answer = dict[str, Any]
@@ -27,72 +24,59 @@ Answer = dict[str, Any]
 
 @dataclass(frozen=True)
 class UprightOptions:
-    """What to turn, and where to.
+    """What to turn.
 
     Attributes:
-        out: folder for the results; None replaces the images.
         min_confidence: an image whose angle is less certain is left.
         quarter: turn by quarter turns alone.
         tolerance_deg: an angle that is closer to a quarter turn, or to 0, counts as that.
         frame: of an image that is turned by another angle.
-        overwrite: results that exist.
         dry_run: write nothing.
     """
 
-    out: Path | None
     min_confidence: float
     quarter: bool
     tolerance_deg: float
     frame: Frame
-    overwrite: bool
     dry_run: bool
 
 
-def upright_files(predictor: ImagePredictor, images: Sequence[Path], options: UprightOptions) -> Iterator[Answer]:
+def upright_files(
+    predictor: ImagePredictor, images: Sequence[Path], destination: Destination, options: UprightOptions
+) -> Iterator[Answer]:
     """Yield what is done with each image, in order: plain values.
 
     The value `action` is one of
 
     - `turned`, with `angle_deg`, `confidence` and `output`;
-    - `upright` and `unsure`: it is left as it is, with `angle_deg` and `confidence`. In the folder `out` it is copied;
+    - `upright` and `unsure`: it is left as it is, with `angle_deg` and `confidence`, or copied to a folder;
     - `kept`: there was a result, with `output`. In place: it was turned before;
     - `error`, with `error`.
 
     Raises:
         InputError: if the model does not predict what the options need.
     """
-    if options.out is None:
-        record, places = TurnedInPlace(), _unique(images)
-    else:
-        record, places = None, list(zip(images, output_places(images, options.out, "out"), strict=True))
     model = model_name(predictor.path)
-    with record or nullcontext():
-        kept = ((path, place, _is_kept(path, place, options, record)) for path, place in places)
-        each, ahead = tee(kept)
-        to_read = (path for path, _, known in ahead if known is None)
+    with destination:
+        known = ((path, place, _has(destination, path, place)) for path, place in destination.places(images))
+        each, ahead = tee(known)
+        to_read = (path for path, _, is_done in ahead if not is_done)
         read = read_and_predict(predictor, to_read, partial(_angles, predictor, options))
-        for path, place, known in each:
+        for path, place, is_done in each:
             answer = {"image": str(path)}
-            if known is not None:
-                yield answer | known
+            if is_done:
+                yield answer | {"action": "kept", "output": str(place)}
             elif isinstance(found := next(read), InputError):
                 yield answer | _failed(found)
             else:
-                yield answer | _done(path, place, *found, options, record, model)
+                yield answer | _done(path, place, *found, options, destination, model)
 
 
-def _unique(images: Sequence[Path]) -> list[tuple[Path, Path]]:
-    """Return each file once, also if several links lead to it: it would be turned twice."""
-    return list({os.path.realpath(path): (path, path) for path in reversed(images)}.values())[::-1]
-
-
-def _is_kept(path: Path, place: Path, options: UprightOptions, record: TurnedInPlace | None) -> Answer | None:
-    """Return the answer for an image that is not looked at, or None."""
+def _has(destination: Destination, path: Path, place: Path) -> bool:
     try:
-        done = record.has(path) if record is not None else not options.overwrite and is_there(place)
+        return destination.has(path, place)
     except (OSError, InputError):  # has its error later
-        return None
-    return {"action": "kept", "output": str(place)} if done else None
+        return False
 
 
 def _angles(
@@ -118,7 +102,7 @@ def _done(
     angle_deg: float,
     sure: float | None,
     options: UprightOptions,
-    record: TurnedInPlace | None,
+    destination: Destination,
     model: str,
 ) -> Answer:
     """Turn an image, or leave it; return the answer."""
@@ -127,24 +111,16 @@ def _done(
     if sure is not None:
         known["confidence"] = round(sure, 4)
     action = "unsure" if sure is not None and sure < options.min_confidence else "turned" if angle_deg else "upright"
-    if action == "turned" or options.out is not None:
-        known["output"] = str(place)
+    is_written = action == "turned" or destination.takes_all
     try:
         content = turned_file(path, angle_deg, options.frame) if action == "turned" else None
-        if options.dry_run or "output" not in known:
-            return {"action": action} | known
-        if content is None:
-            copy_file(path, place)
-        elif record is None:
-            write_file(content, place, like=path)
-        else:
-            numbers = {name: known[name] for name in ("angle_deg", "confidence") if name in known}
-            record.replace(path, content, {"model": model, "confidence": ""} | numbers)
+        if is_written and not options.dry_run:
+            destination.put(path, place, content, known | {"model": model})
     except InputError as error:
         return _failed(error)
     except OSError as error:
         return _failed(InputError(f"cannot write {place}: {error}; make room on the disk, or allow writing there"))
-    return {"action": action} | known
+    return {"action": action} | known | ({"output": str(place)} if is_written else {})
 
 
 def _failed(error: InputError) -> Answer:

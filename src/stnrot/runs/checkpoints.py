@@ -108,6 +108,12 @@ def _check_plain(config: dict[str, Any], path: Path | str) -> None:
         )
 
 
+def _version(checkpoint: dict[str, Any]) -> str:
+    """Return the version of the package that wrote a checkpoint, in words."""
+    saved = checkpoint.get("stnrot")
+    return f"stnrot {saved:.20}" if isinstance(saved, str) else "stnrot 0.3.0 or older"
+
+
 def weights_of(checkpoint: dict[str, Any], task: L.LightningModule, path: Path | str) -> dict[str, Any]:
     """Return the weights of a checkpoint.
 
@@ -146,12 +152,12 @@ def rebuild(checkpoint: dict[str, Any], path: Path | str, trust: Iterable[str] |
     plain = without_weights({"model": checkpoint["config"]["model"], "task": task})
     check_targets(plain, "model", trust, ask)
     config = OmegaConf.create(plain)
-    here = f"stnrot {version('stnrot')}"
+    here, then = f"stnrot {version('stnrot')}", f"use the version that wrote it, {_version(checkpoint)}"
     try:
         built: L.LightningModule = instantiate(config.task, model=instantiate(config.model))
     except InstantiationException as error:
         reason = input_error(error) or reason_of(error.__cause__ or error)
-        raise InputError(f"{here} cannot rebuild {path}: {reason}; use the version that wrote it") from error
+        raise InputError(f"{here} cannot rebuild {path}: {reason}; {then}") from error
     if not isinstance(built, L.LightningModule) or not isinstance(getattr(built, "model", None), nn.Module):
         raise InputError(f"{here} cannot rebuild {path}: expected a task with a model, got {type(built).__name__}")
     built.load_state_dict(weights_of(checkpoint, built, path))

@@ -45,4 +45,5 @@ def read_published(source: Path) -> dict[str, Any]:
         ) from error
     except (OSError, ValueError, RecursionError, SafetensorError) as error:
         raise InputError(f"{source} is not a readable model ({error}): expected what stnrot publish writes") from error
-    return {"config": described.get("run") if isinstance(described, dict) else None, "state_dict": weights}
+    described = described if isinstance(described, dict) else {}
+    return {"config": described.get("run"), "state_dict": weights, "stnrot": described.get("stnrot")}

@@ -1,6 +1,7 @@
 """Which files of a folder were turned in place: a table beside them, so that none is turned twice."""
 
 import os
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
@@ -8,42 +9,49 @@ from types import TracebackType
 
 from stnrot.errors import InputError
 from stnrot.runs.growing_table import Row, csv_line, locked, read_rows, replace_rows
+from stnrot.turning.destination import Destination
 from stnrot.turning.places import write_file
 
 TABLE = "turned.csv"
 COLUMNS = ("image", "angle_deg", "confidence", "model", "sha256")
 
 
-class TurnedInPlace:
-    """The tables of the folders whose images are turned in place. A context: a folder is locked while it is worked on.
+class TurnedInPlace(Destination):
+    """The images themselves, and a table in each of their folders. A folder is locked while it is worked on.
 
     A row holds the SHA-256 of the turned file, and it is written before the file. So an image that was turned is known
     after an interrupt at any moment, and an image that is replaced by another one is new.
     """
+
+    takes_all = False
 
     def __init__(self) -> None:
         self._open = ExitStack()
         self._folder, self._locked = Path(), False
         self._rows: dict[str, Row] = {}
 
-    def __enter__(self) -> "TurnedInPlace":
-        return self
-
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Unlock the folder."""
         self._open.close()
 
-    def has(self, image: Path) -> bool:
+    def places(self, images: Sequence[Path]) -> list[tuple[Path, Path]]:
+        """Return each file once, also if several links lead to it: it would be turned twice."""
+        return list({os.path.realpath(path): (path, path) for path in reversed(images)}.values())[::-1]
+
+    def has(self, image: Path, place: Path) -> bool:
         """Return whether an image is as it was turned."""
         self._enter(_file(image).parent)
         row = self._rows.get(_file(image).name)
         return row is not None and row["sha256"] == _hash(_file(image).read_bytes())
 
-    def replace(self, image: Path, content: bytes, row: Row) -> None:
+    def put(self, image: Path, place: Path, content: bytes | None, numbers: Mapping[str, object]) -> None:
         """Replace an image by its turned file.
 
         Raises:
             InputError: if another process works in its folder.
         """
+        if content is None:
+            return
         file = _file(image)
         self._enter(file.parent)
         if not os.access(file, os.W_OK):
@@ -51,9 +59,9 @@ class TurnedInPlace:
                 f"{image} is write-protected: expected a file that may be replaced; allow it, or use --out"
             )
         self._lock()
-        if self.has(image):  # another process was faster
+        if self.has(image, place):  # another process was faster
             return
-        row = row | {"image": file.name, "sha256": _hash(content)}
+        row = {"confidence": "", **numbers, "image": file.name, "sha256": _hash(content)}
         table = file.parent / TABLE
         if file.name not in self._rows:
             end = table.stat().st_size

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from stnrot.config_files import CONFIGS
 from stnrot.errors import InputError
-from stnrot.runs.atomic_write import atomic_write
+from stnrot.runs.atomic_write import atomic_write, sweep
 from stnrot.runs.command_line import nothing_left, one_line, one_line_errors, remove_new
 from stnrot.runs.overrides import as_override, switch_groups_off
 from stnrot.runs.postponed_imports import import_lightning
@@ -85,6 +85,7 @@ def train(cfg: DictConfig, resume: bool = False) -> float:
         ckpt_path = str(last) if last.is_file() else ckpt_path  # none before the first epoch: start again
     else:
         check_folder(folder, ckpt_path)
+    sweep(folder)
     seed_everything(cfg.seed, workers=True, verbose=False)
 
     data: DataModule = instantiate(cfg.data, _convert_="all")

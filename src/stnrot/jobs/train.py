@@ -2,9 +2,7 @@
 
 import logging
 import math
-import os
 import shlex
-import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -23,7 +21,8 @@ from stnrot.runs.command_line import nothing_left, one_line, one_line_errors, re
 from stnrot.runs.overrides import as_override, switch_groups_off
 from stnrot.runs.postponed_imports import import_lightning
 from stnrot.runs.resume import LENGTH, OPTION, choices_of, log_as_hydra, resumed_config, to_resume
-from stnrot.runs.stop_signals import REQUEST, Stopped, requeue, stops_at_signals
+from stnrot.runs.slurm import announcing_signal, note_job, requeue, requeued_run
+from stnrot.runs.stop_signals import REQUEST, Stopped, is_first_process, stops_at_signals
 
 if TYPE_CHECKING:
     import lightning as L
@@ -38,7 +37,7 @@ def main(cfg: DictConfig) -> float:
     """Run one job; Hydra has composed its configuration and created its folder."""
     if in_search(cfg):
         return train(cfg)  # the search records errors
-    with one_line_errors(), nothing_left(), stops_at_signals(slurm_signal(), partial(_say_how_to_resume, cfg)):
+    with one_line_errors(), nothing_left(), stops_at_signals(announcing_signal(), partial(_say_how_to_resume, cfg)):
         try:
             return train(cfg)
         except Exception as error:
@@ -130,6 +129,7 @@ def train(cfg: DictConfig, resume: bool = False) -> float:
         (folder / "metrics.json").unlink(missing_ok=True)  # of the end that is no longer the end
         with atomic_write(folder / "config.yaml") as new:
             OmegaConf.save(OmegaConf.create(config), new)
+        note_job(folder)
 
     try:
         trainer.fit(task, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
@@ -168,11 +168,6 @@ def chosen_options() -> dict[str, str]:
     return {group: name for group, name in choices.items() if name and not group.startswith("hydra/")}
 
 
-def slurm_signal() -> int | None:
-    """Return the signal by which SLURM announces that it will stop this job, None outside of SLURM."""
-    return None if os.environ.get("SLURM_JOB_ID") is None else signal.SIGUSR1
-
-
 def resume_run(cfg: DictConfig) -> None:
     """Continue a run in its folder, without Hydra, which would compose another configuration and make another folder.
 
@@ -180,21 +175,21 @@ def resume_run(cfg: DictConfig) -> None:
     """
     folder = Path(cfg.output_dir)
     sys.argv[1:] = [each if not each.startswith(OPTION) else as_override("resume", folder) for each in sys.argv[1:]]
-    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+    if is_first_process():
         log_as_hydra(folder)
     if (folder / "metrics.json").is_file() and not any(each.startswith(LENGTH) for each in sys.argv[1:]):
         log.info("%s has finished; to train it longer, add trainer.max_epochs=NUMBER", folder)
         return
-    with stops_at_signals(slurm_signal(), partial(_say_how_to_resume, cfg)):
+    with stops_at_signals(announcing_signal(), partial(_say_how_to_resume, cfg)):
         train(cfg, resume=True)
 
 
 def _say_how_to_resume(cfg: DictConfig) -> None:
     """Print the command that resumes the job, or let SLURM run it again."""
     folder = Path(cfg.output_dir)
-    if int(os.environ.get("LOCAL_RANK", "0")) == 0 and (folder / "config.yaml").is_file():
+    if is_first_process() and (folder / "config.yaml").is_file():
         if REQUEST.requeues and requeue():
-            log.info("SLURM runs this job again")
+            log.info("SLURM has queued this job again: it will resume the run")
         log.info("stopped; this command resumes the run:")
         print(to_resume(folder), flush=True)
 
@@ -203,6 +198,8 @@ def command() -> None:
     """Run the command line `sys.argv`."""
     sys.argv = switch_groups_off(sys.argv, CONFIGS)
     with one_line_errors():
+        if (before := requeued_run(sys.argv[1:])) is not None:
+            sys.argv[1:] = [as_override("resume", before.resolve())]
         cfg = resumed_config(sys.argv[1:])
         if cfg is None:
             main()

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -56,6 +55,12 @@ def install_handlers() -> None:
                 signal.signal(number, REQUEST.handle)
 
 
+def is_first_process() -> bool:
+    """Return whether this is the first process of its job, or the only one."""
+    ranks = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
+    return all(os.environ.get(name, "0") == "0" for name in ranks)
+
+
 @contextmanager
 def stops_at_signals(requeue_signal: int | None = None, said: Callable[[], Any] = lambda: None) -> Iterator[None]:
     """Exit with 143 at SIGTERM and with 130 at Ctrl-C, also if Lightning has its own idea of the status.
@@ -75,22 +80,10 @@ def stops_at_signals(requeue_signal: int | None = None, said: Callable[[], Any] 
             raise
         said()
         # Lightning kills all processes of a job if one that it has started fails before the first has ended
-        started_by_another = int(os.environ.get("LOCAL_RANK", "0")) > 0
-        raise SystemExit(0 if started_by_another else REQUEST.status) from stopped
+        raise SystemExit(REQUEST.status if is_first_process() else 0) from stopped
     finally:
         REQUEST.waits = REQUEST.active = False
         if threading.current_thread() is threading.main_thread():
             for number, handler in before.items():
                 if handler is not None:
                     signal.signal(number, handler)
-
-
-def requeue() -> bool:
-    """Ask SLURM to run this job again; return whether it will."""
-    job, array = os.environ.get("SLURM_JOB_ID"), os.environ.get("SLURM_ARRAY_JOB_ID")
-    if array is not None:
-        job = f"{array}_{os.environ.get('SLURM_ARRAY_TASK_ID')}"
-    try:
-        return job is not None and subprocess.run(["scontrol", "requeue", job], timeout=60).returncode == 0
-    except (OSError, subprocess.TimeoutExpired):
-        return False

@@ -66,7 +66,13 @@ def assert_same_run(found: Path, whole: Path) -> None:
 def started(cwd: Path, *options: str) -> subprocess.Popen[str]:
     line = [sys.executable, str(ROOT / "train.py"), *options]
     return subprocess.Popen(
-        line, cwd=cwd, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        line,
+        cwd=cwd,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
     )
 
 
@@ -95,11 +101,11 @@ def test_a_run_that_was_killed_within_an_epoch_is_the_whole_run(job: Job, tmp_pa
 @pytest.mark.ci
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_first(job: Job, tmp_path: Path, number: signal.Signals, status: int) -> None:
-    """The command that is printed resumes the run; the second job gets the signal in its place, and again."""
-    options = [*SMALL, *STEPS, NO_FIGURES, "trainer.max_epochs=12"]
+    """All processes of the job get the signal, those that fetch batches too. The printed command resumes the run."""
+    options = [*SMALL, *STEPS, NO_FIGURES, "trainer.max_epochs=12", "data.num_workers=1"]
     process = started(tmp_path, *options, "hydra.run.dir=cut")
     saved(tmp_path / "cut" / "checkpoints" / "last.ckpt")
-    process.send_signal(number)
+    os.killpg(process.pid, number)
     said = process.communicate(timeout=60)[0]
     assert process.returncode == status
     assert state(tmp_path / "cut")["global_step"] % 6, "expected a checkpoint within an epoch"

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from stnrot.data.batch_samplers import EvaluationBatches, TrainingBatches, batch_counter, epoch_counter
 from stnrot.data.rng import Split
+from stnrot.data.worker_signals import outlive_stop
 from stnrot.errors import InputError, check_number
 
 STAGE_SPLIT = {RunningStage.TRAINING: Split.TRAIN, RunningStage.TESTING: Split.TEST}  # every other stage validates
@@ -153,6 +154,7 @@ class DataModule(L.LightningDataModule, ABC):
             collate_fn=as_fetched,
             num_workers=workers,
             persistent_workers=workers > 0,
+            worker_init_fn=outlive_stop,
             generator=torch.Generator(),  # seeds the workers; else a resumed run would draw once more from torch's own
             pin_memory=self.trainer is not None and isinstance(self.trainer.accelerator, CUDAAccelerator),
         )

@@ -124,9 +124,10 @@ def train(cfg: DictConfig, resume: bool = False) -> float:
     before = set(folder.iterdir())
     if resume:
         log.info("resumes %s from %s", folder, ckpt_path or "the beginning")
+        if trainer.is_global_zero:
+            (folder / "metrics.json").unlink(missing_ok=True)  # of the end that is no longer the end
         rewind_logs(trainer, stands_at["processes"][0]["logs"] if stands_at else {})
     if trainer.is_global_zero:
-        (folder / "metrics.json").unlink(missing_ok=True)  # of the end that is no longer the end
         with atomic_write(folder / "config.yaml") as new:
             OmegaConf.save(OmegaConf.create(config), new)
         note_job(folder)

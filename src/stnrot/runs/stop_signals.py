@@ -76,7 +76,7 @@ def stops_at_signals(requeue_signal: int | None = None, said: Callable[[], Any] 
     try:
         yield
     except (Stopped, KeyboardInterrupt, SystemExit) as stopped:
-        if REQUEST.signal is None:
+        if REQUEST.signal is None and not isinstance(stopped, Stopped):  # which may come from another process
             raise
         said()
         # Lightning kills all processes of a job if one that it has started fails before the first has ended

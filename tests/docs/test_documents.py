@@ -184,8 +184,24 @@ def test_command(line: str, request: pytest.FixtureRequest) -> None:
     pytest.fail(f"{line}: no way to run it; expected one of {[' '.join(start) for start in RUNS]}")
 
 
+def run_resume(overrides: list[str], request: pytest.FixtureRequest) -> None:
+    """Resume a copy of a finished run; an epoch has one batch."""
+    place = request.getfixturevalue("place")
+    runs = place / "outputs" / "train" / "DATE" / "TIME-multirun"
+    world = runs.resolve()
+    (place / "outputs").unlink()
+    shutil.copytree(world / "0", runs / "0")
+    done = command("train.py", *overrides, cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert ("has finished" in done.stdout) == (len(overrides) == 1)
+    assert (runs / "0" / "metrics.json").is_file()
+
+
 def run_train(overrides: list[str], request: pytest.FixtureRequest) -> None:
     """Train on one batch, each job of a grid, a search with the first value of every range."""
+    if overrides[0].startswith("resume="):
+        run_resume(overrides, request)
+        return
     if overrides[0].startswith("--"):  # shows something
         done = command("train.py", *overrides)
         assert done.returncode == 0, done.stderr

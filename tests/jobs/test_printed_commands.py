@@ -81,7 +81,7 @@ def test_the_option_that_resumes_a_run(tmp_path: Path) -> None:
     with pytest.raises(InputError) as raised:
         check_folder(tmp_path / NAME, None)
     (option,) = argv(str(raised.value).partition("resume it with ")[2])
-    assert composed("train", option).ckpt_path == str(last)
+    assert composed("train", option).resume == str(last.parents[1])
 
 
 def test_the_command_that_repeats_the_best_trial(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,7 +59,7 @@ def check_folder(folder: Path, ckpt_path: str | None) -> None:
     if existing and (ckpt_path is None or Path(ckpt_path).resolve() not in [each.resolve() for each in existing]):
         raise InputError(
             f"{folder} holds the checkpoints of a run already: choose another hydra.run.dir, or resume it with "
-            f"{shlex.quote(as_override('ckpt_path', existing[-1]))}"
+            f"{shlex.quote(as_override('resume', folder))}"
         )
 
 

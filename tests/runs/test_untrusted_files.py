@@ -18,9 +18,11 @@ import pytest
 import torch
 import trimesh
 import yaml
+from conftest import composed
 from PIL import Image
 from safetensors.torch import save_file
 
+from evaluate import evaluate
 from stnrot.alignment.stacks.mean_frame import _resumed
 from stnrot.data.image_file import MAX_PIXELS, page_numbers, read_header, read_upright, read_whole
 from stnrot.errors import InputError
@@ -356,6 +358,18 @@ def test_sums_of_frames_that_inflate_are_made_again(tmp_path: Path) -> None:
     with little_memory():
         np.savez_compressed(file, **(whole | {"total": np.zeros(2**20)}))
         assert _resumed(file, "x", like) is None
+
+
+def test_the_data_of_a_checkpoint_are_not_downloaded_to_a_folder_of_its_choice(tmp_path: Path) -> None:
+    data = SAVED["config"]["data"] | {
+        "root": str(tmp_path / "canary"),
+        "source": {"_target_": "stnrot.data.sources.mnist.mnist", "_partial_": True},
+    }
+    torch.save(configured(data=data), tmp_path / "forged.ckpt")
+    given = (f"ckpt={tmp_path / 'forged.ckpt'}", f"output_dir={tmp_path}", "trainer.accelerator=cpu")
+    with pytest.raises(InputError, match="canary, the folder of the run's data, does not exist"):
+        evaluate(composed("evaluate", *given))
+    assert not (tmp_path / "canary").exists()
 
 
 WRONG = (None, -1, 10**30, 1e308, "x", "../../../etc/passwd", [], {}, [[]], {"_target_": "os.system"}, True)

@@ -21,7 +21,7 @@ import pytest
 import torch
 import trimesh
 import yaml
-from conftest import ENVIRONMENT, ROOT, command, composed, made_once, stnrot
+from conftest import ENVIRONMENT, LOOPBACK, ROOT, command, composed, listening, made_once, stnrot
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep
@@ -184,8 +184,24 @@ def test_command(line: str, request: pytest.FixtureRequest) -> None:
     pytest.fail(f"{line}: no way to run it; expected one of {[' '.join(start) for start in RUNS]}")
 
 
+def run_resume(overrides: list[str], request: pytest.FixtureRequest) -> None:
+    """Resume a copy of a finished run; an epoch has one batch."""
+    place = request.getfixturevalue("place")
+    runs = place / "outputs" / "train" / "DATE" / "TIME-multirun"
+    world = runs.resolve()
+    (place / "outputs").unlink()
+    shutil.copytree(world / "0", runs / "0")
+    done = command("train.py", *overrides, cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert ("has finished" in done.stdout) == (len(overrides) == 1)
+    assert (runs / "0" / "metrics.json").is_file()
+
+
 def run_train(overrides: list[str], request: pytest.FixtureRequest) -> None:
     """Train on one batch, each job of a grid, a search with the first value of every range."""
+    if overrides[0].startswith("resume="):
+        run_resume(overrides, request)
+        return
     if overrides[0].startswith("--"):  # shows something
         done = command("train.py", *overrides)
         assert done.returncode == 0, done.stderr
@@ -239,7 +255,7 @@ def run_stnrot(arguments: list[str], request: pytest.FixtureRequest) -> None:
 
 
 def run_server(program: str, *first: str) -> Callable[[list[str], pytest.FixtureRequest], None]:
-    """Start a server, read its first page, stop it."""
+    """Start a server, read its first page, stop it. No other machine can reach it."""
 
     def run(arguments: list[str], request: pytest.FixtureRequest) -> None:
         with socket.socket() as free:
@@ -252,6 +268,7 @@ def run_server(program: str, *first: str) -> Callable[[list[str], pytest.Fixture
             server = subprocess.Popen(line, cwd=place, stdout=printed, stderr=printed, env=ENVIRONMENT)
         try:
             assert "<html" in _fetch(f"http://127.0.0.1:{port}/", server).lower(), (place / "printed").read_text()
+            assert set() < listening(port) <= LOOPBACK
         finally:
             server.terminate()
             server.wait(60)

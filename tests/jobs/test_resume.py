@@ -1,68 +1,231 @@
-"""A stopped run resumes as if it had not been stopped; a new run starts from the weights of another."""
+"""A stopped run resumes in its folder as if it had not been stopped; a new run starts from the weights of another."""
 
+import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import lightning as L
 import pytest
 import torch
-from conftest import ENVIRONMENT, NO_FIGURES, ROOT, SMALL, epochs, metrics_of
+from conftest import ENVIRONMENT, NO_FIGURES, ROOT, SMALL, composed, metrics_of, rows
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from stnrot.errors import InputError
+import stnrot.runs.trainer as trainer_of_runs
+from stnrot.runs.resume import resumed_config
+from stnrot.runs.stop_signals import stops_at_signals
 
 Job = Callable[..., tuple[float, Path]]
+# six steps an epoch, log rows in the middle of it
+STEPS = ("trainer.max_epochs=3", "data.batch_size=16", "trainer.log_every_n_steps=2", "callbacks.progress=null")
+
+
+def state(folder: Path) -> dict[str, Any]:
+    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True, map_location="cpu")
+
+
+def tensors(node: Any) -> list[torch.Tensor]:
+    """Return all tensors of weights or of the state of an optimizer, in their order."""
+    if isinstance(node, dict):
+        node = list(node.values())
+    if isinstance(node, list):
+        return [each for part in node for each in tensors(part)]
+    return [node] if isinstance(node, torch.Tensor) else []
+
+
+def events(folder: Path) -> dict[str, list[Any]]:
+    log = EventAccumulator(str(folder / "tensorboard"), {"scalars": 0, "images": 0, "tensors": 0}).Reload()
+    tags = log.Tags()
+    curves: dict[str, list[Any]] = {
+        tag: [(each.step, each.value) for each in log.Scalars(tag)] for tag in tags["scalars"]
+    }
+    return curves | {tag: [each.step for each in log.Images(tag)] for tag in tags["images"]}
+
+
+def assert_same_run(found: Path, whole: Path) -> None:
+    """The weights, the optimizer, the metrics and all rows of the logs are equal to the last bit."""
+    one, other = state(found), state(whole)
+    for part in ("state_dict", "optimizer_states", "current_model_state", "averaging_state"):
+        pairs = list(zip(tensors(one.get(part)), tensors(other.get(part)), strict=True))
+        assert all(torch.equal(a, b) for a, b in pairs), part
+    table = Path("csv", "version_0", "metrics.csv")
+    assert (found / table).read_bytes() == (whole / table).read_bytes()
+    assert metrics_of(found) == metrics_of(whole)
+    assert events(found) == events(whole)
+    assert [each.name for each in (found / "csv").iterdir()] == ["version_0"]
+    left = {each.name for each in (found / "checkpoints").iterdir()}
+    assert left == {"best.ckpt", "last.ckpt"}
+
+
+def started(cwd: Path, *options: str) -> subprocess.Popen[str]:
+    line = [sys.executable, str(ROOT / "train.py"), *options]
+    return subprocess.Popen(
+        line,
+        cwd=cwd,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def saved(path: Path, seconds: float = 120) -> None:
+    """Wait until a file exists."""
+    deadline = time.monotonic() + seconds
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 @pytest.mark.ci
-def test_a_killed_run_resumes_to_the_metrics_of_the_whole_run(job: Job, tmp_path: Path) -> None:
-    """kill -9 after the second epoch. Only the killed run draws figures; the folder of an epoch shows when to kill."""
-    options = ["trainer.max_epochs=4", "data.n_train=200"]
-    _, whole = job(*options, NO_FIGURES, folder=tmp_path / "whole")
-    arguments = [sys.executable, str(ROOT / "train.py"), *SMALL, *options, f"hydra.run.dir={tmp_path / 'cut'}"]
-    process = subprocess.Popen(
-        arguments, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "cut" / "pictures" / "epoch_001").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+def test_a_run_that_was_killed_within_an_epoch_is_the_whole_run(job: Job, tmp_path: Path) -> None:
+    """kill -9 once it has saved: it saves every second step, so nearly always while it saves or within an epoch."""
+    options = [*SMALL, *STEPS, "checkpoint.every_n_steps=2"]
+    _, whole = job(*options, folder=tmp_path / "whole")
+    process = started(tmp_path, *options, "hydra.run.dir=cut")
+    saved(tmp_path / "cut" / "checkpoints" / "last.ckpt")
     process.kill()
-    process.wait()
-    last = tmp_path / "cut" / "checkpoints" / "last.ckpt"
-    assert last.is_file()
+    process.communicate()
     assert not (tmp_path / "cut" / "metrics.json").exists()
-    _, resumed = job(*options, NO_FIGURES, f"ckpt_path={last}", folder=tmp_path / "on")
-    assert metrics_of(resumed) == metrics_of(whole)
-    assert epochs(resumed) < epochs(whole) == {0, 1, 2, 3}
+    assert started(tmp_path, "resume=cut").wait(timeout=240) == 0
+    assert_same_run(tmp_path / "cut", whole)
+    assert not (tmp_path / "outputs").exists()  # Hydra's folder of the second job
 
 
 @pytest.mark.ci
-def test_sigterm_exits_with_143(tmp_path: Path) -> None:
-    arguments = [
-        sys.executable,
-        str(ROOT / "train.py"),
-        *SMALL,
-        "trainer.max_epochs=500",
-        "hydra.run.dir=run",
-    ]
-    process = subprocess.Popen(
-        arguments, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_first(job: Job, tmp_path: Path, number: signal.Signals, status: int) -> None:
+    """All processes of the job get the signal, those that fetch batches too. The printed command resumes the run."""
+    options = [*SMALL, *STEPS, NO_FIGURES, "trainer.max_epochs=12", "data.num_workers=1", "checkpoint.every_n_steps=2"]
+    process = started(tmp_path, *options, "hydra.run.dir=cut")
+    saved(tmp_path / "cut" / "checkpoints" / "last.ckpt")
+    os.killpg(process.pid, number)
+    said = process.communicate(timeout=60)[0]
+    assert process.returncode == status
+    assert 2 <= state(tmp_path / "cut")["global_step"] < 72
+    (line,) = re.findall(r"^python .*", said, re.MULTILINE)
+    command = shlex.split(line)
+    done = subprocess.run(
+        [sys.executable, *command[1:]], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=240
     )
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == 143
-    assert not (tmp_path / "run" / "metrics.json").exists()
+    assert done.returncode == 0, done.stderr
+    _, whole = job(*options, folder=tmp_path / "whole")
+    assert_same_run(tmp_path / "cut", whole)
+    again = started(tmp_path, "resume=cut")
+    assert "has finished; to train it longer, add trainer.max_epochs" in again.communicate(timeout=60)[0]
+    assert again.returncode == 0
 
 
-def test_more_epochs_than_the_schedule_was_made_for(job: Job, tmp_path: Path) -> None:
-    _, part = job("model=cnn", "debug=one_batch", folder=tmp_path / "part")
-    options = ("model=cnn", "debug=one_batch", f"ckpt_path={part / 'checkpoints' / 'last.ckpt'}")
-    with pytest.raises(InputError, match=r"planned for 1 steps, this run has 2: give the same"):
-        job(*options, "trainer.max_epochs=2", folder=tmp_path / "rest")
+class Signal(L.Callback):
+    """Sends SIGTERM to this process at a batch of training or validation, or at the end of a validation."""
+
+    def __init__(self, *place: Any) -> None:
+        self.place = place
+
+    def on_train_batch_end(self, trainer: Any, task: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self._send("train", trainer.current_epoch, batch_idx)
+
+    def on_validation_batch_start(self, trainer: Any, task: Any, batch: Any, batch_idx: int, *args: Any) -> None:
+        self._send("validate", trainer.current_epoch, batch_idx)
+
+    def on_validation_end(self, trainer: Any, task: Any) -> None:
+        self._send("validated", trainer.current_epoch)
+
+    def _send(self, *place: Any) -> None:
+        if place == self.place:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+STREAMED = ("data=image_folder", "data.source.memory_gb=1e-6", "data.source.image_size=24", "data.batch_size=3")
+EARLY = (
+    "+callbacks.early._target_=lightning.pytorch.callbacks.EarlyStopping",
+    "+callbacks.early.monitor=val/nll",
+    "+callbacks.early.patience=1",
+    "task.scheduler._target_=torch.optim.lr_scheduler.ReduceLROnPlateau",
+    "+trainer.check_val_every_n_epoch=2",
+    "task.optimizer.lr=0.1",
+    "trainer.max_epochs=9",
+)
+POINTS = ("data=conjugate", "data.dim=4", "data.samples=100", "model=conjugate", "task=conjugate")
+EMA = ("+callbacks.ema._target_=lightning.pytorch.callbacks.EMAWeightAveraging", "+callbacks.ema.decay=0.9")
+WHERE = [("train", 1, 2), ("validate", 1, 1), ("validated", 1), ("train", 1, 5), ("train", 2, 5), ("train", 0, 0)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("options", "where"),
+    [
+        pytest.param(("model=rot_stn",), WHERE, id="default"),
+        pytest.param(STREAMED, WHERE[:2], id="streamed"),
+        pytest.param(EMA, WHERE[:3], id="weight averaging"),
+        pytest.param(("+trainer.val_check_interval=3",), [("train", 1, 2), ("validate", 1, 1)], id="validates often"),
+        pytest.param(("+trainer.max_steps=16", "trainer.max_epochs=-1"), WHERE[:4], id="steps"),
+        pytest.param(("+trainer.accumulate_grad_batches=4",), WHERE[:2], id="accumulates"),
+        pytest.param(EARLY, [("train", 2, 2), ("validate", 1, 1)], id="early stopping"),
+        pytest.param(POINTS, WHERE[:2], id="points"),
+    ],
+)
+def test_a_run_that_was_stopped_anywhere_is_the_whole_run(
+    mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], where: Any, workers: int
+) -> None:
+    from train import train
+
+    built = trainer_of_runs.build_trainer
+    common = [*SMALL, *STEPS, "model=cnn", *options]
+    if options in (STREAMED, POINTS):
+        common = [each for each in common if not each.startswith(("data.n_train", "data.repeats"))]
+    if options == STREAMED:
+        common.append(f"data.root={mine}")
+    if workers and options != POINTS:
+        common.append(f"data.num_workers={workers}")
+
+    def run(cfg: Any, *place: Any, resume: bool = False) -> int:
+        signals = [Signal(*place)] if place else []
+        monkeypatch.setattr(trainer_of_runs, "build_trainer", lambda cfg, calls: built(cfg, [*calls, *signals]))
+        try:
+            with stops_at_signals():
+                train(cfg, resume=resume)
+        except SystemExit as stopped:
+            return int(str(stopped.code))
+        return 0
+
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    assert run(composed("train", *common, f"output_dir={whole}")) == 0
+    for number, place in enumerate(where):
+        cut = tmp_path / f"cut{number}"
+        cut.mkdir()
+        assert run(composed("train", *common, f"output_dir={cut}"), *place) == 143, place
+        cfg = resumed_config([f"resume={cut}"])
+        assert run(cfg, resume=True) == 0
+        assert_same_run(cut, whole)
+
+
+def test_a_longer_run_plans_its_schedule_anew(job: Job, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The rate of each further step is that of a run which was planned for two epochs from the start."""
+    from train import train
+
+    small = ("model=cnn", "model.classifier.width=4", "debug=one_batch", NO_FIGURES, "trainer.log_every_n_steps=1")
+    _, two = job(*small, "trainer.max_epochs=2", folder=tmp_path / "two")
+    _, one = job(*small, folder=tmp_path / "one")
+    assert state(one)["lr_schedulers"][0]["total_steps"] == 1
+    cfg = resumed_config([f"resume={one}", "trainer.max_epochs=2"])
+    assert cfg is not None
+    with caplog.at_level("INFO"):
+        train(cfg, resume=True)
+    assert "the schedule was planned for 1 steps, this run has 2: from step 1 on, the learning rates" in caplog.text
+    tables = [rows(run / "csv" / "version_0" / "metrics.csv") for run in (one, two)]
+    rates = [[row["lr-AdamW"] for row in table if row["lr-AdamW"]] for table in tables]
+    assert len(rates[0]) == 2
+    assert rates[0][1] == rates[1][1]
+    assert state(one)["lr_schedulers"] == state(two)["lr_schedulers"]
 
 
 def test_a_new_run_starts_from_the_weights_of_another(job: Job, tmp_path: Path) -> None:

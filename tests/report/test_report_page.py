@@ -222,7 +222,7 @@ def test_what_is_missing_is_named_and_the_rest_stands(digits_run: Path, tmp_path
     assert status == 0
     assert printed.splitlines()[0] == f"{begun} is not finished: the report has what there is"
     found = Page((tmp_path / "begun.html").read_text())
-    assert f"stnrot train ckpt_path={begun}/checkpoints/last.ckpt" in found.text
+    assert f"stnrot train resume={begun}" in found.text
     assert metrics_of(digits_run)["val/nll"] in {float(str(each["value"])) for each in found.all("data")}
     status, printed = called("report", begun, digits_run, "--overwrite", "--out", "begun.html", "--json", cwd=tmp_path)
     first, second = json.loads(printed.splitlines()[0])["runs"]

@@ -18,11 +18,14 @@ class BestCheckpoint(ModelCheckpoint):
     """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Copy the best checkpoint into this run's folder and keep its score; the other folder is not changed."""
+        """Copy the best checkpoint into this run's folder and keep its score; the other folder is not changed.
+
+        If the run's own folder was moved, it has the best checkpoint already.
+        """
         best = Path(state_dict["best_model_path"])
-        if self.dirpath != state_dict["dirpath"] and best.is_file():
-            here = Path(str(self.dirpath)) / best.name
-            if int(os.environ.get("LOCAL_RANK", "0")) == 0:  # one process of each node
+        here = Path(str(self.dirpath)) / best.name
+        if self.dirpath != state_dict["dirpath"] and (best.is_file() or here.is_file()):
+            if best.is_file() and int(os.environ.get("LOCAL_RANK", "0")) == 0:  # one process of each node
                 here.parent.mkdir(parents=True, exist_ok=True)
                 with atomic_write(here) as new:
                     shutil.copy2(best, new)

@@ -6,6 +6,8 @@ from typing import Any
 
 import lightning as L
 
+from stnrot.runs.atomic_write import atomic_write
+
 
 class MetricsFile(L.Callback):
     """Write `metrics.json` into `folder` at the end of the test. A job without this file did not finish.
@@ -24,4 +26,5 @@ class MetricsFile(L.Callback):
             metrics = {} if score is None or not chosen_by.startswith("val/") else {chosen_by: float(score)}
             metrics |= {n: float(v) for n, v in trainer.callback_metrics.items() if n.startswith("test/")}
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(json.dumps(metrics, indent=2) + "\n")
+            with atomic_write(self.path) as new:
+                new.write_text(json.dumps(metrics, indent=2) + "\n")

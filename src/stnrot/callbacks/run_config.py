@@ -8,6 +8,8 @@ import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import OmegaConf
 
+from stnrot.runs.stop_signals import Stopped
+
 
 class RunConfig(L.Callback):
     """Save the resolved configuration in every checkpoint; show it in TensorBoard's tabs TEXT and HPARAMS.
@@ -28,7 +30,7 @@ class RunConfig(L.Callback):
         """Show the configuration as text."""
         text = "    " + OmegaConf.to_yaml(OmegaConf.create(self.config)).replace("\n", "\n    ")
         for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
+            if isinstance(logger, TensorBoardLogger) and not getattr(logger, "continues", False):
                 logger.experiment.add_text("config", text)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -38,7 +40,8 @@ class RunConfig(L.Callback):
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Show the hyperparameters of a run that failed or was pruned by its search; it has no metrics of the test."""
-        self._show(trainer, {})
+        if not isinstance(exception, Stopped):  # which resumes
+            self._show(trainer, {})
 
     def _show(self, trainer: L.Trainer, metrics: dict[str, float]) -> None:
         monitored = self.config["monitor"]["metric"]

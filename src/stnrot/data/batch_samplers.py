@@ -23,6 +23,7 @@ class TrainingBatches:
         epoch: returns the current epoch, see `epoch_counter`. It is called when iteration starts, so a resumed run
             continues the order.
         process: (rank, number of processes).
+        done: returns how many batches of the epoch are done, see `batch_counter`: those are left out.
     """
 
     def __init__(
@@ -33,8 +34,10 @@ class TrainingBatches:
         seed: int,
         epoch: Callable[[], int],
         process: tuple[int, int],
+        done: Callable[[], int] = lambda: 0,
     ) -> None:
         rank, processes = process
+        self.done = done
         self.length = count * repeats
         self.batch_size = min(batch_size, self.length - self.length % processes)
         self.seed, self.epoch = seed, epoch
@@ -46,7 +49,8 @@ class TrainingBatches:
     def __iter__(self) -> Iterator[Tensor]:
         epoch = self.epoch()
         order = permutation((self.seed, Purpose.ORDER, epoch), self.length) + epoch * self.length
-        for batch in order[: len(self) * self.batch_size].split(self.batch_size):
+        rest = order[self.done() * self.batch_size : len(self) * self.batch_size]
+        for batch in rest.split(self.batch_size) if len(rest) else ():
             yield batch[self.share]
 
 
@@ -86,3 +90,18 @@ def epoch_counter(trainer: L.Trainer) -> Callable[[], int]:
         return lambda: 0
     progress: Any = trainer.fit_loop.epoch_progress.current
     return lambda: progress.processed
+
+
+def batch_counter(trainer: L.Trainer) -> Callable[[], int]:
+    """Return a function that returns how many batches of the current epoch were done before a resume.
+
+    A checkpoint within an epoch counts an epoch that has started and not ended. Any other epoch begins with the first
+    batch, also if the counter of batches still has the number of the epoch before.
+    """
+    loop: Any = trainer.fit_loop
+
+    def done() -> int:
+        epochs = loop.epoch_progress.current
+        return loop.epoch_loop.batch_progress.current.ready if epochs.started != epochs.processed else 0
+
+    return done

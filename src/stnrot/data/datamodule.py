@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import lightning as L
+import torch
 from jaxtyping import Int
 from lightning.fabric.utilities.seed import max_seed_value
 from lightning.pytorch.accelerators import CUDAAccelerator
@@ -14,8 +15,9 @@ from lightning.pytorch.trainer.states import RunningStage
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from stnrot.data.batch_samplers import EvaluationBatches, TrainingBatches, epoch_counter
+from stnrot.data.batch_samplers import EvaluationBatches, TrainingBatches, batch_counter, epoch_counter
 from stnrot.data.rng import Split
+from stnrot.data.worker_signals import outlive_stop
 from stnrot.errors import InputError, check_number
 
 STAGE_SPLIT = {RunningStage.TRAINING: Split.TRAIN, RunningStage.TESTING: Split.TEST}  # every other stage validates
@@ -96,7 +98,13 @@ class DataModule(L.LightningDataModule, ABC):
         self.check_processes(self.trainer.world_size)
         train = self.dataset(Split.TRAIN)
         batches = TrainingBatches(
-            len(train), self.batch_size, self.repeats, self.seed, epoch_counter(self.trainer), self._process()
+            len(train),
+            self.batch_size,
+            self.repeats,
+            self.seed,
+            epoch_counter(self.trainer),
+            self._process(),
+            batch_counter(self.trainer),
         )
         return self.loader(train, batches)
 
@@ -146,6 +154,8 @@ class DataModule(L.LightningDataModule, ABC):
             collate_fn=as_fetched,
             num_workers=workers,
             persistent_workers=workers > 0,
+            worker_init_fn=outlive_stop,
+            generator=torch.Generator(),  # seeds the workers; else a resumed run would draw once more from torch's own
             pin_memory=self.trainer is not None and isinstance(self.trainer.accelerator, CUDAAccelerator),
         )
 

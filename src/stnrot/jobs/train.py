@@ -4,6 +4,7 @@ import logging
 import math
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from stnrot.config_files import CONFIGS
 from stnrot.errors import InputError
+from stnrot.runs.atomic_write import atomic_write, sweep
 from stnrot.runs.command_line import nothing_left, one_line, one_line_errors, remove_new
-from stnrot.runs.overrides import switch_groups_off
+from stnrot.runs.overrides import as_override, switch_groups_off
 from stnrot.runs.postponed_imports import import_lightning
+from stnrot.runs.resume import LENGTH, OPTION, choices_of, log_as_hydra, resumed_config, to_resume
+from stnrot.runs.slurm import announcing_signal, note_job, requeue, requeued_run
+from stnrot.runs.stop_signals import REQUEST, Stopped, is_first_process, stops_at_signals
 
 if TYPE_CHECKING:
     import lightning as L
@@ -32,7 +37,7 @@ def main(cfg: DictConfig) -> float:
     """Run one job; Hydra has composed its configuration and created its folder."""
     if in_search(cfg):
         return train(cfg)  # the search records errors
-    with one_line_errors(), nothing_left():
+    with one_line_errors(), nothing_left(), stops_at_signals(announcing_signal(), partial(_say_how_to_resume, cfg)):
         try:
             return train(cfg)
         except Exception as error:
@@ -43,18 +48,25 @@ def main(cfg: DictConfig) -> float:
             return math.nan
 
 
-def train(cfg: DictConfig) -> float:
-    """Train, test the best checkpoint, and return the best value of the monitored metric on the validation set."""
+def train(cfg: DictConfig, resume: bool = False) -> float:
+    """Train, test the best checkpoint, and return the best value of the monitored metric on the validation set.
+
+    Args:
+        cfg: configuration of the job.
+        resume: continue the run in the folder `cfg.output_dir`, whose own configuration this is.
+    """
     # imported here and not above, so that --help and a mistyped option do not wait for torch and Lightning
     import_lightning()
     import torch
     from lightning import seed_everything
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+    from stnrot.callbacks.last_checkpoint import KEY, LastCheckpoint
     from stnrot.callbacks.run_config import RunConfig
     from stnrot.runs.allowed_targets import without_weights
     from stnrot.runs.checkpoints import read_checkpoint, weights_of
     from stnrot.runs.config_checks import check_folder, check_groups, check_model, check_options, check_processes
+    from stnrot.runs.log_position import rewind_logs
     from stnrot.runs.multirun_table import FINISHED
     from stnrot.runs.precision import auto_precision
     from stnrot.runs.trainer import build_trainer, has_tensorboard, switched_on
@@ -63,8 +75,16 @@ def train(cfg: DictConfig) -> float:
     check_options(cfg)
     if cfg.trial is not None and not in_search(cfg):
         raise InputError(f"trial={cfg.trial}: only a search sets it; expected none, or -m hparams_search=...")
+    if cfg.get("resume") is not None:
+        raise InputError(f"resume={cfg.resume}: expected it on the command line of a single job, not in a file")
     folder = Path(cfg.output_dir)
-    check_folder(folder, cfg.ckpt_path)
+    ckpt_path = cfg.ckpt_path
+    if resume:
+        last = folder / "checkpoints" / "last.ckpt"
+        ckpt_path = str(last) if last.is_file() else ckpt_path  # none before the first epoch: start again
+    else:
+        check_folder(folder, ckpt_path)
+    sweep(folder)
     seed_everything(cfg.seed, workers=True, verbose=False)
 
     data: DataModule = instantiate(cfg.data, _convert_="all")
@@ -75,16 +95,21 @@ def train(cfg: DictConfig) -> float:
     log.info("precision: %s", cfg.trainer.get("precision"))
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
 
-    if not (cfg.ckpt_path is None and cfg.start_from is None):
+    if not (ckpt_path is None and cfg.start_from is None):
         cfg.model = without_weights(config["model"])
     task: L.LightningModule = instantiate(cfg.task, _convert_="all", model=instantiate(cfg.model))
     task = task.to(memory_format=torch.channels_last)
-    if cfg.ckpt_path is not None:
-        weights_of(read_checkpoint(cfg.ckpt_path), task, cfg.ckpt_path)  # Lightning loads them; this checks them first
-    if cfg.start_from is not None:
+    stands_at: dict[str, Any] = {}
+    if ckpt_path is not None:
+        checkpoint = read_checkpoint(ckpt_path)
+        weights_of(checkpoint, task, ckpt_path)  # Lightning loads them; this checks them first
+        stands_at = checkpoint.get(KEY) or {}
+    elif cfg.start_from is not None:
         task.load_state_dict(weights_of(read_checkpoint(cfg.start_from), task, cfg.start_from))
 
-    callbacks = [RunConfig(config, chosen_options()), *switched_on(cfg, "callbacks")]
+    callbacks = [RunConfig(config, choices_of(folder) if resume else chosen_options()), *switched_on(cfg, "callbacks")]
+    if cfg.trainer.get("enable_checkpointing") is False:
+        callbacks = [each for each in callbacks if not isinstance(each, LastCheckpoint)]
     pruning = None
     if cfg.trial is not None:
         from stnrot.search.pruning import pruning_callback  # imports Optuna, which takes a second
@@ -97,17 +122,26 @@ def train(cfg: DictConfig) -> float:
         check_processes(trainer.world_size, HydraConfig.get().launcher)
     data.check_processes(trainer.world_size)
     before = set(folder.iterdir())
+    if resume:
+        log.info("resumes %s from %s", folder, ckpt_path or "the beginning")
+        if trainer.is_global_zero:
+            (folder / "metrics.json").unlink(missing_ok=True)  # of the end that is no longer the end
+        rewind_logs(trainer, stands_at["processes"][0]["logs"] if stands_at else {})
     if trainer.is_global_zero:
-        OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
+        with atomic_write(folder / "config.yaml") as new:
+            OmegaConf.save(OmegaConf.create(config), new)
+        note_job(folder)
 
     try:
-        trainer.fit(task, datamodule=data, ckpt_path=cfg.ckpt_path, weights_only=True)
+        trainer.fit(task, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
     except SIGTERMException as stopped:
         raise SystemExit(143) from stopped  # Lightning would exit with 0, as after a complete run
     except Exception as error:
-        if trainer.global_step == 0 and trainer.is_global_zero and one_line(error) is not None:
+        if not resume and trainer.global_step == 0 and trainer.is_global_zero and one_line(error) is not None:
             remove_new(folder, before)  # refused before its first step: there is nothing to look at
         raise
+    if REQUEST.signal is not None:
+        raise Stopped  # in the last steps: all is saved
     if pruning is not None:
         pruning.check_pruned()  # with several processes, only this call raises
     best: Any = trainer.checkpoint_callback  # the first of the configuration, `best`; None without checkpoints
@@ -135,11 +169,43 @@ def chosen_options() -> dict[str, str]:
     return {group: name for group, name in choices.items() if name and not group.startswith("hydra/")}
 
 
+def resume_run(cfg: DictConfig) -> None:
+    """Continue a run in its folder, without Hydra, which would compose another configuration and make another folder.
+
+    The run's own files say whether it has ended: metrics.json is the last of them.
+    """
+    folder = Path(cfg.output_dir)
+    sys.argv[1:] = [each if not each.startswith(OPTION) else as_override("resume", folder) for each in sys.argv[1:]]
+    if is_first_process():
+        log_as_hydra(folder)
+    if (folder / "metrics.json").is_file() and not any(each.startswith(LENGTH) for each in sys.argv[1:]):
+        log.info("%s has finished; to train it longer, add trainer.max_epochs=NUMBER", folder)
+        return
+    with stops_at_signals(announcing_signal(), partial(_say_how_to_resume, cfg)):
+        train(cfg, resume=True)
+
+
+def _say_how_to_resume(cfg: DictConfig) -> None:
+    """Print the command that resumes the job, or let SLURM run it again."""
+    folder = Path(cfg.output_dir)
+    if is_first_process() and (folder / "config.yaml").is_file():
+        if REQUEST.requeues and requeue():
+            log.info("SLURM has queued this job again: it will resume the run")
+        log.info("stopped; this command resumes the run:")
+        print(to_resume(folder), flush=True)
+
+
 def command() -> None:
     """Run the command line `sys.argv`."""
     sys.argv = switch_groups_off(sys.argv, CONFIGS)
     with one_line_errors():
-        main()
+        if (before := requeued_run(sys.argv[1:])) is not None:
+            sys.argv[1:] = [as_override("resume", before.resolve())]
+        cfg = resumed_config(sys.argv[1:])
+        if cfg is None:
+            main()
+        else:
+            resume_run(cfg)
 
 
 if __name__ == "__main__":  # Lightning starts the other processes of `stnrot train` by this file

@@ -103,8 +103,7 @@ def _to_finish(run: Run, name: str) -> tuple[str, str]:
     last = run.folder / "checkpoints" / "last.ckpt"
     if not last.is_file():
         return f"Not finished, no checkpoint: {name}. Its numbers are those of the validation so far.", ""
-    start = [each for each in run.overrides or () if not each.startswith("ckpt_path=")]
-    resume = shlex.join(["stnrot", "train", *start, f"ckpt_path={last}"])
+    resume = shlex.join(["stnrot", "train", f"resume={run.folder}"])
     return f"Not finished: {name}. Its numbers are those of the validation so far. To resume it:", resume
 
 

@@ -1,6 +1,9 @@
 """Parts of a job that are neither model nor data.
 
 - `checkpoints`, `atomic_write`, `moved_targets`, `find_checkpoints`: write checkpoints, read and find them.
+- `resume`, `loop_state`, `log_position`, `stop_signals`: which run resumes, where it stands, and how it stops.
+- `slurm`: a job that SLURM queues again.
+- `metrics_table`, `tensorboard_log`: logs that a resumed run continues.
 - `publish`, `published`: a model in a folder that can be given away.
 - `config_checks`, `trainer_options`: checks of the configuration.
 - `trainer`: builds Lightning's trainer.

@@ -88,7 +88,8 @@ FINDER = Submodules()
 
 def import_lightning() -> None:
     """Import Lightning, and silence notices that the user cannot act on."""
-    for notice in ("treespec", "many workers", "multiple `ModelCheckpoint`", "supported by the model summary"):
+    notices = ("treespec", "many workers", "multiple `ModelCheckpoint`", "supported by the model summary")
+    for notice in (*notices, "your dataloader is"):  # it is, see `TrainingBatches`
         warnings.filterwarnings("ignore", f".*{notice}")
     if "lightning" not in sys.modules:
         collecting = gc.isenabled()

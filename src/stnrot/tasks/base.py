@@ -1,5 +1,6 @@
 """What all tasks share: optimizer, learning rate schedule, and the hooks of validation and test."""
 
+import logging
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -12,8 +13,9 @@ from torch.optim import LBFGS, Adam, AdamW, Optimizer, SparseAdam
 
 from stnrot.errors import InputError
 from stnrot.tasks.optimizer_state import FAINT_EVERY, drop_faint, in_one_layout, match_layouts
-from stnrot.tasks.schedule import build_schedule, planned_lengths
+from stnrot.tasks.schedule import build_schedule, plan_anew
 
+log = logging.getLogger("train")
 OPEN = {"fused": None, "foreach": None, "capturable": False, "differentiable": False}  # Adam's kernel is not chosen
 
 
@@ -39,7 +41,7 @@ class Task(L.LightningModule, ABC):
         super().__init__()
         self.model = model
         self.optimizer, self.scheduler = optimizer, scheduler
-        self._planned: list[int] = []
+        self._resumed: dict[str, Any] | None = None
 
     @abstractmethod
     def measure(self, batch: Any, part: str) -> Any:
@@ -111,21 +113,20 @@ class Task(L.LightningModule, ABC):
         return optimizer
 
     def configure_optimizers(self) -> Any:
-        """Return the optimizer and its schedule.
+        """Return the optimizer and its schedule. If a run resumes with another length, its schedule is planned anew.
 
         Raises:
-            InputError: if a resumed run has another number of steps than its schedule was planned for.
+            InputError: if the run to resume has more steps than this one.
         """
         optimizer = self.build_optimizer()
         if self.scheduler is None:
             return optimizer
         schedule = build_schedule(self.scheduler, optimizer, self.trainer)
-        for planned, now in zip(self._planned, planned_lengths(schedule["scheduler"].state_dict()), strict=False):
-            if planned != now:
-                raise InputError(
-                    f"the schedule of the run to resume was planned for {planned} steps, this run has {now}: "
-                    "give the same trainer.max_epochs and data, or train without a schedule (task.scheduler=null)"
-                )
+        if self._resumed is not None:
+            changed = plan_anew(schedule["scheduler"], optimizer, self._resumed)
+            self._resumed = None
+            if changed is not None and self.trainer.is_global_zero:
+                log.info(changed)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def on_validation_end(self) -> None:
@@ -151,8 +152,8 @@ class Task(L.LightningModule, ABC):
             raise InputError(f"task.scheduler: {error}; expected the options of {type(scheduler).__name__}") from error
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Read from the checkpoint of a run to resume how many steps its schedule was planned for."""
-        self._planned = [length for state in checkpoint.get("lr_schedulers", []) for length in planned_lengths(state)]
+        """Keep the checkpoint of a run to resume until its schedule is built; Lightning reads the schedule from it."""
+        self._resumed = checkpoint if checkpoint.get("lr_schedulers") else None
 
 
 def _steps_after_validation(config: LRSchedulerConfig) -> bool:

@@ -1,6 +1,7 @@
 """Build the learning rate schedule of a run: any class of torch.optim.lr_scheduler, also nested."""
 
 import inspect
+import warnings
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
@@ -116,3 +117,48 @@ def planned_lengths(state: dict[str, Any]) -> list[int]:
     """Return the lengths in the state of a scheduler, those of nested schedulers included."""
     inner = [length for each in state.get("_schedulers") or [] for length in planned_lengths(each)]
     return [state[name] for name in PLANNED if name in state] + inner
+
+
+def plan_anew(scheduler: Any, optimizer: Optimizer, checkpoint: dict[str, Any]) -> str | None:
+    """Replace the schedule in the checkpoint of a shorter or longer run by that of this run, at the same step.
+
+    The scheduler takes the steps of the checkpoint again, so its learning rates are those of a run that was planned for
+    this length from the start. A learning rate that had come down goes up again.
+
+    Args:
+        scheduler: of this run, just built.
+        optimizer: of this run, just built.
+        checkpoint: of the run to resume; its schedule and the learning rates of its optimizer are changed.
+
+    Returns:
+        What has changed, for the log; None if both runs have the same length.
+
+    Raises:
+        InputError: if the run to resume has more steps than this one.
+    """
+    (state,) = checkpoint["lr_schedulers"] or ({},)
+    planned, now = planned_lengths(state), planned_lengths(scheduler.state_dict())
+    if len(planned) != len(now) or planned == now:  # another class: torch refuses its state
+        return None
+    done, saved = _steps_taken(state), checkpoint["optimizer_states"][0]["param_groups"]
+    if done > max(now):
+        raise InputError(
+            f"the run to resume has taken {done} steps, expected at most {max(now)}, as many as this run has: raise "
+            "trainer.max_epochs"
+        )
+    before = saved[0]["lr"]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*before `optimizer.step")
+        for _ in range(done):
+            scheduler.step()
+    checkpoint["lr_schedulers"] = [scheduler.state_dict()]
+    for group, old in zip(optimizer.param_groups, saved, strict=True):
+        old |= {name: group[name] for name in ("lr", "betas", "momentum") if name in group}
+    return (
+        f"the schedule was planned for {max(planned)} steps, this run has {max(now)}: from step {done} on, the "
+        f"learning rates are those of a run of {max(now)} steps ({saved[0]['lr']:.3g} instead of {before:.3g})"
+    )
+
+
+def _steps_taken(state: dict[str, Any]) -> int:
+    return max([state.get("last_epoch", 0), *(_steps_taken(each) for each in state.get("_schedulers") or [])])

@@ -1,6 +1,5 @@
 """Where the aligned frames of a stack go: a folder of files, or one TIFF file."""
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,11 +11,10 @@ from PIL import Image
 from stnrot.alignment.stacks.frames import Frame
 from stnrot.data.tiff_stack import TiffStack
 from stnrot.errors import InputError
-from stnrot.runs.atomic_write import atomic_write
+from stnrot.runs.atomic_write import atomic_write, sweep
 
 TIFF = (".tif", ".tiff")
 DEEP = ("I", "F")  # modes that PNG lacks
-LEFT_OVER = re.compile(r"\..+\.\d+")  # of `atomic_write`, after a kill
 
 
 class FolderOutput:
@@ -51,9 +49,7 @@ class FolderOutput:
 
     def open(self, first: Image.Image, count: int) -> None:
         """Remove what a killed process has left."""
-        for path in self._folder.iterdir():
-            if LEFT_OVER.fullmatch(path.name):
-                path.unlink()
+        sweep(self._folder)
 
     def has(self, frame: Frame) -> bool:
         """Return whether the frame is written."""

@@ -34,6 +34,7 @@ ENVIRONMENT = os.environ | {
     "https_proxy": "http://127.0.0.1:9",
     "no_proxy": "",
 }
+LOOPBACK = {"0100007F", "00000000000000000000000001000000"}  # 127.0.0.1 and ::1 in /proc/net
 NO_FIGURES = "callbacks.alignment_figures=null"  # drawing takes half the time of a small job
 SMALL = (
     "data.n_train=100",
@@ -162,6 +163,13 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         train(composed("train", *SMALL, NO_FIGURES, f"output_dir={folder}"))
 
     return made_once(tmp_path_factory, "digits_run", make)
+
+
+def listening(port: int) -> set[str]:
+    """Return the addresses, in hexadecimal, at which this machine accepts connections to a port."""
+    lines = [line.split() for name in ("tcp", "tcp6") for line in Path("/proc/net", name).read_text().splitlines()]
+    places = [line[1].split(":") for line in lines if line[3] == "0A"]
+    return {address for address, number in places if int(number, 16) == port}
 
 
 def rows(path: Path) -> list[dict[str, str]]:

@@ -21,7 +21,7 @@ import pytest
 import torch
 import trimesh
 import yaml
-from conftest import ENVIRONMENT, ROOT, command, composed, made_once, stnrot
+from conftest import ENVIRONMENT, LOOPBACK, ROOT, command, composed, listening, made_once, stnrot
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep
@@ -255,7 +255,7 @@ def run_stnrot(arguments: list[str], request: pytest.FixtureRequest) -> None:
 
 
 def run_server(program: str, *first: str) -> Callable[[list[str], pytest.FixtureRequest], None]:
-    """Start a server, read its first page, stop it."""
+    """Start a server, read its first page, stop it. No other machine can reach it."""
 
     def run(arguments: list[str], request: pytest.FixtureRequest) -> None:
         with socket.socket() as free:
@@ -268,6 +268,7 @@ def run_server(program: str, *first: str) -> Callable[[list[str], pytest.Fixture
             server = subprocess.Popen(line, cwd=place, stdout=printed, stderr=printed, env=ENVIRONMENT)
         try:
             assert "<html" in _fetch(f"http://127.0.0.1:{port}/", server).lower(), (place / "printed").read_text()
+            assert set() < listening(port) <= LOOPBACK
         finally:
             server.terminate()
             server.wait(60)

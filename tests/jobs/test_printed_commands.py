@@ -13,7 +13,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from conftest import ENVIRONMENT, NO_FIGURES, SMALL, composed
+from conftest import ENVIRONMENT, LOOPBACK, NO_FIGURES, SMALL, composed, listening
 
 from stnrot.errors import InputError
 from stnrot.runs.config_checks import check_folder
@@ -52,15 +52,17 @@ def test_the_command_for_tensorboard_names_the_folder(tensorboard: str, tmp_path
 
 @pytest.mark.ci
 def test_the_command_for_tensorboard_serves_the_run(tensorboard: str) -> None:
-    """In a shell, on a free port, asked over HTTP."""
+    """In a shell, on a free port, asked over HTTP. No other machine can reach it."""
     environment = ENVIRONMENT | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    line = f"exec {tensorboard} --port 0 --host 127.0.0.1 --load_fast false"
+    line = f"exec {tensorboard} --port 0 --load_fast false"
     server = subprocess.Popen(
         ["bash", "-c", line], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     try:
         assert server.stderr is not None
-        address = next(m[0] for each in server.stderr if (m := re.search(r"http://127\.0\.0\.1:\d+/", each)))
+        port = next(m[1] for each in server.stderr if (m := re.search(r"http://localhost:(\d+)/", each)))
+        address = f"http://localhost:{port}/"
+        assert set() < listening(int(port)) <= LOOPBACK
         deadline = time.monotonic() + 60
         tags: dict[str, dict[str, object]] = {}
         while not any("val/loss" in found for found in tags.values()) and time.monotonic() < deadline:

@@ -17,6 +17,7 @@ from stnrot.errors import InputError
 from stnrot.regular_file import check_regular
 
 MAX_PIXELS = 2**28  # of a file that a person names; training has data.source.max_pixels
+PROGRAMS = ("EPS",)  # formats that are programs: Pillow has Ghostscript run them
 SUBFILE, COPY_OR_MASK = 254, 0b101  # the tag NewSubfileType of TIFF, and bits of its value
 
 
@@ -178,7 +179,7 @@ def _identified(file: IO[bytes] | io.BytesIO, name: str) -> Image.Image:
         raise ValueError("it is empty")
     for load_formats in (Image.preinit, Image.init):  # the common formats, then all
         load_formats()
-        for name in list(Image.ID):
+        for name in [each for each in Image.ID if each not in PROGRAMS]:
             open_format, accepts = Image.OPEN[name]
             try:
                 accepted = accepts is None or accepts(start)

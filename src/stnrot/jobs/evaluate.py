@@ -38,7 +38,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     from stnrot.callbacks.leak_check import LeakCheck
     from stnrot.runs.allowed_targets import check_targets
     from stnrot.runs.checkpoints import read_checkpoint, rebuild
-    from stnrot.runs.config_checks import check_groups
+    from stnrot.runs.config_checks import check_groups, check_root
     from stnrot.runs.find_checkpoints import check_differ_in_seed, find_checkpoints
     from stnrot.runs.trainer import build_trainer, switched_on
     from stnrot.runs.trainer_options import check_trainer
@@ -62,6 +62,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     cfg.seed = configs[0]["seed"]
     if "_target_" not in cfg.data:  # no other data was chosen: take the data of the run, with the given keys changed
         check_targets(configs[0]["data"], "data", cfg.trust)
+        check_root(configs[0]["data"] | dict(cfg.data))
         cfg.data = OmegaConf.merge(configs[0]["data"], cfg.data)
     data: DataModule = instantiate(cfg.data, _convert_="all")
     for path, config in zip(paths, configs, strict=True):

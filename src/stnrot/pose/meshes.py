@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from stnrot.errors import needs_extra
+from stnrot.errors import InputError, needs_extra
 from stnrot.regular_file import check_regular
 
 
@@ -20,7 +20,10 @@ def read_vertices(path: Path) -> Float[np.ndarray, "N 3"]:
         """Read the files that a mesh names, such as the .bin of a .gltf."""
 
         def get(self, name: str) -> bytes:
-            check_regular(Path(self.parent) / name)
+            folder = Path(self.parent).resolve()
+            if not (folder / name.strip()).resolve().is_relative_to(folder):
+                raise InputError(f"{path} names the file {name!r:.80}: expected one in the folder of the mesh")
+            check_regular(folder / name)
             return super().get(name)
 
     kind = path.suffix.lower().removeprefix(".")

@@ -10,7 +10,7 @@ from stnrot.data.image_file import MAX_PIXELS
 from stnrot.data.sources.decoding import Decoding
 from stnrot.errors import InputError
 
-MAX_SIDE = 4096  # of the images of a model
+MAX_SIDE, MAX_CHANNELS = 4096, 16  # of the images of a model
 MAX_IMAGES, MAX_VALUES = 256, 2**24  # that are read together
 KEY = "stnrot"  # of the metadata of an exported file
 VALUES = "float32 [B, channels, height, width], red green blue or grey, from 0 (black) to 1 (white)"
@@ -107,6 +107,7 @@ def _checked(found: dict[str, Any], path: Path) -> ImageSpec:
     names = found.get("classes")
     if (
         not all(type(side) is int and 1 <= side <= MAX_SIDE for side in sides)
+        or found["channels"] > MAX_CHANNELS
         or not (isinstance(names, list) and all(isinstance(name, str) for name in names))
         or found.get("fit") not in ("crop", "pad")
         or type(found.get("disc")) is not bool

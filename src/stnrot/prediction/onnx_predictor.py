@@ -39,12 +39,14 @@ class OnnxPredictor(ImagePredictor):
         options.intra_op_num_threads, options.log_severity_level = threads or allowed_cores(), 3
         try:
             self._session: Any = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            described = self._session.get_modelmeta().custom_metadata_map.get(KEY)
+            self._input = self._session.get_inputs()[0].name
+            self._outputs = [each.name for each in self._session.get_outputs()]
         except Exception as error:  # each kind of failure has a class of its own
             raise InputError(
                 f"{path} cannot be read: {reason_of(error)}; expected a file that stnrot export wrote"
             ) from error
-        super().__init__(ImageSpec.of_metadata(self._session.get_modelmeta().custom_metadata_map.get(KEY), path), path)
-        self._input, self._outputs = self._session.get_inputs()[0].name, [x.name for x in self._session.get_outputs()]
+        super().__init__(ImageSpec.of_metadata(described, path), path)
         try:
             found = self.predict(np.zeros((1, *self.spec.shape), np.float32)).probability
         except Exception as error:

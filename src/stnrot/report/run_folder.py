@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from stnrot.errors import InputError, reason_of
@@ -139,6 +140,9 @@ def _yaml(path: Path, missing: Any) -> Any:
     if not path.is_file():
         return missing
     try:
+        text = path.read_text(encoding="utf-8")
+        if "&" in text and any(isinstance(each, yaml.AliasEvent) for each in yaml.parse(text, yaml.SafeLoader)):
+            raise ValueError("it has references, which can stand for any number of values")
         found = OmegaConf.load(path)
         plain = OmegaConf.to_container(found, resolve=False)
     except Exception as error:  # PyYAML's errors have no common base but Exception

@@ -1,7 +1,6 @@
 """Write checkpoints atomically, read them without running code from them, and rebuild a task from one."""
 
 import os
-import pickle
 import re
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
@@ -10,7 +9,6 @@ from typing import Any
 
 import lightning as L
 import torch
-from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from omegaconf import OmegaConf
@@ -21,7 +19,9 @@ from stnrot.errors import InputError, reason_of
 from stnrot.regular_file import check_regular
 from stnrot.runs.allowed_targets import ASK, check_targets, without_weights
 from stnrot.runs.atomic_write import atomic_write
+from stnrot.runs.checkpoint_file import bytes_of, check_config, check_weights, read_archive
 from stnrot.runs.command_line import input_error
+from stnrot.runs.memory_limit import MemoryLimit
 from stnrot.runs.moved_targets import with_new_names
 from stnrot.runs.published import SUFFIX, read_published
 
@@ -57,12 +57,12 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
         return _checked(read_published(Path(path)), path)
     check_regular(path)
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = read_archive(path)
     except FileNotFoundError:
         raise InputError(
             f"no checkpoint at {path}: give the path of a run's checkpoints/best.ckpt or last.ckpt"
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, LookupError, pickle.UnpicklingError) as error:
+    except Exception as error:  # a broken pickle can raise almost anything
         raise InputError(
             f"{path} is not a readable checkpoint ({type(error).__name__}): give a run's best.ckpt or last.ckpt"
         ) from error
@@ -76,12 +76,14 @@ def _checked(checkpoint: Any, path: Path | str) -> dict[str, Any]:
         InputError: if it has no configuration of a run.
     """
     given = checkpoint.get("config") if isinstance(checkpoint, dict) and "state_dict" in checkpoint else None
+    check_config(given, path)
     config = with_new_names(dict(given)) if isinstance(given, Mapping) else {}
     if not {"model", "task", "data", "data_spec"} <= config.keys():
         raise InputError(
             f"{path} was not written by train.py: it has no run configuration; give a run's best.ckpt or last.ckpt"
         )
     _check_plain(config, path)
+    check_weights(checkpoint["state_dict"], path)
     return checkpoint | {"config": config}
 
 
@@ -151,11 +153,13 @@ def rebuild(checkpoint: dict[str, Any], path: Path | str, trust: Iterable[str] |
     task = checkpoint["config"]["task"] | {"optimizer": None, "scheduler": None}
     plain = without_weights({"model": checkpoint["config"]["model"], "task": task})
     check_targets(plain, "model", trust, ask)
-    config = OmegaConf.create(plain)
+    config: Any = OmegaConf.create(plain)
     here, then = f"stnrot {version('stnrot')}", f"use the version that wrote it, {_version(checkpoint)}"
+    weights = checkpoint["state_dict"]
     try:
-        built: L.LightningModule = instantiate(config.task, model=instantiate(config.model))
-    except InstantiationException as error:
+        with MemoryLimit(bytes_of(weights), len(weights)):
+            built: L.LightningModule = instantiate(config.task, model=instantiate(config.model))
+    except Exception as error:  # of a class that is built with arguments of anyone's choice, or of Hydra
         reason = input_error(error) or reason_of(error.__cause__ or error)
         raise InputError(f"{here} cannot rebuild {path}: {reason}; {then}") from error
     if not isinstance(built, L.LightningModule) or not isinstance(getattr(built, "model", None), nn.Module):

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,13 @@ def check_folder(folder: Path, ckpt_path: str | None) -> None:
             f"{folder} holds the checkpoints of a run already: choose another hydra.run.dir, or resume it with "
             f"{shlex.quote(as_override('resume', folder))}"
         )
+
+
+def check_root(data: Mapping[str, Any]) -> None:
+    """Raise InputError if the data of a checkpoint lie in no folder: a source would download them there."""
+    root = data.get("root")
+    if isinstance(root, str) and not Path(root).expanduser().exists():
+        raise InputError(f"data.root={root}, the folder of the run's data, does not exist: set data.root to its path")
 
 
 def check_model(cfg: DictConfig) -> None:

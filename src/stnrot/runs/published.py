@@ -12,6 +12,7 @@ from stnrot.errors import InputError
 from stnrot.regular_file import check_regular
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
+LONGEST = 2**24  # bytes of the configuration; the rest of a longer file is not read
 SUFFIX, KEY = ".safetensors", "stnrot"  # of a single file, and of the configuration in its metadata
 
 
@@ -24,7 +25,7 @@ def read_published(source: Path) -> dict[str, Any]:
     Raises:
         InputError: if a file is missing or cannot be read.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
     from safetensors.torch import load  # here, because it imports torch
 
     single = source.suffix == SUFFIX and source.is_file()
@@ -36,14 +37,15 @@ def read_published(source: Path) -> dict[str, Any]:
                 described = json.loads((file.metadata() or {}).get(KEY, ""))
                 weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dictionary
         else:
-            described = json.loads((source / CONFIG).read_bytes())
+            with (source / CONFIG).open("rb") as text:
+                described = json.loads(text.read(LONGEST))
             weights = load((source / WEIGHTS).read_bytes())
     except FileNotFoundError as error:
         raise InputError(
             f"{source} has no {Path(error.filename).name}: expected the folder of a published model, with {CONFIG} and "
             f"{WEIGHTS}, or a checkpoint"
         ) from error
-    except (OSError, ValueError, RecursionError, SafetensorError) as error:
+    except Exception as error:  # of the file system, JSON or safetensors
         raise InputError(f"{source} is not a readable model ({error}): expected what stnrot publish writes") from error
     described = described if isinstance(described, dict) else {}
     return {"config": described.get("run"), "state_dict": weights, "stnrot": described.get("stnrot")}

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -12,7 +11,9 @@ from torch import Tensor
 
 from stnrot.alignment.stacks.frame_alignment import Align, AlignedFrame, aligned_frames
 from stnrot.alignment.stacks.frames import Frame, portions
+from stnrot.regular_file import check_regular
 from stnrot.runs.atomic_write import atomic_write
+from stnrot.runs.checkpoint_file import check_stored
 from stnrot.runs.growing_table import Row, progress_bar
 
 
@@ -30,7 +31,7 @@ def mean_frame(
         options: with which it is made. A file of other options or frames is not resumed.
     """
     made_from = json.dumps([[frame.name for frame in frames], options])
-    total, weight, done = _resumed(file, made_from) or (first.double(), torch.ones_like(first).double(), 1)
+    total, weight, done = _resumed(file, made_from, first) or (first.double(), torch.ones_like(first).double(), 1)
     with progress_bar(len(frames), done) as progress:
         for portion in portions(frames[done:], first.shape[1], mode):
             for _, aligned in aligned_frames(portion, align):
@@ -51,11 +52,20 @@ def has_mean(file: Path, frames: Sequence[Frame], options: Row) -> bool:
     return resumed is not None and resumed[2] == len(frames)
 
 
-def _resumed(file: Path, made_from: str) -> tuple[Tensor, Tensor, int] | None:
+def _resumed(file: Path, made_from: str, like: Tensor | None = None) -> tuple[Tensor, Tensor, int] | None:
+    """Return the sums of a file, of the shape of the frame `like`; None if it has no such sums."""
     try:
-        with np.load(file) as saved:
+        check_regular(file)
+        check_stored(file)  # as `np.savez` writes it
+        with np.load(file, allow_pickle=False) as saved:
             if str(saved["made_from"]) != made_from:
                 return None
-            return torch.from_numpy(saved["total"]), torch.from_numpy(saved["weight"]), int(saved["done"])
-    except (OSError, ValueError, KeyError, BadZipFile):
+            total, weight, done = (
+                torch.from_numpy(saved["total"]),
+                torch.from_numpy(saved["weight"]),
+                int(saved["done"]),
+            )
+    except Exception:  # a broken file can raise almost anything; the sums are then made again
         return None
+    fits = like is None or total.shape == weight.shape == like.shape
+    return (total, weight, done) if fits and total.dtype == weight.dtype == torch.float64 else None

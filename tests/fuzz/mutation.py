@@ -154,7 +154,7 @@ def _saved(content: bytes, chance: random.Random) -> bytes:
     """Change values of a saved object, at any depth: of its configuration, or of its tensors."""
     saved = torch.load(io.BytesIO(content), weights_only=True)
     for _ in range(chance.choice((1, 1, 2, 5))):
-        changed_tree(saved if chance.random() < 0.3 else saved["config"], chance)
+        changed_tree(saved if chance.random() < 0.3 else saved.get("config", saved), chance)
     file = io.BytesIO()
     torch.save(saved, file)
     return file.getvalue()

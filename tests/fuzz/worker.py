@@ -1,4 +1,4 @@
-"""Read mutated files, one a line of the output: python worker.py READER FIRST LAST FOLDER, or READER kept FILE FOLDER.
+"""Read mutated files: python worker.py READER,... FIRST LAST FOLDER, or of a folder: READER,... kept FILES FOLDER.
 
 It runs in a process of its own with little memory. A file that takes too long ends the process by SIGALRM, a crash by
 another signal: the last line then tells the file.
@@ -45,60 +45,63 @@ def watch(folder: Path) -> list[str]:
 
 def main() -> None:
     """Read the files of the command line."""
-    name, first, last, given = sys.argv[1:]
+    names, first, last, given = sys.argv[1:]
     folder = Path(given)
     os.chdir(folder)
     import torch
     from mutation import mutated
-    from readers import READERS, asked_too_much
+    from readers import READERS
+
+    torch.set_num_threads(1)
+    readers = {name: READERS[name]() for name in names.split(",")}
+    for reader in readers.values():
+        for file, content in reader.files.items():  # imports what it needs, and is itself a test
+            (folder / file).write_bytes(content)
+            print("whole", file, outcome_of(reader.read, folder / file), flush=True)
+    now = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    resource.setrlimit(resource.RLIMIT_AS, (now + BYTES, now + BYTES))
+    written = watch(folder)
+    kept = sorted(Path(last).iterdir()) if first == "kept" else []
+    for name, reader in readers.items():
+        files = sorted(reader.files)
+        mine = [each for each in kept if each.name.startswith(f"{name}-")]
+        for number in range(len(mine)) if kept else range(int(first), int(last)):
+            if kept:
+                file, content = mine[number].name, mine[number].read_bytes()
+            else:
+                chance = random.Random(f"{name} {number}")
+                file = chance.choice(files)
+                content = mutated(reader.files[file], reader.files[chance.choice(files)], chance)
+            (folder / file).write_bytes(content)
+            print("start", name, number, file, flush=True)
+            signal.alarm(SECONDS)
+            outcome = outcome_of(reader.read, folder / file)
+            signal.alarm(0)
+            if written:
+                outcome = f"wrote {' '.join(written)[:300]}"
+                written.clear()
+            print("done", name, number, outcome, flush=True)
+
+
+def outcome_of(read: Any, path: Path) -> str:
+    """Read a file; return in one line how it ended: read, refused, or a failure."""
+    from readers import asked_too_much
 
     from stnrot.errors import InputError
     from stnrot.runs.command_line import one_line
 
-    torch.set_num_threads(1)
-    reader = READERS[name]()
-    for file, content in reader.files.items():  # imports what it needs, and is itself a test
-        (folder / file).write_bytes(content)
+    try:
+        read(path)
+        return "read"
+    except InputError as error:
         try:
-            reader.read(folder / file)
-        except InputError as error:
-            print("refused whole", file, error, flush=True)
-    now = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    resource.setrlimit(resource.RLIMIT_AS, (now + BYTES, now + BYTES))
-    written = watch(folder)
-    names = sorted(reader.files)
-    numbers = range(int(first), int(last)) if first != "kept" else [-1]
-    for number in numbers:
-        if number < 0:
-            kept = Path(last)
-            path, content = folder / kept.name.partition("-")[2], kept.read_bytes()
-        else:
-            chance = random.Random(f"{name} {number}")
-            file = chance.choice(names)
-            path = folder / file
-            content = mutated(reader.files[file], reader.files[chance.choice(names)], chance)
-        path.write_bytes(content)
-        print("start", number, path.name, flush=True)
-        signal.alarm(SECONDS)
-        try:
-            reader.read(path)
-            outcome = "read"
-        except InputError as error:
-            outcome = "refused" if len(str(one_line(error)).splitlines()) == 1 else f"lines {error!r}"
-            try:
-                asked_too_much(error)
-            except MemoryError as problem:
-                outcome = f"memory {problem!r:.300}"
-        except BaseException as error:
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            outcome = (
-                f"raised {type(error).__name__} {' '.join(str(error).split())[:200]} at {where.filename}:{where.lineno}"
-            )
-        signal.alarm(0)
-        if written:
-            outcome = f"wrote {' '.join(written)[:300]}"
-            written.clear()
-        print("done", number, outcome.replace("\n", " "), flush=True)
+            asked_too_much(error)
+        except MemoryError as problem:
+            return " ".join(f"memory {problem!r:.300}".split())
+        return "refused" if len(str(one_line(error)).splitlines()) == 1 else f"lines {error!r}"
+    except BaseException as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        return " ".join(f"raised {error!r:.200} at {where.filename}:{where.lineno}".split())
 
 
 if __name__ == "__main__":

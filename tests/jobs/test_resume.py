@@ -102,13 +102,13 @@ def test_a_run_that_was_killed_within_an_epoch_is_the_whole_run(job: Job, tmp_pa
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_first(job: Job, tmp_path: Path, number: signal.Signals, status: int) -> None:
     """All processes of the job get the signal, those that fetch batches too. The printed command resumes the run."""
-    options = [*SMALL, *STEPS, NO_FIGURES, "trainer.max_epochs=12", "data.num_workers=1", "checkpoint.every_n_steps=2"]
+    options = [*SMALL, *STEPS, NO_FIGURES, "data.num_workers=1", "checkpoint.every_n_steps=2"]
     process = started(tmp_path, *options, "hydra.run.dir=cut")
     saved(tmp_path / "cut" / "checkpoints" / "last.ckpt")
     os.killpg(process.pid, number)
     said = process.communicate(timeout=60)[0]
     assert process.returncode == status
-    assert 2 <= state(tmp_path / "cut")["global_step"] < 72
+    assert 2 <= state(tmp_path / "cut")["global_step"] < 18
     (line,) = re.findall(r"^python .*", said, re.MULTILINE)
     command = shlex.split(line)
     done = subprocess.run(
@@ -142,7 +142,7 @@ class Signal(L.Callback):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-STREAMED = ("data=image_folder", "data.source.memory_gb=1e-6", "data.source.image_size=24", "data.batch_size=3")
+STREAMED = ("data=image_folder", "data.source.memory_gb=1e-6", "data.source.image_size=[24,24]", "data.batch_size=3")
 EARLY = (
     "+callbacks.early._target_=lightning.pytorch.callbacks.EarlyStopping",
     "+callbacks.early.monitor=val/nll",

@@ -25,8 +25,10 @@ from safetensors.torch import save_file
 from evaluate import evaluate
 from stnrot.alignment.stacks.mean_frame import _resumed
 from stnrot.data.image_file import MAX_PIXELS, page_numbers, read_header, read_upright, read_whole
+from stnrot.data.sources.manifest import Manifest
 from stnrot.errors import InputError
 from stnrot.pose.point_clouds import read_points
+from stnrot.prediction.image_spec import ImageSpec
 from stnrot.report.run_folder import _yaml
 from stnrot.runs.checkpoints import read_checkpoint, rebuild
 from stnrot.runs.growing_table import read_rows
@@ -229,6 +231,28 @@ def written(name: str, content: str, read: Callable[[Path], object]) -> Attempt:
     return attempt
 
 
+def listed(name: str) -> Attempt:
+    """A manifest of a file that is no image. Its content is in no message."""
+
+    def attempt(folder: Path, canary: Path) -> object:
+        inside = folder / "inside"
+        inside.mkdir()
+        (folder / "canary.txt").write_text("root: a secret\n")
+        (inside / "link.png").symlink_to("../canary.txt")
+        (inside / "pairs.csv").write_text(f"image,reference\n{name},{name}\n")
+        options: dict[str, Any] = {"image_size": [8, 8], "fit": "crop", "channels": 1, "max_pixels": 100}
+        rest: dict[str, Any] = {"on_bad_image": "error", "memory_gb": None, "val_fraction": 0, "test_fraction": 0}
+        return Manifest(**options, **rest)(inside / "pairs.csv", 0)
+
+    return attempt
+
+
+def sized(channels: object, height: object, width: object) -> Attempt:
+    sizes = {"channels": channels, "height": height, "width": width}
+    text = json.dumps(sizes | {"fit": "crop", "disc": False, "classes": []})
+    return lambda folder, canary: ImageSpec.of_metadata(text, folder / "a.onnx")
+
+
 LINEAR = {"_target_": "torch.nn.Linear", "in_features": 10, "out_features": WIDE}
 REPEATED = {name: torch.zeros(()).expand(value.shape) for name, value in SAVED["state_dict"].items()}
 YAML_LAUGHS = "a: &a [x, x]\n" + "".join(
@@ -312,6 +336,13 @@ ATTEMPTS: dict[str, Attempt] = {
     "points of an absolute path": mesh("FOLDER/secret.bin"),
     "points behind a link out of the folder": mesh("link.bin"),
     "points of a device": mesh("/dev/zero"),
+    "a manifest that names a file elsewhere": listed("../canary.txt"),
+    "a manifest that names an absolute path": listed("/etc/passwd"),
+    "a manifest that names a device": listed("/dev/zero"),
+    "a manifest behind a link out of the folder": listed("link.png"),
+    "an ONNX file for large images": sized(3, 10**6, 10**6),
+    "an ONNX file for many channels": sized(4096, 4096, 4096),
+    "an ONNX file for texts": sized("3", None, [28]),
     "a table of another command": written("out.csv", "a,b\n" * 3, lambda path: read_rows(path, ["x", "y"])),
     "a table with a cell without end": written(
         "out.csv", "x,y\n" + "a" * 10**6 + ",1\n", lambda path: read_rows(path, ["x", "y"])
@@ -330,6 +361,7 @@ def test_an_attempt_ends_in_one_line(name: str, tmp_path: Path) -> None:
     with little_memory(), pytest.raises(InputError) as refused:
         ATTEMPTS[name](folder, canary)
     assert len(str(refused.value).splitlines()) == 1
+    assert "a secret" not in str(refused.value)
     assert [each.name for each in tmp_path.iterdir()] == ["files"]
 
 

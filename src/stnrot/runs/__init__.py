@@ -1,6 +1,7 @@
 """Parts of a job that are neither model nor data.
 
 - `checkpoints`, `atomic_write`, `moved_targets`, `find_checkpoints`: write checkpoints, read and find them.
+- `checkpoint_file`, `allowed_targets`, `memory_limit`: what a checkpoint from anyone may hold, build and take.
 - `resume`, `loop_state`, `log_position`, `stop_signals`: which run resumes, where it stands, and how it stops.
 - `slurm`: a job that SLURM queues again.
 - `metrics_table`, `tensorboard_log`: logs that a resumed run continues.

@@ -70,6 +70,16 @@ class Task(L.LightningModule, ABC):
         """Log the metrics of the test set."""
         self.report("test")
 
+    def on_train_start(self) -> None:
+        """Begin to fetch at the batch at which a run resumes.
+
+        Lightning begins when the schedule asks for the length of the run, before it restores the number of the epoch:
+        workers have then fetched batches of the first epoch.
+        """
+        fetcher: Any = self.trainer.fit_loop._data_fetcher
+        if self.trainer.ckpt_path is not None and fetcher is not None:
+            iter(fetcher)
+
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """From time to time, set what is left of the momenta of dead weights to zero."""
         if self.global_step % FAINT_EVERY == 0:

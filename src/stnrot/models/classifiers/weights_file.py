@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
 from torch import Tensor, nn
 
 from stnrot.errors import InputError, needs_extra
 from stnrot.regular_file import check_regular
+from stnrot.runs.checkpoint_file import read_archive
 
 WRAPPED = ("state_dict", "model")  # keys under which training scripts save the weights
 COUNTER = ".num_batches_tracked"  # of batch norm; old files lack it
@@ -29,7 +31,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
                 from safetensors.torch import load_file
 
             return load_file(path)
-        found: Any = torch.load(path, map_location="cpu", weights_only=True)
+        if is_zipfile(path):  # as torch has written it since 1.6
+            found: Any = read_archive(path)
+        else:
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except InputError:
         raise
     except Exception as error:  # of the file system, pickle, torch or safetensors

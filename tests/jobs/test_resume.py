@@ -152,7 +152,7 @@ EARLY = (
     "task.optimizer.lr=0.1",
     "trainer.max_epochs=9",
 )
-POINTS = ("data=conjugate", "data.dim=4", "data.samples=100", "model=conjugate", "task=conjugate")
+POINTS = ("data=conjugate", "data.dim=4", "data.samples=400", "model=conjugate", "task=conjugate")
 EMA = ("+callbacks.ema._target_=lightning.pytorch.callbacks.EMAWeightAveraging", "+callbacks.ema.decay=0.9")
 WHERE = [("train", 1, 2), ("validate", 1, 1), ("validated", 1), ("train", 1, 5), ("train", 2, 5), ("train", 0, 0)]
 

@@ -152,7 +152,7 @@ EARLY = (
     "task.optimizer.lr=0.1",
     "trainer.max_epochs=9",
 )
-POINTS = ("data=conjugate", "data.dim=4", "data.samples=100", "model=conjugate", "task=conjugate")
+POINTS = ("data=conjugate", "data.dim=4", "data.samples=400", "model=conjugate", "task=conjugate")
 EMA = ("+callbacks.ema._target_=lightning.pytorch.callbacks.EMAWeightAveraging", "+callbacks.ema.decay=0.9")
 WHERE = [("train", 1, 2), ("validate", 1, 1), ("validated", 1), ("train", 1, 5), ("train", 2, 5), ("train", 0, 0)]
 
@@ -206,6 +206,22 @@ def test_a_run_that_was_stopped_anywhere_is_the_whole_run(
         cfg = resumed_config([f"resume={cut}"])
         assert run(cfg, resume=True) == 0
         assert_same_run(cut, whole)
+
+
+@pytest.mark.slow
+def test_two_processes_stop_and_resume_alike(tmp_path: Path) -> None:
+    """SIGTERM reaches the first process alone; both stop at the same batch."""
+    options = [*SMALL, *STEPS, NO_FIGURES, "model=cnn", "trainer=ddp", "checkpoint.every_n_steps=2"]
+    whole = started(tmp_path, *options, "hydra.run.dir=whole")
+    assert whole.wait(timeout=240) == 0
+    process = started(tmp_path, *options, "hydra.run.dir=cut")
+    saved(tmp_path / "cut" / "checkpoints" / "last.ckpt")
+    process.send_signal(signal.SIGTERM)
+    assert "resume=" in process.communicate(timeout=120)[0]
+    assert process.returncode == 143
+    assert len(state(tmp_path / "cut")["stands_at"]["processes"]) == 2
+    assert started(tmp_path, "resume=cut").wait(timeout=240) == 0
+    assert_same_run(tmp_path / "cut", tmp_path / "whole")
 
 
 def test_a_longer_run_plans_its_schedule_anew(job: Job, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -18,7 +18,9 @@ from conftest import ENVIRONMENT, NO_FIGURES, ROOT, SMALL, composed, metrics_of,
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import stnrot.runs.trainer as trainer_of_runs
+from stnrot.errors import InputError
 from stnrot.runs.resume import resumed_config
+from stnrot.runs.run_lock import alone_in
 from stnrot.runs.stop_signals import stops_at_signals
 
 Job = Callable[..., tuple[float, Path]]
@@ -222,6 +224,23 @@ def test_two_processes_stop_and_resume_alike(tmp_path: Path) -> None:
     assert len(state(tmp_path / "cut")["stands_at"]["processes"]) == 2
     assert started(tmp_path, "resume=cut").wait(timeout=240) == 0
     assert_same_run(tmp_path / "cut", tmp_path / "whole")
+
+
+def test_one_job_at_a_time_in_a_folder(tmp_path: Path) -> None:
+    """A job that is refused leaves the folder as it is; the lock of a process that was killed is free."""
+    holder = f"from pathlib import Path; from stnrot.runs.run_lock import alone_in; folder = Path({str(tmp_path)!r})"
+    line = [sys.executable, "-c", f"{holder}\nwith alone_in(folder): print(1, flush=True); input()"]
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=ENVIRONMENT) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == b"1\n"
+        before = list(tmp_path.iterdir())
+        with pytest.raises(InputError, match="another job writes to"), alone_in(tmp_path):
+            pass
+        assert list(tmp_path.iterdir()) == before
+        first.kill()
+    with alone_in(tmp_path):
+        assert len(list(tmp_path.iterdir())) == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_longer_run_plans_its_schedule_anew(job: Job, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

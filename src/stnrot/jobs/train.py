@@ -21,6 +21,7 @@ from stnrot.runs.command_line import nothing_left, one_line, one_line_errors, re
 from stnrot.runs.overrides import as_override, switch_groups_off
 from stnrot.runs.postponed_imports import import_lightning
 from stnrot.runs.resume import LENGTH, OPTION, choices_of, log_as_hydra, resumed_config, to_resume
+from stnrot.runs.run_lock import alone_in
 from stnrot.runs.slurm import announcing_signal, note_job, requeue, requeued_run
 from stnrot.runs.stop_signals import REQUEST, Stopped, is_first_process, stops_at_signals
 
@@ -37,7 +38,12 @@ def main(cfg: DictConfig) -> float:
     """Run one job; Hydra has composed its configuration and created its folder."""
     if in_search(cfg):
         return train(cfg)  # the search records errors
-    with one_line_errors(), nothing_left(), stops_at_signals(announcing_signal(), partial(_say_how_to_resume, cfg)):
+    with (
+        one_line_errors(),
+        nothing_left(),
+        alone_in(Path(cfg.output_dir)),
+        stops_at_signals(announcing_signal(), partial(_say_how_to_resume, cfg)),
+    ):
         try:
             return train(cfg)
         except Exception as error:
@@ -181,7 +187,7 @@ def resume_run(cfg: DictConfig) -> None:
     if (folder / "metrics.json").is_file() and not any(each.startswith(LENGTH) for each in sys.argv[1:]):
         log.info("%s has finished; to train it longer, add trainer.max_epochs=NUMBER", folder)
         return
-    with stops_at_signals(announcing_signal(), partial(_say_how_to_resume, cfg)):
+    with alone_in(folder), stops_at_signals(announcing_signal(), partial(_say_how_to_resume, cfg)):
         train(cfg, resume=True)
 
 

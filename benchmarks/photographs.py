@@ -1,4 +1,4 @@
-"""Behind `Upright`, the accuracy of a frozen network on photographs varies by at most a point with their angle.
+"""Behind `Upright`, the accuracy of a frozen network on photographs varies by 1.5 points with their angle.
 
     python benchmarks/photographs.py --root data [--seeds 3] [--png PATH] [--grid PATH] [--json PATH]
 

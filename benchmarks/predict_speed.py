@@ -1,4 +1,4 @@
-"""`stnrot predict` reads large files faster than a loop that only decodes them, and 1,500 small PNG files a second.
+"""`stnrot predict` reads large files faster than a loop that only decodes them, and 1,200 small PNG files a second.
 
     python benchmarks/predict_speed.py [--files 10000] [--json PATH]
 

@@ -16,7 +16,8 @@ from stnrot.errors import InputError
 from stnrot.machine import allowed_cores
 from stnrot.prediction.image_predictor import ImagePredictor
 
-MAX_FILES, MAX_VALUES, MAX_BYTES = 128, 2**21, 2**20  # of a portion: its files, their values for the model, their sizes
+MAX_FILES, MAX_VALUES = 128, 2**21  # of a portion: its files, and their values for the model
+MIN_FILES, MAX_BYTES = 16, 2**20  # a portion of larger files has fewer; PyTorch is slow at very few images
 
 T = TypeVar("T")
 Pixels = UInt8[np.ndarray, "C H W"]
@@ -69,10 +70,10 @@ def _portions(files: Iterable[Path], most: int) -> Iterator[tuple[list[Path], in
     files = iter(files)
     while first := next(files, None):
         portion, size = [first], _bytes(first)
-        for file in islice(files, most - 1) if size < MAX_BYTES else ():
+        for file in islice(files, most - 1):
             portion.append(file)
             size += _bytes(file)
-            if size >= MAX_BYTES:
+            if size >= MAX_BYTES and len(portion) >= MIN_FILES:
                 break
         yield portion, size
 

@@ -21,8 +21,9 @@ black, the upright ones too. The parts of a seed:
   loss for as many core-minutes as `encoder`. They turn a picture by a multiple of 45 degrees.
 
 Test-time averaging takes the mean of the class probabilities over 8 or 16 rotations of the picture. The intensity
-direction points from the middle to the centroid of the grey values. The last row is told the angle: no encoder can do
-better. `unsure left` has the `min_confidence` at which 1 % of the upright validation pictures are turned wrongly.
+direction points from the middle to the centroid of the grey values. The last row rotates by the true angle: the best
+that an encoder can reach. `unsure left` has the `min_confidence` at which 1 % of the upright validation pictures are
+turned wrongly.
 
 Prints for each method the accuracy on upright pictures and at any angle, and how many points the latter is below the
 accuracy of the network on upright pictures. The error of the angle is that of the worst of the five views of the leak

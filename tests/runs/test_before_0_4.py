@@ -16,6 +16,7 @@ predicted for three of the six images:
 import csv
 import json
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -72,7 +73,5 @@ def test_a_search_goes_on(tmp_path: Path) -> None:
 
 
 def test_models_name_the_version_that_wrote_them(digits_run: Path) -> None:
-    from importlib.metadata import version
-
     assert read_checkpoint(digits_run / "checkpoints" / "best.ckpt")["stnrot"] == version("stnrot")
     assert read_checkpoint(OLD / "published")["stnrot"] == "0.3.0"

@@ -62,7 +62,7 @@ def test_the_path_of_a_database_is_not_taken_for_a_journal(tmp_path: Path) -> No
         open_storage(f"{tmp_path}/study.db")
 
 
-@pytest.mark.parametrize(("url", "package"), [("postgresql+psycopg://me:secret@host/x", "'psycopg[binary]'"),
+@pytest.mark.parametrize(("url", "package"), [("postgresql://me:secret@host/x", "'psycopg[binary]'"),
                                               ("postgresql+psycopg2://host/x", "psycopg2-binary"),
                                               ("mysql://host/x", "mysqlclient"),
                                               ("mysql+pymysql://host/x", "pymysql")])  # fmt: skip

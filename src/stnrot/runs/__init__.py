@@ -6,6 +6,7 @@
 - `slurm`: a job that SLURM queues again.
 - `metrics_table`, `tensorboard_log`: logs that a resumed run continues.
 - `publish`, `published`: a model in a folder that can be given away.
+- `file_lock`: what only one process may write.
 - `config_checks`, `trainer_options`: checks of the configuration.
 - `trainer`: builds Lightning's trainer.
 - `command_line`, `overrides`: error messages of one line; overrides that are typed, and those that are printed.

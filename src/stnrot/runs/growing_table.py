@@ -9,13 +9,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from stnrot.errors import InputError
 from stnrot.regular_file import check_regular
 from stnrot.runs.atomic_write import atomic_write
+from stnrot.runs.file_lock import held
 from stnrot.runs.published import CONFIG, WEIGHTS
 
 Row = dict[str, Any]
@@ -40,15 +40,9 @@ def locked(out: Path, otherwise: str = "or choose another --out") -> Iterator[No
         raise InputError(f"cannot write {out}: expected a file, such as results.csv, in a folder that exists")
     check_regular(out)  # it is read to resume it
     target = out.resolve()  # a table may have several names, by links
-    lock = FileLock(target.with_name(f".{target.name}.lock"))
-    try:
-        with lock.acquire(timeout=0):
-            try:
-                yield
-            finally:
-                Path(lock.lock_file).unlink(missing_ok=True)
-    except Timeout as error:
-        raise InputError(f"{out} is being written by another process: wait until it ends, {otherwise}") from error
+    refusal = f"{out} is being written by another process: wait until it ends, {otherwise}"
+    with held(target.with_name(f".{target.name}.lock"), refusal):
+        yield
 
 
 def read_rows(out: Path, columns: Sequence[str], others: Collection[tuple[str, ...]] = ()) -> list[Row]:

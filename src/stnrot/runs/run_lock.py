@@ -4,9 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from stnrot.errors import InputError
+from stnrot.runs.file_lock import held
 from stnrot.runs.stop_signals import is_first_process
 
 NAME = ".running.lock"
@@ -22,16 +20,9 @@ def alone_in(folder: Path) -> Iterator[None]:
     if not is_first_process():
         yield
         return
-    lock = FileLock(folder / NAME)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise InputError(
-            f"another job writes to {folder}: expected a folder of its own for each job; wait until that job ends, or "
-            "choose another hydra.run.dir"
-        ) from error
-    try:
+    refusal = (
+        f"another job writes to {folder}: expected a folder of its own for each job; wait until that job ends, or "
+        "choose another hydra.run.dir"
+    )
+    with held(folder / NAME, refusal):
         yield
-    finally:
-        (folder / NAME).unlink(missing_ok=True)
-        lock.release()

@@ -1,6 +1,5 @@
 """A file is the old one or the new one, whatever happens while it is written."""
 
-import contextlib
 import multiprocessing
 import os
 import subprocess
@@ -10,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ENVIRONMENT, NO_FIGURES, ROOT, SMALL, metrics_of
 
 from stnrot.runs.atomic_write import HOST, atomic_write, sweep
 from stnrot.runs.checkpoints import AtomicCheckpointIO
@@ -72,43 +70,3 @@ def test_two_hundred_kills_while_saving(tmp_path: Path, monkeypatch: pytest.Monk
         assert [each.name for each in tmp_path.iterdir()] == ["last.ckpt"]
     assert epoch > 0, "expected some kills after a save"
     assert left > 0, "expected some kills while a file was written"
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Path:
-    """A file system of 3 MB, for those who may mount one."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", folder], capture_output=True).returncode:
-        pytest.skip("needs the right to mount a file system")
-    return folder
-
-
-@pytest.mark.slow
-def test_a_full_disk(small_disk: Path, tmp_path: Path) -> None:
-    """The job ends with one line and a status that is not 0; the checkpoint before stays, and with room it resumes."""
-    options = [*SMALL, "trainer.max_epochs=3", "model=cnn", "model.classifier.width=8", NO_FIGURES]
-    run = small_disk / "run"
-    line = [sys.executable, str(ROOT / "train.py")]
-    kwargs = {"cwd": tmp_path, "env": ENVIRONMENT, "capture_output": True, "text": True, "timeout": 240}
-    try:
-        filler = small_disk / "filler"
-        first = subprocess.run([*line, *options, "trainer.max_epochs=1", f"hydra.run.dir={run}"], **kwargs)
-        assert first.returncode == 0, first.stderr
-        good = torch.load(run / "checkpoints" / "last.ckpt")
-        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
-            while file.write(bytes(4096)):
-                pass
-        full = subprocess.run([*line, f"resume={run}", "trainer.max_epochs=3"], **kwargs)
-        assert full.returncode == 1
-        errors = [each for each in full.stderr.splitlines() if "rror" in each]
-        assert len(errors) == 1, full.stderr
-        assert "No space left on device" in errors[0]
-        assert torch.load(run / "checkpoints" / "last.ckpt")["global_step"] == good["global_step"]
-        filler.unlink()
-        done = subprocess.run([*line, f"resume={run}", "trainer.max_epochs=3"], **kwargs)
-        assert done.returncode == 0, done.stderr
-        assert metrics_of(run)
-        assert not list(run.rglob(".*.stnrot-*"))
-    finally:
-        subprocess.run(["umount", small_disk], check=True)

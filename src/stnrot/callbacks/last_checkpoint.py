@@ -12,6 +12,7 @@ from stnrot.callbacks.prediction_collector import gathered
 from stnrot.errors import InputError, check_number
 from stnrot.runs.log_position import log_positions
 from stnrot.runs.loop_state import Place, counters_at_rest, own_state, restore_metrics, restore_position
+from stnrot.runs.run_lock import check_folders_stay
 from stnrot.runs.stop_signals import REQUEST, Stopped, install_handlers
 
 KEY = "stands_at"  # of a checkpoint, beside the keys of Lightning
@@ -99,6 +100,7 @@ class LastCheckpoint(L.Callback):
         """
         if self._is_off(trainer):
             return
+        check_folders_stay()
         self._place = place
         try:
             trainer.save_checkpoint(self.path)

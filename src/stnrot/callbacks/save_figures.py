@@ -9,6 +9,7 @@ from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from stnrot.callbacks.figures import Pixels
+from stnrot.runs.atomic_write import atomic_write
 
 
 def save_figures(trainer: L.Trainer, folder: Path, part: str, figures: dict[str, Pixels]) -> None:
@@ -23,7 +24,8 @@ def save_figures(trainer: L.Trainer, folder: Path, part: str, figures: dict[str,
     for name, pixels in figures.items():
         file = BytesIO()
         Image.fromarray(pixels).save(file, "png")
-        (here / f"{name}.png").write_bytes(file.getvalue())
+        with atomic_write(here / f"{name}.png") as new:
+            new.write_bytes(file.getvalue())
         height, width, colours = pixels.shape
         # `add_image` would encode the pixels again
         image = Summary.Image(height=height, width=width, colorspace=colours, encoded_image_string=file.getvalue())

@@ -43,6 +43,8 @@ def draw_drift(rows: "Sequence[Row]", file: Path, scaled: bool) -> None:
     import numpy as np
     from PIL import Image
 
+    from stnrot.runs.atomic_write import atomic_write
+
     with needs_extra("the plot of the drift"):
         from stnrot.callbacks.figures import new_figure, to_pixels
 
@@ -66,4 +68,5 @@ def draw_drift(rows: "Sequence[Row]", file: Path, scaled: bool) -> None:
         if len(curves) > 1:
             axes.legend(fontsize=8)
     axes.set_xlabel("frame" + (f"; x: confidence below {UNSURE}" if (sure < UNSURE).any() else ""))
-    Image.fromarray(to_pixels(figure)).save(file)
+    with atomic_write(file) as new:
+        Image.fromarray(to_pixels(figure)).save(new, "PNG")

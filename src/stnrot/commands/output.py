@@ -7,6 +7,7 @@ from PIL import Image
 
 from stnrot.errors import InputError
 from stnrot.regular_file import check_regular
+from stnrot.runs.atomic_write import atomic_write
 
 
 def check_output(out: Path, *inputs: Path) -> None:
@@ -23,6 +24,7 @@ def check_output(out: Path, *inputs: Path) -> None:
 def write_image(pixels: np.ndarray, out: Path) -> None:
     """Write pixels, [H, W] or [H, W, 3], to an image file."""
     try:
-        Image.fromarray(pixels).save(out)
+        with atomic_write(out.resolve()) as new:  # a link stays a link
+            Image.fromarray(pixels).save(new, Image.registered_extensions()[out.suffix.lower()])
     except (OSError, ValueError) as error:
         raise InputError(f"cannot write {out}: {error}; choose another --out") from error

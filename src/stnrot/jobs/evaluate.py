@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from stnrot.config_files import CONFIGS
 from stnrot.errors import InputError, check_choice
+from stnrot.runs.atomic_write import atomic_write
 from stnrot.runs.command_line import nothing_left, one_line_errors
 from stnrot.runs.overrides import switch_groups_off
 from stnrot.runs.postponed_imports import import_lightning
@@ -80,7 +81,8 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     metrics = trainer.test(task, datamodule=data)[0]
     if trainer.is_global_zero:
         tested = {"ckpt": [str(path) for path in paths], "data": OmegaConf.to_container(cfg.data, resolve=True)}
-        OmegaConf.save(OmegaConf.create(configs[0] | tested), Path(cfg.output_dir) / "config.yaml")
+        with atomic_write(Path(cfg.output_dir) / "config.yaml") as new:
+            OmegaConf.save(OmegaConf.create(configs[0] | tested), new)
     log.info("results: %s", cfg.output_dir)
     return dict(metrics)
 

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +41,7 @@ def one_line_errors() -> Iterator[None]:
     that Hydra raises its errors instead of printing them.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    hook, threading.excepthook = threading.excepthook, _say_nothing_twice
     try:
         yield
     except KeyboardInterrupt:
@@ -52,6 +54,14 @@ def one_line_errors() -> Iterator[None]:
         if line is None or KEEP_TRACEBACKS:
             raise
         sys.exit(f"error: {line}")
+    finally:
+        threading.excepthook = hook
+
+
+def _say_nothing_twice(failed: threading.ExceptHookArgs) -> None:
+    """Print the traceback of a thread, but for that of TensorBoard: its error comes again from the next call."""
+    if not (isinstance(failed.exc_value, OSError) and type(failed.thread).__module__.startswith("tensorboard.")):
+        threading.__excepthook__(failed)
 
 
 @contextmanager
@@ -109,7 +119,9 @@ def one_line(error: BaseException) -> str | None:
     if isinstance(error, ValueError) and "Config group override" in str(error):
         return "a group cannot be null: leave it out with ~, such as '~model/augment'"
     if isinstance(error, OSError) and (error.filename is not None or error.errno == errno.ENOSPC):
-        return f"{_flat(str(error))}; if it is the run's own folder, choose another with hydra.run.dir=FOLDER"
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "make room, or choose" if is_full else "if it is the run's own folder, choose"
+        return f"{_flat(str(error))}; {remedy} another folder with hydra.run.dir=FOLDER"
     return None
 
 

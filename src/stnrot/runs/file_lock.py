@@ -1,7 +1,8 @@
 """A lock file that a process holds while it writes beside it. The lock of a killed process is free."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -10,15 +11,29 @@ from stnrot.errors import InputError
 
 
 @contextmanager
-def held(path: Path, refusal: str) -> Iterator[None]:
-    """Hold a lock file, then remove it. Raise InputError with the text `refusal` if another process has it."""
+def held(path: Path, refusal: str) -> Iterator[Callable[[], bool]]:
+    """Hold a lock file, then remove it. Raise InputError with the text `refusal` if another process has it.
+
+    Yields a function that tells whether the file is still there. Its folder may have been deleted, and perhaps made
+    again by a process that holds a lock file of the same name.
+    """
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise InputError(refusal) from error
+    own = path.stat()
+
+    def stays() -> bool:
+        try:
+            return os.path.samestat(path.stat(), own)
+        except OSError:
+            return False
+
     try:
-        yield
+        yield stays
     finally:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # a disk that cannot be written to any more
+            if stays():
+                path.unlink()
         lock.release()

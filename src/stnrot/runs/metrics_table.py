@@ -10,6 +10,7 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from stnrot.runs.atomic_write import atomic_write
+from stnrot.runs.run_lock import check_folders_stay
 
 
 class MetricsTable(Logger):
@@ -68,6 +69,7 @@ class MetricsTable(Logger):
         """Write the rows."""
         if not self._pending:
             return
+        check_folders_stay()  # before it makes the folder again
         path = Path(self.log_dir) / "metrics.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
         columns = sorted({*self._columns}.union(*self._pending))

@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from stnrot.runs.atomic_write import atomic_write
+
 
 def print_table(title: str, columns: Mapping[str, Sequence[str]], keys: int) -> None:
     """Print columns of text. The first `keys` columns identify a row and are aligned to the left.
@@ -71,7 +73,7 @@ def decimals(values: Iterable[float]) -> int:
 
 def write_table(path: Path, columns: Mapping[str, Iterable[Any]]) -> None:
     """Write columns as CSV."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as new, new.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
         writer.writerows(zip(*columns.values(), strict=True))

@@ -7,6 +7,8 @@ from typing import Any
 import matplotlib
 import optuna
 
+from stnrot.runs.atomic_write import atomic_write
+
 
 def save_figures(study: optuna.Study, folder: Path, metric: str) -> list[Path]:
     """Save the optimization history and the parallel coordinates of a study; return their paths.
@@ -26,6 +28,7 @@ def save_figures(study: optuna.Study, folder: Path, metric: str) -> list[Path]:
             figure: Any = plot(study, target_name=metric).get_figure()
         figure.set_size_inches(12, 6)
         paths.append(folder / f"{name}.png")
-        figure.savefig(paths[-1], bbox_inches="tight")
+        with atomic_write(paths[-1]) as new:
+            figure.savefig(new, format="png", bbox_inches="tight")
         pyplot.close(figure)
     return paths

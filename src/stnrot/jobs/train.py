@@ -4,6 +4,7 @@ import logging
 import math
 import shlex
 import sys
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,26 @@ def main(cfg: DictConfig) -> float:
             return math.nan
 
 
+@dataclass(frozen=True)
+class Job:
+    """What a training consists of, ready to start.
+
+    Args:
+        checkpoint: path of the checkpoint that it continues.
+        stands_at: the place at which that checkpoint was saved, see `LastCheckpoint`.
+        pruning: the callback that ends a trial of a search.
+        config: the whole configuration, with its interpolations resolved.
+    """
+
+    trainer: "L.Trainer"
+    task: "L.LightningModule"
+    data: "DataModule"
+    checkpoint: str | None
+    stands_at: dict[str, Any]
+    pruning: Any
+    config: dict[str, Any]
+
+
 def train(cfg: DictConfig, resume: bool = False) -> float:
     """Train, test the best checkpoint, and return the best value of the monitored metric on the validation set.
 
@@ -63,19 +84,41 @@ def train(cfg: DictConfig, resume: bool = False) -> float:
     """
     # imported here and not above, so that --help and a mistyped option do not wait for torch and Lightning
     import_lightning()
+    from stnrot.runs.log_position import rewind_logs
+
+    folder = Path(cfg.output_dir)
+    job = _built(cfg, folder, resume)
+    before = set(folder.iterdir())
+    if resume:
+        log.info("resumes %s from %s", folder, job.checkpoint or "the beginning")
+        if job.trainer.is_global_zero:
+            (folder / "metrics.json").unlink(missing_ok=True)  # of the end that is no longer the end
+        rewind_logs(job.trainer, job.stands_at["processes"][0]["logs"] if job.stands_at else {})
+    if job.trainer.is_global_zero:
+        with atomic_write(folder / "config.yaml") as new:
+            OmegaConf.save(OmegaConf.create(job.config), new)
+        note_job(folder)
+    try:
+        _fit(job)
+    except Exception as error:
+        refused = job.trainer.global_step == 0 and job.trainer.is_global_zero and one_line(error) is not None
+        if refused and not resume:
+            remove_new(folder, before)  # before its first step: there is nothing to look at
+        raise
+    return _test(job, folder)
+
+
+def _built(cfg: DictConfig, folder: Path, resume: bool) -> Job:
+    """Check the configuration, and build the data, the task and the trainer."""
     import torch
     from lightning import seed_everything
-    from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-    from stnrot.callbacks.last_checkpoint import KEY, LastCheckpoint
-    from stnrot.callbacks.run_config import RunConfig
+    from stnrot.callbacks.last_checkpoint import KEY
     from stnrot.runs.allowed_targets import without_weights
     from stnrot.runs.checkpoints import read_checkpoint, weights_of
     from stnrot.runs.config_checks import check_folder, check_groups, check_model, check_options, check_processes
-    from stnrot.runs.log_position import rewind_logs
-    from stnrot.runs.multirun_table import FINISHED
     from stnrot.runs.precision import auto_precision
-    from stnrot.runs.trainer import build_trainer, has_tensorboard, switched_on
+    from stnrot.runs.trainer import build_trainer
 
     check_groups(cfg, needed=("data", "model", "task", "trainer"))
     check_options(cfg)
@@ -83,7 +126,6 @@ def train(cfg: DictConfig, resume: bool = False) -> float:
         raise InputError(f"trial={cfg.trial}: only a search sets it; expected none, or -m hparams_search=...")
     if cfg.get("resume") is not None:
         raise InputError(f"resume={cfg.resume}: expected it on the command line of a single job, not in a file")
-    folder = Path(cfg.output_dir)
     ckpt_path = cfg.ckpt_path
     if resume:
         last = folder / "checkpoints" / "last.ckpt"
@@ -113,48 +155,57 @@ def train(cfg: DictConfig, resume: bool = False) -> float:
     elif cfg.start_from is not None:
         task.load_state_dict(weights_of(read_checkpoint(cfg.start_from), task, cfg.start_from))
 
-    callbacks = [RunConfig(config, choices_of(folder) if resume else chosen_options()), *switched_on(cfg, "callbacks")]
-    if cfg.trainer.get("enable_checkpointing") is False:
-        callbacks = [each for each in callbacks if not isinstance(each, LastCheckpoint)]
-    pruning = None
-    if cfg.trial is not None:
-        from stnrot.search.pruning import pruning_callback  # imports Optuna, which takes a second
-
-        search = HydraConfig.get().sweeper
-        pruning = pruning_callback(search.storage, search.study_name, cfg.trial, cfg.monitor.metric)
-        callbacks.append(pruning)
+    callbacks, pruning = _callbacks(cfg, config, choices_of(folder) if resume else chosen_options())
     trainer = build_trainer(cfg, callbacks)
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         check_processes(trainer.world_size, HydraConfig.get().launcher)
     data.check_processes(trainer.world_size)
-    before = set(folder.iterdir())
-    if resume:
-        log.info("resumes %s from %s", folder, ckpt_path or "the beginning")
-        if trainer.is_global_zero:
-            (folder / "metrics.json").unlink(missing_ok=True)  # of the end that is no longer the end
-        rewind_logs(trainer, stands_at["processes"][0]["logs"] if stands_at else {})
-    if trainer.is_global_zero:
-        with atomic_write(folder / "config.yaml") as new:
-            OmegaConf.save(OmegaConf.create(config), new)
-        note_job(folder)
+    return Job(trainer, task, data, ckpt_path, stands_at, pruning, config)
+
+
+def _callbacks(cfg: DictConfig, config: dict[str, Any], choices: dict[str, str]) -> tuple[list[Any], Any]:
+    """Return the callbacks of the job, and among them the one that ends a trial of a search, or None."""
+    from stnrot.callbacks.last_checkpoint import LastCheckpoint
+    from stnrot.callbacks.run_config import RunConfig
+    from stnrot.runs.trainer import switched_on
+
+    callbacks = [RunConfig(config, choices), *switched_on(cfg, "callbacks")]
+    if cfg.trainer.get("enable_checkpointing") is False:
+        callbacks = [each for each in callbacks if not isinstance(each, LastCheckpoint)]
+    if cfg.trial is None:
+        return callbacks, None
+    from stnrot.search.pruning import pruning_callback  # imports Optuna, which takes a second
+
+    search = HydraConfig.get().sweeper
+    pruning = pruning_callback(search.storage, search.study_name, cfg.trial, cfg.monitor.metric)
+    return [*callbacks, pruning], pruning
+
+
+def _fit(job: Job) -> None:
+    """Train."""
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
 
     try:
-        trainer.fit(task, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
+        job.trainer.fit(job.task, datamodule=job.data, ckpt_path=job.checkpoint, weights_only=True)
     except SIGTERMException as stopped:
         raise SystemExit(143) from stopped  # Lightning would exit with 0, as after a complete run
-    except Exception as error:
-        if not resume and trainer.global_step == 0 and trainer.is_global_zero and one_line(error) is not None:
-            remove_new(folder, before)  # refused before its first step: there is nothing to look at
-        raise
     if REQUEST.signal is not None:
         raise Stopped  # in the last steps: all is saved
-    if pruning is not None:
-        pruning.check_pruned()  # with several processes, only this call raises
+    if job.pruning is not None:
+        job.pruning.check_pruned()  # with several processes, only this call raises
+
+
+def _test(job: Job, folder: Path) -> float:
+    """Test the best checkpoint, or the last weights if there is none; return the best value in the validation."""
+    from stnrot.runs.multirun_table import FINISHED
+    from stnrot.runs.trainer import has_tensorboard
+
+    trainer = job.trainer
     best: Any = trainer.checkpoint_callback  # the first of the configuration, `best`; None without checkpoints
     chosen = getattr(best, "best_model_path", "") or None
     if chosen is None:
         log.info("there is no best checkpoint: the test uses the weights after step %d, the last", trainer.global_step)
-    trainer.test(task, datamodule=data, ckpt_path=chosen, weights_only=True)
+    trainer.test(job.task, datamodule=job.data, ckpt_path=chosen, weights_only=True)
     log.info("%s: %s", FINISHED, folder)
     if has_tensorboard(trainer):
         log.info("to view them: tensorboard --logdir %s --samples_per_plugin images=1000", shlex.quote(str(folder)))

@@ -77,7 +77,8 @@ def nothing_left() -> Iterator[None]:
         hydra = HydraConfig.get()
         folder, start = Path(hydra.runtime.output_dir), Path(hydra.runtime.cwd)
         own = {hydra.output_subdir, f"{hydra.job.name}.log"}
-        if hydra.mode != RunMode.MULTIRUN and one_line(error) is not None and {f.name for f in folder.iterdir()} <= own:
+        left = {path.name for path in folder.glob("*")}  # none, if someone has deleted the folder
+        if hydra.mode != RunMode.MULTIRUN and one_line(error) is not None and left <= own:
             shutil.rmtree(folder, ignore_errors=True)
             for parent in folder.parents:
                 if start not in parent.parents or any(parent.iterdir()):

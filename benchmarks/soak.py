@@ -1,6 +1,6 @@
 """A run that is killed every few seconds for half an hour ends as the run that was not; memory and handles stay flat.
 
-    python benchmarks/soak.py [--epochs 120] [--calls 100000] [--png PATH] [--json PATH]
+    python benchmarks/soak.py [--epochs 280] [--calls 100000] [--png PATH] [--json PATH]
 
 About 50 minutes on two cores, 30 of them for the run that is killed. Needs Linux, whose /proc tells the resident
 memory and the number of open files of a process.
@@ -165,7 +165,7 @@ def draw(series: Mapping[str, Sequence[Sample]], path: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, kill, align and report."""
     options = Options(__file__, __doc__, epochs=2, calls=200)
-    options.add_argument("--epochs", type=at_least_one, default=120, help="of the job")
+    options.add_argument("--epochs", type=at_least_one, default=280, help="of the job")
     options.add_argument("--calls", type=at_least_one, default=100_000, help="of align")
     options.add_argument("--png", type=new_file, metavar="PATH", help="draw memory and open files to this file")
     args = options.read(arguments)

@@ -213,6 +213,17 @@ def unchecked() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
+@pytest.fixture
+def printed(unchecked: None, capsys: pytest.CaptureFixture[str]) -> Callable[[str], list[str]]:
+    """Run code as in a process without the checks of annotations that only tests have; returns the lines it prints."""
+
+    def run(code: str) -> list[str]:
+        exec(code, {"__name__": "__main__"})
+        return capsys.readouterr().out.splitlines()
+
+    return run
+
+
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     # without a GPU the generator itself: `torch.manual_seed` keeps the stack of each call, which takes 5 ms

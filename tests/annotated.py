@@ -100,9 +100,8 @@ class Arguments:
     def tensor(self, name: str, hint: Any, dims: list[tuple[int, ...]]) -> Tensor:
         """Draw a tensor: its numbers, type, layout in memory and device."""
         draw, shape = self.draw, [n for dim in dims for n in dim]
-        torch.manual_seed(draw(st.integers(0, 2**16)))
-        real = hint.dtype is Float
-        x = torch.randn(shape, dtype=torch.float64 if real else torch.complex128)
+        numbers, real = torch.Generator().manual_seed(draw(st.integers(0, 2**16))), hint.dtype is Float
+        x = torch.randn(shape, dtype=torch.float64 if real else torch.complex128, generator=numbers)
         layout = draw(st.sampled_from(LAYOUTS))
         if layout == "expanded" and len(shape) > 2 and shape[0]:
             x = x[:1].expand(shape)

@@ -73,6 +73,7 @@ def test_data_without_a_known_upright_are_refused(
     ],
 )
 def test_models_without_a_known_upright_are_refused(job: Any, tmp_path: Path, options: list[str], message: str) -> None:
-    _, run = job(*options, NO_FIGURES, "+trainer.limit_train_batches=1")
+    one = [f"+trainer.limit_{part}_batches=1" for part in ("train", "val", "test")]
+    _, run = job(*options, NO_FIGURES, *one)
     with pytest.raises(InputError, match=re.escape(message)):
         evaluated(str(run / "checkpoints" / "last.ckpt"), tmp_path / "leak", "leak=true")

@@ -100,10 +100,10 @@ def test_a_usage_error_is_one_line(monkeypatch, capsys, line: str, words: str, c
 def test_a_bug_prints_a_plain_traceback(tmp_path: Path) -> None:
     code = """
 import sys
-import stnrot.commands.output
+import stnrot.commands.study
 from stnrot.cli import main
-stnrot.commands.output.check_output = lambda *paths: 1 / 0
-sys.argv = ["stnrot", "align", "a.png", "b.png", "--out", "c.png"]
+stnrot.commands.study.needs_extra = lambda command: 1 / 0
+sys.argv = ["stnrot", "study", "study.db"]
 main()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT, cwd=tmp_path)
@@ -116,12 +116,12 @@ def test_ctrl_c_and_a_closed_pipe(tmp_path: Path) -> None:
     """The work is replaced by what an interrupt and `| head` raise."""
     code = """
 import sys
-import stnrot.alignment.aligner
+import stnrot.commands.study
 from stnrot.cli import main
-def work(*args, **options):
+def work(command):
     raise {error}
-stnrot.alignment.aligner.Aligner = work
-sys.argv = ["stnrot", "align", "a.png", "b.png"]
+stnrot.commands.study.needs_extra = work
+sys.argv = ["stnrot", "study", "study.db"]
 main()
 """
     for error, status in (("KeyboardInterrupt", 130), ("BrokenPipeError", 141)):

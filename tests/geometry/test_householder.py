@@ -30,8 +30,9 @@ def test_is_the_product_of_single_reflections(count: int, points: int, inverse: 
         torch.testing.assert_close(reflect(x, vectors.requires_grad_(), inverse), expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("inverse", [False, True])
-@pytest.mark.parametrize(("shape", "points"), [((4, 5), 3), ((SMALL + 2, 3), 2), ((2, 2, 3, 4), 2)])
+@pytest.mark.parametrize(("shape", "points"), [((3, 4), 2), ((SMALL + 2, 2), 2), ((2, 1, 3, 3), 2)])
 def test_gradients_are_those_of_finite_differences(shape: tuple[int, ...], points: int, inverse: bool) -> None:
     vectors = torch.randn(shape, dtype=torch.float64, requires_grad=True)
     x = torch.randn(*shape[:-2], points, shape[-1], dtype=torch.float64, requires_grad=True)
@@ -162,7 +163,8 @@ def test_the_blocks_of_a_gpu_are_rotations_for_near_parallel_vectors(spread: flo
     torch.testing.assert_close(rotation.mT @ rotation, torch.eye(256).double(), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(6, 6), (2, 3, 5), (SMALL + 1, 5)])
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("shape", [(4, 4), (2, 3, 4), (SMALL + 1, 3)])
 def test_the_matrix_has_the_gradients_of_finite_differences(shape: tuple[int, ...]) -> None:
     vectors = torch.randn(shape, dtype=torch.float64, requires_grad=True)
     gradcheck(householder_rotation, (vectors,))

@@ -109,7 +109,7 @@ def test_the_shown_sample_is_fixed_and_balanced(job, monkeypatch) -> None:
         return finish(self, trainer, task, part, rows, shown)
 
     monkeypatch.setattr(AlignmentFigures, "finish", spy)
-    job("trainer.max_epochs=2")
+    job("trainer.max_epochs=2", "+trainer.limit_test_batches=1")
     assert len(seen) == 2
     assert seen[0] == seen[1]
     assert sorted(seen[0][:10]) == list(range(10))

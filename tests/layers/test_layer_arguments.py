@@ -1,7 +1,6 @@
 """What the layers refuse, each in one line, and what they accept beside the plain case."""
 
-import subprocess
-import sys
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -41,11 +40,9 @@ for call in calls:
 """
 
 
-def test_other_types_are_one_line() -> None:
-    """Run in a separate process: the run-time checks of pytest would refuse the arguments first."""
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", WRONG_TYPES], capture_output=True, text=True)
+def test_other_types_are_one_line(printed: Callable[[str], list[str]]) -> None:
     points = "z: expected a dense tensor [*n, 3] of real numbers on cpu, got"
-    assert done.stdout.splitlines() == [
+    assert printed(WRONG_TYPES) == [
         "rotation: expected a Rotation, got builtin_function_or_method; write Conjugate(f, rotation)",
         "rotation: expected a Rotation, got torch.float32 of shape [3, 3]; write Conjugate(f, rotation)",
         "f: expected a function of a tensor, got None; write Conjugate(f, rotation)",
@@ -57,7 +54,7 @@ def test_other_types_are_one_line() -> None:
         f"{points} None",
         "dim: expected a whole number of at least 1, got '3'",
         "start: expected a rotation [d, d], got 'identity'",
-    ], done.stderr
+    ]
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ def train(layer: Rotation, steps: int, lr: float = 1e-2, bf16: bool = False) -> 
         optimizer.step()
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("init", ["identity", "haar"])
 @pytest.mark.parametrize(("method", "dim"), CASES)
 def test_is_a_rotation_before_and_after_training(method: str, dim: int, init: str) -> None:
@@ -132,6 +133,7 @@ def test_starts_with_any_rotation(method: str, dim: int) -> None:
         torch.testing.assert_close(Rotation(dim, method, init=start).matrix(), start, rtol=0, atol=1e-6)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(("method", "dim"), [*((m, 4) for m in METHODS), ("angle", 2)])
 def test_finds_a_rotation_by_gradient_descent(method: str, dim: int) -> None:
     torch.manual_seed(1)
@@ -146,10 +148,11 @@ def test_finds_a_rotation_by_gradient_descent(method: str, dim: int) -> None:
     torch.testing.assert_close(layer.matrix(), hidden, rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("center", [None, torch.ones(4), nn.Parameter(torch.ones(4))])
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("center", [None, nn.Parameter(torch.ones(3))])
 @pytest.mark.parametrize("method", ["householder", "cayley", "exp", "qr"])
 def test_gradients_are_those_of_finite_differences(method: str, center: Tensor | None) -> None:
-    layer = Rotation(4, method, init="haar", center=center).double()
+    layer = Rotation(3, method, init="haar", center=center).double()
     model = Conjugate(nn.Tanh(), layer)
     names = [name for name, _ in model.named_parameters()]
     weights = [0.3 * torch.randn_like(w).requires_grad_() for _, w in model.named_parameters()]
@@ -157,7 +160,7 @@ def test_gradients_are_those_of_finite_differences(method: str, center: Tensor |
     def function(z: Tensor, *given: Tensor) -> Tensor:
         return functional_call(model, dict(zip(names, given, strict=True)), (z,))
 
-    z = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    z = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
     gradcheck(function, (z, *weights))
     gradgradcheck(function, (z, *weights))
 
@@ -396,8 +399,7 @@ def test_bad_points_are_refused(z: Tensor, message: str) -> None:
             function(z)
 
 
-def test_other_types_and_shapes_are_refused() -> None:
-    """Run in a separate process: the run-time checks of pytest would refuse the arguments first."""
+def test_other_types_and_shapes_are_refused(printed: Callable[[str], list[str]]) -> None:
     code = """
 import numpy, torch
 from stnrot import Rotation
@@ -414,10 +416,7 @@ for call in wrong:
     except ValueError as error:
         print(error)
 """
-    output = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=100
-    ).stdout
-    lines = output.splitlines()
+    lines = printed(code)
     assert lines[:4] == [
         "dim=tensor(4.): expected a whole number of at least 2",
         "dim=tensor([4, 4]): expected a whole number of at least 2",

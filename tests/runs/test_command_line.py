@@ -74,11 +74,10 @@ def test_the_path_survives_the_way_from_another_process() -> None:
         ("callbacks.finite.skip", "callbacks.finite.skip"),
     ],
 )
-def test_train_names_the_option(
-    ends: Callable[..., object], tmp_path: Path, option: str, path: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert str(ends("train.py", f"{option}=-3")).startswith(f"error: {path}=-3: expected a")
+def test_train_names_the_option(job: Callable[..., object], option: str, path: str) -> None:
+    with pytest.raises((InputError, InstantiationException)) as raised:
+        job(f"{option}=-3")
+    assert str(one_line(raised.value)).startswith(f"{path}=-3: expected a")
 
 
 def test_a_search_names_the_option(

@@ -27,6 +27,7 @@ def job(folder: Path, *overrides: str) -> float:
     return train(composed("train", *SMALL, *QUIET, "trainer.max_epochs=10", f"output_dir={folder}", *overrides))
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("method", ["householder", "cayley", "newton_schulz", "penalty"])
 def test_finds_the_hidden_rotation(tmp_path: Path, method: str) -> None:
     job(tmp_path, f"model.rotation.method={method}", "task.optimizer.lr=0.03", *NO_FIGURES)

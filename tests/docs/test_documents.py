@@ -90,10 +90,12 @@ def commands() -> list[str]:
     return list(dict.fromkeys(shlex.join(each) for each in words if each))
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("page", [page for page in BLOCKS if any(language == "python" for language, _ in BLOCKS[page])])
 def test_python(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The blocks of a page run in an empty folder, one after another in one namespace."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("stnrot.jobs.fit.VIEWS", 500)  # of an epoch
     namespace: dict[str, object] = {}
     for language, block in BLOCKS[page]:
         if language == "python":
@@ -233,6 +235,8 @@ def run_evaluate(overrides: list[str], request: pytest.FixtureRequest) -> None:
 def run_stnrot(arguments: list[str], request: pytest.FixtureRequest) -> None:
     """Call the command on small files."""
     place, called = request.getfixturevalue("place"), request.getfixturevalue("called")
+    if arguments[0] == "export":  # tests/export checks annotations
+        request.getfixturevalue("unchecked")
     if arguments[0] == "pose":
         (place / "image.png").unlink()
         (place / "image.png").symlink_to(place / "torus.png")

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SMALL, command, evaluated, metrics_of, rows
+from conftest import NO_FIGURES, SMALL, command, evaluated, metrics_of, rows
 
 Ends = Callable[..., object]
 
 
 @pytest.mark.ci
 def test_multirun_ends_with_a_table(ends: Ends, tmp_path: Path) -> None:
-    done = command("train.py", "-m", *SMALL, "model=cnn,rot_stn", "seed=1,2", cwd=tmp_path, timeout=400)
+    done = command("train.py", "-m", *SMALL, NO_FIGURES, "model=cnn,rot_stn", "seed=1,2", cwd=tmp_path, timeout=400)
     assert done.returncode == 0, done.stderr
     jobs_table, seeds_table = done.stdout[done.stdout.rindex("\njob") :].split("mean ± standard deviation")
     (sweep,) = (tmp_path / "outputs" / "train").glob("*/*-multirun")

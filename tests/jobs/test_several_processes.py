@@ -65,7 +65,7 @@ POINTS = ("data=conjugate", "data.dim=4", "model=conjugate", "task=conjugate", "
         # the batches of the validation set
         pytest.param(4, IMAGES, 6, id="images: 3, 3", marks=pytest.mark.slow),
         pytest.param(3, (*IMAGES, *STREAMED), 6, id="streamed: 3, 3, 2", marks=pytest.mark.ci),
-        pytest.param(4, (*POSES, "data.samples=50"), None, id="poses: 3, 2", marks=pytest.mark.ci),
+        pytest.param(4, (*POSES, "data.samples=50"), None, id="poses: 3, 2", marks=pytest.mark.slow),
         pytest.param(3, (*POINTS, "data.samples=70"), None, id="points: 3, 2, 2", marks=pytest.mark.slow),
     ],
 )

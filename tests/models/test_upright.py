@@ -309,6 +309,7 @@ def test_the_upright_is_learned_without_labels(upright: bool) -> None:
 
 
 @pytest.mark.ci
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("hypotheses", [1, 3])
 def test_an_exported_model_equals_the_model(hypotheses: int, tmp_path: object) -> None:
     """torch.export and ONNX, with the network inside, for any number of images."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import NO_FIGURES
+from conftest import NO_FIGURES, evaluated
 
 from stnrot.errors import InputError
 from stnrot.runs.allowed_targets import check_targets
@@ -46,6 +46,15 @@ def test_a_checkpoint_cannot_build_what_is_not_ours() -> None:
             check_targets({"a": [{"_target_": target}]})
     with pytest.raises(InputError, match="expected plain values"):
         check_targets({"classifier": "${oc.create:{_target_: builtins.print, _args_: [x]}}"})
+
+
+@pytest.mark.parametrize(
+    ("ckpt", "words"), [("null", "ckpt is not set"), ("latest", "no run below .* has a best.ckpt")]
+)
+def test_evaluation_needs_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ckpt: str, words: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=words):
+        evaluated("", tmp_path / "tested", f"ckpt={ckpt}")
 
 
 @pytest.mark.parametrize("ckpt", [3, ["a.ckpt", "b.ckpt"]])

@@ -49,7 +49,7 @@ def test_a_checkpoint_cannot_build_what_is_not_ours() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ckpt", "words"), [("null", "ckpt is not set"), ("latest", "no run below .* has a best.ckpt")]
+    ("ckpt", "words"), [("null", "ckpt is not set"), ("latest", "no run below outputs/train")]
 )
 def test_evaluation_needs_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ckpt: str, words: str) -> None:
     monkeypatch.chdir(tmp_path)

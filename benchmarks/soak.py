@@ -1,4 +1,4 @@
-"""A run that is killed every few seconds for half an hour ends as the run that was not; memory and handles stay flat.
+"""A run that is killed every few seconds ends as the run that was not; memory and open files of a process stay flat.
 
     python benchmarks/soak.py [--epochs 280] [--calls 100000] [--png PATH] [--json PATH]
 

@@ -48,9 +48,7 @@ def test_a_checkpoint_cannot_build_what_is_not_ours() -> None:
         check_targets({"classifier": "${oc.create:{_target_: builtins.print, _args_: [x]}}"})
 
 
-@pytest.mark.parametrize(
-    ("ckpt", "words"), [("null", "ckpt is not set"), ("latest", "no run below outputs/train")]
-)
+@pytest.mark.parametrize(("ckpt", "words"), [("null", "ckpt is not set"), ("latest", "no run below outputs/train")])
 def test_evaluation_needs_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ckpt: str, words: str) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=words):

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from stnrot.commands import align, demo, evaluate, export, pose, predict, publish, report, study, train, upright
+from stnrot.commands import align, demo, evaluate, export, merge, pose, predict, publish, report, study, train, upright
 from stnrot.commands.job import CONTEXT, JOBS
 from stnrot.errors import InputError
 
@@ -43,6 +43,7 @@ COMMANDS = {
     "demo": demo,
     "evaluate": evaluate,
     "export": export,
+    "merge": merge,
     "pose": pose,
     "predict": predict,
     "publish": publish,

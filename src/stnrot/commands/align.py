@@ -8,6 +8,7 @@ import typer
 
 from stnrot.alignment.motion_kind import DEFAULT, STACK_DEFAULT, MotionKind
 from stnrot.alignment.stacks.reference_kind import FIRST, ReferenceKind
+from stnrot.commands.share_option import ShareOption
 from stnrot.commands.trust import Trust
 from stnrot.errors import InputError
 
@@ -92,6 +93,7 @@ def align(
     as_json: Annotated[
         bool, typer.Option("--json", rich_help_panel="Output", help="Print JSON. Only for one pair.")
     ] = False,
+    share: ShareOption = None,
 ) -> int:
     """Find the angle between two images, or the drift of a series.
 
@@ -107,6 +109,8 @@ def align(
     objects of one class, pass the checkpoint of a classifier: its encoder finds the upright angle of each image, and
     the angles are subtracted.
     """
+    if share is not None and manifest is None:
+        raise InputError("--share came without --manifest: expected a table of pairs; leave --share out")
     if stack:
         if manifest is not None or as_json:
             given = "--manifest" if manifest is not None else "--json"
@@ -126,8 +130,9 @@ def align(
         if out is None:
             raise InputError("--manifest needs --out: expected the CSV file to write, such as --out angles.csv")
         from stnrot.alignment.tables.manifest import align_manifest
+        from stnrot.runs.share import read_share
 
-        return align_manifest(manifest, out, motion, ckpt, trust or ())
+        return align_manifest(manifest, out, motion, ckpt, trust or (), read_share(share))
     if images is None or len(images) != 2:
         given = "none" if not images else "one image" if len(images) == 1 else f"{len(images)} images"
         raise InputError(

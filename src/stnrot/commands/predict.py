@@ -9,6 +9,7 @@ import typer
 
 from stnrot.commands.image_inputs import ImageModel, Images
 from stnrot.commands.printed import printable
+from stnrot.commands.share_option import ShareOption
 from stnrot.commands.trust import Trust
 from stnrot.errors import InputError
 
@@ -22,6 +23,8 @@ Examples:
 - `stnrot predict scans --model model.onnx` starts in less than a second, without torch
 
 - `stnrot predict scans --model my-model --out results.csv --save-aligned aligned`
+
+- `stnrot predict scans --model my-model --out part3.csv --share 3/8` on the third of eight machines
 
 - `find . -name "*.png" | stnrot predict - --model best.ckpt --json`
 """
@@ -47,6 +50,7 @@ def predict(
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, a line for each image. Without --out.")] = False,
+    share: ShareOption = None,
 ) -> int:
     """Classify images at any angle, and find the angle of each.
 
@@ -61,13 +65,16 @@ def predict(
     from stnrot.prediction.image_list import list_images
     from stnrot.prediction.open_model import open_model
     from stnrot.prediction.predict_files import predict_files, predict_table
+    from stnrot.runs.share import read_share
     from stnrot.turning.places import without_outputs
 
+    part = read_share(share)
     found = list_images(images)
     if save_aligned is not None:
         found = without_outputs(found, save_aligned)
     predictor = open_model(model, trust or ())
     aligned = None if save_aligned is None else AlignedFiles(predictor, found, save_aligned)
+    found = part.of(found)  # the places of aligned files depend on all images
     failed = 0
     if out is not None:
         failed = predict_table(predictor, found, out, aligned)

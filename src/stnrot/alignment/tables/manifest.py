@@ -18,6 +18,7 @@ from stnrot.data.sources.manifest import pair_files, read_manifest
 from stnrot.errors import InputError
 from stnrot.machine import thread_pool
 from stnrot.runs.growing_table import Row, csv_line, error_text, locked, model_name, number_texts, progress_bar
+from stnrot.runs.share import ALL, Share
 
 MAX_PAIRS = 64  # that are read together
 MAX_VALUES = 2**24  # of their images
@@ -36,17 +37,19 @@ class Pair:
     error: InputError | None = None  # why a header cannot be read
 
 
-def align_manifest(manifest: Path, out: Path, motion: MotionKind, ckpt: Path | None, trust: Sequence[str] = ()) -> int:
+def align_manifest(
+    manifest: Path, out: Path, motion: MotionKind, ckpt: Path | None, trust: Sequence[str] = (), share: Share = ALL
+) -> int:
     """Align the pairs of a CSV file, write the table `out`, and return 0, or 1 if a row has an error.
 
     The table has a row for each pair: the line in the manifest, the two paths, the angle that rotates the image onto
     the reference, the confidence, the model, and the error message of a pair that failed. If more than the angle is
     searched, it also has the shift, the scale, the overlap, the matrix and the motion. If the table exists, only the
-    missing rows and those with an error are computed.
+    missing rows and those with an error are computed. Of several machines each takes a share of the pairs.
     """
     rows = [
         {"line": line, "image": row["image"] or "", "reference": row["reference"] or ""}
-        for line, row in read_manifest(manifest)[0]
+        for line, row in share.of(read_manifest(manifest)[0])
     ]
     aligner = Aligner(ckpt, trust=trust)
     model = model_name(ckpt)

@@ -1,0 +1,70 @@
+"""Put the tables of several shares together."""
+
+from collections.abc import Sequence
+from itertools import chain, zip_longest
+from pathlib import Path
+
+from stnrot.errors import InputError
+from stnrot.runs.growing_table import Row, check_same, read_rows, replace_rows
+
+Columns = tuple[str, ...]
+
+
+def merge_tables(tables: Sequence[Path], out: Path, kinds: Sequence[Columns]) -> list[Row]:
+    """Write the rows of all tables to `out`, and return them.
+
+    The first column tells what a row is about: an image, or a line of a manifest. If several tables have the same, the
+    first row without an error stays. Lines are sorted. Images take turns, one of each table, which is their order if
+    the tables are those of all shares, in order.
+
+    Args:
+        tables: of one command, with one model.
+        out: table to write.
+        kinds: the columns that a table may have.
+
+    Raises:
+        InputError: if a file is no such table, or two tables do not belong together.
+    """
+    columns = _columns(tables[0], kinds)
+    key, parts = columns[0], [_rows(table, columns) for table in tables]
+    same = [name for name in ("model", "motion") if name in columns]
+    first: Row | None = None
+    merged: dict[str, Row] = {}
+    for table, rows in zip(tables, parts, strict=True):
+        for row in rows:
+            first = first or row
+            check_same(table, row, {name: first[name] for name in same})
+            there = merged.setdefault(row[key], row)
+            if any(there[name] != row[name] for name in ("image", "reference") if name in columns):
+                raise InputError(f"{table} has other images in {key} {row[key]}: expected tables of one manifest")
+            if there["error"] and not row["error"]:
+                merged[row[key]] = row
+    turns = chain.from_iterable(zip_longest(*parts))
+    keys = dict.fromkeys(row[key] for row in turns if row is not None)
+    order = sorted(keys, key=lambda line: (len(line), line)) if key == "line" else keys
+    found = [merged[each] for each in order]
+    try:
+        replace_rows(out, found, columns)
+    except OSError as error:
+        raise InputError(f"cannot write {out}: {error}; choose another --out") from error
+    return found
+
+
+def _columns(table: Path, kinds: Sequence[Columns]) -> Columns:
+    for columns in kinds:
+        try:
+            _rows(table, columns)
+        except InputError as error:
+            refusal = error
+        else:
+            return columns
+    raise refusal
+
+
+def _rows(table: Path, columns: Columns) -> list[Row]:
+    if not table.is_file():
+        raise InputError(f"{table}: expected a table of stnrot predict --out or stnrot align --manifest, got no file")
+    try:
+        return read_rows(table, columns)
+    except InputError as error:
+        raise InputError(f"{table}: expected a table of stnrot predict --out or stnrot align --manifest") from error

@@ -84,7 +84,10 @@ def test_the_command_prints_it_last_and_exits_with_1(
         (["data=image_folder", "data.root=missing"], ["expected a folder"]),
     ],
 )
-def test_options_and_values(arguments: list[str], words: list[str], tmp_path: Path) -> None:
+def test_options_and_values(
+    arguments: list[str], words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(Exception) as raised:  # noqa: PT011  # Hydra, Lightning or the project
         train(composed("train", *arguments, f"output_dir={tmp_path}"))
     line = one_line(raised.value)

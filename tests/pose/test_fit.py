@@ -375,7 +375,7 @@ def test_descent_ends_where_that_of_scipy_does(view: View, clean: bool) -> None:
 @pytest.mark.usefixtures("unchecked")
 def test_descent_never_raises_the_loss_and_reports_when_it_was_cut_short() -> None:
     view = View(BLOB[:5].double(), replace(SMALL, sigma=0.5), "XYZ", 1, 1)  # small dots: a full step often overshoots
-    true, start = poses(10, "XYZ").double(), poses(10, "XYZ").double()
+    true, start = poses(20, "XYZ").double(), poses(20, "XYZ").double()
     target, given = drawn(view, true), start.clone()
     before = robust_loss(drawn(view, start) - target)
     for steps in (*range(20), 500):

@@ -1,5 +1,6 @@
 """Put the tables of several shares together."""
 
+import csv
 from collections.abc import Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -8,6 +9,7 @@ from stnrot.errors import InputError
 from stnrot.runs.growing_table import Row, check_same, read_rows, replace_rows
 
 Columns = tuple[str, ...]
+EXPECTED = "expected a table of stnrot predict --out or stnrot align --manifest"
 
 
 def merge_tables(tables: Sequence[Path], out: Path, kinds: Sequence[Columns]) -> list[Row]:
@@ -25,6 +27,9 @@ def merge_tables(tables: Sequence[Path], out: Path, kinds: Sequence[Columns]) ->
     Raises:
         InputError: if a file is no such table, or two tables do not belong together.
     """
+    for table in tables:
+        if not table.is_file():
+            raise InputError(f"{table}: {EXPECTED}, got no file")
     columns = _columns(tables[0], kinds)
     key, parts = columns[0], [_rows(table, columns) for table in tables]
     same = [name for name in ("model", "motion") if name in columns]
@@ -51,20 +56,14 @@ def merge_tables(tables: Sequence[Path], out: Path, kinds: Sequence[Columns]) ->
 
 
 def _columns(table: Path, kinds: Sequence[Columns]) -> Columns:
-    for columns in kinds:
-        try:
-            _rows(table, columns)
-        except InputError as error:
-            refusal = error
-        else:
-            return columns
-    raise refusal
+    """Return the columns of a table, by its first line."""
+    with table.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        header = tuple(next(csv.reader(file), ()))
+    return header if header in kinds else kinds[0]  # which refuses it
 
 
 def _rows(table: Path, columns: Columns) -> list[Row]:
-    if not table.is_file():
-        raise InputError(f"{table}: expected a table of stnrot predict --out or stnrot align --manifest, got no file")
     try:
         return read_rows(table, columns)
     except InputError as error:
-        raise InputError(f"{table}: expected a table of stnrot predict --out or stnrot align --manifest") from error
+        raise InputError(f"{table}: {EXPECTED}, of the same kind") from error

@@ -20,10 +20,14 @@ WITH_CIFAR10 = {"photographs"}
 TRAINED_BY = {"by_angle": "accuracy", "pairs_confidence": "pairs"}  # takes the runs that the other leaves
 TOGETHER = [[other, name] for name, other in TRAINED_BY.items()]
 ALONE = [[name] for name in BENCHMARKS if not any(name in names for names in TOGETHER)]
+OF_PROCESSES = {"soak", "startup"}  # that start, one after another, for minutes
+ALL = [
+    pytest.param(names, marks=pytest.mark.slow if OF_PROCESSES & {*names} else pytest.mark.ci, id="-".join(names))
+    for names in TOGETHER + ALONE
+]
 
 
-@pytest.mark.ci
-@pytest.mark.parametrize("names", TOGETHER + ALONE, ids="-".join)
+@pytest.mark.parametrize("names", ALL)
 def test_a_benchmark_writes_its_tables(names: list[str], mnist_root: Path, cifar10_root: Path, tmp_path: Path) -> None:
     for name in names:
         if name in NEEDS:
@@ -46,7 +50,7 @@ def test_a_benchmark_writes_its_tables(names: list[str], mnist_root: Path, cifar
             assert all(row.keys() == table["rows"][0].keys() for row in table["rows"])
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 def test_throughput_compares_with_a_commit(mnist_root: Path, tmp_path: Path) -> None:
     path = tmp_path / "against.json"
     options = ["--quick", "--against", "HEAD", "--root", str(mnist_root), "--json", str(path)]

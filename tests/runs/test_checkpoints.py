@@ -61,6 +61,21 @@ def test_a_list_of_checkpoints_is_refused(ckpt: object) -> None:
         find_checkpoints(ckpt)
 
 
+def _interrupted(checkpoint: dict[str, object], path: Path) -> bool:
+    """Interrupt a save. One in 60 interrupts is lost in C++ code that asks for an attribute; the file is then saved."""
+    handler = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.005)
+    try:
+        AtomicCheckpointIO().save_checkpoint(checkpoint, path)
+    except KeyboardInterrupt:
+        return True
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+    AtomicCheckpointIO().save_checkpoint({"epoch": 1}, path)
+    return False
+
+
 def test_a_failed_save_keeps_the_old_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
     AtomicCheckpointIO().save_checkpoint({"epoch": 1}, path)
@@ -74,13 +89,6 @@ def test_a_failed_save_keeps_the_old_checkpoint(tmp_path: Path) -> None:
             AtomicCheckpointIO().save_checkpoint(many, path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    handler = signal.signal(signal.SIGALRM, signal.default_int_handler)
-    signal.setitimer(signal.ITIMER_REAL, 0.005)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            AtomicCheckpointIO().save_checkpoint(many, path)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, handler)
+    assert any(_interrupted(many, path) for _ in range(5))
     assert torch.load(path) == {"epoch": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]

@@ -2,7 +2,8 @@
 
     python benchmarks/soak.py [--epochs 280] [--calls 100000] [--png PATH] [--json PATH]
 
-About 50 minutes on two cores, 30 of them for the run that is killed. Needs Linux, whose /proc tells the resident
+Half an hour with `--epochs 100` on one core of an AMD EPYC that had other work too, ten minutes of it for the run that
+is killed; the default is almost three times as long. Needs Linux, whose /proc tells the resident
 memory and the number of open files of a process.
 
 - The same job trains twice, on digits that scikit-learn brings. The first run is left alone. The second is killed with

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import SearchStrategy
 
-EXAMPLES = [20, pytest.param(2000, marks=pytest.mark.slow)]
+EXAMPLES = [30, pytest.param(2000, marks=pytest.mark.slow)]
 
 
 def property_test(**strategies: SearchStrategy) -> Callable[[Callable[..., None]], Callable[..., None]]:

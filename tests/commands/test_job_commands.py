@@ -39,11 +39,10 @@ def test_help_names_the_command(calls: Called, monkeypatch, capsys, tmp_path: Pa
     printed = calls(job, "--help", cwd=tmp_path)[1]
     assert f"usage: stnrot {job} " in printed
     assert f"{job}.py" not in printed
-    if job == "train":  # the two share their code
-        monkeypatch.setattr(sys, "argv", ["train.py", "--help"])
-        with suppress(SystemExit):
-            runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
-        assert capsys.readouterr().out == printed.replace("stnrot train", "python train.py")
+    monkeypatch.setattr(sys, "argv", [f"{job}.py", "--help"])
+    with suppress(SystemExit):
+        runpy.run_path(str(ROOT / f"{job}.py"), run_name="__main__")
+    assert capsys.readouterr().out == printed.replace(f"stnrot {job}", f"python {job}.py")
 
 
 def test_a_folder_of_own_options(calls: Called, tmp_path: Path) -> None:

@@ -167,17 +167,17 @@ def test_what_is_refused(digits_run: Path, called: Called, folder: Path) -> None
 
 @pytest.mark.ci
 def test_ctrl_c_keeps_what_is_done(digits_run: Path, folder: Path) -> None:
-    for k in range(1200):
+    for k in range(3000):
         (folder / f"{k}.png").write_bytes((folder / "scans" / "a" / "0.png").read_bytes())
     line = [sys.executable, "-m", "stnrot.cli", "predict", "*.png", "--model", str(digits_run), "--out", "out.csv"]
     process = subprocess.Popen(line, cwd=folder, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 100
-    while time.monotonic() < deadline and (not (folder / "out.csv").exists() or len(rows(folder / "out.csv")) < 100):
+    while time.monotonic() < deadline and (not (folder / "out.csv").exists() or len(rows(folder / "out.csv")) < 300):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
     done = len(rows(folder / "out.csv"))
-    assert 100 <= done < 1200
+    assert 300 <= done < 3000
     subprocess.run(line, cwd=folder, env=ENVIRONMENT, check=True, capture_output=True)
     table = rows(folder / "out.csv")
-    assert len({row["image"] for row in table}) == len(table) == 1200
+    assert len({row["image"] for row in table}) == len(table) == 3000

@@ -136,9 +136,11 @@ def test_evaluation_refuses_to_test_nothing(finished: Path, tmp_path: Path) -> N
     ("script", "arguments"),
     [
         ("evaluate.py", []),
+        ("evaluate.py", ["ckpt=missing.ckpt"]),
         ("evaluate.py", ["ckpt=missing.ckpt", "hydra.run.dir=a/b/c"]),
         ("train.py", ["data.n_train=1001"]),
         ("train.py", ["trainer.max_epochs=0", "hydra.run.dir=runs/mine"]),
+        ("train.py", ["task.optimizer.lr=nonsense", "trainer=cpu"]),
         ("train.py", ["task=register", "trainer=cpu", "callbacks.progress=null"]),
     ],
 )

@@ -149,7 +149,7 @@ def test_finds_a_rotation_by_gradient_descent(method: str, dim: int) -> None:
 
 
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("center", [None, nn.Parameter(torch.ones(3))])
+@pytest.mark.parametrize("center", [None, torch.ones(3), nn.Parameter(torch.ones(3))])
 @pytest.mark.parametrize("method", ["householder", "cayley", "exp", "qr"])
 def test_gradients_are_those_of_finite_differences(method: str, center: Tensor | None) -> None:
     layer = Rotation(3, method, init="haar", center=center).double()

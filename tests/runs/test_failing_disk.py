@@ -114,10 +114,12 @@ def test_a_run_with_a_full_disk(disk: Path) -> None:
 def test_a_run_that_may_not_write_any_more(tmp_path: Path) -> None:
     """As above. Root may write to any folder but to one with this flag."""
     checkpoints = tmp_path / "run" / "checkpoints"
-    with under_way(tmp_path, "not permitted"):
-        if subprocess.run(["chattr", "+i", checkpoints], capture_output=True).returncode:
-            pytest.skip("needs the right to change the flags of a folder")
-    subprocess.run(["chattr", "-i", checkpoints], check=True)
+    try:
+        with under_way(tmp_path, "not permitted"):
+            if subprocess.run(["chattr", "+i", checkpoints], capture_output=True).returncode:
+                pytest.skip("needs the right to change the flags of a folder")
+    finally:
+        subprocess.run(["chattr", "-i", checkpoints], check=False, capture_output=True)
     assert_resumes(tmp_path)
 
 
@@ -180,11 +182,15 @@ def assert_resumes(folder: Path) -> None:
     assert not list((folder / "run").rglob(".*.stnrot-*"))
 
 
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "run").mkdir()
+    return tmp_path / "run"
+
+
 @pytest.mark.parametrize("replaced", [False, True])
-def test_the_folder_of_a_job_is_deleted(tmp_path: Path, replaced: bool) -> None:
+def test_the_folder_of_a_job_is_deleted(folder: Path, replaced: bool) -> None:
     """The lock file of another job in the folder that has replaced it stays."""
-    folder = tmp_path / "run"
-    folder.mkdir()
 
     def job() -> None:
         with alone_in(folder):
@@ -201,10 +207,8 @@ def test_the_folder_of_a_job_is_deleted(tmp_path: Path, replaced: bool) -> None:
 
 
 @pytest.mark.parametrize("deleted", [False, True])
-def test_an_error_of_the_file_system(tmp_path: Path, deleted: bool) -> None:
+def test_an_error_of_the_file_system(folder: Path, deleted: bool) -> None:
     """The folder that was deleted is named in its place."""
-    folder = tmp_path / "run"
-    folder.mkdir()
 
     def job() -> None:
         with alone_in(folder):

@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
+from stnrot.commands.new_file import check_new_file
 from stnrot.commands.printed import printable
-from stnrot.errors import InputError
-from stnrot.regular_file import check_regular
 
 EXAMPLES = """
 Examples:
@@ -35,11 +34,7 @@ def merge(
     The result is the table of one machine. An image or a pair that is in several tables gets the first row without an
     error. All tables need the same model. The exit code is 1 if a row has an error.
     """
-    if not out.parent.is_dir():
-        raise InputError(f"--out {out}: there is no folder {out.parent}; make it first")
-    check_regular(out)
-    if out.exists() and not overwrite:
-        raise InputError(f"--out {out} exists: expected a new file; add --overwrite to replace it")
+    check_new_file(out, overwrite)
     from stnrot.alignment.tables.result_table import COLUMNS as PAIRS
     from stnrot.alignment.tables.result_table import MOVED_COLUMNS as MOVED_PAIRS
     from stnrot.prediction.predict_files import COLUMNS as IMAGES

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stnrot.commands.new_file import check_new_file
 from stnrot.errors import InputError, needs_extra
-from stnrot.regular_file import check_regular
 
 if TYPE_CHECKING:
     from stnrot.report.run_folder import Run
@@ -41,7 +41,7 @@ def report(
     confusion matrix, a sample of aligned images, the worst cases and its figures. Images are inside the file. It loads
     nothing, so it can be sent, printed, and read offline and on a phone.
     """
-    _check_out(out, overwrite)
+    check_new_file(out, overwrite)
     with needs_extra("stnrot report"):
         from stnrot.report.page import page
         from stnrot.report.run_folder import read_run
@@ -74,11 +74,3 @@ def _numbers(run: "Run") -> dict[str, Any]:
 
     metrics = {name: value if math.isfinite(value) else None for name, value in metrics_so_far(run).items()}
     return {"folder": str(run.folder), "finished": run.finished, "metrics": metrics}
-
-
-def _check_out(out: Path, overwrite: bool) -> None:
-    if not out.parent.is_dir():
-        raise InputError(f"--out {out}: there is no folder {out.parent}; make it first")
-    check_regular(out)
-    if out.exists() and not overwrite:
-        raise InputError(f"--out {out} exists: expected a new file; add --overwrite to replace it")

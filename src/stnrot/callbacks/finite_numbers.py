@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import lightning as L
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
@@ -86,7 +87,7 @@ class FiniteNumbers(L.Callback):
         """Compute the norms of loss and gradient; leave the step out if it is bad and may be skipped."""
         gradients = [each.grad for each in _weights(optimizer) if each.grad is not None]
         loss = get_total_norm(self._losses).float()
-        self._norms = loss, get_total_norm(gradients).to(loss)
+        self._norms = loss, _norm(gradients).to(loss)
         self._rates = [group["lr"] for group in optimizer.param_groups]
         self._losses = []
         if not self._said and trainer.global_step % UNDERFLOW_EVERY == 0 and (text := underflow(trainer)):
@@ -104,7 +105,7 @@ class FiniteNumbers(L.Callback):
         """Add the norm of the weights after the step, and read the three numbers."""
         if self._norms is None:
             return  # gradients are accumulated
-        norms = torch.stack([*self._norms, get_total_norm(_weights(trainer.optimizers[0])).to(self._norms[0])])
+        norms = torch.stack([*self._norms, _norm(_weights(trainer.optimizers[0])).to(self._norms[0])])
         self.read(trainer)
         arrived = None
         if norms.is_cuda:
@@ -196,6 +197,12 @@ class FiniteNumbers(L.Callback):
         except (OSError, RuntimeError) as error:
             return f" (the batch could not be saved: {error})"
         return f" (saved in {path})"
+
+
+def _norm(tensors: list[Tensor]) -> Tensor:
+    """Return the norm of all values, over all processes if each has a share of them."""
+    norm = get_total_norm(tensors)
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
 
 def _weights(optimizer: Any) -> list[Tensor]:

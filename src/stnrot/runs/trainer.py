@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from stnrot.errors import InputError
 from stnrot.runs.checkpoints import AtomicCheckpointIO
+from stnrot.runs.sharding import ShardingStrategy
 
 
 def switched_on(cfg: DictConfig, group: str) -> list[Any]:
@@ -47,6 +48,7 @@ def build_trainer(cfg: DictConfig, callbacks: list[L.Callback]) -> L.Trainer:
         enabled[option] = any(isinstance(each, kind) for each in callbacks) if given is None else given
     if not loggers:
         callbacks = [each for each in callbacks if not isinstance(each, LearningRateMonitor)]
+    strategy = {"strategy": ShardingStrategy()} if cfg.trainer.get("strategy") == "fsdp" else {}
     plugins = instantiate(cfg.trainer.get("plugins"), _convert_="all") or []
     trainer: L.Trainer = instantiate(
         cfg.trainer,
@@ -55,6 +57,7 @@ def build_trainer(cfg: DictConfig, callbacks: list[L.Callback]) -> L.Trainer:
         logger=loggers,
         plugins=[AtomicCheckpointIO(), *(plugins if isinstance(plugins, list) else [plugins])],
         **enabled,
+        **strategy,
     )
     environment = getattr(trainer.strategy, "cluster_environment", None)
     if trainer.num_nodes > 1 and isinstance(environment, LightningEnvironment) and "MASTER_ADDR" not in os.environ:

@@ -21,7 +21,8 @@ NOT_ZERO = {
     "limit_train_batches": "at least one batch; to test a checkpoint, use evaluate.py",
     "val_check_interval": "more than 0; to train without validation, set trainer.limit_val_batches=0",
 }
-STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true", "single_device")
+STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true", "fsdp")
+STRATEGIES += ("single_device",)
 PLAIN = (bool, int, float, str, NoneType)
 WORDS = {NoneType: "null", str: "a string", int: "a whole number", float: "a number", bool: "true or false"}
 
@@ -82,7 +83,7 @@ def _check_duration(given: dict[str, Any]) -> None:
 def _check_strategy(given: dict[str, Any]) -> None:
     """Raise InputError for a strategy of Lightning that does not run `train` in each of its processes."""
     strategy = given.get("strategy", "auto")
-    if isinstance(strategy, str) and strategy.startswith(("fsdp", "deepspeed", "ddp_")) and strategy not in STRATEGIES:
+    if isinstance(strategy, str) and strategy.startswith(("fsdp_", "deepspeed", "ddp_")) and strategy not in STRATEGIES:
         raise InputError(f"trainer.strategy={strategy}: expected one of {', '.join(STRATEGIES)}")
 
 

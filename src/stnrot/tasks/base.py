@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import LBFGS, Adam, AdamW, Optimizer, SparseAdam
 
 from stnrot.errors import InputError
+from stnrot.runs.sharding import ShardingStrategy
 from stnrot.tasks.optimizer_state import FAINT_EVERY, drop_faint, in_one_layout, match_layouts
 from stnrot.tasks.schedule import build_schedule, plan_anew
 
@@ -42,6 +43,12 @@ class Task(L.LightningModule, ABC):
         self.model = model
         self.optimizer, self.scheduler = optimizer, scheduler
         self._resumed: dict[str, Any] | None = None
+
+    def configure_model(self) -> None:
+        """Shard the model, if that is the strategy of the trainer; Lightning calls this method."""
+        strategy = self.trainer.strategy
+        if isinstance(strategy, ShardingStrategy):
+            strategy.shard(self)
 
     @abstractmethod
     def measure(self, batch: Any, part: str) -> Any:

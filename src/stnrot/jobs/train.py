@@ -174,7 +174,7 @@ def _built(cfg: DictConfig, folder: Path, resume: bool) -> Job:
 
 
 def _log_batch(batch_size: int, trainer: "L.Trainer") -> None:
-    """Say how many samples a step of the optimizer sees, and that the learning rate does not depend on the processes."""
+    """Say how many samples a step of the optimizer sees, and that the processes do not change the learning rate."""
     processes, batches = trainer.world_size, trainer.accumulate_grad_batches
     log.info(
         "%d processes, each with %d samples of a batch; a step of the optimizer sees %d samples; the learning rate is "

@@ -15,14 +15,12 @@ class Launched:
     Args:
         by: what has started it.
         rank: its number.
-        count: number of processes that were started.
-        devices: number of processes that one of those stands for; by hand, the first of each machine starts the others.
+        count: number of processes that were started; by hand, one on each machine, which starts the others.
     """
 
     by: str
     rank: int
     count: int
-    devices: int = 1
 
 
 def launched(trainer: Mapping[str, Any]) -> Launched | None:
@@ -56,7 +54,7 @@ def launched(trainer: Mapping[str, Any]) -> Launched | None:
                 f"trainer.num_nodes={machines}: no launcher has started this process, and it would wait for the "
                 "other machines; start the job on each machine with srun or torchrun"
             )
-        return Launched("hand", int(environment.get("NODE_RANK", "0")), machines, devices or 1)
+        return Launched("by hand", int(environment.get("NODE_RANK", "0")), machines)
     else:
         return None
     if devices is not None and devices * machines != found.count:

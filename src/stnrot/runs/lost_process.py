@@ -80,8 +80,8 @@ def lost_connections() -> Iterator[None]:
         if WATCHED in os.environ:
             time.sleep(2 * GRACE)
         raise InputError(
-            f"the connection to another process of this job was lost ({reason_of(error)}): see which one has ended, and "
-            "resume the run"
+            f"the connection to another process of this job was lost ({reason_of(error)}): see which one has ended, "
+            "and resume the run"
         ) from error
 
 

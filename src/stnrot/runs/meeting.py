@@ -17,12 +17,12 @@ from stnrot.runs.postponed_imports import import_lightning
 PATIENCE = 300.0  # seconds in which all have to come
 
 
-def meet(launched: Launched, folder: str, patience: float = PATIENCE) -> str:
+def meet(launched: Launched, folder: str, patience: float | None = None) -> str:
     """Wait for the other processes of the job; return the folder of the first.
 
     Args:
         folder: absolute path of the folder that this process would write to.
-        patience: seconds to wait.
+        patience: seconds to wait; None: `PATIENCE`.
 
     Raises:
         InputError: if the other processes do not come, or the first cannot be reached.
@@ -31,6 +31,7 @@ def meet(launched: Launched, folder: str, patience: float = PATIENCE) -> str:
         return folder
     if launched.by == "torchrun":
         return _by_store(launched, folder)
+    patience = PATIENCE if patience is None else patience
     address, port = _place(launched)
     deadline = time.monotonic() + patience
     if launched.rank == 0:
@@ -53,8 +54,8 @@ def _place(launched: Launched) -> tuple[str, int]:
         socket.getaddrinfo(address, int(port))
     except (OSError, ValueError, OverflowError) as error:
         raise InputError(
-            f"MASTER_ADDR={address} MASTER_PORT={port}: {reason_of(error)}; expected the name or address of the machine "
-            "of the first process, and a free port of it"
+            f"MASTER_ADDR={address} MASTER_PORT={port}: {reason_of(error)}; expected the name or address of the "
+            "machine of the first process, and a free port of it"
         ) from error
     return address, int(port)
 
@@ -70,8 +71,8 @@ def _tell(launched: Launched, folder: str, port: int, deadline: float, where: st
             except TimeoutError as error:
                 missing = ", ".join(str(rank) for rank in range(1, launched.count) if rank not in come)
                 raise InputError(
-                    f"process {missing} of this job did not come to {where}: expected {launched.count} processes; start "
-                    "the same command on every machine, and see that each can reach that address"
+                    f"process {missing} of this job did not come to {where}: expected {launched.count} processes; "
+                    "start the same command on every machine, and see that each can reach that address"
                 ) from error
             connection.settimeout(10)
             try:
@@ -112,8 +113,8 @@ def _ask(launched: Launched, address: str, port: int, deadline: float, patience:
         time.sleep(0.2)
     raise InputError(
         f"process {launched.rank} of this job could not reach the first process at {address}:{port} within "
-        f"{patience:g} s{f' ({reason_of(why)})' if why else ''}: expected MASTER_ADDR and MASTER_PORT of the machine of "
-        "the first process, which runs the same command"
+        f"{patience:g} s{f' ({reason_of(why)})' if why else ''}: expected MASTER_ADDR and MASTER_PORT of the machine "
+        "of the first process, which runs the same command"
     )
 
 
@@ -122,9 +123,7 @@ def _by_store(launched: Launched, folder: str) -> str:
     from torch.distributed import PrefixStore, TCPStore
 
     place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = PrefixStore(
-        f"stnrot/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", TCPStore(*place, is_master=False)
-    )
+    store = PrefixStore(f"stnrot/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", TCPStore(*place, is_master=False))
     if launched.rank == 0:
         store.set("folder", folder)
     return store.get("folder").decode()

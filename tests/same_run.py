@@ -49,7 +49,7 @@ def assert_same_run(found: Path, whole: Path) -> None:
     assert left == {"best.ckpt", "last.ckpt"}
 
 
-def wait_for(folder: Path, pattern: str, seconds: float = 120) -> None:
+def wait_for(folder: Path, pattern: str, seconds: float = 300) -> None:
     """Wait until a file of this pattern exists."""
     deadline = time.monotonic() + seconds
     while not list(folder.glob(pattern)) and time.monotonic() < deadline:

@@ -64,7 +64,7 @@ class Job:
             command, cwd=self.folder, env=self.environment, check=True, capture_output=True, text=True, timeout=60
         ).stdout
 
-    def finish(self, seconds: float = 400) -> str:
+    def finish(self, seconds: float = 900) -> str:
         """Wait for the end; return all that the job has printed."""
         deadline = time.monotonic() + seconds
         while self.run("squeue", "--noheader", "--jobs", self.id).strip():
@@ -119,7 +119,7 @@ def test_a_job_that_is_stopped_resumes(slurm: dict[str, str], whole: Path, way: 
 
 def hydra(environment: dict[str, str], cwd: Path, *options: str) -> str:
     line = [sys.executable, str(ROOT / "train.py"), "-m", "hydra/launcher=submitit_slurm", *options]
-    done = subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True, timeout=500)
+    done = subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True, timeout=1500)
     logs = "".join(path.read_text() for path in sorted(cwd.rglob("*_log.*")))
     assert done.returncode == 0, done.stdout + done.stderr + logs
     return done.stdout

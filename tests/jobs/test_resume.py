@@ -64,7 +64,9 @@ def test_a_run_that_was_killed_within_an_epoch_is_the_whole_run(job: Job, tmp_pa
 
 
 @pytest.mark.ci
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+)
 def test_a_signal_saves_first(job: Job, tmp_path: Path, number: signal.Signals, status: int) -> None:
     """All processes of the job get the signal, those that fetch batches too. The printed command resumes the run."""
     options = [*SMALL, *STEPS, NO_FIGURES, "data.num_workers=1", "checkpoint.every_n_steps=2"]

@@ -112,7 +112,7 @@ def test_a_job_that_is_stopped_resumes(slurm: dict[str, str], whole: Path, way: 
     said = job.finish()
     run = only_run(tmp_path)
     assert "resumes" in said, said
-    assert ("SLURM has queued this job again" in said) == (way == "time limit")
+    assert ("SLURM has queued this job again" in said) == (way != "requeue")
     assert (run / NOTE).read_text() == job.id
     assert_same_run(run, whole)
 

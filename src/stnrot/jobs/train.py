@@ -26,7 +26,7 @@ from stnrot.runs.overrides import as_override, switch_groups_off
 from stnrot.runs.postponed_imports import import_lightning
 from stnrot.runs.resume import LENGTH, OPTION, choices_of, log_as_hydra, resumed_config, to_resume
 from stnrot.runs.run_lock import alone_in
-from stnrot.runs.slurm import announcing_signal, has_run_in, note_job, requeue, requeued_run
+from stnrot.runs.slurm import announcing_signal, has_run_in, is_preempted, note_job, requeue, requeued_run
 from stnrot.runs.stop_signals import REQUEST, Stopped, is_first_process, stops_at_signals
 
 if TYPE_CHECKING:
@@ -271,7 +271,7 @@ def _say_how_to_resume(cfg: DictConfig) -> None:
     """Print the command that resumes the job, or let SLURM run it again."""
     folder = Path(cfg.output_dir)
     if is_first_process() and (folder / "config.yaml").is_file():
-        if REQUEST.requeues and requeue():
+        if (REQUEST.requeues or is_preempted()) and requeue():
             log.info("SLURM has queued this job again: it will resume the run")
         log.info("stopped; this command resumes the run:")
         print(to_resume(folder), flush=True)

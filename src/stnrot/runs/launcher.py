@@ -1,6 +1,7 @@
 """Lightning's launcher of the processes on one machine, with another watch over them."""
 
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ class Launcher(_SubprocessScriptLauncher):
 
     def __init__(self, launcher: _SubprocessScriptLauncher, folder: Path) -> None:
         super().__init__(launcher.cluster_environment, launcher.num_processes, launcher.num_nodes)
-        self.folder = folder
+        self.folder, self._killed = folder, threading.Event()
 
     def launch(self, function: Callable[..., Any], *args: Any, trainer: L.Trainer | None = None, **kwargs: Any) -> Any:
         """Start the processes at the first call, and call the function."""
@@ -34,8 +35,14 @@ class Launcher(_SubprocessScriptLauncher):
             _set_num_threads_if_needed(self.num_processes)  # before, so that the others inherit it
             os.environ[WATCHED] = str(os.getpid())
             self._call_children_scripts()
-            watch_others(self.procs, self.cluster_environment.node_rank() * self.num_processes + 1, self.folder)
+            first = self.cluster_environment.node_rank() * self.num_processes + 1
+            watch_others(self.procs, first, self.folder, self._killed)
         return function(*args, **kwargs)
+
+    def kill(self, signum: Any) -> None:
+        """Send a signal to the processes; Lightning calls this method at Ctrl-C."""
+        self._killed.set()
+        super().kill(signum)
 
 
 def watch_processes(trainer: L.Trainer, folder: Path) -> None:

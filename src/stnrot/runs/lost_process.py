@@ -22,17 +22,18 @@ GRACE = 10.0  # seconds in which a process may end by itself, with a message of 
 SIGNS = ("gloo/transport", "Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL", "TCPStore")
 
 
-def watch_others(others: Sequence[Popen[bytes]], first: int, folder: Path) -> None:
+def watch_others(others: Sequence[Popen[bytes]], first: int, folder: Path, stop: threading.Event) -> None:
     """End this process, and all others that it has started, as soon as one of them fails.
 
     Args:
         others: the processes, in the order of their ranks.
         first: rank of the first of `others`.
         folder: of the run.
+        stop: ends the watch, before this process kills the others itself.
     """
 
     def watch() -> None:
-        while True:
+        while not stop.wait(1):
             codes = [each.poll() for each in others]
             if failed := [(first + number, code) for number, code in enumerate(codes) if code]:
                 rank, code = next((each for each in failed if each[1] < 0), failed[0])
@@ -43,7 +44,6 @@ def watch_others(others: Sequence[Popen[bytes]], first: int, folder: Path) -> No
                 _end(f"process {rank} of this job {_cause(code)}", folder)
             if None not in codes:
                 return
-            time.sleep(1)
 
     _start(watch)
 

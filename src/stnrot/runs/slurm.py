@@ -1,10 +1,12 @@
 """A job of SLURM that is stopped before its end, and runs again by the same command.
 
 `sbatch --signal=USR1@90` announces the end of the time limit by a signal; the job saves and asks to be queued again. If
-SLURM pre-empts a job it sends SIGTERM, and with `PreemptMode=REQUEUE` queues it again itself.
+SLURM pre-empts a job it sends SIGTERM. With `PreemptMode=REQUEUE` it queues only those again that have not ended within
+the grace time of the partition, so a job that has saved asks for it here too. SIGTERM of `scancel` ends the job.
 """
 
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Sequence
@@ -32,11 +34,12 @@ def note_job(folder: Path) -> None:
 
 def requeue() -> bool:
     """Ask SLURM to run this job again; return whether it will."""
-    job = _job()
-    try:
-        return job is not None and subprocess.run(["scontrol", "requeue", job], timeout=60).returncode == 0
-    except (OSError, subprocess.TimeoutExpired):
-        return False
+    return _scontrol("requeue") is not None
+
+
+def is_preempted() -> bool:
+    """Return whether SLURM is about to stop this job, because a more important one needs its place."""
+    return re.search(r"\bPreemptTime=\d", _scontrol("show", "job") or "") is not None
 
 
 def requeued_run(arguments: Sequence[str]) -> Path | None:
@@ -59,6 +62,16 @@ def has_run_in(folder: Path) -> bool:
     if job is None or os.environ.get("SLURM_RESTART_COUNT", "0") == "0":
         return False
     return note.is_file() and note.read_text() == job and (folder / "config.yaml").is_file()
+
+
+def _scontrol(*words: str) -> str | None:
+    """Return what `scontrol` prints about this job, None if it fails."""
+    job = _job()
+    try:
+        done = job and subprocess.run(["scontrol", *words, job], stdout=subprocess.PIPE, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done and done.returncode == 0 else None
 
 
 def _job() -> str | None:

@@ -35,10 +35,18 @@ def processes_of(run: Path) -> dict[str, int]:
             entries = (each / "environ").read_bytes().split(b"\0")
         except OSError:
             continue
-        if f"hydra.run.dir={run}".encode() in words and any(word.endswith(b"train.py") for word in words[:2]):
+        if f"hydra.run.dir={run}".encode() in words and any(word.endswith(b"train.py") for word in words[:3]):
             ranks = {name: value for name, _, value in (entry.partition(b"=") for entry in entries)}
             found[ranks.get(b"RANK", ranks.get(b"LOCAL_RANK", b"0")).decode()] = int(each.name)
     return found
+
+
+def runs(pid: int) -> bool:
+    """Return whether a process has not ended; it may still wait for its parent to take note."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
+    except OSError:
+        return False
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +71,7 @@ def test_a_process_that_is_killed(whole: Path, rank: str, tmp_path: Path) -> Non
     (line,) = re.findall("^error: .*", printed[1], re.MULTILINE)
     assert f"process {rank} of this job was killed" in line
     assert "Traceback" not in printed[1]
-    assert not any(Path(f"/proc/{pid}").exists() for pid in ranks.values())
+    assert not any(runs(pid) for pid in ranks.values())
     resume = line.rpartition(" ")[2]
     done = start(tmp_path, str(ROOT / "train.py"), resume)
     assert done.communicate(timeout=400)

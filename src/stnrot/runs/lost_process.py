@@ -15,6 +15,7 @@ from pathlib import Path
 from subprocess import Popen
 
 from stnrot.errors import InputError, reason_of
+from stnrot.printed import printable
 from stnrot.runs.resume import to_resume
 
 WATCHED = "STNROT_FIRST_PROCESS"  # variable of the environment: process id of the first process of the job
@@ -99,6 +100,7 @@ def _cause(code: int) -> str:
 def _end(what: str, folder: Path) -> None:
     """Print one line, and end this process even if it waits for another inside a library."""
     saved = (folder / "checkpoints" / "last.ckpt").is_file()
-    print(f"error: {what}, so the job ends{f'; to resume: {to_resume(folder)}' * saved}", file=sys.stderr, flush=True)
+    resume = f"; to resume: {to_resume(folder)}" if saved else ""
+    print(printable(f"error: {what}, so the job ends{resume}"), file=sys.stderr, flush=True)
     sys.stdout.flush()
     os._exit(1)

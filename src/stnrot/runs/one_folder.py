@@ -9,6 +9,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict, read_write
 
 from stnrot.errors import InputError
+from stnrot.printed import printable
 from stnrot.runs.launched import launched
 from stnrot.runs.meeting import meet
 from stnrot.runs.stop_signals import is_first_process
@@ -28,7 +29,7 @@ class OneFolder(Callback):
             if started is not None:
                 folder = meet(started, str(Path(folder).absolute()))
         except InputError as error:
-            sys.exit(f"error: {error}")
+            sys.exit(f"error: {printable(str(error))}")
         if is_first_process():
             return
         with read_write(config), open_dict(config):

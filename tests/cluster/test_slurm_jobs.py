@@ -200,6 +200,7 @@ def test_a_task_that_is_killed_ends_the_job(slurm: dict[str, str], tmp_path: Pat
         if {b"SLURM_PROCID=1", b"SLURM_JOB_ID=" + job.id.encode()} <= {*entries} and b"srun" not in command:
             os.kill(int(rank.parent.name), 9)
     said = job.finish(60)
+    assert "ExitCode=137:0" in job.run("scontrol", "show", "job", job.id)
     assert "task 1: Killed" in said
     assert len(re.findall("^error: the connection to another process", said, re.MULTILINE)) == 1
     assert "Traceback" not in said

@@ -385,4 +385,4 @@ def _jobs(overrides: list[str]) -> list[list[str]]:
         elif sweep.is_sweep_override():
             values.append([f"{name}={each}" for each in sweep.sweep_string_iterator()][: 1 if name == "seed" else None])
     own = [each for each in fixed if not each.startswith(("hydra.", "hydra/"))]
-    return [[*own, *(each[k % len(each)] for each in values)] for k in range(max(map(len, values)))]
+    return [[*own, *(each[k % len(each)] for each in values)] for k in range(max(map(len, values), default=1))]

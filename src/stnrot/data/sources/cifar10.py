@@ -84,7 +84,7 @@ class ResampledImages:
         return self.images.label
 
     @property
-    def names(self) -> tuple[str, ...] | None:
+    def names(self) -> Sequence[str] | None:
         """The path of each image."""
         return self.images.names
 

@@ -160,7 +160,7 @@ def _built(cfg: DictConfig, folder: Path, resume: bool) -> Job:
     callbacks, pruning = _callbacks(cfg, config, choices_of(folder) if resume else chosen_options())
     trainer = build_trainer(cfg, callbacks)
     if checkpoint is not None:
-        check_length(trainer, checkpoint)
+        check_length(trainer, checkpoint, ckpt_path)
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         check_processes(trainer.world_size, HydraConfig.get().launcher)
     data.check_processes(trainer.world_size)

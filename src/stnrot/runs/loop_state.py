@@ -62,13 +62,19 @@ def counters_at_rest(loops: dict[str, Any], place: Place) -> None:
         validation["is_last_batch"] = False
 
 
-def check_length(trainer: L.Trainer, checkpoint: Mapping[str, Any]) -> None:
-    """Raise InputError if the run to resume has gone further than this one goes.
+def check_length(trainer: L.Trainer, checkpoint: Mapping[str, Any], path: str) -> None:
+    """Raise InputError if the run to resume has gone further than this one goes, or a model has no training to resume.
 
     Args:
         trainer: of this run.
         checkpoint: of the run to resume.
+        path: of the checkpoint.
     """
+    if "loops" not in checkpoint:
+        raise InputError(
+            f"ckpt_path={path} holds the weights of a model alone: expected a last.ckpt; to begin a new run with these "
+            "weights, give start_from"
+        )
     fit = checkpoint["loops"]["fit_loop"]
     within = fit["epoch_loop.batch_progress"]["current"]["completed"] > 0
     taken = {

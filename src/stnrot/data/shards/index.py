@@ -13,8 +13,8 @@ LARGEST = 2**30  # bytes of an image file
 
 
 def index_name(split: str) -> str:
-    """Return the name of the index file of a split, an array of NumPy."""
-    return f"{split}.index.npy"
+    """Return the name of the index file of a split: rows of the type `ROW`, without a header."""
+    return f"{split}.index"
 
 
 def names_name(split: str) -> str:
@@ -24,12 +24,12 @@ def names_name(split: str) -> str:
 
 def index_bytes(split: SplitInfo) -> int:
     """Return the size of the index file."""
-    return 128 + ROW.itemsize * split.num_samples  # NumPy pads its header to 128 bytes here
+    return ROW.itemsize * split.num_samples
 
 
 def write_index(folder: Path, split: str, rows: Sequence[tuple[int, int, int, int]], names: Iterable[str]) -> int:
     """Write the index of a split and the names of its images; return the bytes of the file of names."""
-    np.save(folder / index_name(split), np.array(rows, dtype=ROW), allow_pickle=False)
+    np.array(rows, dtype=ROW).tofile(folder / index_name(split))
     file = folder / names_name(split)
     with file.open("w", encoding="utf-8", newline="\n") as lines:
         lines.writelines(f"{_one_line(name)}\n" for name in names)
@@ -43,13 +43,12 @@ def read_index(path: Path, info: ShardInfo, split: SplitInfo) -> np.ndarray:
         InputError: if the file is not the index of this split.
     """
     try:
-        table = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        table = np.memmap(path, dtype=ROW, mode="r")
+    except (OSError, ValueError) as error:  # ValueError: of an empty file, or of a part of a row
         raise InputError(f"cannot read the index {path}: {error}; write the shards again with stnrot shards") from error
     shards, lowest = len(split.filenames), 0 if info.classes else -1
     fits = (
-        table.dtype == ROW
-        and table.shape == (split.num_samples,)
+        table.shape == (split.num_samples,)
         and (table["shard"] < shards).all()
         and (np.bincount(table["shard"], minlength=shards) == split.shard_lengths).all()
         and (table["size"] <= LARGEST).all()

@@ -10,7 +10,7 @@ from stnrot.data.shards.info import INFO
 from stnrot.errors import InputError, reason_of
 from stnrot.runs.file_lock import held
 
-OURS = re.compile(r"info\.json|(train|val|test)(-\d+\.tar|\.index\.npy|\.names\.txt)")
+OURS = re.compile(r"info\.json|(train|val|test)(-\d+\.tar|\.index|\.names\.txt)")
 
 
 @contextmanager

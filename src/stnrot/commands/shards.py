@@ -47,6 +47,10 @@ def shards(
     """
     check_number("shard_mb", shard_mb, 1e-3, whole=False)
     check_number("seed", seed, 0, 2**32 - 1)
+    check_number("val_fraction", val_fraction, 0, 1, whole=False)
+    check_number("test_fraction", test_fraction, 0, 1, whole=False)
+    if not folder.is_dir():
+        raise InputError(f"FOLDER {folder}: expected a folder of images, found none")
     with needs_extra("stnrot shards"):
         from stnrot.data.shards.new_folder import new_folder
         from stnrot.data.shards.write import write_shards
@@ -66,7 +70,10 @@ def shards(
             val_fraction=val_fraction,
             test_fraction=test_fraction,
         )
-        splits = source(folder, seed)
+        try:
+            splits = source(folder, seed)
+        except InputError as error:
+            raise InputError(str(error).replace("data.source.on_bad_image=", "--on-bad-image ")) from error
         count = sum(len(part) for part in (splits.train, splits.val, splits.test))
         with progress_bar(count, 0, "shards") as bar:
             info = write_shards(folder, splits, new, int(shard_mb * 1e6), seed, lambda: bar.advance(bar.task_ids[0]))

@@ -117,7 +117,7 @@ def class_names(root: Path, samples: Sequence[Sample]) -> tuple[str, ...]:
 
 def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     for member in tar:
-        tar.members = []  # it would keep them all
+        tar.members = []  # type: ignore[attr-defined]  # it would keep them all
         if member.isreg():
             yield member
 

@@ -114,13 +114,14 @@ class ShardSet:
         processes, and the batch size one of `open_shards`, a process reads no shard of another but at the cuts.
         """
         shard, length = torch.from_numpy(self.table["shard"][self.row].astype(np.int64)), len(self)
+        parts = min(self.open_shards, length)
         passes = []
         for number in range(count // length):
             turn = bits((*key, number, 0), torch.arange(len(self.split.filenames)), 1)[:, 0]
             inside = bits((*key, number, 1), torch.arange(length), 1)[:, 0]
             sequence = torch.from_numpy(np.lexsort((inside.numpy(), turn[shard].numpy())))
-            whole = length - length % self.open_shards
-            taken = sequence[:whole].view(self.open_shards, -1).T.reshape(-1)
+            whole = length - length % parts
+            taken = sequence[:whole].view(parts, -1).T.reshape(-1)
             passes.append(torch.cat((taken, sequence[whole:])) + number * length)
         return torch.cat(passes)
 

@@ -63,7 +63,7 @@ class ImageShards(Decoding):
             log.info("%d images take more than %.3g GB: they are streamed, see data.num_workers", images, limit)
             return Splits(*parts, info.classes)
         kept: list[ImageDataset] = [part.in_memory() if len(part) else part for part in parts]
-        return Splits(*kept, info.classes)
+        return Splits(kept[0], kept[1], kept[2], info.classes)
 
 
 def url_of(root: Path | None) -> str | None:

@@ -64,7 +64,7 @@ NOT_HERE = {  # part of a command: why it is composed and not run
     "data=cifar10": "needs CIFAR-10; tests/data/sources reads it in small",
     "trainer=ddp": "needs several devices; tests/jobs trains on two processes",
     "hydra/launcher=submitit_slurm": "needs SLURM",
-    "data.root=https:": "needs a web server; tests/data/shards and tests/jobs have one on loopback",
+    "data.root=https:": "needs a web server; tests/data/sources/shards and tests/jobs have one on loopback",
     "storage=postgresql:": "needs a server",
     "storage=/shared/": "needs a file system that machines share",
 }

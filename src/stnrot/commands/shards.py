@@ -52,9 +52,9 @@ def shards(
     if not folder.is_dir():
         raise InputError(f"FOLDER {folder}: expected a folder of images, found none")
     with needs_extra("stnrot shards"):
-        from stnrot.data.shards.new_folder import new_folder
-        from stnrot.data.shards.write import write_shards
         from stnrot.data.sources.image_folder import ImageFolder
+        from stnrot.data.sources.shards.new_folder import new_folder
+        from stnrot.data.sources.shards.write import write_shards
         from stnrot.runs.growing_table import progress_bar
 
     if out.resolve() in (folder.resolve(), *folder.resolve().parents):

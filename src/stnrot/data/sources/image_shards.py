@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stnrot.data.image_set import ImageDataset, Splits
-from stnrot.data.shards.sets import open_local, open_remote
 from stnrot.data.sources.decoding import Decoding
 from stnrot.data.sources.files import split_by_seed
+from stnrot.data.sources.shards.sets import open_local, open_remote
 from stnrot.errors import InputError, check_number
 from stnrot.machine import allowed_memory
 

@@ -18,16 +18,16 @@ from PIL import Image
 from shard_server import Site, serving
 from sklearn.datasets import load_sample_images
 
-import stnrot.data.shards.download as download
+import stnrot.data.sources.shards.download as download
 from stnrot.data.batch_samplers import EvaluationBatches, TrainingBatches
 from stnrot.data.image_set import ImageSet, Splits
 from stnrot.data.rng import Split
-from stnrot.data.shards.index import ROW, index_name
-from stnrot.data.shards.remote import RemoteShards, cache_folder
-from stnrot.data.shards.shard_set import ShardSet
-from stnrot.data.shards.write import write_shards
 from stnrot.data.sources.image_folder import ImageFolder
 from stnrot.data.sources.image_shards import ImageShards, url_of
+from stnrot.data.sources.shards.index import ROW, index_name
+from stnrot.data.sources.shards.remote import RemoteShards, cache_folder
+from stnrot.data.sources.shards.shard_set import ShardSet
+from stnrot.data.sources.shards.write import write_shards
 from stnrot.errors import InputError
 
 DECODING = {
@@ -194,7 +194,7 @@ def test_any_number_of_open_shards_gives_an_order(both: Path, parts: int) -> Non
 
 
 @pytest.mark.parametrize("value", [0, -1, "x", None, True, math.nan, math.inf])
-def test_bad_options(value: Any) -> None:
+def test_bad_options(unchecked: None, value: Any) -> None:
     for name in ("open_shards", "cache_gb"):
         if (name, value) != ("cache_gb", 0):
             with pytest.raises(InputError, match=f"^{name}={value}: expected a"):

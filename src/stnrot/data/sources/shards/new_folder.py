@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from stnrot.data.shards.info import INFO
+from stnrot.data.sources.shards.info import INFO
 from stnrot.errors import InputError, reason_of
 from stnrot.runs.file_lock import held
 

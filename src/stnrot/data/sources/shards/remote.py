@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from filelock import FileLock
 
-from stnrot.data.shards.download import fetch_file
+from stnrot.data.sources.shards.download import fetch_file
 from stnrot.errors import InputError, reason_of
 from stnrot.runs.atomic_write import atomic_write
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stnrot.data.shards.info import ShardInfo, SplitInfo
+from stnrot.data.sources.shards.info import ShardInfo, SplitInfo
 from stnrot.errors import InputError
 
 ROW = np.dtype([("shard", "<u4"), ("offset", "<u8"), ("size", "<u4"), ("label", "<i4")])  # label -1: none

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from stnrot.data.image_set import ImageDataset, Splits, rank_in_class
 from stnrot.data.rng import Purpose, Split, permutation, uniform
-from stnrot.data.shards.index import LARGEST, write_index
-from stnrot.data.shards.info import INFO, ShardInfo, SplitInfo
+from stnrot.data.sources.shards.index import LARGEST, write_index
+from stnrot.data.sources.shards.info import INFO, ShardInfo, SplitInfo
 from stnrot.errors import InputError, reason_of
 
 Row = tuple[int, int, int, int]  # shard, offset, size, label

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
-from stnrot.data.shards.download import fetch_text
-from stnrot.data.shards.index import index_bytes, index_name, read_index, write_index
-from stnrot.data.shards.info import INFO, ShardInfo, SplitInfo, read_info
-from stnrot.data.shards.local import LocalShards
-from stnrot.data.shards.remote import RemoteShards, cache_folder
-from stnrot.data.shards.scan import class_names, samples_of, shards_of
-from stnrot.data.shards.shard_set import ShardSet, ShardStore
 from stnrot.data.sources.decoding import Decoding
+from stnrot.data.sources.shards.download import fetch_text
+from stnrot.data.sources.shards.index import index_bytes, index_name, read_index, write_index
+from stnrot.data.sources.shards.info import INFO, ShardInfo, SplitInfo, read_info
+from stnrot.data.sources.shards.local import LocalShards
+from stnrot.data.sources.shards.remote import RemoteShards, cache_folder
+from stnrot.data.sources.shards.scan import class_names, samples_of, shards_of
+from stnrot.data.sources.shards.shard_set import ShardSet, ShardStore
 from stnrot.errors import InputError, reason_of
 from stnrot.regular_file import check_regular
 from stnrot.runs.atomic_write import sweep

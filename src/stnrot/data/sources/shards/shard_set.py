@@ -13,9 +13,9 @@ from torch import Tensor
 from stnrot.data.batch import RawBatch
 from stnrot.data.image_set import ImageSet
 from stnrot.data.rng import Key, bits
-from stnrot.data.shards.index import names_name
-from stnrot.data.shards.info import SplitInfo
 from stnrot.data.sources.decoding import Decoding
+from stnrot.data.sources.shards.index import names_name
+from stnrot.data.sources.shards.info import SplitInfo
 from stnrot.errors import InputError, reason_of
 from stnrot.machine import thread_pool
 

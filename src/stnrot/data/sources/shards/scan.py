@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stnrot.data.shards.index import LARGEST
-from stnrot.data.shards.info import MOST_CLASSES, NAME
 from stnrot.data.sources.folder_tree import IMG_EXTENSIONS, KIND, SPLIT
+from stnrot.data.sources.shards.index import LARGEST
+from stnrot.data.sources.shards.info import MOST_CLASSES, NAME
 from stnrot.errors import InputError, reason_of
 from stnrot.regular_file import check_regular
 

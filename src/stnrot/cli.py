@@ -5,6 +5,7 @@ import os
 import re
 import sys
 from importlib.metadata import version
+from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
@@ -27,6 +28,7 @@ from stnrot.commands import (
 )
 from stnrot.commands.job import CONTEXT, JOBS
 from stnrot.errors import InputError
+from stnrot.printed import printable
 
 UsageError: Any = typer.BadParameter.__mro__[1]  # of click in older releases of Typer, of Typer itself in newer ones
 
@@ -39,7 +41,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except InputError as error:
-            sys.exit(f"error: {self._with_option(ctx, str(error))}")
+            sys.exit(f"error: {printable(self._with_option(ctx, str(error)))}")
         except KeyboardInterrupt:
             sys.exit(130)
 
@@ -90,6 +92,8 @@ def _options(
 
 def main() -> None:
     """Run the command line. A usage error exits with 2 and one line, a closed pipe (`| head`) with 141."""
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # a character that the terminal does not have
     try:
         status = app(prog_name="stnrot", standalone_mode=False)
         if sys.stdout is not None:  # closed before the start, `>&-`
@@ -97,7 +101,8 @@ def main() -> None:
     except UsageError as error:
         if message := error.format_message():  # empty for a bare `stnrot`, which has printed its help
             command = " ".join(["stnrot", *(word for word in sys.argv[1:2] if word in COMMANDS)])
-            print(f"error: {message}{'' if message[-1] in '.?' else '.'} See `{command} --help`.", file=sys.stderr)
+            stop = "" if message[-1] in ".?" else "."
+            print(f"error: {printable(message)}{stop} See `{command} --help`.", file=sys.stderr)
         status = 2
     except (BrokenPipeError, SystemExit) as end:  # Typer and Rich turn a closed pipe into an exit with 1
         if not isinstance(end.__context__ or end, BrokenPipeError):

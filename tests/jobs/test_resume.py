@@ -101,7 +101,9 @@ def test_a_run_that_was_killed_within_an_epoch_is_the_whole_run(job: Job, tmp_pa
 
 
 @pytest.mark.ci
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+)
 def test_a_signal_saves_first(job: Job, tmp_path: Path, number: signal.Signals, status: int) -> None:
     """All processes of the job get the signal, those that fetch batches too. The printed command resumes the run."""
     options = [*SMALL, *STEPS, NO_FIGURES, "data.num_workers=1", "checkpoint.every_n_steps=2"]
@@ -232,9 +234,13 @@ def test_two_processes_stop_and_resume_alike(tmp_path: Path) -> None:
 
 
 def test_one_job_at_a_time_in_a_folder(tmp_path: Path) -> None:
-    """A job that is refused leaves the folder as it is; the lock of a process that was killed is free."""
-    holder = f"from pathlib import Path; from stnrot.runs.run_lock import alone_in; folder = Path({str(tmp_path)!r})"
-    line = [sys.executable, "-c", f"{holder}\nwith alone_in(folder): print(1, flush=True); input()"]
+    """A job that is refused leaves the folder as it is; the lock of a process that was killed is free.
+
+    It is free while a process that fetches batches has not yet noticed the kill.
+    """
+    holder = f"import os, sys, time; from stnrot.runs.run_lock import alone_in; folder = Path({str(tmp_path)!r})"
+    wait = "os.fork() or (time.sleep(9), os._exit(0)); print(1, flush=True); input()"
+    line = [sys.executable, "-c", f"from pathlib import Path; {holder}\nwith alone_in(folder): {wait}"]
     with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=ENVIRONMENT) as first:
         assert first.stdout is not None
         assert first.stdout.readline() == b"1\n"
@@ -266,6 +272,13 @@ def test_a_longer_run_plans_its_schedule_anew(job: Job, tmp_path: Path, caplog: 
     assert len(rates[0]) == 2
     assert rates[0][1] == rates[1][1]
     assert state(one)["lr_schedulers"] == state(two)["lr_schedulers"]
+
+    before = {path: path.read_bytes() for path in two.rglob("*") if path.is_file()}
+    cfg = resumed_config([f"resume={two}", "trainer.max_epochs=1"])
+    assert cfg is not None
+    with pytest.raises(InputError, match=r"trainer\.max_epochs=1: expected at least 2"):
+        train(cfg, resume=True)
+    assert {path: path.read_bytes() for path in two.rglob("*") if path.is_file()} == before
 
 
 def test_a_new_run_starts_from_the_weights_of_another(job: Job, tmp_path: Path) -> None:

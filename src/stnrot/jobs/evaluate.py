@@ -13,6 +13,7 @@ from stnrot.config_files import CONFIGS
 from stnrot.errors import InputError, check_choice
 from stnrot.runs.atomic_write import atomic_write
 from stnrot.runs.command_line import nothing_left, one_line_errors
+from stnrot.runs.earlier_run import check_results
 from stnrot.runs.overrides import switch_groups_off
 from stnrot.runs.postponed_imports import import_lightning
 
@@ -44,8 +45,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     from stnrot.runs.trainer import build_trainer, switched_on
     from stnrot.runs.trainer_options import check_trainer
 
-    if (Path(cfg.output_dir) / "metrics.json").exists():
-        raise InputError(f"{cfg.output_dir} holds the results of another run: choose another hydra.run.dir")
+    check_results(Path(cfg.output_dir))
     check_groups(cfg, needed=("trainer",))
     check_trainer(cfg.trainer)
     check_choice("leak", cfg.leak, True, False)

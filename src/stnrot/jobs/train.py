@@ -117,6 +117,7 @@ def _built(cfg: DictConfig, folder: Path, resume: bool) -> Job:
     from stnrot.runs.allowed_targets import without_weights
     from stnrot.runs.checkpoints import read_checkpoint, weights_of
     from stnrot.runs.config_checks import check_folder, check_groups, check_model, check_options, check_processes
+    from stnrot.runs.loop_state import check_length
     from stnrot.runs.precision import auto_precision
     from stnrot.runs.trainer import build_trainer
 
@@ -148,6 +149,7 @@ def _built(cfg: DictConfig, folder: Path, resume: bool) -> Job:
     task: L.LightningModule = instantiate(cfg.task, _convert_="all", model=instantiate(cfg.model))
     task = task.to(memory_format=torch.channels_last)
     stands_at: dict[str, Any] = {}
+    checkpoint: dict[str, Any] | None = None
     if ckpt_path is not None:
         checkpoint = read_checkpoint(ckpt_path)
         weights_of(checkpoint, task, ckpt_path)  # Lightning loads them; this checks them first
@@ -157,6 +159,8 @@ def _built(cfg: DictConfig, folder: Path, resume: bool) -> Job:
 
     callbacks, pruning = _callbacks(cfg, config, choices_of(folder) if resume else chosen_options())
     trainer = build_trainer(cfg, callbacks)
+    if checkpoint is not None:
+        check_length(trainer, checkpoint)
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         check_processes(trainer.world_size, HydraConfig.get().launcher)
     data.check_processes(trainer.world_size)

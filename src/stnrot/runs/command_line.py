@@ -19,6 +19,7 @@ from hydra.utils import get_object
 from omegaconf.errors import OmegaConfBaseException
 
 from stnrot.errors import InputError
+from stnrot.printed import printable
 
 # HYDRA_FULL_ERROR as the user has set it. Processes that this one starts inherit the value as STNROT_STACKS.
 KEEP_TRACEBACKS = os.environ.setdefault("STNROT_STACKS", os.environ.get("HYDRA_FULL_ERROR", "0")) not in ("", "0")
@@ -53,7 +54,7 @@ def one_line_errors() -> Iterator[None]:
         line = one_line(error)
         if line is None or KEEP_TRACEBACKS:
             raise
-        sys.exit(f"error: {line}")
+        sys.exit(f"error: {printable(line)}")
     finally:
         threading.excepthook = hook
 
@@ -78,7 +79,8 @@ def nothing_left() -> Iterator[None]:
         folder, start = Path(hydra.runtime.output_dir), Path(hydra.runtime.cwd)
         own = {hydra.output_subdir, f"{hydra.job.name}.log"}
         left = {path.name for path in folder.glob("*")}  # none, if someone has deleted the folder
-        if hydra.mode != RunMode.MULTIRUN and one_line(error) is not None and left <= own:
+        ours = start != folder and folder not in start.parents  # else `hydra.run.dir=.`
+        if ours and hydra.mode != RunMode.MULTIRUN and one_line(error) is not None and left <= own:
             shutil.rmtree(folder, ignore_errors=True)
             for parent in folder.parents:
                 if start not in parent.parents or any(parent.iterdir()):

@@ -10,6 +10,7 @@ from lightning.fabric.utilities.seed import max_seed_value
 from omegaconf import DictConfig
 
 from stnrot.errors import InputError, check_number
+from stnrot.regular_file import real
 from stnrot.runs.overrides import as_override
 from stnrot.runs.trainer_options import check_trainer
 
@@ -56,7 +57,7 @@ def _has_target(entry: Any) -> bool:
 def check_folder(folder: Path, ckpt_path: str | None) -> None:
     """Raise InputError if the folder holds the checkpoints of another run, which the job would overwrite."""
     existing = sorted((folder / "checkpoints").glob("*.ckpt"))
-    if existing and (ckpt_path is None or Path(ckpt_path).resolve() not in [each.resolve() for each in existing]):
+    if existing and (ckpt_path is None or real(ckpt_path) not in map(real, existing)):
         raise InputError(
             f"{folder} holds the checkpoints of a run already: choose another hydra.run.dir, or resume it with "
             f"{shlex.quote(as_override('resume', folder))}"

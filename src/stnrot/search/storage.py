@@ -44,7 +44,7 @@ def open_storage(location: str) -> BaseStorage:
     check_folder(location)
     with input_errors(location):
         if path is None or _is_url(location):
-            return RDBStorage(location)
+            return RDBStorage(_with_driver(location))
         _check_journal(path)
         _repair(path)
         return JournalStorage(JournalFileBackend(location))
@@ -73,7 +73,7 @@ def is_empty(location: str) -> bool:
     if not _is_url(location):
         return False
     with input_errors(location):
-        engine = create_engine(location)
+        engine = create_engine(_with_driver(location))
         tables = inspect(engine).get_table_names()
         engine.dispose()
     # Optuna creates the table `studies` first and `alembic_version`, which other programs also use, last.
@@ -100,6 +100,12 @@ def file_of(location: str) -> Path | None:
 
 def _is_url(location: str) -> bool:
     return "://" in location
+
+
+def _with_driver(location: str) -> str:
+    """Return a URL of PostgreSQL with the driver that SQLAlchemy takes from 2.1 on; 2.0 takes psycopg2."""
+    kind, rest = location.split("://", 1)
+    return f"postgresql+psycopg://{rest}" if kind == "postgresql" else location
 
 
 def lock_of(location: str) -> AbstractContextManager[object]:

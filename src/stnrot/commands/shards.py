@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from stnrot.commands.printed import printable
 from stnrot.errors import InputError, check_number, needs_extra
+from stnrot.printed import printable
 
 EXAMPLES = """
 Examples:

@@ -7,6 +7,7 @@ import numpy as np
 
 from stnrot.data.sources.shards.info import ShardInfo, SplitInfo
 from stnrot.errors import InputError
+from stnrot.printed import printable
 
 ROW = np.dtype([("shard", "<u4"), ("offset", "<u8"), ("size", "<u4"), ("label", "<i4")])  # label -1: none
 LARGEST = 2**30  # bytes of an image file
@@ -32,7 +33,7 @@ def write_index(folder: Path, split: str, rows: Sequence[tuple[int, int, int, in
     np.array(rows, dtype=ROW).tofile(folder / index_name(split))
     file = folder / names_name(split)
     with file.open("w", encoding="utf-8", newline="\n") as lines:
-        lines.writelines(f"{_one_line(name)}\n" for name in names)
+        lines.writelines(f"{printable(name)}\n" for name in names)
     return file.stat().st_size
 
 
@@ -62,8 +63,3 @@ def read_index(path: Path, info: ShardInfo, split: SplitInfo) -> np.ndarray:
             "them; write them again"
         )
     return table
-
-
-def _one_line(name: str) -> str:
-    """Return a name without line breaks, and without bytes that are no UTF-8."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in name)

@@ -56,10 +56,10 @@ class Decoding:
         if self.memory_gb is not None:
             check_number("memory_gb", self.memory_gb, 0, whole=False)
 
-    def read(self, path: Path) -> UInt8[np.ndarray, "C H W"]:
-        """Decode one file, with its EXIF orientation applied."""
+    def read(self, path: Path, content: bytes | None = None) -> UInt8[np.ndarray, "C H W"]:
+        """Decode one file, with its EXIF orientation applied; see `read_upright`."""
         height, width = self.image_size
-        return self._resized(read_upright(path, self.channels, self.max_pixels, (width, height)))
+        return self._resized(read_upright(path, self.channels, self.max_pixels, (width, height), content))
 
     def fitted(self, image: Image.Image) -> UInt8[np.ndarray, "C H W"]:
         """Do the same with an image that is open."""

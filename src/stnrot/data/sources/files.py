@@ -12,7 +12,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from stnrot.data.batch import RawBatch
-from stnrot.data.image_set import ImageSet, Splits, rank_in_class
+from stnrot.data.image_set import ImageDataset, ImageSet, Splits, rank_in_class
 from stnrot.data.rng import permutation
 from stnrot.data.sources.decoding import Decoding
 from stnrot.data.sources.file_names import FileNames
@@ -112,7 +112,7 @@ def memory_or_stream(train: FileSet, val: FileSet, test: FileSet, classes: tuple
     return Splits(kept[0], kept[1], kept[2], classes)
 
 
-Samples = TypeVar("Samples", FileSet, ImageSet)
+Samples = TypeVar("Samples", bound=ImageDataset)
 
 
 def split_by_seed(
@@ -133,4 +133,4 @@ def split_by_seed(
     in_test = place < test_fraction
     in_val = ~in_test & (place < test_fraction + val_fraction)
     train, val, test = (samples.subset(mask.nonzero()[:, 0]) for mask in (~in_test & ~in_val, in_val, in_test))
-    return train, val, test
+    return train, val, test  # type: ignore[return-value]  # a subset has the class of its set

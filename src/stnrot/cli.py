@@ -11,7 +11,21 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from stnrot.commands import align, demo, evaluate, export, merge, pose, predict, publish, report, study, train, upright
+from stnrot.commands import (
+    align,
+    demo,
+    evaluate,
+    export,
+    merge,
+    pose,
+    predict,
+    publish,
+    report,
+    shards,
+    study,
+    train,
+    upright,
+)
 from stnrot.commands.job import CONTEXT, JOBS
 from stnrot.errors import InputError
 from stnrot.printed import printable
@@ -50,6 +64,7 @@ COMMANDS = {
     "predict": predict,
     "publish": publish,
     "report": report,
+    "shards": shards,
     "study": study,
     "train": train,
     "upright": upright,

@@ -14,7 +14,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from conftest import ENVIRONMENT, NO_FIGURES, ROOT, SMALL, composed, rows
+from conftest import ENVIRONMENT, NO_FIGURES, ROOT, SMALL, composed, rows, stnrot
 from same_run import assert_same_run, state
 
 import stnrot.runs.trainer as trainer_of_runs
@@ -110,6 +110,7 @@ class Signal(L.Callback):
 
 
 STREAMED = ("data=image_folder", "data.source.memory_gb=1e-6", "data.source.image_size=[24,24]", "data.batch_size=3")
+SHARDS = ("data=image_shards", *STREAMED[1:], "data.source.open_shards=2")
 EARLY = (
     "+callbacks.early._target_=lightning.pytorch.callbacks.EarlyStopping",
     "+callbacks.early.monitor=val/nll",
@@ -131,6 +132,7 @@ WHERE = [("train", 1, 2), ("validate", 1, 1), ("validated", 1), ("train", 1, 5),
     [
         pytest.param(("model=rot_stn",), WHERE, id="default"),
         pytest.param(STREAMED, WHERE[:2], id="streamed"),
+        pytest.param(SHARDS, WHERE[:2], id="shards"),
         pytest.param(EMA, WHERE[:3], id="weight averaging"),
         pytest.param(("+trainer.val_check_interval=3",), [("train", 1, 2), ("validate", 1, 1)], id="validates often"),
         pytest.param(("+trainer.max_steps=16", "trainer.max_epochs=-1"), WHERE[:4], id="steps"),
@@ -146,10 +148,13 @@ def test_a_run_that_was_stopped_anywhere_is_the_whole_run(
 
     built = trainer_of_runs.build_trainer
     common = [*SMALL, *STEPS, "model=cnn", *options]
-    if options in (STREAMED, POINTS):
+    if options in (STREAMED, SHARDS, POINTS):
         common = [each for each in common if not each.startswith(("data.n_train", "data.repeats"))]
     if options == STREAMED:
         common.append(f"data.root={mine}")
+    if options == SHARDS:
+        assert stnrot("shards", mine, tmp_path / "shards", "--shard-mb", 0.02, cwd=tmp_path).returncode == 0
+        common.append(f"data.root={tmp_path / 'shards'}")
     if workers and options != POINTS:
         common.append(f"data.num_workers={workers}")
 
@@ -230,6 +235,15 @@ def test_a_longer_run_plans_its_schedule_anew(job: Job, tmp_path: Path, caplog: 
     assert len(rates[0]) == 2
     assert rates[0][1] == rates[1][1]
     assert state(one)["lr_schedulers"] == state(two)["lr_schedulers"]
+
+    forged = state(two)
+    forged["optimizer_states"][0]["param_groups"] = []
+    torch.save(forged, tmp_path / "forged.ckpt")
+    with pytest.raises(InputError, match=r"forged\.ckpt cannot be resumed: loaded state dict has a different number"):
+        job(*small, "trainer.max_epochs=2", f"ckpt_path={tmp_path / 'forged.ckpt'}", folder=tmp_path / "three")
+    torch.save(forged | {"loops": [1]}, tmp_path / "forged.ckpt")
+    with pytest.raises(InputError, match=r"forged\.ckpt cannot be resumed: list indices"):
+        job(*small, "trainer.max_epochs=2", f"ckpt_path={tmp_path / 'forged.ckpt'}", folder=tmp_path / "three")
 
     before = {path: path.read_bytes() for path in two.rglob("*") if path.is_file()}
     cfg = resumed_config([f"resume={two}", "trainer.max_epochs=1"])

@@ -66,7 +66,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     cfg.seed = configs[0]["seed"]
     if "_target_" not in cfg.data:  # no other data was chosen: take the data of the run, with the given keys changed
         check_targets(configs[0]["data"], "data", cfg.trust)
-        check_root(configs[0]["data"] | dict(cfg.data))
+        check_root(configs[0]["data"], cfg.data)
         cfg.data = OmegaConf.merge(configs[0]["data"], cfg.data)
     data: DataModule = instantiate(cfg.data, _convert_="all")
     for path, config in zip(paths, configs, strict=True):

@@ -64,11 +64,20 @@ def check_folder(folder: Path, ckpt_path: str | None) -> None:
         )
 
 
-def check_root(data: Mapping[str, Any]) -> None:
-    """Raise InputError if the data of a checkpoint lie in no folder: a source would download them there."""
-    root = data.get("root")
-    if isinstance(root, str) and not Path(root).expanduser().exists():
+def check_root(trained: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Raise InputError if the data of a checkpoint lie in no folder: a source would download them there.
+
+    Args:
+        trained: the data of the checkpoint.
+        given: what was typed. A URL is read only if it was typed: a checkpoint may come from anyone.
+    """
+    root = given.get("root", trained.get("root"))
+    if not isinstance(root, str) or Path(root).expanduser().exists():
+        return
+    if not root.startswith(("http://", "https://")):
         raise InputError(f"data.root={root}, the folder of the run's data, does not exist: set data.root to its path")
+    if "root" not in given:
+        raise InputError(f"the data of the run lie on a web server: to read them, add data.root={root}")
 
 
 def check_model(cfg: DictConfig) -> None:

@@ -20,7 +20,7 @@ from stnrot.runs.overrides import as_override
 MAY_CHANGE = (
     *("trainer.max_epochs", "trainer.max_steps", "trainer.max_time"),
     *("checkpoint.every_n_steps", "checkpoint.every_minutes"),
-    *("data.num_workers", "data.root", "data.source.memory_gb", "callbacks.progress"),
+    *("data.num_workers", "data.root", "data.source.memory_gb", "data.source.cache_gb", "callbacks.progress"),
 )
 LENGTH = MAY_CHANGE[:3]
 OPTION = "resume="

@@ -5,6 +5,7 @@ import json
 import math
 import tarfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -258,7 +259,7 @@ def test_an_interrupted_transfer_is_continued(both: Path, site: Site, ranges: bo
 
 
 def test_the_cache_is_bounded(both: Path, site: Site) -> None:
-    """Room for three shards, read at random by two processes' stores: each image is still right."""
+    """Room for three shards, read at random: each image is still right, also in several threads."""
     sizes = [path.stat().st_size for path in (both / "shards").glob("*.tar")]
     limit = 3 * max(sizes)
     found = shard_splits(site.url, cache_gb=limit / 1e9, open_shards=2).train
@@ -268,6 +269,11 @@ def test_the_cache_is_bounded(both: Path, site: Site) -> None:
         kept = [path for path in cache_folder().iterdir() if path.suffix != ".lock"]
         assert sum(path.stat().st_size for path in kept) <= limit
     assert len(site.sent) > len(sizes)
+    with ThreadPoolExecutor(3) as pool:
+        for counters in torch.arange(len(found)).split(4):
+            raws = list(pool.map(found.__getitems__, (counters, counters.flip(0), (counters + 9) % len(found))))
+            assert torch.equal(raws[0].image, raws[1].image.flip(0))
+            assert torch.equal(raws[0].image, same.__getitems__(counters).image)
     with pytest.raises(InputError, match=r"cache_gb=4e-05: expected at least .*lower data.source.open_shards"):
         shard_splits(site.url, cache_gb=4e-5)
 

@@ -11,7 +11,7 @@ from filelock import FileLock
 
 from stnrot.data.sources.decoding import Decoding
 from stnrot.data.sources.shards.download import fetch_text
-from stnrot.data.sources.shards.index import index_bytes, index_name, read_index, write_index
+from stnrot.data.sources.shards.index import PACKED, index_bytes, index_name, read_index, write_index
 from stnrot.data.sources.shards.info import INFO, ShardInfo, SplitInfo, read_info
 from stnrot.data.sources.shards.local import LocalShards
 from stnrot.data.sources.shards.remote import RemoteShards, cache_folder
@@ -114,7 +114,11 @@ def _write_indexes(root: Path, shards: dict[str, list[Path]], folder: Path, stat
     try:
         splits = {}
         for name, paths in shards.items():
-            rows = [(k, each.offset, each.size, each.label) for k, part in enumerate(found[name]) for each in part]
+            rows = b"".join(
+                PACKED.pack(k, each.offset, each.size, each.label)
+                for k, part in enumerate(found[name])
+                for each in part
+            )
             texts = (f"{path.name}/{each.name}" for path, part in zip(paths, found[name], strict=True) for each in part)
             names_bytes = write_index(new, name, rows, texts)
             splits[name] = SplitInfo(

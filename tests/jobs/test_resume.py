@@ -273,6 +273,15 @@ def test_a_longer_run_plans_its_schedule_anew(job: Job, tmp_path: Path, caplog: 
     assert rates[0][1] == rates[1][1]
     assert state(one)["lr_schedulers"] == state(two)["lr_schedulers"]
 
+    forged = state(two)
+    forged["optimizer_states"][0]["param_groups"] = []
+    torch.save(forged, tmp_path / "forged.ckpt")
+    with pytest.raises(InputError, match=r"forged\.ckpt cannot be resumed: loaded state dict has a different number"):
+        job(*small, "trainer.max_epochs=2", f"ckpt_path={tmp_path / 'forged.ckpt'}", folder=tmp_path / "three")
+    torch.save(forged | {"loops": [1]}, tmp_path / "forged.ckpt")
+    with pytest.raises(InputError, match=r"forged\.ckpt cannot be resumed: list indices"):
+        job(*small, "trainer.max_epochs=2", f"ckpt_path={tmp_path / 'forged.ckpt'}", folder=tmp_path / "three")
+
     before = {path: path.read_bytes() for path in two.rglob("*") if path.is_file()}
     cfg = resumed_config([f"resume={two}", "trainer.max_epochs=1"])
     assert cfg is not None

@@ -62,6 +62,7 @@ class Job:
     Args:
         checkpoint: path of the checkpoint that it continues.
         stands_at: the place at which that checkpoint was saved, see `LastCheckpoint`.
+        steps: that it has taken.
         pruning: the callback that ends a trial of a search.
         config: the whole configuration, with its interpolations resolved.
     """
@@ -71,6 +72,7 @@ class Job:
     data: "DataModule"
     checkpoint: str | None
     stands_at: dict[str, Any]
+    steps: int
     pruning: Any
     config: dict[str, Any]
 
@@ -101,7 +103,9 @@ def train(cfg: DictConfig, resume: bool = False) -> float:
     try:
         _fit(job)
     except Exception as error:
-        refused = job.trainer.global_step == 0 and job.trainer.is_global_zero and one_line(error) is not None
+        refused = (
+            job.trainer.global_step in (0, job.steps) and job.trainer.is_global_zero and one_line(error) is not None
+        )
         if refused and not resume:
             remove_new(folder, before)  # before its first step: there is nothing to look at
         raise
@@ -117,8 +121,8 @@ def _built(cfg: DictConfig, folder: Path, resume: bool) -> Job:
     from stnrot.runs.allowed_targets import without_weights
     from stnrot.runs.checkpoints import read_checkpoint, weights_of
     from stnrot.runs.config_checks import check_folder, check_groups, check_model, check_options, check_processes
-    from stnrot.runs.loop_state import check_length
     from stnrot.runs.precision import auto_precision
+    from stnrot.runs.resumable import steps_taken
     from stnrot.runs.trainer import build_trainer
 
     check_groups(cfg, needed=("data", "model", "task", "trainer"))
@@ -159,12 +163,11 @@ def _built(cfg: DictConfig, folder: Path, resume: bool) -> Job:
 
     callbacks, pruning = _callbacks(cfg, config, choices_of(folder) if resume else chosen_options())
     trainer = build_trainer(cfg, callbacks)
-    if checkpoint is not None:
-        check_length(trainer, checkpoint)
+    steps = 0 if checkpoint is None else steps_taken(trainer, checkpoint, ckpt_path)
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         check_processes(trainer.world_size, HydraConfig.get().launcher)
     data.check_processes(trainer.world_size)
-    return Job(trainer, task, data, ckpt_path, stands_at, pruning, config)
+    return Job(trainer, task, data, ckpt_path, stands_at, steps, pruning, config)
 
 
 def _callbacks(cfg: DictConfig, config: dict[str, Any], choices: dict[str, str]) -> tuple[list[Any], Any]:
@@ -189,8 +192,11 @@ def _fit(job: Job) -> None:
     """Train."""
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+    from stnrot.runs.resumable import restoring
+
     try:
-        job.trainer.fit(job.task, datamodule=job.data, ckpt_path=job.checkpoint, weights_only=True)
+        with restoring(job.checkpoint):
+            job.trainer.fit(job.task, datamodule=job.data, ckpt_path=job.checkpoint, weights_only=True)
     except SIGTERMException as stopped:
         raise SystemExit(143) from stopped  # Lightning would exit with 0, as after a complete run
     if REQUEST.signal is not None:

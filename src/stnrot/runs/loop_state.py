@@ -20,8 +20,6 @@ from lightning.fabric.utilities.apply_func import move_data_to_device
 from torch import Tensor
 from torchmetrics import Metric
 
-from stnrot.errors import InputError
-
 Place = Literal["epoch", "batch", "validation"]
 MEMORIES = ("_callback_metrics", "_logged_metrics", "_progress_bar_metrics")  # the newest value of each metric
 
@@ -60,28 +58,6 @@ def counters_at_rest(loops: dict[str, Any], place: Place) -> None:
         validation["total"] = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
         validation["current"] = dict.fromkeys(validation["current"], 0)
         validation["is_last_batch"] = False
-
-
-def check_length(trainer: L.Trainer, checkpoint: Mapping[str, Any]) -> None:
-    """Raise InputError if the run to resume has gone further than this one goes.
-
-    Args:
-        trainer: of this run.
-        checkpoint: of the run to resume.
-    """
-    fit = checkpoint["loops"]["fit_loop"]
-    within = fit["epoch_loop.batch_progress"]["current"]["completed"] > 0
-    taken = {
-        "max_epochs": fit["epoch_progress"]["current"]["completed"] + within,
-        "max_steps": checkpoint["global_step"],
-    }
-    for name, done in taken.items():
-        most = getattr(trainer, name)
-        if most is not None and -1 < most < done:
-            raise InputError(
-                f"trainer.{name}={most}: expected at least {done}, because the run to resume has come as far; raise "
-                f"trainer.{name}"
-            )
 
 
 def restore_metrics(trainer: L.Trainer, state: Mapping[str, Any], place: Place) -> None:

@@ -31,6 +31,11 @@ NOTES = {RETRY_OF: "retry of trial", SAME_AS: "same parameters as trial"}
 
 def report(study: optuna.Study, folder: Path) -> None:
     """Write trials.csv, history.png and parallel.png into `folder`; print the table and the rest of the report."""
+    if len(study.directions) != 1:
+        raise InputError(
+            f"the study {study.study_name} has {len(study.directions)} metrics: expected one, as the study of a search "
+            "has"
+        )
     trials = [trial for trial in study.trials if LEFT_OUT not in trial.user_attrs]
     trials.sort(key=lambda trial: _rank(study, trial))
     names = list(dict.fromkeys(name for trial in trials for name in trial.params))

@@ -14,12 +14,6 @@ from stnrot.errors import InputError, reason_of
 from stnrot.runs.atomic_write import atomic_write
 
 
-def cache_folder() -> Path:
-    """Return the folder of the cache: `stnrot/shards` below the user's cache folder, XDG_CACHE_HOME or ~/.cache."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "stnrot" / "shards"
-
-
 @dataclass(frozen=True)
 class RemoteShards:
     """Shards at a URL.

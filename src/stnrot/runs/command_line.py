@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from hydra.utils import get_object
 from omegaconf.errors import OmegaConfBaseException
 
-from stnrot.errors import InputError
+from stnrot.errors import FULL, InputError
 from stnrot.printed import printable
 
 # HYDRA_FULL_ERROR as the user has set it. Processes that this one starts inherit the value as STNROT_STACKS.
@@ -121,9 +121,8 @@ def one_line(error: BaseException) -> str | None:
         return _flat(str(error))
     if isinstance(error, ValueError) and "Config group override" in str(error):
         return "a group cannot be null: leave it out with ~, such as '~model/augment'"
-    if isinstance(error, OSError) and (error.filename is not None or error.errno == errno.ENOSPC):
-        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        remedy = "make room, or choose" if is_full else "if it is the run's own folder, choose"
+    if isinstance(error, OSError) and (error.filename is not None or error.errno in (*FULL, errno.EIO)):
+        remedy = "make room, or choose" if error.errno in FULL else "if it is the run's own folder, choose"
         return f"{_flat(str(error))}; {remedy} another folder with hydra.run.dir=FOLDER"
     return None
 

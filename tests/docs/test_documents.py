@@ -6,7 +6,6 @@ import re
 import runpy
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -21,7 +20,7 @@ import pytest
 import torch
 import trimesh
 import yaml
-from conftest import ENVIRONMENT, LOOPBACK, ROOT, command, composed, listening, made_once, stnrot
+from conftest import ENVIRONMENT, LOOPBACK, ROOT, command, composed, free_port, listening, made_once, stnrot
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep
@@ -268,9 +267,7 @@ def run_server(program: str, *first: str) -> Callable[[list[str], pytest.Fixture
     """Start a server, read its first page, stop it. No other machine can reach it."""
 
     def run(arguments: list[str], request: pytest.FixtureRequest) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         binary = Path(sys.executable).with_name(program)
         line = [str(binary), *first, *arguments, "--port", str(port)]
         place = request.getfixturevalue("place")
@@ -394,4 +391,4 @@ def _jobs(overrides: list[str]) -> list[list[str]]:
         elif sweep.is_sweep_override():
             values.append([f"{name}={each}" for each in sweep.sweep_string_iterator()][: 1 if name == "seed" else None])
     own = [each for each in fixed if not each.startswith(("hydra.", "hydra/"))]
-    return [[*own, *(each[k % len(each)] for each in values)] for k in range(max(map(len, values)))]
+    return [[*own, *(each[k % len(each)] for each in values)] for k in range(max(map(len, values), default=1))]

@@ -14,8 +14,8 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from conftest import ENVIRONMENT, NO_FIGURES, ROOT, SMALL, composed, metrics_of, rows, stnrot
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from conftest import ENVIRONMENT, NO_FIGURES, ROOT, SMALL, composed, rows, stnrot
+from same_run import assert_same_run, state
 
 import stnrot.runs.trainer as trainer_of_runs
 from stnrot.errors import InputError
@@ -26,43 +26,6 @@ from stnrot.runs.stop_signals import stops_at_signals
 Job = Callable[..., tuple[float, Path]]
 # six steps an epoch, log rows in the middle of it
 STEPS = ("trainer.max_epochs=3", "data.batch_size=16", "trainer.log_every_n_steps=2", "callbacks.progress=null")
-
-
-def state(folder: Path) -> dict[str, Any]:
-    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True, map_location="cpu")
-
-
-def tensors(node: Any) -> list[torch.Tensor]:
-    """Return all tensors of weights or of the state of an optimizer, in their order."""
-    if isinstance(node, dict):
-        node = list(node.values())
-    if isinstance(node, list):
-        return [each for part in node for each in tensors(part)]
-    return [node] if isinstance(node, torch.Tensor) else []
-
-
-def events(folder: Path) -> dict[str, list[Any]]:
-    log = EventAccumulator(str(folder / "tensorboard"), {"scalars": 0, "images": 0, "tensors": 0}).Reload()
-    tags = log.Tags()
-    curves: dict[str, list[Any]] = {
-        tag: [(each.step, each.value) for each in log.Scalars(tag)] for tag in tags["scalars"]
-    }
-    return curves | {tag: [each.step for each in log.Images(tag)] for tag in tags["images"]}
-
-
-def assert_same_run(found: Path, whole: Path) -> None:
-    """The weights, the optimizer, the metrics and all rows of the logs are equal to the last bit."""
-    one, other = state(found), state(whole)
-    for part in ("state_dict", "optimizer_states", "current_model_state", "averaging_state"):
-        pairs = list(zip(tensors(one.get(part)), tensors(other.get(part)), strict=True))
-        assert all(torch.equal(a, b) for a, b in pairs), part
-    table = Path("csv", "version_0", "metrics.csv")
-    assert (found / table).read_bytes() == (whole / table).read_bytes()
-    assert metrics_of(found) == metrics_of(whole)
-    assert events(found) == events(whole)
-    assert [each.name for each in (found / "csv").iterdir()] == ["version_0"]
-    left = {each.name for each in (found / "checkpoints").iterdir()}
-    assert left == {"best.ckpt", "last.ckpt"}
 
 
 def started(cwd: Path, *options: str) -> subprocess.Popen[str]:

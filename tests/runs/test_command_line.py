@@ -11,6 +11,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from lightning.fabric.utilities.device_parser import _parse_gpu_ids
 from omegaconf import OmegaConf
 
 from stnrot.errors import InputError, check_number
@@ -124,3 +125,10 @@ def test_evaluate_names_the_option(
     torch.save(checkpoint, "changed.ckpt")
     line = str(ends("evaluate.py", "ckpt=changed.ckpt"))
     assert "cannot rebuild changed.ckpt: model.encoder.radii=-3: expected a" in line
+
+
+def test_more_devices_than_the_machine_has() -> None:
+    """Lightning's own check of the numbers of the GPUs."""
+    with pytest.raises(Exception, match="only has") as refused:
+        _parse_gpu_ids([98, 99], include_cuda=True)
+    assert str(one_line(refused.value)).startswith("You requested gpu: [98, 99] But your machine only has: [")

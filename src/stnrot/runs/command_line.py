@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from stnrot.errors import FULL, InputError
 from stnrot.printed import printable
+from stnrot.runs.stop_signals import is_first_process
 
 # HYDRA_FULL_ERROR as the user has set it. Processes that this one starts inherit the value as STNROT_STACKS.
 KEEP_TRACEBACKS = os.environ.setdefault("STNROT_STACKS", os.environ.get("HYDRA_FULL_ERROR", "0")) not in ("", "0")
@@ -79,7 +80,7 @@ def nothing_left() -> Iterator[None]:
         folder, start = Path(hydra.runtime.output_dir), Path(hydra.runtime.cwd)
         own = {hydra.output_subdir, f"{hydra.job.name}.log"}
         left = {path.name for path in folder.glob("*")}  # none, if someone has deleted the folder
-        ours = start != folder and folder not in start.parents  # else `hydra.run.dir=.`
+        ours = is_first_process() and start != folder and folder not in start.parents  # else `hydra.run.dir=.`
         if ours and hydra.mode != RunMode.MULTIRUN and one_line(error) is not None and left <= own:
             shutil.rmtree(folder, ignore_errors=True)
             for parent in folder.parents:

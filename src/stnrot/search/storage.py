@@ -1,6 +1,5 @@
 """Storages of studies: a database, given by its URL, or a journal file, given by its path."""
 
-import json
 import random
 import re
 import time
@@ -10,14 +9,14 @@ from pathlib import Path
 
 import optuna
 from filelock import FileLock
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy import create_engine, inspect
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from stnrot.errors import InputError, reason_of
 from stnrot.regular_file import check_regular
+from stnrot.search.journal import open_journal
 from stnrot.search.reconnect import Result, ServerStorage, timeouts_of, wait_for
 
 EXPECTED = (
@@ -51,9 +50,7 @@ def open_storage(location: str) -> BaseStorage:
             return _open_server(location)
         if _is_url(location):
             return RDBStorage(location)
-        _check_journal(path)
-        _repair(path)
-        return JournalStorage(JournalFileBackend(location, _lock_of_journal(path)))
+        return open_journal(path)
 
 
 def _open_server(location: str, attempts: int = 5) -> ServerStorage:
@@ -163,43 +160,3 @@ def input_errors(location: str) -> Iterator[None]:
             install = f"its driver is not installed: pip install {DRIVERS.get(module, module)}"
             raise InputError(f"cannot use the storage {where}: {install} ({reason})") from error
         raise InputError(f"cannot use the storage {where}: {reason}; {EXPECTED}") from error
-
-
-def _check_journal(path: Path) -> None:
-    """Raise InputError if the path of a database was given instead of its URL."""
-    if path.is_file():
-        with path.open("rb") as file:
-            if file.read(6) == b"SQLite":
-                raise InputError(f"{path} is a database of SQLite: expected its URL, sqlite:///{path}")
-
-
-def _lock_of_journal(path: Path) -> JournalFileOpenLock:
-    """Return the lock that is held to write: a file `.lock` that only one process can create.
-
-    Optuna's default lock is a symbolic link of the same name, so both exclude each other. Shared disks without
-    symbolic links have no such lock.
-    """
-    return JournalFileOpenLock(str(path))
-
-
-def _repair(path: Path) -> None:
-    """Cut off an incomplete last line of a journal, as a power cut leaves it. Optuna would append to that line."""
-    if not path.exists() or _complete_size(path) == path.stat().st_size:
-        return
-    lock = _lock_of_journal(path)
-    lock.acquire()
-    try:
-        with path.open("r+b") as file:
-            file.truncate(_complete_size(path))
-    finally:
-        lock.release()
-
-
-def _complete_size(path: Path) -> int:
-    """Return the size of the complete lines in bytes. A file that is not a journal raises a ValueError."""
-    lines = path.read_bytes()
-    if lines:
-        entry = json.loads(lines.partition(b"\n")[0])
-        if not isinstance(entry, dict) or "op_code" not in entry:
-            raise ValueError("its first line is not that of a journal")
-    return lines.rfind(b"\n") + 1

@@ -147,9 +147,10 @@ def test_four_processes_and_a_server_that_crashes(server: Server, tmp_path: Path
 
     trials = trials_in(url)
     done = counted(trials)
-    assert [trial.state for trial in done] == 8 * [TrialState.COMPLETE]
+    assert len(done) == 8
+    assert {trial.state for trial in done} <= {TrialState.COMPLETE, TrialState.PRUNED}
     assert [trial.number for trial in trials] == list(range(len(trials)))
-    failed = [each for each in trials if each.state != TrialState.COMPLETE and LEFT_OUT not in each.user_attrs]
+    failed = [each for each in trials if each.value is None and LEFT_OUT not in each.user_attrs]
     assert {trial.state for trial in failed} == {TrialState.FAIL}
     retried = [trial.user_attrs.get(RETRY_OF) for trial in done]
     assert all(retried.count(trial.number) == 1 for trial in failed)
@@ -157,7 +158,7 @@ def test_four_processes_and_a_server_that_crashes(server: Server, tmp_path: Path
     assert len({trial.params["task.optimizer.lr"] for trial in done}) == 8
     folder = tmp_path / "outputs" / "search" / "_search"
     for trial in done:
-        assert (folder / str(trial.number) / "metrics.json").is_file()
+        assert (folder / str(trial.number) / "metrics.json").is_file() == (trial.state == TrialState.COMPLETE)
         assert len(list((folder / str(trial.number) / "csv").iterdir())) == 1
     for path in tmp_path.rglob("*"):
         text = path.read_bytes() if path.is_file() else b""

@@ -119,5 +119,7 @@ def test_a_search_by_four_processes(disks: list[Path], tmp_path: Path) -> None:
     outputs(start, disks)
     study = find_study(str(disks[0] / "study.log"), None)
     assert study is not None
-    assert [trial.state for trial in counted(study.trials)] == [TrialState.COMPLETE] * 5
+    done = counted(study.trials)
+    assert len(done) == 5
+    assert {trial.state for trial in done} <= {TrialState.COMPLETE, TrialState.PRUNED}
     assert not study.get_trials(states=(TrialState.RUNNING, TrialState.WAITING))

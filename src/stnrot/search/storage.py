@@ -77,7 +77,10 @@ def check_folder(location: str) -> None:
     """Raise InputError if the storage is a file in a folder that does not exist, or no regular file."""
     path = file_of(location)
     if path is not None and not path.parent.is_dir():
-        raise InputError(f"cannot use the storage {location}: there is no folder {path.parent}; {EXPECTED}")
+        folder = without_password(str(path.parent))  # of a URL that lacks a slash
+        raise InputError(
+            f"cannot use the storage {without_password(location)}: there is no folder {folder}; {EXPECTED}"
+        )
     if path is not None:
         check_regular(path)
 
@@ -142,7 +145,7 @@ def without_password(location: str) -> str:
     >>> without_password("postgresql://me:se@cret@host:x/name"), without_password("mysql://host/name?password=secret")
     ('postgresql://me:***@host:x/name', 'mysql://host/name?password=***')
     """
-    location = re.sub(r"(://[^:/@]*:).*@", r"\1***@", location)
+    location = re.sub(r"(:/+[^:/@]*:).*@", r"\1***@", location)
     return re.sub(r"(?i)([?&][^=&]*passw[^=&]*=)[^&]*", r"\1***", location)
 
 

@@ -211,6 +211,7 @@ def test_a_wrong_url(server: Server, called, tmp_path: Path, changes: dict[str, 
     assert words in line
     with pytest.raises(InputError, match=words):
         open_storage(url)
+    assert "check that the server runs" in line
     assert "wrong" not in line
     assert "cret" not in line
 

@@ -88,7 +88,7 @@ def wait_for(call: Callable[[], Result]) -> Result:
 
 def _wait(error: Exception, begin: float, pause: float) -> None:
     """Wait if the error is an outage; raise it otherwise."""
-    reason = _reason(error)
+    reason = outage_reason(error)
     if reason is None:
         raise error
     _Process.last_failure = time.monotonic()
@@ -109,7 +109,7 @@ def _wait(error: Exception, begin: float, pause: float) -> None:
         raise
 
 
-def _reason(error: BaseException | None) -> str | None:
+def outage_reason(error: BaseException | None) -> str | None:
     """Return why the server is out of reach, or None for any other error."""
     while error is not None:
         if isinstance(error, OperationalError | InterfaceError):

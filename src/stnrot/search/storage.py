@@ -17,11 +17,12 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 from stnrot.errors import InputError, reason_of
 from stnrot.regular_file import check_regular
 from stnrot.search.journal import open_journal
-from stnrot.search.reconnect import Result, ServerStorage, timeouts_of, wait_for
+from stnrot.search.reconnect import Result, ServerStorage, outage_reason, timeouts_of, wait_for
 
 EXPECTED = (
     "expected the URL of a database, such as sqlite:///study.db, or the path of a journal file, such as study.log"
 )
+CHECK = "check that the server runs, and the host, port, user, password and database in the URL"
 STORAGE_ERRORS = (
     ImportError,
     SQLAlchemyError,
@@ -162,4 +163,5 @@ def input_errors(location: str) -> Iterator[None]:
             module = cause.name.partition(".")[0]
             install = f"its driver is not installed: pip install {DRIVERS.get(module, module)}"
             raise InputError(f"cannot use the storage {where}: {install} ({reason})") from error
-        raise InputError(f"cannot use the storage {where}: {reason}; {EXPECTED}") from error
+        remedy = EXPECTED if outage_reason(error) is None or file_of(location) else CHECK
+        raise InputError(f"cannot use the storage {where}: {reason}; {remedy}") from error

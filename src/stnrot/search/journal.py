@@ -69,31 +69,37 @@ def open_journal(path: Path) -> JournalStorage:
         ValueError: if the file is not a journal.
     """
     if path.is_file():
-        with path.open("rb") as file:
-            if file.read(6) == b"SQLite":
-                raise InputError(f"{path} is a database of SQLite: expected its URL, sqlite:///{path}")
-    _repair(path)
+        lines = path.read_bytes()
+        _check(path, lines)
+        if not _is_complete(lines):
+            _repair(path)
     return JournalStorage(JournalFileBackend(str(path), JournalLock(path)))
 
 
-def _repair(path: Path) -> None:
-    """Cut off an incomplete last line, as a power cut leaves it. Optuna would append to that line."""
-    if not path.exists() or _complete_size(path) == path.stat().st_size:
-        return
-    lock = JournalLock(path)
-    lock.acquire()
-    try:
-        with path.open("r+b") as file:
-            file.truncate(_complete_size(path))
-    finally:
-        lock.release()
-
-
-def _complete_size(path: Path) -> int:
-    """Return the size of the complete lines in bytes. A file that is not a journal raises a ValueError."""
-    lines = path.read_bytes()
+def _check(path: Path, lines: bytes) -> None:
+    if lines.startswith(b"SQLite"):
+        raise InputError(f"{path} is a database of SQLite: expected its URL, sqlite:///{path}")
     if lines:
         entry = json.loads(lines.partition(b"\n")[0])
         if not isinstance(entry, dict) or "op_code" not in entry:
             raise ValueError("its first line is not that of a journal")
-    return lines.rfind(b"\n") + 1
+
+
+def _is_complete(lines: bytes) -> bool:
+    return not lines or lines.endswith(b"\n")
+
+
+def _repair(path: Path) -> None:
+    """Cut off an incomplete last line, as a power cut leaves it. Optuna would append to that line.
+
+    A shared disk may show the file as it was seconds ago. It ends with a complete line then, and must not be cut there.
+    """
+    lock = JournalLock(path)
+    lock.acquire()
+    try:
+        with path.open("r+b") as file:
+            lines = file.read()
+            if not _is_complete(lines):
+                file.truncate(lines.rfind(b"\n") + 1)
+    finally:
+        lock.release()

@@ -33,6 +33,10 @@ SEARCH = [sys.executable, str(ROOT / "train.py"), "-m", *SMALL, "debug=one_batch
 SEARCH += ["hparams_search=_search", "model=cnn", "task.optimizer.lr=tag(log,interval(1e-4,1e-2))"]
 
 
+def with_driver(url: str) -> str:
+    return url.replace("postgresql:", "postgresql+psycopg:")  # SQLAlchemy 2.0 takes psycopg2
+
+
 class Server:
     """A PostgreSQL server in a folder of its own. It refuses to run as root, so then it runs as `postgres`."""
 
@@ -68,7 +72,7 @@ class Server:
 
     def new_database(self, name: str) -> str:
         """Create a database; return its URL."""
-        with create_engine(self.url(), isolation_level="AUTOCOMMIT").connect() as connection:
+        with create_engine(with_driver(self.url()), isolation_level="AUTOCOMMIT").connect() as connection:
             connection.execute(text(f"CREATE DATABASE {name}"))
         return self.url(name)
 
@@ -219,7 +223,7 @@ def test_a_wrong_url(server: Server, called, tmp_path: Path, changes: dict[str, 
 def test_nothing_is_written_by_a_reader(server: Server, called, tmp_path: Path) -> None:
     url = server.new_database("empty")
     refused(called, tmp_path, "study", url, "--out", "report")
-    assert inspect(create_engine(url)).get_table_names() == []
+    assert inspect(create_engine(with_driver(url))).get_table_names() == []
 
 
 def test_optuna_reads_the_study(server: Server) -> None:

@@ -74,7 +74,7 @@ def test_without_matplotlib_there_is_no_plot(
 
 
 @pytest.mark.ci
-@pytest.mark.parametrize("out", ["out", "out.tif"])
+@pytest.mark.parametrize("out", ["out", pytest.param("out.tif", marks=pytest.mark.slow)])
 def test_a_killed_process_is_resumed(called: Called, out: str, tmp_path: Path) -> None:
     write_frames(tmp_path / "frames", 400)
     arguments = ["align", "--stack", "frames", "--out", out]

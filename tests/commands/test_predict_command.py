@@ -165,7 +165,7 @@ def test_what_is_refused(digits_run: Path, called: Called, folder: Path) -> None
     assert (folder / "other.csv").read_text() == "a,b\n1,2\n"
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_is_done(digits_run: Path, folder: Path) -> None:
     for k in range(3000):
         (folder / f"{k}.png").write_bytes((folder / "scans" / "a" / "0.png").read_bytes())

@@ -16,7 +16,7 @@ CASES = Path(__file__).with_name("fused_rotation_cases.py")
 fused = pytest.importorskip("stnrot.geometry.fused_rotation", reason="needs Triton", exc_type=ImportError)
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 def test_the_interpreter_gives_torchs_results() -> None:
     """In another process, because Triton reads the variable when it is imported."""
     environment = os.environ | {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}

@@ -203,7 +203,7 @@ def test_bad_points_are_refused(z: Tensor) -> None:
             function(z)
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 def test_compiles_and_exports_whole() -> None:
     """Run in a separate process: the run-time shape checks of pytest would break the graph."""
     code = """

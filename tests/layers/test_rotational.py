@@ -223,7 +223,7 @@ for arguments in [(torch.eye(3),), (nn.Linear(3, 3), 1), (nn.Linear(3, 3), "weig
     ]
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 def test_compiles() -> None:
     """Run in a separate process: the run-time shape checks of pytest would break the graph."""
     code = """

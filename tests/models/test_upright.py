@@ -310,7 +310,7 @@ def test_the_upright_is_learned_without_labels(upright: bool) -> None:
 
 @pytest.mark.ci
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("hypotheses", [1, 3])
+@pytest.mark.parametrize("hypotheses", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_an_exported_model_equals_the_model(hypotheses: int, tmp_path: object) -> None:
     """torch.export and ONNX, with the network inside, for any number of images."""
     import onnxruntime

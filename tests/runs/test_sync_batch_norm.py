@@ -27,11 +27,12 @@ def _share(rank: int, file: str, image: torch.Tensor, results: str, options: dic
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "options"),
     [
-        pytest.param((10, 3, 4, 5), {}, marks=pytest.mark.slow),
-        pytest.param((3, 3, 4, 4), WHOLE, marks=pytest.mark.ci),  # one process has a single value
+        ((10, 3, 4, 5), {}),
+        ((3, 3, 4, 4), WHOLE),  # one process has a single value
     ],
 )
 def test_two_processes_are_one(shape: tuple[int, ...], options: dict[str, int], tmp_path: Path) -> None:

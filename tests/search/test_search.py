@@ -216,20 +216,14 @@ def test_a_killed_and_interrupted_search_resumes(tmp_path: Path) -> None:
         assert [other.params for other in complete].count(trial.params) == 1
 
 
-@pytest.mark.parametrize(
-    ("name", "count"),
-    [
-        pytest.param("study.db", 3, marks=pytest.mark.ci),
-        pytest.param("study.db", 4, marks=pytest.mark.slow),
-        pytest.param("study.log", 4, marks=pytest.mark.slow),
-    ],
-)
-def test_several_processes_share_a_study(name: str, count: int, tmp_path: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["study.db", "study.log"])
+def test_several_processes_share_a_study(name: str, tmp_path: Path) -> None:
     """One is killed during a trial. The others retry the trial, and stop when the study is complete."""
     storage = tmp_path / name
     location = f"sqlite:///{storage}" if name.endswith("db") else str(storage)
     options = [f"hydra.sweeper.storage={location}", "hydra.sweeper.n_trials=6", "trainer.max_epochs=15"]
-    processes = {process.pid: process for process in (started(*options, cwd=tmp_path) for _ in range(count))}
+    processes = {process.pid: process for process in (started(*options, cwd=tmp_path) for _ in range(4))}
     signal_during_trial(storage, processes, 0, signal.SIGKILL)
     for process in processes.values():
         output, _ = process.communicate(timeout=240)

@@ -57,8 +57,11 @@ def merge_tables(tables: Sequence[Path], out: Path, kinds: Sequence[Columns]) ->
 
 def _columns(table: Path, kinds: Sequence[Columns]) -> Columns:
     """Return the columns of a table, by its first line."""
-    with table.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        header = tuple(next(csv.reader(file), ()))
+    try:
+        with table.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            header = tuple(next(csv.reader(file), ()))
+    except (OSError, csv.Error) as error:
+        raise InputError(f"{table}: {EXPECTED}, got a file that cannot be read: {error}") from error
     return header if header in kinds else kinds[0]  # which refuses it
 
 

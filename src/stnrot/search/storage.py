@@ -61,7 +61,7 @@ def _open_server(location: str, attempts: int = 5) -> ServerStorage:
     again, and find what the one has created.
     """
     try:
-        return ServerStorage(location)
+        return ServerStorage(_with_driver(location))
     except (IntegrityError, ProgrammingError):
         if attempts == 1:
             raise
@@ -100,7 +100,8 @@ def is_empty(location: str) -> bool:
     if not _is_url(location):
         return False
     with input_errors(location):
-        engine = create_engine(location, connect_args=timeouts_of(location))
+        url = _with_driver(location)
+        engine = create_engine(url, connect_args=timeouts_of(url))
         tables = inspect(engine).get_table_names()
         engine.dispose()
     # Optuna creates the table `studies` first and `alembic_version`, which other programs also use, last.
@@ -129,6 +130,12 @@ def file_of(location: str) -> Path | None:
 
 def _is_url(location: str) -> bool:
     return "://" in location
+
+
+def _with_driver(location: str) -> str:
+    """Return a URL of PostgreSQL with the driver that SQLAlchemy takes from 2.1 on; 2.0 takes psycopg2."""
+    kind, rest = location.split("://", 1)
+    return f"postgresql+psycopg://{rest}" if kind == "postgresql" else location
 
 
 def lock_of(location: str) -> AbstractContextManager[object]:

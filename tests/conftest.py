@@ -7,6 +7,7 @@ import logging
 import os
 import runpy
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -187,6 +188,13 @@ def listening(port: int) -> set[str]:
     lines = [line.split() for name in ("tcp", "tcp6") for line in Path("/proc/net", name).read_text().splitlines()]
     places = [line[1].split(":") for line in lines if line[3] == "0A"]
     return {address for address, number in places if int(number, 16) == port}
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody uses."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def rows(path: Path) -> list[dict[str, str]]:

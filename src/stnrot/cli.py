@@ -1,18 +1,33 @@
 """The `stnrot` command: its subcommands, error lines and exit codes."""
 
-import errno
 import os
 import re
 import sys
 from importlib.metadata import version
+from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from stnrot.commands import align, demo, evaluate, export, merge, pose, predict, publish, report, study, train, upright
+from stnrot.commands import (
+    align,
+    demo,
+    evaluate,
+    export,
+    merge,
+    pose,
+    predict,
+    publish,
+    report,
+    shards,
+    study,
+    train,
+    upright,
+)
 from stnrot.commands.job import CONTEXT, JOBS
-from stnrot.errors import InputError
+from stnrot.errors import FULL, InputError
+from stnrot.printed import printable
 
 UsageError: Any = typer.BadParameter.__mro__[1]  # of click in older releases of Typer, of Typer itself in newer ones
 
@@ -25,7 +40,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except InputError as error:
-            sys.exit(f"error: {self._with_option(ctx, str(error))}")
+            sys.exit(f"error: {printable(self._with_option(ctx, str(error)))}")
         except KeyboardInterrupt:
             sys.exit(130)
 
@@ -48,6 +63,7 @@ COMMANDS = {
     "predict": predict,
     "publish": publish,
     "report": report,
+    "shards": shards,
     "study": study,
     "train": train,
     "upright": upright,
@@ -75,6 +91,8 @@ def _options(
 
 def main() -> None:
     """Run the command line. A usage error exits with 2 and one line, a closed pipe (`| head`) with 141."""
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # a character that the terminal does not have
     try:
         status = app(prog_name="stnrot", standalone_mode=False)
         if sys.stdout is not None:  # closed before the start, `>&-`
@@ -82,7 +100,8 @@ def main() -> None:
     except UsageError as error:
         if message := error.format_message():  # empty for a bare `stnrot`, which has printed its help
             command = " ".join(["stnrot", *(word for word in sys.argv[1:2] if word in COMMANDS)])
-            print(f"error: {message}{'' if message[-1] in '.?' else '.'} See `{command} --help`.", file=sys.stderr)
+            stop = "" if message[-1] in ".?" else "."
+            print(f"error: {printable(message)}{stop} See `{command} --help`.", file=sys.stderr)
         status = 2
     except (BrokenPipeError, SystemExit) as end:  # Typer and Rich turn a closed pipe into an exit with 1
         if not isinstance(end.__context__ or end, BrokenPipeError):
@@ -90,7 +109,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes at exit
         status = 141
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in FULL:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(f"error: the output cannot be written: {error}; make room on the disk, or choose another")

@@ -1,4 +1,7 @@
-"""Only regular files are read: a named pipe waits for a writer, and a device such as /dev/zero has no end."""
+"""Only regular files are read: a named pipe waits for a writer, and a device such as /dev/zero has no end.
+
+A path may be a link, also one that leads back to itself.
+"""
 
 import os
 import stat
@@ -30,3 +33,12 @@ def check_regular(path: str | Path) -> None:
             raise InputError(
                 f"{path}: expected a regular file, got {kind}; give the path of a file that is saved on disk"
             )
+
+
+def real(path: str | Path) -> Path:
+    """Return the absolute path behind all links.
+
+    A link that leads back to itself stays: its error comes when it is opened. Before Python 3.13 `Path.resolve` raises
+    an error for it that is no OSError.
+    """
+    return Path(os.path.realpath(path))

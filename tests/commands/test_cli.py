@@ -63,6 +63,18 @@ except SystemExit:
     assert done.stderr.splitlines()[-1] == "[]", done.stderr
 
 
+def test_names_cannot_command_the_terminal(called: Called, tmp_path: Path) -> None:
+    """A name of a file can hold a line break and the sequences that colour or clear a terminal."""
+    name = "\x1b[2Jfirst\nsecond"
+    shown = r"\x1b[2Jfirst\nsecond"
+    lines = (("study", name), ("align", name, name), ("predict", "a.png", "--model", name), ("align", "--stack", name))
+    for line in lines:
+        message = str(called(*line, cwd=tmp_path)[0])
+        assert message.startswith("error: ")
+        assert name not in message
+        assert shown in message or line[-2] == "--stack"
+
+
 def test_version_and_a_bare_command(called: Called, tmp_path: Path) -> None:
     assert called("--version", cwd=tmp_path) == (0, f"stnrot {version('stnrot')}\n")
     code, printed = called(cwd=tmp_path)

@@ -14,8 +14,8 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from conftest import ENVIRONMENT, NO_FIGURES, ROOT, SMALL, composed, metrics_of, rows
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from conftest import ENVIRONMENT, NO_FIGURES, ROOT, SMALL, composed, rows, stnrot
+from same_run import assert_same_run, state
 
 import stnrot.runs.trainer as trainer_of_runs
 from stnrot.errors import InputError
@@ -26,43 +26,6 @@ from stnrot.runs.stop_signals import stops_at_signals
 Job = Callable[..., tuple[float, Path]]
 # six steps an epoch, log rows in the middle of it
 STEPS = ("trainer.max_epochs=3", "data.batch_size=16", "trainer.log_every_n_steps=2", "callbacks.progress=null")
-
-
-def state(folder: Path) -> dict[str, Any]:
-    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True, map_location="cpu")
-
-
-def tensors(node: Any) -> list[torch.Tensor]:
-    """Return all tensors of weights or of the state of an optimizer, in their order."""
-    if isinstance(node, dict):
-        node = list(node.values())
-    if isinstance(node, list):
-        return [each for part in node for each in tensors(part)]
-    return [node] if isinstance(node, torch.Tensor) else []
-
-
-def events(folder: Path) -> dict[str, list[Any]]:
-    log = EventAccumulator(str(folder / "tensorboard"), {"scalars": 0, "images": 0, "tensors": 0}).Reload()
-    tags = log.Tags()
-    curves: dict[str, list[Any]] = {
-        tag: [(each.step, each.value) for each in log.Scalars(tag)] for tag in tags["scalars"]
-    }
-    return curves | {tag: [each.step for each in log.Images(tag)] for tag in tags["images"]}
-
-
-def assert_same_run(found: Path, whole: Path) -> None:
-    """The weights, the optimizer, the metrics and all rows of the logs are equal to the last bit."""
-    one, other = state(found), state(whole)
-    for part in ("state_dict", "optimizer_states", "current_model_state", "averaging_state"):
-        pairs = list(zip(tensors(one.get(part)), tensors(other.get(part)), strict=True))
-        assert all(torch.equal(a, b) for a, b in pairs), part
-    table = Path("csv", "version_0", "metrics.csv")
-    assert (found / table).read_bytes() == (whole / table).read_bytes()
-    assert metrics_of(found) == metrics_of(whole)
-    assert events(found) == events(whole)
-    assert [each.name for each in (found / "csv").iterdir()] == ["version_0"]
-    left = {each.name for each in (found / "checkpoints").iterdir()}
-    assert left == {"best.ckpt", "last.ckpt"}
 
 
 def started(cwd: Path, *options: str) -> subprocess.Popen[str]:
@@ -147,6 +110,7 @@ class Signal(L.Callback):
 
 
 STREAMED = ("data=image_folder", "data.source.memory_gb=1e-6", "data.source.image_size=[24,24]", "data.batch_size=3")
+SHARDS = ("data=image_shards", *STREAMED[1:], "data.source.open_shards=2")
 EARLY = (
     "+callbacks.early._target_=lightning.pytorch.callbacks.EarlyStopping",
     "+callbacks.early.monitor=val/nll",
@@ -168,6 +132,7 @@ WHERE = [("train", 1, 2), ("validate", 1, 1), ("validated", 1), ("train", 1, 5),
     [
         pytest.param(("model=rot_stn",), WHERE, id="default"),
         pytest.param(STREAMED, WHERE[:2], id="streamed"),
+        pytest.param(SHARDS, WHERE[:2], id="shards"),
         pytest.param(EMA, WHERE[:3], id="weight averaging"),
         pytest.param(("+trainer.val_check_interval=3",), [("train", 1, 2), ("validate", 1, 1)], id="validates often"),
         pytest.param(("+trainer.max_steps=16", "trainer.max_epochs=-1"), WHERE[:4], id="steps"),
@@ -183,10 +148,13 @@ def test_a_run_that_was_stopped_anywhere_is_the_whole_run(
 
     built = trainer_of_runs.build_trainer
     common = [*SMALL, *STEPS, "model=cnn", *options]
-    if options in (STREAMED, POINTS):
+    if options in (STREAMED, SHARDS, POINTS):
         common = [each for each in common if not each.startswith(("data.n_train", "data.repeats"))]
     if options == STREAMED:
         common.append(f"data.root={mine}")
+    if options == SHARDS:
+        assert stnrot("shards", mine, tmp_path / "shards", "--shard-mb", 0.02, cwd=tmp_path).returncode == 0
+        common.append(f"data.root={tmp_path / 'shards'}")
     if workers and options != POINTS:
         common.append(f"data.num_workers={workers}")
 
@@ -229,9 +197,13 @@ def test_two_processes_stop_and_resume_alike(tmp_path: Path) -> None:
 
 
 def test_one_job_at_a_time_in_a_folder(tmp_path: Path) -> None:
-    """A job that is refused leaves the folder as it is; the lock of a process that was killed is free."""
-    holder = f"from pathlib import Path; from stnrot.runs.run_lock import alone_in; folder = Path({str(tmp_path)!r})"
-    line = [sys.executable, "-c", f"{holder}\nwith alone_in(folder): print(1, flush=True); input()"]
+    """A job that is refused leaves the folder as it is; the lock of a process that was killed is free.
+
+    It is free while a process that fetches batches has not yet noticed the kill.
+    """
+    holder = f"import os, sys, time; from stnrot.runs.run_lock import alone_in; folder = Path({str(tmp_path)!r})"
+    wait = "os.fork() or (print(1, flush=True), time.sleep(9), os._exit(0)); input()"
+    line = [sys.executable, "-c", f"from pathlib import Path; {holder}\nwith alone_in(folder): {wait}"]
     with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=ENVIRONMENT) as first:
         assert first.stdout is not None
         assert first.stdout.readline() == b"1\n"
@@ -263,6 +235,22 @@ def test_a_longer_run_plans_its_schedule_anew(job: Job, tmp_path: Path, caplog: 
     assert len(rates[0]) == 2
     assert rates[0][1] == rates[1][1]
     assert state(one)["lr_schedulers"] == state(two)["lr_schedulers"]
+
+    forged = state(two)
+    forged["optimizer_states"][0]["param_groups"] = []
+    torch.save(forged, tmp_path / "forged.ckpt")
+    with pytest.raises(InputError, match=r"forged\.ckpt cannot be resumed: loaded state dict has a different number"):
+        job(*small, "trainer.max_epochs=2", f"ckpt_path={tmp_path / 'forged.ckpt'}", folder=tmp_path / "three")
+    torch.save(forged | {"loops": [1]}, tmp_path / "forged.ckpt")
+    with pytest.raises(InputError, match=r"forged\.ckpt cannot be resumed: list indices"):
+        job(*small, "trainer.max_epochs=2", f"ckpt_path={tmp_path / 'forged.ckpt'}", folder=tmp_path / "three")
+
+    before = {path: path.read_bytes() for path in two.rglob("*") if path.is_file()}
+    cfg = resumed_config([f"resume={two}", "trainer.max_epochs=1"])
+    assert cfg is not None
+    with pytest.raises(InputError, match=r"trainer\.max_epochs=1: expected at least 2"):
+        train(cfg, resume=True)
+    assert {path: path.read_bytes() for path in two.rglob("*") if path.is_file()} == before
 
 
 def test_a_new_run_starts_from_the_weights_of_another(job: Job, tmp_path: Path) -> None:

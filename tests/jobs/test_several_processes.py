@@ -11,8 +11,15 @@ from train import train
 Job = Callable[..., tuple[float, Path]]
 
 
-@pytest.mark.ci
-def test_two_processes_end_with_the_metrics_of_one(job: Job, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("processes", "strategy"),
+    [
+        pytest.param(2, "ddp", marks=pytest.mark.ci),
+        pytest.param(4, "ddp", marks=pytest.mark.slow),
+        pytest.param(2, "fsdp", marks=pytest.mark.slow),
+    ],
+)
+def test_several_processes_end_with_the_metrics_of_one(job: Job, processes: int, strategy: str, tmp_path: Path) -> None:
     """Dropout is off, because each process draws its own. The weights have 64 bits, because training amplifies rounding
     errors. The encoder is polar: max pooling would decide ties by rounding errors."""
     options = [
@@ -23,12 +30,15 @@ def test_two_processes_end_with_the_metrics_of_one(job: Job, tmp_path: Path) -> 
         "data.n_train=200",
         "data.repeats=1",
         "trainer.max_epochs=2",
-        "data.batch_size=50",
+        "data.batch_size=52",
     ]
     job(*options, NO_FIGURES, folder=tmp_path / "one")
-    two = command("train.py", *SMALL, *options, "trainer=ddp", "hydra.run.dir=two", cwd=tmp_path)
-    assert two.returncode == 0, two.stderr
-    assert_same_results(tmp_path / "one", tmp_path / "two", rows=500)
+    several = ["trainer=ddp", f"trainer.devices={processes}", f"trainer.strategy={strategy}", "hydra.run.dir=several"]
+    done = command("train.py", *SMALL, *options, *several, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"{processes} processes, each with {52 // processes} samples of a batch" in done.stdout
+    assert_same_results(tmp_path / "one", tmp_path / "several", rows=500)
+    assert len(list((tmp_path / "several").glob("*.log"))) == 1  # of the first process
 
 
 def assert_same_results(one: Path, several: Path, rows: int | None, of: str = "") -> None:

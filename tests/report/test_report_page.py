@@ -3,6 +3,7 @@
 import base64
 import csv
 import json
+import os
 import platform
 import re
 import shutil
@@ -23,9 +24,10 @@ from sklearn.metrics import confusion_matrix
 from torchmetrics.classification import BinaryCalibrationError
 
 from stnrot.errors import InputError
-from stnrot.report.blocks import Cell, Picture, Table
+from stnrot.report import confusion
+from stnrot.report.blocks import Cell, Note, Picture, Table
 from stnrot.report.by_angle import EDGES, accuracy_in_bins
-from stnrot.report.curves import _from_csv, _from_tensorboard, section
+from stnrot.report.curves import _from_csv, _from_tensorboard, read_curves, section
 from stnrot.report.overview import differences, numbers
 from stnrot.report.page import page
 from stnrot.report.predictions import Predictions, read_predictions
@@ -295,6 +297,7 @@ def test_bad_arguments_are_one_line(digits_run: Path, tmp_path: Path, called: Ca
         ("index,confidence\n0,nan\n", "a number is NaN or infinite"),
         ("index;confidence\n0;0.5\n", "expected a column index"),
         (f"index\n{10**40}\n", "too large"),
+        ("index\n-1\n", "an index is negative"),
     ],
 )
 def test_predictions_that_are_cut_or_edited_are_named(tmp_path: Path, text: str, reason: str) -> None:
@@ -344,6 +347,42 @@ def test_the_caption_of_a_curve_names_what_is_drawn(tmp_path: Path) -> None:
     assert found is not None
     captions = [each.caption for each in found.blocks if isinstance(each, Picture)]
     assert captions == ["Loss. Thick: validation; thin and dashed: training.", "Accuracy. Validation."]
+
+
+def test_logs_of_another_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers that no axis can show leave a gap; what cannot be read is refused in one line."""
+    (tmp_path / "config.yaml").write_text("task: {}")
+    run = read_run(tmp_path)
+    table, events = tmp_path / "csv" / "version_0" / "metrics.csv", tmp_path / "tensorboard" / "events.out"
+    table.parent.mkdir(parents=True)
+    table.write_text("epoch,val/loss\n0,1e308\n1,-1e308\n2,3\n")
+    found = section([run], ["this run"])
+    assert found is not None
+    assert [each.kind for each in found.blocks] == ["picture"]
+    monkeypatch.setattr("stnrot.report.curves.MOST_PICTURES", 1)
+    table.write_text("epoch,val/loss,val/nll,val/accuracy\n0,1,1,1\n")
+    found = section([run], ["this run"])
+    assert found is not None
+    assert [each.kind for each in found.blocks] == ["picture", "note"]
+    assert found.blocks[-1] == Note("The curves of 2 more metrics are left out.")
+    table.write_text("x" * 10**6)
+    with pytest.raises(InputError, match="cannot be read: field larger than field limit"):
+        read_curves(run)
+    table.unlink()
+    events.parent.mkdir()
+    os.mkfifo(events)
+    with pytest.raises(InputError, match="got a named pipe"):
+        read_curves(run)
+
+
+def test_a_matrix_of_very_many_classes_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_text("{}")
+    names = "".join(f"{k},a{k},b{k}\n" for k in range(1001))
+    (tmp_path / "predictions.csv").write_text(f"index,class,predicted_class\n{names}")
+    run = read_run(tmp_path)
+    found = read_predictions(run)
+    assert isinstance(found, Predictions)
+    assert confusion.blocks(run, found) == [Note("The matrix of 2,002 classes is too large for this page.")]
 
 
 def test_curves_of_both_logs_are_the_same(digits_run: Path) -> None:

@@ -63,6 +63,7 @@ def test_a_command_line_that_resumes_nothing(arguments: list[str]) -> None:
     ("arguments", "words"),
     [
         (["resume=nowhere"], "resume=nowhere: expected latest, or the folder of a run"),
+        (["resume=loop"], "resume=loop: expected latest, or the folder of a run"),
         (["resume=a/checkpoints/last.ckpt"], "expected the folder of a run, "),
         (["seed=2"], "seed=2: the run"),
         (["trainer.max_epochs=1,2"], "trainer.max_epochs=1,2: expected one value"),
@@ -74,6 +75,7 @@ def test_a_command_line_that_resumes_nothing(arguments: list[str]) -> None:
 )
 def test_what_is_refused(run: Path, arguments: list[str], words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(run.parents[2])
+    Path("loop").symlink_to("loop")
     given = arguments if arguments[0].startswith("resume=") else ["resume=latest", *arguments]
     with pytest.raises(InputError) as raised:
         resumed_config(given)
@@ -86,6 +88,10 @@ def test_a_folder_without_a_training(run: Path, tmp_path: Path, monkeypatch: pyt
     OmegaConf.save(config, run / "config.yaml")
     line = f"resume='{run}'".replace("it's", r"it\'s")
     with pytest.raises(InputError, match="trial of a search"):
+        resumed_config([line])
+    config.ckpt = ["best.ckpt"]
+    OmegaConf.save(config, run / "config.yaml")
+    with pytest.raises(InputError, match="is an evaluation"):
         resumed_config([line])
     for text in ("a: [", "a: 1", "5"):
         (run / "config.yaml").write_text(text)

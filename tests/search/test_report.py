@@ -15,6 +15,7 @@ from conftest import rows
 from stnrot.errors import InputError
 from stnrot.search.heartbeat import beat, machine
 from stnrot.search.report import report
+from stnrot.search.study import spec_of
 
 
 def test_a_running_trial_is_reported_with_its_minutes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,3 +73,24 @@ def test_a_report_to_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(InputError, match=f"^cannot write the report to {folder}: .*; choose another folder with"):
             report(optuna.create_study(), folder)
+
+
+def test_studies_of_other_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One of several metrics is refused; attributes of another form are left out."""
+    several = optuna.create_study(directions=["minimize", "maximize"], study_name="two")
+    with pytest.raises(InputError, match="the study two has 2 metrics: expected one"):
+        report(several, tmp_path)
+    for search in (5, [1], dict.fromkeys(("direction", "metric", "space", "options"), 5)):
+        study = optuna.create_study()
+        study.set_user_attr("search", search)
+        assert spec_of(study) is None
+        report(study, tmp_path)
+    named = optuna.create_study(study_name="\x1b[2J")
+    trial = named.ask()
+    trial.suggest_float("\x1b[31mx\n", 0, 1)
+    named.tell(trial, 1.0)
+    report(named, tmp_path)
+    printed = capsys.readouterr().out
+    assert "to repeat" not in printed
+    assert "\x1b" not in printed
+    assert r"\x1b[31mx\n" in printed

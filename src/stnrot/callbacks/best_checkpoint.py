@@ -20,12 +20,13 @@ class BestCheckpoint(ModelCheckpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Copy the best checkpoint into this run's folder and keep its score; the other folder is not changed.
 
-        If the run's own folder was moved, it has the best checkpoint already.
+        If the run's own folder was moved or copied, it has the best checkpoint already. The one in the old place may be
+        that of a run that has gone on there.
         """
         best = Path(state_dict["best_model_path"])
         here = Path(str(self.dirpath)) / best.name
         if self.dirpath != state_dict["dirpath"] and (best.is_file() or here.is_file()):
-            if best.is_file() and int(os.environ.get("LOCAL_RANK", "0")) == 0:  # one process of each node
+            if not here.is_file() and int(os.environ.get("LOCAL_RANK", "0")) == 0:  # one process of each node
                 here.parent.mkdir(parents=True, exist_ok=True)
                 with atomic_write(here) as new:
                     shutil.copy2(best, new)

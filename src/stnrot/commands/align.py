@@ -11,6 +11,7 @@ from stnrot.alignment.stacks.reference_kind import FIRST, ReferenceKind
 from stnrot.commands.share_option import ShareOption
 from stnrot.commands.trust import Trust
 from stnrot.errors import InputError
+from stnrot.printed import printable
 
 if TYPE_CHECKING:
     from stnrot.alignment.alignment import Alignment
@@ -185,7 +186,7 @@ def _print(image: Path, reference: Path, alignment: "Alignment", as_json: bool) 
     for other in hypotheses[1:]:
         print(f"or         {_degrees(other['angle_deg'])} degrees, confidence {other['confidence']:.3f}")
     if mirrored:
-        print(f"mirrored   the mirror image of {image} matches better: mirror it, then align again")
+        print(printable(f"mirrored   the mirror image of {image} matches better: mirror it, then align again"))
 
 
 def _degrees(angle: float) -> str:

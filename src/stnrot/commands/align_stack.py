@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from stnrot.alignment.motion_kind import MotionKind
 from stnrot.alignment.stacks.reference_kind import ReferenceKind
 from stnrot.errors import InputError, needs_extra
+from stnrot.printed import printable
 
 if TYPE_CHECKING:
     from stnrot.runs.growing_table import Row
@@ -27,11 +28,11 @@ def align_frames(
     try:
         draw_drift(rows, output.plot, scaled=motion == "similarity")
     except InputError as error:  # the frames and the table are written
-        print(f"no {output.plot}: {error}", file=sys.stderr)
+        print(printable(f"no {output.plot}: {error}"), file=sys.stderr)
     failed = sum(bool(row["error"]) for row in rows)
     unsure = sum(not row["error"] and float(row["confidence"]) < UNSURE for row in rows)
     print(
-        f"{len(rows)} frames in {out}, their drift in {output.table}"
+        printable(f"{len(rows)} frames in {out}, their drift in {output.table}")
         + (f", {unsure} with a confidence below {UNSURE}" if unsure else "")
         + (f", {failed} with an error: see that column" if failed else "")
     )
@@ -58,7 +59,7 @@ def draw_drift(rows: "Sequence[Row]", file: Path, scaled: bool) -> None:
         ("shift (pixels)", {"to the right": x, "down": y}),
         *([("scale", {"": scale})] if scaled else []),
     ]
-    figure = new_figure(7.2, 2.4 * len(panels))
+    figure = new_figure(7.2, 240 * len(panels) / 100)
     for place, (what, curves) in enumerate(panels, 1):
         axes = figure.add_subplot(len(panels), 1, place, ylabel=what, xlim=(0.5, len(rows) + 0.5))
         for name, values in curves.items():

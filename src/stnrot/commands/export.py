@@ -7,6 +7,7 @@ import typer
 
 from stnrot.commands.trust import Trust
 from stnrot.errors import InputError, needs_extra
+from stnrot.printed import printable
 
 EXAMPLES = """
 Examples:
@@ -77,5 +78,5 @@ def export(
         from stnrot.export.export_file import export_file
 
     for line in export_file(run, file_format, out, images, fixed, int8, trust or ()):
-        print(line, flush=True)
+        print(printable(line), flush=True)
     return 0

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from stnrot.commands.new_file import check_new_file
-from stnrot.commands.printed import printable
+from stnrot.printed import printable
 
 EXAMPLES = """
 Examples:

@@ -6,13 +6,13 @@ import numpy as np
 from PIL import Image
 
 from stnrot.errors import InputError
-from stnrot.regular_file import check_regular
+from stnrot.regular_file import check_regular, real
 from stnrot.runs.atomic_write import atomic_write
 
 
 def check_output(out: Path, *inputs: Path) -> None:
     """Raise InputError if no image can be written to `out`, or if it is one of the input images."""
-    if out.resolve() in [path.resolve() for path in inputs]:
+    if real(out) in map(real, inputs):
         raise InputError(f"--out {out} is an input image: expected another file")
     if not out.parent.is_dir():
         raise InputError(f"--out {out}: there is no folder {out.parent}; make it first")
@@ -24,7 +24,7 @@ def check_output(out: Path, *inputs: Path) -> None:
 def write_image(pixels: np.ndarray, out: Path) -> None:
     """Write pixels, [H, W] or [H, W, 3], to an image file."""
     try:
-        with atomic_write(out.resolve()) as new:  # a link stays a link
+        with atomic_write(real(out)) as new:  # a link stays a link
             Image.fromarray(pixels).save(new, Image.registered_extensions()[out.suffix.lower()])
     except (OSError, ValueError) as error:
         raise InputError(f"cannot write {out}: {error}; choose another --out") from error

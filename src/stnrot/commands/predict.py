@@ -8,10 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from stnrot.commands.image_inputs import ImageModel, Images
-from stnrot.commands.printed import printable
 from stnrot.commands.share_option import ShareOption
 from stnrot.commands.trust import Trust
 from stnrot.errors import InputError
+from stnrot.printed import printable
 
 EXAMPLES = """
 Examples:
@@ -78,14 +78,14 @@ def predict(
     failed = 0
     if out is not None:
         failed = predict_table(predictor, found, out, aligned)
-        count = f"{len(found)} image{'s' * (len(found) > 1)}"
+        count = f"{len(found)} image{'s' * (len(found) != 1)}"
         print(printable(f"{count} in {out}") + (f", {failed} with an error: see that column" if failed else ""))
     else:
         for answer in predict_files(predictor, found, aligned):
             failed += "error" in answer
             print(json.dumps(answer) if as_json else _line(answer), flush=True)
     if aligned is not None and aligned.kept:
-        print(f"kept in {save_aligned}, because they were there: {aligned.kept}", file=sys.stderr)
+        print(printable(f"kept in {save_aligned}, because they were there: {aligned.kept}"), file=sys.stderr)
     return int(failed > 0)
 
 

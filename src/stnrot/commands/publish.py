@@ -8,6 +8,7 @@ import typer
 
 from stnrot.commands.trust import Trust
 from stnrot.errors import InputError, needs_extra, reason_of
+from stnrot.printed import printable
 from stnrot.regular_file import check_regular
 
 EXAMPLES = """
@@ -48,7 +49,7 @@ def publish(
     command = " ".join(["python train.py", *_overrides(run)])
     card = model_card(_text(about), licence, checkpoint, _metrics(run), command)
     write_published(checkpoint, folder, card, licence, half)
-    print(f"written: {folder}")
+    print(printable(f"written: {folder}"))
     return 0
 
 

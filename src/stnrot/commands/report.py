@@ -9,6 +9,7 @@ import typer
 
 from stnrot.commands.new_file import check_new_file
 from stnrot.errors import InputError, needs_extra
+from stnrot.printed import printable
 
 if TYPE_CHECKING:
     from stnrot.report.run_folder import Run
@@ -56,16 +57,16 @@ def report(
             raise InputError(f"a file of a run cannot be read: {error}") from error
     for run in found:
         if not (run.finished or as_json):
-            print(f"{run.folder} is not finished: the report has what there is")
+            print(printable(f"{run.folder} is not finished: the report has what there is"))
     try:
         with atomic_write(out) as new:
-            new.write_text(text, encoding="utf-8")
+            new.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files
     except OSError as error:
         raise InputError(f"--out {out} cannot be written: {error}; choose another") from error
     if as_json:
         print(json.dumps({"report": str(out), "runs": [_numbers(run) for run in found]}))
     else:
-        print(f"written: {out}")
+        print(printable(f"written: {out}"))
     return 0
 
 

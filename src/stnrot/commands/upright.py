@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from stnrot.commands.image_inputs import ImageModel, Images
-from stnrot.commands.printed import printable
 from stnrot.commands.trust import Trust
 from stnrot.errors import InputError, check_number
+from stnrot.printed import printable
 
 EXAMPLES = """
 Examples:
@@ -106,7 +106,7 @@ def upright(
 
     found = list_images(images)
     if out is not None and (left_out := len(found) - len(found := without_outputs(found, out))):
-        print(f"left out as results: {left_out} in {out}", file=sys.stderr)
+        print(printable(f"left out as results: {left_out} in {out}"), file=sys.stderr)
     predictor = open_model(model, trust or ())
     frame: Any = "expand" if expand else "crop"
     options = UprightOptions(min_confidence, quarter, tolerance_deg, frame, dry_run)

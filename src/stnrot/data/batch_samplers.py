@@ -7,7 +7,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from stnrot.data.rng import Purpose, permutation
+from stnrot.data.rng import Key, Purpose, permutation
 
 
 class TrainingBatches:
@@ -24,6 +24,7 @@ class TrainingBatches:
             continues the order.
         process: (rank, number of processes).
         done: returns how many batches of the epoch are done, see `batch_counter`: those are left out.
+        order: returns an order of a number of samples by a random key. A set can have one of its own.
     """
 
     def __init__(
@@ -35,9 +36,10 @@ class TrainingBatches:
         epoch: Callable[[], int],
         process: tuple[int, int],
         done: Callable[[], int] = lambda: 0,
+        order: Callable[[Key, int], Tensor] = permutation,
     ) -> None:
         rank, processes = process
-        self.done = done
+        self.done, self.order = done, order
         self.length = count * repeats
         self.batch_size = min(batch_size, self.length - self.length % processes)
         self.seed, self.epoch = seed, epoch
@@ -48,7 +50,7 @@ class TrainingBatches:
 
     def __iter__(self) -> Iterator[Tensor]:
         epoch = self.epoch()
-        order = permutation((self.seed, Purpose.ORDER, epoch), self.length) + epoch * self.length
+        order = self.order((self.seed, Purpose.ORDER, epoch), self.length) + epoch * self.length
         rest = order[self.done() * self.batch_size : len(self) * self.batch_size]
         for batch in rest.split(self.batch_size) if len(rest) else ():
             yield batch[self.share]

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from stnrot.data.batch_samplers import EvaluationBatches, TrainingBatches, batch_counter, epoch_counter
-from stnrot.data.rng import Split
+from stnrot.data.rng import Split, permutation
 from stnrot.data.worker_signals import outlive_stop
 from stnrot.errors import InputError, check_number
 
@@ -105,6 +105,7 @@ class DataModule(L.LightningDataModule, ABC):
             epoch_counter(self.trainer),
             self._process(),
             batch_counter(self.trainer),
+            getattr(train, "order", permutation),
         )
         return self.loader(train, batches)
 

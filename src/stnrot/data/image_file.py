@@ -38,7 +38,9 @@ def read_header(path: Path, max_pixels: int) -> ImageHeader:
         return ImageHeader(image.width * image.height, image.mode in ("1", "L", "LA") or _is_deep(image))
 
 
-def read_upright(path: Path, channels: int | None, max_pixels: int, fit_into: tuple[int, int]) -> Image.Image:
+def read_upright(
+    path: Path, channels: int | None, max_pixels: int, fit_into: tuple[int, int], content: bytes | None = None
+) -> Image.Image:
     """Decode a file to 8 bits, L or RGB, with its EXIF orientation applied.
 
     Args:
@@ -47,8 +49,9 @@ def read_upright(path: Path, channels: int | None, max_pixels: int, fit_into: tu
         max_pixels: a larger image raises InputError: its header is more likely broken than true.
         fit_into: width and height that the caller shrinks the image to. A JPEG of more than twice that size is decoded
             at a smaller size, which is faster.
+        content: of the file, if it lies in another file; `path` then names it in errors.
     """
-    with opened(path, max_pixels) as image:
+    with opened(path, max_pixels, content) as image:
         if max(image.size) > 2 * max(fit_into):
             image.draft(None, (2 * fit_into[0], 2 * fit_into[1]))
         ImageOps.exif_transpose(image, in_place=True)
@@ -138,7 +141,7 @@ def opened(path: Path, max_pixels: int, content: bytes | None = None) -> Iterato
     Args:
         path: of the file.
         max_pixels: a larger image raises InputError.
-        content: of the file, if it is not written yet.
+        content: of the file, if it is not written yet, or lies in another file.
     """
     check_regular(path)
     try:

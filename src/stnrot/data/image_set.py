@@ -1,5 +1,6 @@
 """Sets of images, and the three splits that a source returns."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -19,7 +20,7 @@ class ImageDataset(Protocol):
     def label(self) -> Int[Tensor, "N"] | None: ...
 
     @property
-    def names(self) -> tuple[str, ...] | None: ...
+    def names(self) -> Sequence[str] | None: ...
 
     @property
     def shape(self) -> tuple[int, int, int]: ...

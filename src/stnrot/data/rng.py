@@ -46,6 +46,7 @@ class Purpose(IntEnum):
     UNRELATED = 11
     POSE = 12
     QUARTER_TURNS = 13
+    SHARD = 14
 
 
 def _shift_right(z: Tensor, bits: int) -> Tensor:

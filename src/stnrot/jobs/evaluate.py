@@ -13,6 +13,8 @@ from stnrot.config_files import CONFIGS
 from stnrot.errors import InputError, check_choice
 from stnrot.runs.atomic_write import atomic_write
 from stnrot.runs.command_line import nothing_left, one_line_errors
+from stnrot.runs.earlier_run import check_results
+from stnrot.runs.one_folder import only_the_first_logs
 from stnrot.runs.overrides import switch_groups_off
 from stnrot.runs.postponed_imports import import_lightning
 
@@ -26,6 +28,7 @@ log = logging.getLogger("evaluate")
 @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="evaluate")
 def main(cfg: DictConfig) -> None:
     """Run one evaluation; Hydra has composed its configuration and created its folder."""
+    only_the_first_logs()
     with one_line_errors(), nothing_left():
         evaluate(cfg)
 
@@ -41,11 +44,11 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     from stnrot.runs.checkpoints import read_checkpoint, rebuild
     from stnrot.runs.config_checks import check_groups, check_root
     from stnrot.runs.find_checkpoints import check_differ_in_seed, find_checkpoints
+    from stnrot.runs.lost_process import lost_connections
     from stnrot.runs.trainer import build_trainer, switched_on
     from stnrot.runs.trainer_options import check_trainer
 
-    if (Path(cfg.output_dir) / "metrics.json").exists():
-        raise InputError(f"{cfg.output_dir} holds the results of another run: choose another hydra.run.dir")
+    check_results(Path(cfg.output_dir))
     check_groups(cfg, needed=("trainer",))
     check_trainer(cfg.trainer)
     check_choice("leak", cfg.leak, True, False)
@@ -63,7 +66,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     cfg.seed = configs[0]["seed"]
     if "_target_" not in cfg.data:  # no other data was chosen: take the data of the run, with the given keys changed
         check_targets(configs[0]["data"], "data", cfg.trust)
-        check_root(configs[0]["data"] | dict(cfg.data))
+        check_root(configs[0]["data"], cfg.data)
         cfg.data = OmegaConf.merge(configs[0]["data"], cfg.data)
     data: DataModule = instantiate(cfg.data, _convert_="all")
     for path, config in zip(paths, configs, strict=True):
@@ -78,7 +81,8 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     if cfg.leak:
         callbacks.append(LeakCheck(cfg.output_dir))
     trainer = build_trainer(cfg, callbacks)
-    metrics = trainer.test(task, datamodule=data)[0]
+    with lost_connections():
+        metrics = trainer.test(task, datamodule=data)[0]
     if trainer.is_global_zero:
         tested = {"ckpt": [str(path) for path in paths], "data": OmegaConf.to_container(cfg.data, resolve=True)}
         with atomic_write(Path(cfg.output_dir) / "config.yaml") as new:

@@ -19,11 +19,14 @@ from stnrot.config_files import CONFIGS
 from stnrot.errors import InputError
 from stnrot.runs.atomic_write import atomic_write, sweep
 from stnrot.runs.command_line import nothing_left, one_line, one_line_errors, remove_new
+from stnrot.runs.launched import launched
+from stnrot.runs.meeting import meet
+from stnrot.runs.one_folder import only_the_first_logs
 from stnrot.runs.overrides import as_override, switch_groups_off
 from stnrot.runs.postponed_imports import import_lightning
 from stnrot.runs.resume import LENGTH, OPTION, choices_of, log_as_hydra, resumed_config, to_resume
 from stnrot.runs.run_lock import alone_in
-from stnrot.runs.slurm import announcing_signal, note_job, requeue, requeued_run
+from stnrot.runs.slurm import announcing_signal, has_run_in, is_preempted, note_job, requeue, requeued_run
 from stnrot.runs.stop_signals import REQUEST, Stopped, is_first_process, stops_at_signals
 
 if TYPE_CHECKING:
@@ -37,6 +40,7 @@ log = logging.getLogger("train")
 @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="train")
 def main(cfg: DictConfig) -> float:
     """Run one job; Hydra has composed its configuration and created its folder."""
+    only_the_first_logs()
     if in_search(cfg):
         return train(cfg)  # the search records errors
     with (
@@ -46,7 +50,8 @@ def main(cfg: DictConfig) -> float:
         stops_at_signals(announcing_signal(), partial(_say_how_to_resume, cfg)),
     ):
         try:
-            return train(cfg)
+            # SLURM runs a job of a multirun again by submitit; `command` is not called then
+            return train(cfg, resume=has_run_in(Path(cfg.output_dir)))
         except Exception as error:
             if HydraConfig.get().mode != RunMode.MULTIRUN:
                 raise
@@ -62,6 +67,7 @@ class Job:
     Args:
         checkpoint: path of the checkpoint that it continues.
         stands_at: the place at which that checkpoint was saved, see `LastCheckpoint`.
+        steps: that it has taken.
         pruning: the callback that ends a trial of a search.
         config: the whole configuration, with its interpolations resolved.
     """
@@ -71,6 +77,7 @@ class Job:
     data: "DataModule"
     checkpoint: str | None
     stands_at: dict[str, Any]
+    steps: int
     pruning: Any
     config: dict[str, Any]
 
@@ -85,6 +92,7 @@ def train(cfg: DictConfig, resume: bool = False) -> float:
     # imported here and not above, so that --help and a mistyped option do not wait for torch and Lightning
     import_lightning()
     from stnrot.runs.log_position import rewind_logs
+    from stnrot.runs.lost_process import lost_connections
 
     folder = Path(cfg.output_dir)
     job = _built(cfg, folder, resume)
@@ -99,13 +107,15 @@ def train(cfg: DictConfig, resume: bool = False) -> float:
             OmegaConf.save(OmegaConf.create(job.config), new)
         note_job(folder)
     try:
-        _fit(job)
+        with lost_connections():
+            _fit(job)
     except Exception as error:
-        refused = job.trainer.global_step == 0 and job.trainer.is_global_zero and one_line(error) is not None
-        if refused and not resume:
+        at_start = job.trainer.global_step in (0, job.steps) and job.trainer.is_global_zero
+        if at_start and not resume and one_line(error) is not None:
             remove_new(folder, before)  # before its first step: there is nothing to look at
         raise
-    return _test(job, folder)
+    with lost_connections():
+        return _test(job, folder)
 
 
 def _built(cfg: DictConfig, folder: Path, resume: bool) -> Job:
@@ -118,6 +128,7 @@ def _built(cfg: DictConfig, folder: Path, resume: bool) -> Job:
     from stnrot.runs.checkpoints import read_checkpoint, weights_of
     from stnrot.runs.config_checks import check_folder, check_groups, check_model, check_options, check_processes
     from stnrot.runs.precision import auto_precision
+    from stnrot.runs.resumable import steps_taken
     from stnrot.runs.trainer import build_trainer
 
     check_groups(cfg, needed=("data", "model", "task", "trainer"))
@@ -148,6 +159,7 @@ def _built(cfg: DictConfig, folder: Path, resume: bool) -> Job:
     task: L.LightningModule = instantiate(cfg.task, _convert_="all", model=instantiate(cfg.model))
     task = task.to(memory_format=torch.channels_last)
     stands_at: dict[str, Any] = {}
+    checkpoint: dict[str, Any] | None = None
     if ckpt_path is not None:
         checkpoint = read_checkpoint(ckpt_path)
         weights_of(checkpoint, task, ckpt_path)  # Lightning loads them; this checks them first
@@ -157,10 +169,26 @@ def _built(cfg: DictConfig, folder: Path, resume: bool) -> Job:
 
     callbacks, pruning = _callbacks(cfg, config, choices_of(folder) if resume else chosen_options())
     trainer = build_trainer(cfg, callbacks)
+    steps = 0 if checkpoint is None else steps_taken(trainer, checkpoint, ckpt_path)
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         check_processes(trainer.world_size, HydraConfig.get().launcher)
     data.check_processes(trainer.world_size)
-    return Job(trainer, task, data, ckpt_path, stands_at, pruning, config)
+    if trainer.world_size > 1:
+        _log_batch(data.batch_size, trainer)
+    return Job(trainer, task, data, ckpt_path, stands_at, steps, pruning, config)
+
+
+def _log_batch(batch_size: int, trainer: "L.Trainer") -> None:
+    """Say how many samples a step of the optimizer sees, and that the processes do not change the learning rate."""
+    processes, batches = trainer.world_size, trainer.accumulate_grad_batches
+    log.info(
+        "%d processes, each with %d samples of a batch; a step of the optimizer sees %d samples; the learning rate is "
+        "as given, because data.batch_size=%d counts the samples of all processes",
+        processes,
+        batch_size // processes,
+        batch_size * batches,
+        batch_size,
+    )
 
 
 def _callbacks(cfg: DictConfig, config: dict[str, Any], choices: dict[str, str]) -> tuple[list[Any], Any]:
@@ -185,8 +213,11 @@ def _fit(job: Job) -> None:
     """Train."""
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+    from stnrot.runs.resumable import restoring
+
     try:
-        job.trainer.fit(job.task, datamodule=job.data, ckpt_path=job.checkpoint, weights_only=True)
+        with restoring(job.checkpoint):
+            job.trainer.fit(job.task, datamodule=job.data, ckpt_path=job.checkpoint, weights_only=True)
     except SIGTERMException as stopped:
         raise SystemExit(143) from stopped  # Lightning would exit with 0, as after a complete run
     if REQUEST.signal is not None:
@@ -233,6 +264,8 @@ def resume_run(cfg: DictConfig) -> None:
     """
     folder = Path(cfg.output_dir)
     sys.argv[1:] = [each if not each.startswith(OPTION) else as_override("resume", folder) for each in sys.argv[1:]]
+    if (started := launched(cfg.trainer)) is not None:
+        meet(started, str(folder))
     if is_first_process():
         log_as_hydra(folder)
     if (folder / "metrics.json").is_file() and not any(each.startswith(LENGTH) for each in sys.argv[1:]):
@@ -246,7 +279,7 @@ def _say_how_to_resume(cfg: DictConfig) -> None:
     """Print the command that resumes the job, or let SLURM run it again."""
     folder = Path(cfg.output_dir)
     if is_first_process() and (folder / "config.yaml").is_file():
-        if REQUEST.requeues and requeue():
+        if (REQUEST.requeues or is_preempted()) and requeue():
             log.info("SLURM has queued this job again: it will resume the run")
         log.info("stopped; this command resumes the run:")
         print(to_resume(folder), flush=True)

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int
 
-from stnrot.report.blocks import Block, Cell, Matrix, Picture, Table
+from stnrot.report.blocks import Block, Cell, Matrix, Note, Picture, Table
 from stnrot.report.predictions import Predictions
 from stnrot.report.run_folder import Run
 from stnrot.report.svg import data_uri, new_axes
 
 MOST_CLASSES = 30  # of a matrix with numbers
+LARGEST = 2000  # classes; the matrix is in memory
 MOST_PAIRS = 10
 
 
@@ -36,6 +37,8 @@ def blocks(run: Run, found: Predictions) -> list[Block]:
     if found.true is None or found.predicted is None:
         return []
     classes = classes_of(run, found)
+    if len(classes) > LARGEST:
+        return [Note(f"The matrix of {len(classes):,} classes is too large for this page.")]
     count = confusion(found, classes)
     share = count / np.maximum(count.sum(1, keepdims=True), 1)
     caption = f"Confusion matrix of {len(found.index)} test images: rows are the true classes, columns the predicted."

@@ -5,6 +5,8 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import chain
 
+from stnrot.errors import InputError
+from stnrot.regular_file import check_regular
 from stnrot.report.blocks import Block, Cell, Note, Picture, Section, Table
 from stnrot.report.metric import PARTS as WORDS
 from stnrot.report.metric import Metric
@@ -13,6 +15,8 @@ from stnrot.report.svg import colour, data_uri, line_style, new_axes
 
 Curve = dict[int, float]  # value by epoch, the first is 1
 PARTS = ("train", "val")
+MOST_PICTURES = 100
+LARGEST = 1e100
 
 
 def read_curves(run: Run) -> dict[str, Curve]:
@@ -26,12 +30,16 @@ def _from_csv(run: Run) -> dict[str, Curve]:
     found = (run.folder / "csv").glob("version_*/metrics.csv")  # each start of a run adds a version
     files = [path for path in found if path.is_file()]
     for path in sorted(files, key=lambda path: (len(path.parent.name), path.parent.name)):
-        with path.open(newline="", encoding="utf-8", errors="replace") as file:
-            for row in csv.DictReader(file):
-                for name, text in row.items():
-                    epoch, value = _number(row.get("epoch")), _number(text)
-                    if name and epoch is not None and math.isfinite(epoch) and value is not None:
-                        curves.setdefault(name, {})[int(epoch) + 1] = value
+        try:
+            with path.open(newline="", encoding="utf-8", errors="replace") as file:
+                rows = list(csv.DictReader(file))
+        except csv.Error as error:
+            raise InputError(f"{path} cannot be read: {error}; delete it, or take the file of the run again") from error
+        for row in rows:
+            for name, text in row.items():
+                epoch, value = _number(row.get("epoch")), _number(text)
+                if name and epoch is not None and math.isfinite(epoch) and value is not None:
+                    curves.setdefault(name, {})[int(epoch) + 1] = value
     return curves
 
 
@@ -42,10 +50,18 @@ def _number(text: object) -> float | None:
         return None
 
 
+def _drawable(value: float) -> float:
+    """Return a value, or NaN, which leaves a gap, for one that no metric has and no axis can show."""
+    return value if abs(value) < LARGEST else math.nan
+
+
 def _from_tensorboard(run: Run) -> dict[str, Curve]:
     """Read the scalars; the log has them by step, and the epoch of each step as a scalar of its own."""
-    if not any((run.folder / "tensorboard").glob("events.*")):
+    files = list((run.folder / "tensorboard").glob("events.*"))
+    if not files:
         return {}
+    for path in files:
+        check_regular(path)
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(run.folder / "tensorboard"), {"scalars": 0, "images": 1, "histograms": 1})
@@ -84,8 +100,10 @@ def section(runs: Sequence[Run], names: Sequence[str]) -> Section | None:
     """Return a picture of each metric over the epochs; evaluations have none."""
     trained = [(run, name) for run, name in zip(runs, names, strict=True) if not run.evaluation]
     curves = {name: read_curves(run) for run, name in trained}
-    shorts = dict.fromkeys(Metric(name).short for each in curves.values() for name in each)
-    blocks: list[Block] = [_picture(short, curves, names) for short in shorts]
+    shorts = list(dict.fromkeys(Metric(name).short for each in curves.values() for name in each))
+    blocks: list[Block] = [_picture(short, curves, names) for short in shorts[:MOST_PICTURES]]
+    if len(shorts) > MOST_PICTURES:
+        blocks.append(Note(f"The curves of {len(shorts) - MOST_PICTURES} more metrics are left out."))
     blocks += [
         Note(
             f"No log of the epochs of {name}: it was trained with logger=null, or no epoch has ended. "
@@ -115,7 +133,7 @@ def _picture(short: str, curves: Mapping[str, Mapping[str, Curve]], names: Seque
             epochs, k = sorted(curve), names.index(name)
             axes.plot(
                 epochs,
-                [metric.scaled(curve[epoch]) for epoch in epochs],
+                [_drawable(metric.scaled(curve[epoch])) for epoch in epochs],
                 linestyle=line_style(k, dash),
                 linewidth=1.0 if part == "train" else 1.8,
                 color=colour(k),

@@ -74,6 +74,8 @@ def read_predictions(run: Run) -> Predictions | str:
         if not all(np.isfinite(each).all() for each in numbers.values()):
             raise ValueError("a number is NaN or infinite")
         index = np.array(columns["index"], np.int64)
+        if (index < 0).any():
+            raise ValueError("an index is negative")
     except (OSError, ValueError, TypeError, OverflowError, csv.Error) as problem:
         return f"predictions.csv cannot be read: {reason_of(problem)}"
     return Predictions(

@@ -3,6 +3,7 @@
 - `checkpoints`, `atomic_write`, `moved_targets`, `find_checkpoints`: write checkpoints, read and find them.
 - `checkpoint_file`, `allowed_targets`, `memory_limit`: what a checkpoint from anyone may hold, build and take.
 - `resume`, `loop_state`, `log_position`, `stop_signals`, `run_lock`: which run resumes, where it stands, how it stops.
+- `earlier_run`, `resumable`: refuse a job in the folder of another one, and a checkpoint that cannot be resumed.
 - `slurm`: a job that SLURM queues again.
 - `metrics_table`, `tensorboard_log`: logs that a resumed run continues.
 - `publish`, `published`: a model in a folder that can be given away.

@@ -18,7 +18,9 @@ from hydra.types import RunMode
 from hydra.utils import get_object
 from omegaconf.errors import OmegaConfBaseException
 
-from stnrot.errors import InputError
+from stnrot.errors import FULL, InputError
+from stnrot.printed import printable
+from stnrot.runs.stop_signals import is_first_process
 
 # HYDRA_FULL_ERROR as the user has set it. Processes that this one starts inherit the value as STNROT_STACKS.
 KEEP_TRACEBACKS = os.environ.setdefault("STNROT_STACKS", os.environ.get("HYDRA_FULL_ERROR", "0")) not in ("", "0")
@@ -53,7 +55,7 @@ def one_line_errors() -> Iterator[None]:
         line = one_line(error)
         if line is None or KEEP_TRACEBACKS:
             raise
-        sys.exit(f"error: {line}")
+        sys.exit(f"error: {printable(line)}")
     finally:
         threading.excepthook = hook
 
@@ -78,7 +80,8 @@ def nothing_left() -> Iterator[None]:
         folder, start = Path(hydra.runtime.output_dir), Path(hydra.runtime.cwd)
         own = {hydra.output_subdir, f"{hydra.job.name}.log"}
         left = {path.name for path in folder.glob("*")}  # none, if someone has deleted the folder
-        if hydra.mode != RunMode.MULTIRUN and one_line(error) is not None and left <= own:
+        ours = is_first_process() and start != folder and folder not in start.parents  # else `hydra.run.dir=.`
+        if ours and hydra.mode != RunMode.MULTIRUN and one_line(error) is not None and left <= own:
             shutil.rmtree(folder, ignore_errors=True)
             for parent in folder.parents:
                 if start not in parent.parents or any(parent.iterdir()):
@@ -119,9 +122,8 @@ def one_line(error: BaseException) -> str | None:
         return _flat(str(error))
     if isinstance(error, ValueError) and "Config group override" in str(error):
         return "a group cannot be null: leave it out with ~, such as '~model/augment'"
-    if isinstance(error, OSError) and (error.filename is not None or error.errno == errno.ENOSPC):
-        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        remedy = "make room, or choose" if is_full else "if it is the run's own folder, choose"
+    if isinstance(error, OSError) and (error.filename is not None or error.errno in (*FULL, errno.EIO)):
+        remedy = "make room, or choose" if error.errno in FULL else "if it is the run's own folder, choose"
         return f"{_flat(str(error))}; {remedy} another folder with hydra.run.dir=FOLDER"
     return None
 

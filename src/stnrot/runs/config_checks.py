@@ -10,6 +10,7 @@ from lightning.fabric.utilities.seed import max_seed_value
 from omegaconf import DictConfig
 
 from stnrot.errors import InputError, check_number
+from stnrot.regular_file import real
 from stnrot.runs.overrides import as_override
 from stnrot.runs.trainer_options import check_trainer
 
@@ -33,6 +34,12 @@ def check_groups(cfg: DictConfig, needed: tuple[str, ...]) -> None:
 def check_options(cfg: DictConfig) -> None:
     """Raise InputError if an option of the job itself has a bad value."""
     check_number("seed", cfg.seed, 0, max_seed_value)
+    try:
+        str(cfg.output_dir).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"output_dir={cfg.output_dir}: expected a path in UTF-8, which the log files need; choose another folder"
+        ) from error
     check_trainer(cfg.trainer)
     for group in ("callbacks", "logger"):
         section = cfg.get(group) or {}
@@ -56,18 +63,27 @@ def _has_target(entry: Any) -> bool:
 def check_folder(folder: Path, ckpt_path: str | None) -> None:
     """Raise InputError if the folder holds the checkpoints of another run, which the job would overwrite."""
     existing = sorted((folder / "checkpoints").glob("*.ckpt"))
-    if existing and (ckpt_path is None or Path(ckpt_path).resolve() not in [each.resolve() for each in existing]):
+    if existing and (ckpt_path is None or real(ckpt_path) not in map(real, existing)):
         raise InputError(
             f"{folder} holds the checkpoints of a run already: choose another hydra.run.dir, or resume it with "
             f"{shlex.quote(as_override('resume', folder))}"
         )
 
 
-def check_root(data: Mapping[str, Any]) -> None:
-    """Raise InputError if the data of a checkpoint lie in no folder: a source would download them there."""
-    root = data.get("root")
-    if isinstance(root, str) and not Path(root).expanduser().exists():
+def check_root(trained: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Raise InputError if the data of a checkpoint lie in no folder: a source would download them there.
+
+    Args:
+        trained: the data of the checkpoint.
+        given: what was typed. A URL is read only if it was typed: a checkpoint may come from anyone.
+    """
+    root = given.get("root", trained.get("root"))
+    if not isinstance(root, str) or Path(root).expanduser().exists():
+        return
+    if not root.startswith(("http://", "https://")):
         raise InputError(f"data.root={root}, the folder of the run's data, does not exist: set data.root to its path")
+    if "root" not in given:
+        raise InputError(f"the data of the run lie on a web server: to read them, add data.root={root}")
 
 
 def check_model(cfg: DictConfig) -> None:

@@ -1,4 +1,7 @@
-"""A lock file that a process holds while it writes beside it. The lock of a killed process is free."""
+"""A lock file that a process holds while it writes beside it. The lock of a killed process is free.
+
+That holds also while processes that it has started live on.
+"""
 
 import os
 from collections.abc import Callable, Iterator

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from stnrot.errors import InputError
-from stnrot.regular_file import check_regular
+from stnrot.regular_file import check_regular, real
 from stnrot.runs.atomic_write import atomic_write
 from stnrot.runs.file_lock import held
 from stnrot.runs.published import CONFIG, WEIGHTS
@@ -39,7 +39,7 @@ def locked(out: Path, otherwise: str = "or choose another --out") -> Iterator[No
     if out.is_dir() or not out.parent.is_dir():
         raise InputError(f"cannot write {out}: expected a file, such as results.csv, in a folder that exists")
     check_regular(out)  # it is read to resume it
-    target = out.resolve()  # a table may have several names, by links
+    target = real(out)  # a table may have several names, by links
     refusal = f"{out} is being written by another process: wait until it ends, {otherwise}"
     with held(target.with_name(f".{target.name}.lock"), refusal):
         yield
@@ -89,7 +89,7 @@ def replace_rows(out: Path, rows: Iterable[Row], columns: Sequence[str]) -> None
     table = _header(columns) + "".join(csv_line(row, columns) for row in rows)
     content = table.encode(errors="surrogateescape")
     if not out.exists() or out.read_bytes() != content:
-        with atomic_write(out.resolve()) as new:
+        with atomic_write(real(out)) as new:
             new.write_bytes(content)
 
 
@@ -115,7 +115,7 @@ def model_name(ckpt: Path | None) -> str:
     if ckpt is None:
         return "correlation"
     files = [ckpt / name for name in (CONFIG, WEIGHTS)] if ckpt.is_dir() else [ckpt]
-    return f"{ckpt.resolve().name} {sha256(b''.join(file.read_bytes() for file in files)).hexdigest()[:12]}"
+    return f"{real(ckpt).name} {sha256(b''.join(file.read_bytes() for file in files)).hexdigest()[:12]}"
 
 
 def progress_bar(total: int, completed: int, label: str = "align") -> Progress:

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from stnrot.errors import InputError
+from stnrot.regular_file import real
 from stnrot.runs.moved_targets import with_new_names
 from stnrot.runs.overrides import as_override
 
@@ -19,7 +20,7 @@ from stnrot.runs.overrides import as_override
 MAY_CHANGE = (
     *("trainer.max_epochs", "trainer.max_steps", "trainer.max_time"),
     *("checkpoint.every_n_steps", "checkpoint.every_minutes"),
-    *("data.num_workers", "data.root", "data.source.memory_gb", "callbacks.progress"),
+    *("data.num_workers", "data.root", "data.source.memory_gb", "data.source.cache_gb", "callbacks.progress"),
 )
 LENGTH = MAY_CHANGE[:3]
 OPTION = "resume="
@@ -59,7 +60,7 @@ def find_run(value: Any) -> Path:
         if not runs:
             raise InputError("resume=latest: no run below outputs/train; give the folder of a run")
         return max(runs, key=lambda path: path.stat().st_mtime).parent.resolve()
-    folder = Path(str(value)).resolve()
+    folder = real(str(value))
     if folder.suffix == ".ckpt":
         raise InputError(f"resume={value}: expected the folder of a run, {folder.parent.parent}, or latest")
     if not (folder / "config.yaml").is_file():
@@ -101,6 +102,11 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise InputError(f"{path} cannot be read: {type(error).__name__}; give the folder of a run") from error
     if not isinstance(config, dict) or not {"model", "task", "data", "trainer", "output_dir"} <= config.keys():
         raise InputError(f"{path} is not the configuration of a training: give the folder of a run of train.py")
+    if "ckpt" in config:
+        raise InputError(
+            f"{folder} is an evaluation, which has nothing to resume: give the folder of the run of train.py, or start "
+            "the evaluation again"
+        )
     if config.get("trial") is not None:
         raise InputError(f"{folder} is a trial of a search: run the command of the search again, which resumes it")
     return with_new_names(_moved_paths(config, str(config["output_dir"]), str(folder)))

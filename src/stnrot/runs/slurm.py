@@ -1,10 +1,12 @@
 """A job of SLURM that is stopped before its end, and runs again by the same command.
 
 `sbatch --signal=USR1@90` announces the end of the time limit by a signal; the job saves and asks to be queued again. If
-SLURM pre-empts a job it sends SIGTERM, and with `PreemptMode=REQUEUE` queues it again itself.
+SLURM pre-empts a job it sends SIGTERM. With `PreemptMode=REQUEUE` it queues only those again that have not ended within
+the grace time of the partition, so a job that has saved asks for it here too. SIGTERM of `scancel` ends the job.
 """
 
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Sequence
@@ -14,8 +16,14 @@ NOTE = "slurm_job"  # file in the folder of a run
 
 
 def announcing_signal() -> int | None:
-    """Return the signal that announces the end of this job, None outside of SLURM."""
-    return None if "SLURM_JOB_ID" not in os.environ else signal.SIGUSR1
+    """Return the signal that announces the end of this job, None outside of SLURM.
+
+    It is SIGUSR1, or the one that submitit has chosen.
+    """
+    if "SLURM_JOB_ID" not in os.environ:
+        return None
+    name = os.environ.get("SUBMITIT_PREEMPT_SIGNAL", "USR2") if "SUBMITIT_EXECUTOR" in os.environ else "USR1"
+    return signal.Signals[f"SIG{name}"]
 
 
 def note_job(folder: Path) -> None:
@@ -26,11 +34,12 @@ def note_job(folder: Path) -> None:
 
 def requeue() -> bool:
     """Ask SLURM to run this job again; return whether it will."""
-    job = _job()
-    try:
-        return job is not None and subprocess.run(["scontrol", "requeue", job], timeout=60).returncode == 0
-    except (OSError, subprocess.TimeoutExpired):
-        return False
+    return _scontrol("requeue") is not None
+
+
+def is_preempted() -> bool:
+    """Return whether SLURM is about to stop this job, because a more important one needs its place."""
+    return re.search(r"\bPreemptTime=\d", _scontrol("show", "job") or "") is not None
 
 
 def requeued_run(arguments: Sequence[str]) -> Path | None:
@@ -39,18 +48,30 @@ def requeued_run(arguments: Sequence[str]) -> Path | None:
     Args:
         arguments: the command line. Its hydra.run.dir is searched, or else outputs/train.
     """
-    job = _job()
-    if (
-        job is None
-        or os.environ.get("SLURM_RESTART_COUNT", "0") == "0"
-        or any(each.startswith("-") for each in arguments)
-    ):
-        return None
+    if any(each.startswith("-") for each in arguments):
+        return None  # a multirun asks `has_run_in` for each job
     given = [each.partition("=")[2] for each in arguments if each.startswith("hydra.run.dir=")]
-    notes = [Path(given[-1]) / NOTE] if given else Path("outputs/train").glob(f"**/{NOTE}")
-    found = [each for each in notes if each.is_file() and each.read_text() == job]
-    runs = [each.parent for each in found if (each.parent / "config.yaml").is_file()]
+    folders = [Path(given[-1])] if given else [each.parent for each in Path("outputs/train").glob(f"**/{NOTE}")]
+    runs = filter(has_run_in, folders)
     return max(runs, key=lambda run: (run / NOTE).stat().st_mtime, default=None)
+
+
+def has_run_in(folder: Path) -> bool:
+    """Return whether SLURM has queued this job again, after it has run in a folder."""
+    job, note = _job(), folder / NOTE
+    if job is None or os.environ.get("SLURM_RESTART_COUNT", "0") == "0":
+        return False
+    return note.is_file() and note.read_text() == job and (folder / "config.yaml").is_file()
+
+
+def _scontrol(*words: str) -> str | None:
+    """Return what `scontrol` prints about this job, None if it fails."""
+    job = _job()
+    try:
+        done = job and subprocess.run(["scontrol", *words, job], stdout=subprocess.PIPE, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done and done.returncode == 0 else None
 
 
 def _job() -> str | None:

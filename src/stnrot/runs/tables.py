@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from stnrot.printed import printable
 from stnrot.runs.atomic_write import atomic_write
 
 
@@ -24,6 +25,7 @@ def print_table(title: str, columns: Mapping[str, Sequence[str]], keys: int) -> 
     Headers may wrap; cells never do. Columns that do not fit the terminal follow in a block below, next to the key
     columns again.
     """
+    columns = {printable(name): [*map(printable, cells)] for name, cells in columns.items()}
     console = Console()
     headers = {name: re.findall(r"[^_./]*[_./]|[^_./]+", name) for name in columns}
     widths = {name: max(map(cell_len, [*headers[name], *columns[name]])) for name in columns}
@@ -35,7 +37,7 @@ def print_table(title: str, columns: Mapping[str, Sequence[str]], keys: int) -> 
         else:
             blocks.append([*key_names, name])
     # flushed here and captured below: if the reader of a pipe is gone, rich would end the process itself
-    print(f"\n{title}\n", flush=True)
+    print(f"\n{printable(title)}\n", flush=True)
     for block in blocks:
         table = Table(box=SIMPLE_HEAD, show_edge=False, padding=0, width=_width(widths, block))
         for name in block:

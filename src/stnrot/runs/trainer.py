@@ -1,17 +1,17 @@
 """Build the trainer of a job, and switch off what its configuration switches off."""
 
-import os
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 from hydra.utils import instantiate
-from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.callbacks import Checkpoint, LearningRateMonitor, ProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig
 
-from stnrot.errors import InputError
 from stnrot.runs.checkpoints import AtomicCheckpointIO
+from stnrot.runs.launched import launched
+from stnrot.runs.launcher import watch_processes
 from stnrot.runs.sharding import ShardingStrategy
 
 
@@ -37,8 +37,10 @@ def build_trainer(cfg: DictConfig, callbacks: list[L.Callback]) -> L.Trainer:
         callbacks: all callbacks of the job.
 
     Raises:
-        InputError: if the job spans several machines and no launcher has started its processes.
+        InputError: if the job spans several machines and no launcher has started its processes, or not as many as the
+            section asks for.
     """
+    launched(cfg.trainer, beside_others=True)  # a single job has made the full check before
     loggers = switched_on(cfg, "logger")
     enabled: dict[str, bool] = {}
     for option, kind in (("enable_checkpointing", Checkpoint), ("enable_progress_bar", ProgressBar)):
@@ -59,12 +61,7 @@ def build_trainer(cfg: DictConfig, callbacks: list[L.Callback]) -> L.Trainer:
         **enabled,
         **strategy,
     )
-    environment = getattr(trainer.strategy, "cluster_environment", None)
-    if trainer.num_nodes > 1 and isinstance(environment, LightningEnvironment) and "MASTER_ADDR" not in os.environ:
-        raise InputError(
-            f"trainer.num_nodes={trainer.num_nodes}: no launcher has started this process, and it would wait for the "
-            "other machines; start the job on each machine with srun or torchrun"
-        )
+    watch_processes(trainer, Path(cfg.output_dir))
     return trainer
 
 

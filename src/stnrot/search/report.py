@@ -10,6 +10,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from stnrot.errors import InputError
+from stnrot.printed import printable
 from stnrot.runs.overrides import as_override
 from stnrot.runs.tables import decimals, print_table, short_names, write_table
 from stnrot.search.figures import save_figures
@@ -30,6 +31,11 @@ NOTES = {RETRY_OF: "retry of trial", SAME_AS: "same parameters as trial"}
 
 def report(study: optuna.Study, folder: Path) -> None:
     """Write trials.csv, history.png and parallel.png into `folder`; print the table and the rest of the report."""
+    if len(study.directions) != 1:
+        raise InputError(
+            f"the study {study.study_name} has {len(study.directions)} metrics: expected one, as the study of a search "
+            "has"
+        )
     trials = [trial for trial in study.trials if LEFT_OUT not in trial.user_attrs]
     trials.sort(key=lambda trial: _rank(study, trial))
     names = list(dict.fromkeys(name for trial in trials for name in trial.params))
@@ -43,12 +49,12 @@ def report(study: optuna.Study, folder: Path) -> None:
         raise InputError(f"cannot write the report to {folder}: {error}; choose another folder with --out") from error
     _print(study.study_name, trials, names, metric)
     for name, share in _importances(study).items():
-        print(f"importance of {name}: {share:.2f}")
-    print(f"written: {', '.join(str(path) for path in [folder / 'trials.csv', *figures])}")
+        print(printable(f"importance of {name}: {share:.2f}"))
+    print(printable(f"written: {', '.join(str(path) for path in [folder / 'trials.csv', *figures])}"))
     if trials and trials[0].state == TrialState.COMPLETE and spec is not None:
         overrides = [*spec.options, *(as_override(name, value) for name, value in trials[0].params.items())]
         print(f"to repeat the best trial, {trials[0].number}:")
-        print(shlex.join(["python", "train.py", *overrides]))  # one line, to copy
+        print(printable(shlex.join(["python", "train.py", *overrides])))  # one line, to copy
 
 
 def _rank(study: optuna.Study, trial: FrozenTrial) -> tuple[int, float, int]:
@@ -72,7 +78,7 @@ def _print(title: str, trials: list[FrozenTrial], names: list[str], metric: str)
     print_table(title, columns, keys=1)
     for trial in trials:
         if remark := _remark(trial):
-            print(f"trial {trial.number}: {remark}")
+            print(printable(f"trial {trial.number}: {remark}"))
 
 
 def _number(value: Any) -> str:

@@ -1,6 +1,7 @@
 """The study of a search: create it, find it again, and refuse the study of another search."""
 
 from dataclasses import asdict, dataclass, fields
+from typing import Any, TypeGuard
 
 import optuna
 from optuna.study import StudyDirection
@@ -51,10 +52,19 @@ class SearchSpec:
 def spec_of(study: optuna.Study) -> SearchSpec | None:
     """Return the stored SearchSpec; None if another program or another version of this project made the study."""
     stored = study.user_attrs.get(SEARCH)
-    if not stored or set(stored) != {field.name for field in fields(SearchSpec)}:
+    if not _is_spec(stored):
         return None
     space = {name: MOVED.get(value, value) for name, value in stored["space"].items()}
     return SearchSpec(**stored | {"space": space, "options": [OPTIONS.get(each, each) for each in stored["options"]]})
+
+
+def _is_spec(stored: Any) -> TypeGuard[dict[str, Any]]:
+    """Return whether the attribute of a study, which anyone may have written, has the form of a SearchSpec."""
+    if not isinstance(stored, dict) or set(stored) != {field.name for field in fields(SearchSpec)}:
+        return False
+    space, options = stored["space"], stored["options"]
+    is_tree = isinstance(space, dict) and isinstance(options, list)
+    return is_tree and all(isinstance(text, str) for text in (stored["metric"], *space.values(), *options))
 
 
 def join_study(location: str, name: str, spec: SearchSpec) -> optuna.Study:

@@ -13,6 +13,7 @@ from sklearn.datasets import load_sample_images
 from stnrot.data.image_file import read_header, read_whole
 from stnrot.data.image_set import ImageSet, Splits
 from stnrot.data.sources.decoding import Decoding
+from stnrot.data.sources.file_names import FileNames
 from stnrot.data.sources.files import FileSet, split_by_seed
 from stnrot.data.sources.image_folder import ImageFolder
 from stnrot.data.sources.manifest import Manifest
@@ -305,12 +306,12 @@ def put(root: Path, *names: str) -> None:
 
 def test_split_by_seed_is_even_over_classes_and_refuses_nonsense() -> None:
     label = torch.tensor([0] * 100 + [1] * 20 + [2])
-    samples = FileSet(tuple((Path(f"{k:03d}.png"),) for k in range(121)), decoding(), label)
+    samples = FileSet((FileNames.of(f"{k:03d}.png" for k in range(121)),), decoding(), label)
     train, val, test = split_by_seed(samples, 7, 0.1, 0.25)
     assert sorted((*train.names, *val.names, *test.names)) == list(samples.names)
     assert val.label.bincount(minlength=3).tolist() == [10, 2, 0]
     assert test.label.bincount(minlength=3).tolist() == [25, 5, 0]
-    assert split_by_seed(samples, 8, 0.1, 0.25)[1].names != val.names
+    assert [*split_by_seed(samples, 8, 0.1, 0.25)[1].names] != [*val.names]
     with pytest.raises(InputError, match=r"0\.7 and 0\.7"):
         split_by_seed(samples, 7, 0.7, 0.7)
 

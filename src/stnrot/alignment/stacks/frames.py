@@ -16,6 +16,7 @@ from stnrot.data.image_file import MAX_PIXELS, page_numbers, read_pages
 from stnrot.data.sources.folder_tree import IMG_EXTENSIONS
 from stnrot.errors import InputError
 from stnrot.image_kinds import FloatImages, to_floats
+from stnrot.regular_file import real
 
 MAX_FRAMES = 64  # that are read together
 MAX_VALUES = 2**23  # of these
@@ -70,8 +71,8 @@ def list_frames(paths: Sequence[Path], outputs: Iterable[Path]) -> list[Frame]:
     """
     if list(paths) == sorted(paths):
         paths = sorted(paths, key=_by_number)
-    ours = {path.resolve() for path in outputs}
-    files = [file for path in paths for file in _files(path) if file.resolve() not in ours]
+    ours = {*map(real, outputs)}
+    files = [file for path in paths for file in _files(path) if real(file) not in ours]
     frames = [frame for file in files for frame in _frames(file)]
     if len(frames) < 2:
         raise InputError(

@@ -17,6 +17,7 @@ from stnrot.data.image_file import MAX_PIXELS, read_header
 from stnrot.data.sources.manifest import pair_files, read_manifest
 from stnrot.errors import InputError
 from stnrot.machine import thread_pool
+from stnrot.printed import printable
 from stnrot.runs.growing_table import Row, csv_line, error_text, locked, model_name, number_texts, progress_bar
 from stnrot.runs.share import ALL, Share
 
@@ -59,7 +60,8 @@ def align_manifest(
         with locked(out):
             done = finished_lines(out, rows, motion, model)
             open_rows = [row for row in rows if row["line"] not in done]
-            with out.open("a", newline="", encoding="utf-8") as file, progress_bar(len(rows), len(done)) as progress:
+            table = out.open("a", newline="", encoding="utf-8", errors="surrogateescape")  # names of files
+            with table as file, progress_bar(len(rows), len(done)) as progress:
                 for row in _aligned(aligner, motion, manifest, open_rows):
                     file.write(csv_line(row | same, columns(motion)))
                     file.flush()
@@ -67,7 +69,7 @@ def align_manifest(
                     progress.advance(progress.task_ids[0])
     except OSError as error:
         raise InputError(f"cannot write {out}: {error}; choose another --out") from error
-    print(f"{len(rows)} pairs in {out}" + (f", {failed} with an error: see that column" if failed else ""))
+    print(printable(f"{len(rows)} pairs in {out}") + (f", {failed} with an error: see that column" if failed else ""))
     return int(failed > 0)
 
 

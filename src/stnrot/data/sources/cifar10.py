@@ -15,6 +15,7 @@ from stnrot.data.batch import RawBatch
 from stnrot.data.image_file import read_upright
 from stnrot.data.image_set import ImageDataset, ImageSet, Splits, balanced_order
 from stnrot.data.sources.download import download_missing
+from stnrot.data.sources.file_names import FileNames
 from stnrot.data.sources.folder_tree import images_below
 from stnrot.errors import InputError, check_choice
 
@@ -83,7 +84,7 @@ class ResampledImages:
         return self.images.label
 
     @property
-    def names(self) -> tuple[str, ...] | None:
+    def names(self) -> Sequence[str] | None:
         """The path of each image."""
         return self.images.names
 
@@ -124,24 +125,24 @@ def _batches(root: Path | None) -> tuple[ImageSet, ImageSet, tuple[str, ...]]:
 
 
 def _class_folders(root: Path) -> tuple[ImageSet, ImageSet, tuple[str, ...]]:
-    found = {part: images_below(root / part) if (root / part).is_dir() else [] for part in ("train", "test")}
-    classes = {part: {name for _, name in images} for part, images in found.items()}
-    if not classes["train"] or classes["train"] != classes["test"] or None in classes["train"]:
+    found = {part: images_below(root / part) for part in ("train", "test") if (root / part).is_dir()}
+    classes = {part: {*labels} for part, (_, labels) in found.items()}
+    if not classes["train"] or classes["train"] != classes.get("test") or None in classes["train"]:
         raise InputError(
             f"data.root={root}: expected the images of CIFAR-10 in train/CLASS and test/CLASS, with the same classes; "
             "for images of your own use data=image_folder"
         )
     names = tuple(sorted(name for name in classes["train"] if name is not None))
-    train, test = (_in_memory(images, names) for images in found.values())
+    train, test = (_in_memory(*images, names) for images in found.values())
     return train, test, names
 
 
-def _in_memory(images: Sequence[tuple[Path, str | None]], classes: tuple[str, ...]) -> ImageSet:
+def _in_memory(files: FileNames, labels: Sequence[str | None], classes: tuple[str, ...]) -> ImageSet:
     # in one thread: most of the time of a small file is spent in Python, which runs one thread at a time
-    pixels = np.stack([_pixels(path) for path, _ in images])
+    pixels = np.stack([_pixels(Path(file)) for file in files])
     number: dict[str | None, int] = {name: k for k, name in enumerate(classes)}
-    label = torch.tensor([number[name] for _, name in images])
-    return ImageSet(torch.from_numpy(pixels), label, names=tuple(str(path) for path, _ in images))
+    label = torch.tensor([number[name] for name in labels])
+    return ImageSet(torch.from_numpy(pixels), label, names=tuple(files))
 
 
 def _pixels(path: Path) -> UInt8[np.ndarray, "3 h w"]:

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int64, UInt8
 from PIL import Image, ImageOps
 
-from stnrot.data.image_file import ImageHeader, read_header, read_upright, to_8_bit
+from stnrot.data.image_file import read_upright, to_8_bit
+from stnrot.data.sources.file_names import FileNames
+from stnrot.data.sources.headers import read_headers
 from stnrot.errors import InputError, check_choice, check_number
-from stnrot.machine import thread_pool
 
 log = logging.getLogger(__name__)
 D = TypeVar("D", bound="Decoding")
@@ -55,10 +56,10 @@ class Decoding:
         if self.memory_gb is not None:
             check_number("memory_gb", self.memory_gb, 0, whole=False)
 
-    def read(self, path: Path) -> UInt8[np.ndarray, "C H W"]:
-        """Decode one file, with its EXIF orientation applied."""
+    def read(self, path: Path, content: bytes | None = None) -> UInt8[np.ndarray, "C H W"]:
+        """Decode one file, with its EXIF orientation applied; see `read_upright`."""
         height, width = self.image_size
-        return self._resized(read_upright(path, self.channels, self.max_pixels, (width, height)))
+        return self._resized(read_upright(path, self.channels, self.max_pixels, (width, height), content))
 
     def fitted(self, image: Image.Image) -> UInt8[np.ndarray, "C H W"]:
         """Do the same with an image that is open."""
@@ -74,20 +75,24 @@ class Decoding:
             resized = _padded(upright, width, height)
         return np.atleast_3d(np.asarray(resized)).transpose(2, 0, 1)
 
-    def readable(self: D, samples: Sequence[tuple[Path, ...]]) -> tuple[list[int], D]:
-        """Return the places of the samples whose headers are all good, and this decoding with its channels set."""
+    def readable(self, root: Path, names: FileNames, per_sample: int) -> tuple[Int64[np.ndarray, "M"], bool]:
+        """Return the places of the samples whose headers are all good, and whether all these are grey.
 
-        def headers(files: tuple[Path, ...]) -> list[ImageHeader] | InputError:
-            try:
-                return [read_header(file, self.max_pixels) for file in files]
-            except InputError as error:
-                return error
+        Args:
+            root: the folder or table that lists the files, see `read_headers`.
+            names: of the files, those of a sample one after another.
+            per_sample: number of files in a sample.
+        """
+        headers = read_headers(root, names, self.max_pixels)
+        good = np.ones(len(names), bool)
+        for place, error in headers.errors.items():
+            good[place] = not self.is_bad(error)
+        samples = good.reshape(-1, per_sample).all(1)
+        return samples.nonzero()[0], bool(headers.is_grey.reshape(-1, per_sample)[samples].all())
 
-        with thread_pool() as pool:
-            found = list(pool.map(headers, samples))
-        good = [i for i, answer in enumerate(found) if not self.is_bad(answer)]
-        grey = all(header.is_grey for answer in found if isinstance(answer, list) for header in answer)
-        return good, replace(self, channels=self.channels or (1 if grey else 3))
+    def with_channels(self: D, all_grey: bool) -> D:
+        """Return this decoding with its channels set."""
+        return replace(self, channels=self.channels or (1 if all_grey else 3))
 
     def is_bad(self, result: object) -> bool:
         """Return whether reading a file gave an error. `on_bad_image` decides: raise it, or log it as a warning."""

@@ -3,7 +3,6 @@
 import logging
 import math
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,9 +12,10 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from stnrot.data.batch import RawBatch
-from stnrot.data.image_set import ImageSet, Splits, rank_in_class
+from stnrot.data.image_set import ImageDataset, ImageSet, Splits, rank_in_class
 from stnrot.data.rng import permutation
 from stnrot.data.sources.decoding import Decoding
+from stnrot.data.sources.file_names import FileNames
 from stnrot.errors import InputError, check_number
 from stnrot.machine import allowed_memory, thread_pool
 
@@ -26,10 +26,10 @@ log = logging.getLogger(__name__)
 class FileSet:
     """Images, or pairs of images, that are decoded each time they are fetched.
 
-    `files` has one tuple for each sample: the image and, for pairs, the reference.
+    `files` has the names of the images and, for pairs, those of the references.
     """
 
-    files: tuple[tuple[Path, ...], ...]
+    files: tuple[FileNames, ...]
     decoding: Decoding
     label: Int[Tensor, "N"] | None = None
     angle: Float[Tensor, "N"] | None = None
@@ -43,19 +43,19 @@ class FileSet:
     @property
     def paired(self) -> bool:
         """Whether every image has a reference."""
-        return len(self.files) > 0 and len(self.files[0]) == 2
+        return len(self.files) == 2
 
-    @cached_property
-    def names(self) -> tuple[str, ...]:
+    @property
+    def names(self) -> FileNames:
         """The path of each sample's image."""
-        return tuple(str(files[0]) for files in self.files)
+        return self.files[0]
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self.names)
 
     def _read(self, index: int) -> UInt8[Tensor, "files C H W"] | InputError:
         try:
-            return torch.from_numpy(np.stack([self.decoding.read(file) for file in self.files[index]]))
+            return torch.from_numpy(np.stack([self.decoding.read(Path(names[index])) for names in self.files]))
         except InputError as error:
             return error
 
@@ -63,7 +63,7 @@ class FileSet:
         found = [self._read(index) for index in (counters % len(self)).tolist()]
         good = torch.tensor([not self.decoding.is_bad(answer) for answer in found])
         if not good.any():
-            first = self.files[int(counters[0]) % len(self)][0]
+            first = self.names[int(counters[0]) % len(self)]
             raise InputError(f"no image of a whole batch can be read: replace the files, the first is {first}")
         pixels = torch.stack([answer for answer in found if isinstance(answer, Tensor)])
         counters = counters[good]
@@ -80,7 +80,7 @@ class FileSet:
         """Return the samples at `index`, in that order."""
         return replace(
             self,
-            files=tuple(self.files[i] for i in index.tolist()),
+            files=tuple(names.subset(index.numpy()) for names in self.files),
             label=None if self.label is None else self.label[index],
             angle=None if self.angle is None else self.angle[index],
         )
@@ -91,13 +91,11 @@ class FileSet:
             found = list(pool.map(self._read, range(len(self))))
         good = torch.tensor([i for i, answer in enumerate(found) if not self.decoding.is_bad(answer)])
         if not len(good):
-            raise InputError(
-                f"none of {len(self)} images can be read: replace the files, the first is {self.files[0][0]}"
-            )
+            raise InputError(f"none of {len(self)} images can be read: replace the files, the first is {self.names[0]}")
         pixels = torch.stack([answer for answer in found if isinstance(answer, Tensor)])
         kept = self.subset(good)
         reference = pixels[:, 1] if pixels.shape[1] == 2 else None
-        return ImageSet(pixels[:, 0], kept.label, reference, kept.angle, kept.names)
+        return ImageSet(pixels[:, 0], kept.label, reference, kept.angle, tuple(kept.names))
 
 
 def memory_or_stream(train: FileSet, val: FileSet, test: FileSet, classes: tuple[str, ...]) -> Splits:
@@ -106,15 +104,15 @@ def memory_or_stream(train: FileSet, val: FileSet, test: FileSet, classes: tuple
     limit = train.decoding.memory_gb
     if limit is None:
         limit = allowed_memory() / 4e9
-    images = sum(len(files) for part in parts for files in part.files)
+    images = sum(len(names) for part in parts for names in part.files)
     if images * math.prod(train.shape) > limit * 1e9:
         log.info("%d images take more than %.3g GB: they are streamed, see data.num_workers", images, limit)
         return Splits(train, val, test, classes)
-    kept = [part.in_memory() if part.files else part for part in parts]
+    kept = [part.in_memory() if len(part) else part for part in parts]
     return Splits(kept[0], kept[1], kept[2], classes)
 
 
-Samples = TypeVar("Samples", FileSet, ImageSet)
+Samples = TypeVar("Samples", bound=ImageDataset)
 
 
 def split_by_seed(
@@ -135,4 +133,4 @@ def split_by_seed(
     in_test = place < test_fraction
     in_val = ~in_test & (place < test_fraction + val_fraction)
     train, val, test = (samples.subset(mask.nonzero()[:, 0]) for mask in (~in_test & ~in_val, in_val, in_test))
-    return train, val, test
+    return train, val, test  # type: ignore[return-value]  # a subset has the class of its set

@@ -2,10 +2,12 @@
 
 import os
 import re
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from stnrot.data.sources.file_names import FileNames
 from stnrot.errors import InputError
 
 SPLIT_NAMES = {  # in upper or lower case; `set`, `data` or `images` may follow
@@ -66,8 +68,8 @@ def _holders(root: Path, splits: Iterable[str]) -> Iterator[str]:
             yield entry.name
 
 
-def images_below(folder: Path) -> list[tuple[Path, str | None]]:
-    """Return the images below a folder with the names of their class folders, in a fixed order.
+def images_below(folder: Path) -> tuple[FileNames, list[str | None]]:
+    """Return the names of the images below a folder, in a fixed order, and those of their class folders.
 
     Folders inside a class folder belong to the class. Links to folders are followed. Hidden files and folders are left
     out.
@@ -75,42 +77,58 @@ def images_below(folder: Path) -> list[tuple[Path, str | None]]:
     Raises:
         InputError: if a class folder holds splits of its own.
     """
-    files = sorted(walk_images(folder))
-    parts = [path.relative_to(folder).parts for path in files]
-    inner: dict[str, dict[str, str]] = {}  # of each class folder: its splits and their folders
-    for name, below in dict.fromkeys(part[:2] for part in parts if len(part) > 2):
+    classes: list[str | None] = []
+    inner: dict[tuple[str, str], None] = {}  # class folders, with the folders in them
+
+    def images() -> Iterator[str]:
+        for name in _walk(folder):
+            top, *below = name.split(os.sep, 2)
+            classes.append(sys.intern(top) if below else None)
+            if len(below) == 2:
+                inner[top, below[0]] = None
+            yield name
+
+    found = FileNames.of(images(), prefix="" if folder == Path() else os.path.join(folder, ""))
+    splits: dict[str, dict[str, str]] = {}  # of each class folder: its splits and their folders
+    for name, below in inner:
         split = _split(below)
         if split is not None and not split[1]:
-            inner.setdefault(name, {})[split[0]] = below
-    for name, splits in inner.items():
-        if len(splits) > 1:
+            splits.setdefault(name, {})[split[0]] = below
+    for name, kinds in splits.items():
+        if len(kinds) > 1:
             raise InputError(
-                f"{folder / name} holds the split folders {', '.join(splits.values())}: expected class folders inside "
+                f"{folder / name} holds the split folders {', '.join(kinds.values())}: expected class folders inside "
                 f"split folders; move them, or set data.root={folder / name}"
             )
-    return [(path, part[0] if len(part) > 1 else None) for path, part in zip(files, parts, strict=True)]
+    return found, classes
 
 
-def walk_images(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
-    """Yield the images below a folder, also behind links.
+def walk_images(folder: Path) -> Iterator[Path]:
+    """Yield the images below a folder, also behind links, in the order of `sorted`.
 
     Raises:
         InputError: if a folder cannot be read.
     """
+    yield from map(folder.joinpath, _walk(folder))
+
+
+def _walk(top: Path, inside: str = "", above: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yield the names of the images in the folder `inside` of `top`, relative to `top`."""
+    folder = top / inside
     real = os.path.realpath(folder)
     if real in above:  # a link to a folder that contains it
         return
     try:
-        entries = list(os.scandir(folder))
+        entries = sorted(os.scandir(folder), key=lambda entry: os.path.normcase(entry.name))
     except OSError as error:
         raise InputError(f"cannot read the folder {folder}: {error.strerror}; allow it, or name the others") from error
     for entry in entries:
         if _ignored(entry.name):
             continue
         if _is_folder(entry):
-            yield from walk_images(Path(entry.path), (*above, real))
+            yield from _walk(top, f"{inside}{entry.name}{os.sep}", (*above, real))
         elif entry.name.lower().endswith(IMG_EXTENSIONS):
-            yield Path(entry.path)
+            yield inside + entry.name
 
 
 def _split(name: str) -> tuple[str, str] | None:

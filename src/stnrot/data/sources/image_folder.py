@@ -1,5 +1,6 @@
 """Images in a folder of the user: `root/class/image`, or the same below a folder for each of train, val and test."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,11 +8,12 @@ import torch
 
 from stnrot.data.image_set import Splits
 from stnrot.data.sources.decoding import Decoding
+from stnrot.data.sources.file_names import FileNames
 from stnrot.data.sources.files import FileSet, memory_or_stream, split_by_seed
 from stnrot.data.sources.folder_tree import IMG_EXTENSIONS, images_below, split_folders
 from stnrot.errors import InputError
 
-Row = tuple[Path, str | None, str]  # image, class, split
+Parts = Mapping[str, tuple[FileNames, list[str | None]]]  # by split: the images and their classes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,22 +38,28 @@ class ImageFolder(Decoding):
             raise InputError(f"data.root={root}: expected a folder of images, found none; set data.root to its path")
         folders = split_folders(root)
         found = {part: images_below(folder) for part, folder in folders.items()}
-        for part, images in found.items():
-            if not images:
+        for part, (names, _) in found.items():
+            if not names:
                 raise InputError(
                     f"{folders[part]} holds no images: expected class folders with files that end in "
                     f"{', '.join(IMG_EXTENSIONS)}"
                 )
-        rows = [(path, name, part) for part, images in found.items() for path, name in images]
-        good, decoding = self.readable([(path,) for path, _, _ in rows])
-        rows = [rows[i] for i in good]
-        classes = _classes(rows)
+        good, all_grey = {}, True
+        for part, (names, _) in found.items():
+            good[part], grey = self.readable(folders[part], names, 1)
+            all_grey &= grey
+        decoding = self.with_channels(all_grey)
+        parts = {
+            part: (names.subset(good[part]), [labels[i] for i in good[part].tolist()])
+            for part, (names, labels) in found.items()
+        }
+        classes = _classes(parts)
         number = {name: k for k, name in enumerate(classes)}
 
         def file_set(part: str) -> FileSet:
-            mine = [(path, name) for path, name, where in rows if where == part]
-            label = torch.tensor([number[name] for _, name in mine if name is not None]) if classes else None
-            return FileSet(tuple((path,) for path, _ in mine), decoding, label)
+            names, labels = parts[part]
+            label = torch.tensor([number[name] for name in labels if name is not None]) if classes else None
+            return FileSet((names,), decoding, label)
 
         val_fraction = 0.0 if "val" in found else self.val_fraction
         test_fraction = 0.0 if "test" in found else self.test_fraction
@@ -61,14 +69,15 @@ class ImageFolder(Decoding):
         return memory_or_stream(train, val, test, classes)
 
 
-def _classes(rows: list[Row]) -> tuple[str, ...]:
+def _classes(parts: Parts) -> tuple[str, ...]:
     """Return the names of the classes. Each class must have a training image."""
-    known = {name for _, name, part in rows if part == "train"}
-    for path, name, part in rows:
-        if name not in known:
-            raise InputError(f"class {name!r} is seen only in {part}: {path}; give it training images too")
+    known = {*parts["train"][1]}
+    for part, (names, labels) in parts.items():
+        for i, name in enumerate(labels):
+            if name not in known:
+                raise InputError(f"class {name!r} is seen only in {part}: {names[i]}; give it training images too")
     classes = tuple(sorted(name for name in known if name is not None))
     if classes and None in known:
-        stray = next(path for path, name, _ in rows if name is None)
+        stray = next(names[labels.index(None)] for names, labels in parts.values() if None in labels)
         raise InputError(f"{stray} lies beside class folders: expected every image inside one, move it or remove it")
     return classes

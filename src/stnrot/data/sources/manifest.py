@@ -12,6 +12,7 @@ import torch
 
 from stnrot.data.image_set import Splits
 from stnrot.data.sources.decoding import Decoding
+from stnrot.data.sources.file_names import FileNames
 from stnrot.data.sources.files import FileSet, memory_or_stream, split_by_seed
 from stnrot.errors import InputError
 from stnrot.regular_file import check_regular
@@ -44,13 +45,14 @@ class Manifest(Decoding):
         files = [pair_files(root, line, row) for line, row in rows]
         angles = [_angle(root, line, row["angle_deg"]) for line, row in rows] if "angle_deg" in columns else None
         labels = [_label(root, line, row["label"]) for line, row in rows] if "label" in columns else None
-        good, decoding = self.readable(files)
-        if not good:
+        names = FileNames.of(str(file) for pair in files for file in pair)
+        good, all_grey = self.readable(root, names, 2)
+        if not len(good):
             raise InputError(f"{root}: expected at least one pair of two readable images, found none")
         classes = tuple(sorted({labels[i] for i in good})) if labels else ()
         pairs = FileSet(
-            tuple(files[i] for i in good),
-            decoding,
+            (names[::2].subset(good), names[1::2].subset(good)),
+            self.with_channels(all_grey),
             torch.tensor([classes.index(labels[i]) for i in good]) if labels else None,
             torch.tensor([math.radians(angles[i]) for i in good]) if angles else None,
         )

@@ -1,4 +1,4 @@
-"""Names of files in printed lines."""
+"""Names of files, and what else others have chosen, in printed lines."""
 
 
 def printable(line: str) -> str:

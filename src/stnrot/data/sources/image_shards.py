@@ -1,0 +1,72 @@
+"""Images in shards: tar files of the webdataset format, in a folder or on a web server."""
+
+import logging
+import math
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from stnrot.data.image_set import ImageDataset, Splits
+from stnrot.data.sources.decoding import Decoding
+from stnrot.data.sources.files import split_by_seed
+from stnrot.data.sources.shards.sets import open_local, open_remote
+from stnrot.errors import InputError, check_number
+from stnrot.machine import allowed_memory
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageShards(Decoding):
+    """Read the images in shards, each labelled by the number in its member `.cls`.
+
+    `stnrot shards` writes shards from a folder. If the validation set or the test set has no shards, it is split off
+    from the training set by `split_seed`, class by class.
+
+    Args:
+        val_fraction: share of the images for validation, if there are no shards for it.
+        test_fraction: share of the images for the test, if there are no shards for it.
+        open_shards: a training draws from so many places of the set at once, see `ShardSet.order`.
+        cache_gb: shards of a web server are kept in a cache of at most this size (in gigabytes).
+    """
+
+    val_fraction: float
+    test_fraction: float
+    open_shards: int
+    cache_gb: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("open_shards", self.open_shards, 1)
+        check_number("cache_gb", self.cache_gb, 0, whole=False)
+
+    def __call__(self, root: Path | None, split_seed: int) -> Splits:
+        """Return the training, validation and test images of the shards at `root`."""
+        if (url := url_of(root)) is not None:
+            opened = open_remote(url, int(self.cache_gb * 1e9), self.open_shards)
+        elif root is not None and root.is_dir():
+            opened = open_local(root)
+        else:
+            raise InputError(
+                f"data.root={root}: expected a folder of shards or its URL, found none; stnrot shards writes one"
+            )
+        info = opened.info
+        decoding = replace(self, channels=self.channels or (1 if info.grey else 3))
+        found = {name: opened.split(name, decoding, self.open_shards) for name in info.splits}
+        val_fraction = 0.0 if "val" in found else self.val_fraction
+        test_fraction = 0.0 if "test" in found else self.test_fraction
+        train, val, test = split_by_seed(found["train"], split_seed, val_fraction, test_fraction)
+        parts = (train, found.get("val", val), found.get("test", test))
+        limit = allowed_memory() / 4e9 if self.memory_gb is None else self.memory_gb
+        images = sum(map(len, parts))
+        if images * math.prod(train.shape) > limit * 1e9:
+            log.info("%d images take more than %.3g GB: they are streamed, see data.num_workers", images, limit)
+            return Splits(*parts, info.classes)
+        kept: list[ImageDataset] = [part.in_memory() if len(part) else part for part in parts]
+        return Splits(kept[0], kept[1], kept[2], info.classes)
+
+
+def url_of(root: Path | None) -> str | None:
+    """Return the URL that a path stands for, or None. `Path` makes one slash of the two."""
+    found = re.fullmatch(r"(https?):/+(.+)", str(root), re.DOTALL)
+    return found and f"{found[1]}://{found[2]}"

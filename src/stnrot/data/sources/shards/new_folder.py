@@ -1,0 +1,52 @@
+"""Write a whole folder of shards, or nothing."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from stnrot.data.sources.shards.info import INFO
+from stnrot.errors import InputError, reason_of
+from stnrot.runs.file_lock import held
+
+OURS = re.compile(r"info\.json|(train|val|test)(-\d+\.tar|\.index|\.names\.txt)")
+
+
+@contextmanager
+def new_folder(out: Path, overwrite: bool) -> Iterator[Path]:
+    """Yield a folder beside `out` to write to; if the block succeeds, it takes the place of `out`.
+
+    Args:
+        overwrite: replace a folder of shards that is there. Any other folder is refused.
+    """
+    if not out.parent.is_dir():
+        raise InputError(f"OUT {out}: there is no folder {out.parent}; make it first")
+    if (out.exists() or out.is_symlink()) and not overwrite:
+        raise InputError(f"OUT {out} exists: expected a new folder; add --overwrite to replace the shards in it")
+    if out.exists() and not _is_ours(out):
+        raise InputError(f"OUT {out} holds other files than shards: it is not replaced, expected another folder")
+    new, old = (out.with_name(f".{out.name}.stnrot-{kind}") for kind in ("new", "old"))
+    try:
+        with held(out.with_name(f".{out.name}.lock"), f"OUT {out} is being written by another process"):
+            for left in (new, old):  # by a process that was killed
+                shutil.rmtree(left, ignore_errors=True)
+            try:
+                new.mkdir()
+                yield new
+                if out.exists():
+                    out.rename(old)
+                new.rename(out)
+            finally:
+                for left in (new, old):
+                    shutil.rmtree(left, ignore_errors=True)
+    except OSError as error:
+        raise InputError(f"cannot write {out}: {reason_of(error)}; choose another OUT") from error
+
+
+def _is_ours(out: Path) -> bool:
+    return (
+        not out.is_symlink()
+        and (out / INFO).is_file()
+        and all(OURS.fullmatch(each.name) and each.is_file() for each in out.iterdir())
+    )

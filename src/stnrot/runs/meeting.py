@@ -1,0 +1,129 @@
+"""The processes of a job that srun, torchrun or a person has started meet before any of them writes.
+
+The first process tells the others its folder, because the name of a folder has the time in it. If they do not meet,
+nothing is written.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from stnrot.errors import InputError, reason_of
+from stnrot.runs.launched import Launched
+from stnrot.runs.postponed_imports import import_lightning
+
+PATIENCE = 300.0  # seconds in which all have to come
+
+
+def meet(launched: Launched, folder: str, patience: float | None = None) -> str:
+    """Wait for the other processes of the job; return the folder of the first.
+
+    Args:
+        folder: absolute path of the folder that this process would write to.
+        patience: seconds to wait; None: `PATIENCE`.
+
+    Raises:
+        InputError: if the other processes do not come, or the first cannot be reached.
+    """
+    if launched.count == 1:
+        return folder
+    if launched.by == "torchrun":
+        return _by_store(launched, folder)
+    patience = PATIENCE if patience is None else patience
+    address, port = _place(launched)
+    deadline = time.monotonic() + patience
+    if launched.rank == 0:
+        _tell(launched, folder, port, deadline, f"{address}:{port} within {patience:g} s")
+        return folder
+    return _ask(launched, address, port, deadline, patience)
+
+
+def _place(launched: Launched) -> tuple[str, int]:
+    """Return address and port of the first process, which Lightning uses again later."""
+    if launched.by == "srun":
+        import_lightning()
+        from lightning.fabric.plugins.environments import SLURMEnvironment
+
+        place = SLURMEnvironment()
+        address, port = place.main_address, str(place.main_port)  # from the names of the machines and the job
+    else:
+        address, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
+    try:
+        socket.getaddrinfo(address, int(port))
+    except (OSError, ValueError, OverflowError) as error:
+        raise InputError(
+            f"MASTER_ADDR={address} MASTER_PORT={port}: {reason_of(error)}; expected the name or address of the "
+            "machine of the first process, and a free port of it"
+        ) from error
+    return address, int(port)
+
+
+def _tell(launched: Launched, folder: str, port: int, deadline: float, where: str) -> None:
+    """Wait until each of the other processes has connected and said its number, then send each the folder."""
+    come: dict[int, socket.socket] = {}
+    with _listening(port) as server:
+        while len(come) < launched.count - 1:
+            server.settimeout(max(0.01, deadline - time.monotonic()))
+            try:
+                connection, _ = server.accept()
+            except TimeoutError as error:
+                missing = ", ".join(str(rank) for rank in range(1, launched.count) if rank not in come)
+                raise InputError(
+                    f"process {missing} of this job did not come to {where}: expected {launched.count} processes; "
+                    "start the same command on every machine, and see that each can reach that address"
+                ) from error
+            connection.settimeout(10)
+            try:
+                rank = int(connection.makefile().readline(20))
+            except (OSError, ValueError):  # someone else
+                connection.close()
+                continue
+            come[rank] = connection
+    for connection in come.values():
+        with connection:
+            connection.sendall(f"{folder}\n".encode())
+            connection.recv(1)  # they close first, so that the port is free at once
+
+
+@contextmanager
+def _listening(port: int) -> Iterator[socket.socket]:
+    try:
+        server = socket.create_server(("", port))
+    except OSError as error:
+        raise InputError(
+            f"MASTER_PORT={port}: {reason_of(error)}; expected a free port of the machine of the first process"
+        ) from error
+    with server:
+        yield server
+
+
+def _ask(launched: Launched, address: str, port: int, deadline: float, patience: float) -> str:
+    """Connect to the first process, again and again, and return what it sends."""
+    why: OSError | None = None
+    while (left := deadline - time.monotonic()) > 0:
+        try:
+            with socket.create_connection((address, port), timeout=left) as connection:
+                connection.sendall(f"{launched.rank}\n".encode())
+                if (line := connection.makefile().readline()).endswith("\n"):
+                    return line[:-1]
+        except OSError as error:
+            why = error
+        time.sleep(0.2)
+    raise InputError(
+        f"process {launched.rank} of this job could not reach the first process at {address}:{port} within "
+        f"{patience:g} s{f' ({reason_of(why)})' if why else ''}: expected MASTER_ADDR and MASTER_PORT of the machine "
+        "of the first process, which runs the same command"
+    )
+
+
+def _by_store(launched: Launched, folder: str) -> str:
+    """Meet at the store of torchrun, which all processes of the job can reach."""
+    from torch.distributed import PrefixStore, TCPStore
+
+    place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = PrefixStore(f"stnrot/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", TCPStore(*place, is_master=False))
+    if launched.rank == 0:
+        store.set("folder", folder)
+    return store.get("folder").decode()

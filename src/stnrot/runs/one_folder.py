@@ -1,0 +1,44 @@
+"""A Hydra callback that gives all processes of a job one folder, in which the first alone writes."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, open_dict, read_write
+
+from stnrot.errors import InputError
+from stnrot.printed import printable
+from stnrot.runs.launched import launched
+from stnrot.runs.meeting import meet
+from stnrot.runs.stop_signals import is_first_process
+
+
+class OneFolder(Callback):
+    """Let the processes of a job meet before Hydra creates the folder of the run."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Take the folder of the first process, and leave Hydra's files and the log to it.
+
+        Exit with one line if the processes do not meet. Hydra would report an exception as a warning only.
+        """
+        try:
+            started = launched(config.get("trainer") or {})
+            folder = config.hydra.run.dir
+            if started is not None:
+                folder = meet(started, str(Path(folder).absolute()))
+        except InputError as error:
+            sys.exit(f"error: {printable(str(error))}")
+        if is_first_process():
+            return
+        with read_write(config), open_dict(config):
+            config.hydra.run.dir, config.hydra.output_subdir = folder, None
+            config.hydra.job_logging.root.handlers = ["console"]
+            config.hydra.job_logging.handlers.pop("file", None)
+
+
+def only_the_first_logs() -> None:
+    """Silence notices of this process, unless it is the first of its job."""
+    if not is_first_process():
+        logging.getLogger().setLevel(logging.WARNING)

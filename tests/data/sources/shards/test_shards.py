@@ -1,0 +1,485 @@
+"""Sets of shards against the folder they were written from, and against the library webdataset."""
+
+import io
+import json
+import math
+import tarfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import webdataset
+from conftest import made_once
+from PIL import Image
+from shard_server import Site, serving
+from sklearn.datasets import load_sample_images
+
+import stnrot.data.sources.shards.download as download
+from stnrot.data.batch_samplers import EvaluationBatches, TrainingBatches
+from stnrot.data.image_set import ImageSet, Splits
+from stnrot.data.rng import Split
+from stnrot.data.sources.cache_folder import cache_folder
+from stnrot.data.sources.image_folder import ImageFolder
+from stnrot.data.sources.image_shards import ImageShards, url_of
+from stnrot.data.sources.shards.index import ROW, index_name
+from stnrot.data.sources.shards.remote import RemoteShards
+from stnrot.data.sources.shards.shard_set import ShardSet
+from stnrot.data.sources.shards.write import write_shards
+from stnrot.errors import InputError
+
+DECODING = {
+    "image_size": (24, 32),
+    "fit": "crop",
+    "channels": None,
+    "max_pixels": 10**8,
+    "on_bad_image": "error",
+    "memory_gb": 0,
+    "val_fraction": 0.2,
+    "test_fraction": 0.2,
+}
+SIZE = 31_000  # bytes of a shard: about six images
+
+
+def folder_splits(root: Path, **options: Any) -> Splits:
+    return ImageFolder(**DECODING | options)(root, 0)
+
+
+def shard_splits(root: Path | str, **options: Any) -> Splits:
+    return ImageShards(**DECODING | {"open_shards": 4, "cache_gb": 1.0} | options)(Path(root), 0)
+
+
+def write_both(base: Path) -> None:
+    """Write 60 crops of photographs in two classes, of several modes and formats, and shards of them."""
+    photographs = [Image.fromarray(each) for each in load_sample_images().images]
+    for k in range(60):
+        path = base / "folder" / ("temple", "flower")[k % 2] / f"{k:02d}.v1.{('jpg', 'png', 'JPEG')[k % 3]}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        crop = photographs[k % 2].crop((5 * k, 3 * k, 5 * k + 40, 3 * k + 50))
+        exif = crop.getexif()
+        exif[0x0112] = 1 + k % 8  # orientation
+        crop.convert("RGBA" if k % 3 == 1 and k % 4 == 1 else "RGB").save(path, exif=exif)
+    deep = Image.fromarray(np.arange(2500, dtype=np.uint16).reshape(50, 50) * 26)
+    deep.save(base / "folder" / "temple" / "deep.png")
+    (base / "shards").mkdir()
+    write_shards(base / "folder", folder_splits(base / "folder"), base / "shards", SIZE, 0, lambda: None)
+
+
+@pytest.fixture(scope="session")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made_once(tmp_path_factory, "shards", write_both)
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(download, "WAIT", 0.0)
+
+
+@pytest.fixture
+def site(both: Path) -> Iterator[Site]:
+    with serving(both / "shards") as found:
+        yield found
+
+
+def everything(part: Any) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
+    """Return the pixels, classes and names of a set, ordered by name."""
+    raw = part.__getitems__(torch.arange(len(part)))
+    order = sorted(range(len(part)), key=lambda i: part.names[i].rpartition("folder/")[2])
+    return raw.image[order], raw.label[order], [part.names[i].rpartition("folder/")[2] for i in order]
+
+
+def test_the_images_are_those_of_the_folder(both: Path, site: Site) -> None:
+    """Local and from a server, streamed and in memory. The evaluation has the same order, so the same rotations."""
+    folder = folder_splits(both / "folder")
+    for found in (shard_splits(both / "shards"), shard_splits(site.url), shard_splits(site.url, memory_gb=1)):
+        assert found.classes == folder.classes
+        for split in Split:
+            for one, other in zip(everything(found.part(split)), everything(folder.part(split)), strict=True):
+                assert one == other if isinstance(one, list) else torch.equal(one, other)
+        for split in (Split.VAL, Split.TEST):
+            names = [name.rpartition("folder/")[2] for name in folder.part(split).names]
+            assert list(found.part(split).names) == names
+    assert isinstance(found.train, ImageSet)
+
+
+def test_webdataset_reads_the_same_samples(both: Path) -> None:
+    found = shard_splits(both / "shards")
+    for split in Split:
+        part = found.part(split)
+        paths = sorted(map(str, (both / "shards").glob(f"{split.name.lower()}-*.tar")))
+        assert len(paths) >= 2
+        samples = list(webdataset.WebDataset(paths, shardshuffle=False, empty_check=False))
+        assert [int(each["cls"]) for each in samples] == part.label.tolist()
+        for name, sample in zip(part.names, samples, strict=True):
+            (content,) = (value for key, value in sample.items() if key in ("jpg", "jpeg", "png"))
+            assert content == (both / "folder" / name).read_bytes()
+    for path in paths:
+        with tarfile.open(path) as tar:
+            assert all(member.isreg() and "/" not in member.name for member in tar)
+
+
+def test_shards_have_all_classes_and_the_size_that_was_asked_for(both: Path, tmp_path: Path) -> None:
+    info = json.loads((both / "shards" / "info.json").read_text())
+    train = shard_splits(both / "shards").train
+    assert isinstance(train, ShardSet)
+    assert max(info["splits"]["train"]["shard_bytes"]) <= SIZE
+    for number in range(len(info["splits"]["train"]["filenames"]) - 1):
+        counts = train.label[train.table["shard"] == number].bincount(minlength=2)
+        assert counts.min() >= 2
+    again = tmp_path / "again"
+    again.mkdir()
+    write_shards(both / "folder", folder_splits(both / "folder"), again, SIZE, 0, lambda: None)
+    for path in again.iterdir():
+        assert path.read_bytes() == (both / "shards" / path.name).read_bytes()
+
+
+def test_shards_of_others_are_read(both: Path, tmp_path: Path) -> None:
+    """Written by webdataset, in folders or with names of the splits; the index is kept in the cache."""
+    folder = folder_splits(both / "folder")
+    (tmp_path / "sets" / "training").mkdir(parents=True)
+    with webdataset.ShardWriter(str(tmp_path / "sets" / "training" / "%03d.tar"), maxcount=9, verbose=0) as writer:
+        for k in range(len(folder.train)):
+            name = folder.train.names[k]
+            content = {"image": Path(name).read_bytes()}
+            key = Path(name).suffix[1:].lower()
+            writer.write({"__key__": f"a.b/{k}", key: content["image"], "cls": int(folder.train.label[k]), "txt": "x"})
+    for _ in range(2):
+        found = shard_splits(tmp_path / "sets", val_fraction=0, test_fraction=0, channels=3)
+        assert torch.equal(found.train.label, folder.train.label)
+        raw, same = (part.__getitems__(torch.arange(len(part))) for part in (found.train, folder.train))
+        assert torch.equal(raw.image, same.image)
+        assert found.train.names[0].startswith("000.tar/a.b/0.")
+        assert found.classes == ("0", "1")
+        (kept,) = (cache_folder() / "shard_indexes").glob("*/")
+        (kept / index_name("train")).touch()  # read again below
+    (tmp_path / "sets" / "classes.txt").write_text("flower\ntemple\n")
+    (kept / "info.json").unlink()
+    with pytest.raises(InputError, match="cannot keep the index"):
+        shard_splits(tmp_path / "sets")
+
+
+def training(part: ShardSet, processes: int, done: int = 0, epoch: int = 0, batch: int = 8) -> list[list[torch.Tensor]]:
+    return [
+        list(TrainingBatches(len(part), batch, 1, 0, lambda: epoch, (rank, processes), lambda: done, part.order))
+        for rank in range(processes)
+    ]
+
+
+def test_the_order_is_a_function_of_seed_and_epoch(both: Path) -> None:
+    part = shard_splits(both / "shards").train
+    assert isinstance(part, ShardSet)
+    first, second = (part.order((seed,), 3 * len(part)) for seed in (0, 0))
+    assert torch.equal(first, second)
+    assert torch.equal(first.sort().values, torch.arange(3 * len(part)))
+    assert not torch.equal(first, part.order((1,), 3 * len(part)))
+    (one,) = training(part, 1)
+    for processes in (2, 4):
+        shares = training(part, processes)
+        together = [torch.stack(batch).T.reshape(-1) for batch in zip(*shares, strict=True)]
+        assert all(torch.equal(a, b) for a, b in zip(one, together, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(one[2:], training(part, 1, done=2)[0], strict=True))
+
+
+@pytest.mark.parametrize("parts", [1, 7, 1000])
+def test_any_number_of_open_shards_gives_an_order(both: Path, parts: int) -> None:
+    part = shard_splits(both / "shards", open_shards=parts).train
+    assert isinstance(part, ShardSet)
+    chosen = part.subset(torch.tensor([3, 1, 20]))
+    assert chosen.names == tuple(part.names[i] for i in (3, 1, 20))
+    for each in (part, chosen):
+        assert torch.equal(each.order((0,), len(each)).sort().values, torch.arange(len(each)))
+
+
+@pytest.mark.parametrize("value", [0, -1, "x", None, True, math.nan, math.inf])
+def test_bad_options(unchecked: None, value: Any) -> None:
+    for name in ("open_shards", "cache_gb"):
+        if (name, value) != ("cache_gb", 0):
+            with pytest.raises(InputError, match=f"^{name}={value}: expected a"):
+                ImageShards(**DECODING | {"open_shards": 4, "cache_gb": 1.0, name: value})
+
+
+def test_each_process_reads_its_share_of_the_shards_in_turn(both: Path) -> None:
+    """Of four places at once each process has one or two, and no shard of another but at the cuts."""
+    part = shard_splits(both / "shards").train
+    assert isinstance(part, ShardSet)
+    shards = len(part.split.filenames)
+    assert shards >= 5
+    for processes in (2, 4):
+        read = [
+            [part.table["shard"][(counters % len(part)).numpy()] for counters in share]
+            for share in training(part, processes)
+        ]
+        assert sum(len(np.unique(np.concatenate(share))) for share in read) <= shards + 3
+        for share in read:
+            for batch in share:
+                assert len(np.unique(batch)) <= 2 * 4 // processes
+            seen = np.concatenate(share)
+            places = [np.flatnonzero(seen == shard) for shard in np.unique(seen)]
+            if processes == 4:  # one place: a shard is left for good
+                assert all((np.diff(place) == 1).all() for place in places)
+
+
+def test_evaluation_counts_each_image_once(both: Path) -> None:
+    part = shard_splits(both / "shards").test
+    for processes in (1, 2, 3, 5):
+        batches = [list(EvaluationBatches(len(part), 4, (rank, processes))) for rank in range(processes)]
+        assert len({len(each) for each in batches}) == 1
+        found = [part.__getitems__(batch) for share in batches for batch in share]
+        assert torch.cat([raw.counter for raw in found]).sort().values.tolist() == list(range(len(part)))
+
+
+def test_what_was_passed_is_not_read_again(site: Site, both: Path) -> None:
+    """A resumed epoch asks the server only for shards of its rest, even if the cache is empty."""
+    train = shard_splits(site.url, open_shards=1).train
+    assert isinstance(train, ShardSet)
+    (whole,) = training(train, 1, batch=4)
+    (rest,) = training(train, 1, done=len(whole) - 2, batch=4)
+    expected = {train.split.filenames[s] for s in train.table["shard"][torch.cat(whole[-2:]).numpy()]}
+    assert len(expected) < len(train.split.filenames)
+    site.sent.clear()
+    for counters in rest:
+        train.__getitems__(counters)
+    assert site.shards() == sorted(expected)
+    assert len([name for name, _ in site.sent]) == len(expected)
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_an_interrupted_transfer_is_continued(both: Path, site: Site, ranges: bool) -> None:
+    site.ranges, site.broken, site.busy = ranges, 2, 1
+    found = shard_splits(site.url).test
+    raw = found.__getitems__(torch.arange(len(found)))
+    assert torch.equal(raw.image, shard_splits(both / "shards").test.__getitems__(torch.arange(len(found))).image)
+    starts = [start for name, start in site.sent if name == "test-000000.tar"]
+    assert len(starts) == 3
+    assert (starts[2] > starts[1] > 0) == ranges
+
+
+def test_the_cache_is_bounded(both: Path, site: Site) -> None:
+    """Room for three shards, read at random: each image is still right, also in several threads."""
+    sizes = [path.stat().st_size for path in (both / "shards").glob("*.tar")]
+    limit = 3 * max(sizes)
+    found = shard_splits(site.url, cache_gb=limit / 1e9, open_shards=2).train
+    same = shard_splits(both / "shards").train
+    for counters in torch.randperm(len(found), generator=torch.Generator().manual_seed(0)).split(5):
+        assert torch.equal(found.__getitems__(counters).image, same.__getitems__(counters).image)
+        kept = [path for path in (cache_folder() / "shards").iterdir() if path.suffix != ".lock"]
+        assert sum(path.stat().st_size for path in kept) <= limit
+    assert len(site.sent) > len(sizes)
+    with ThreadPoolExecutor(3) as pool:
+        for counters in torch.arange(len(found)).split(4):
+            raws = list(pool.map(found.__getitems__, (counters, counters.flip(0), (counters + 9) % len(found))))
+            assert torch.equal(raws[0].image, raws[1].image.flip(0))
+            assert torch.equal(raws[0].image, same.__getitems__(counters).image)
+    with pytest.raises(InputError, match=r"cache_gb=4e-05: expected at least .*lower data.source.open_shards"):
+        shard_splits(site.url, cache_gb=4e-5)
+
+
+def test_a_set_that_has_changed_is_fetched_again(both: Path, tmp_path: Path) -> None:
+    with serving(tmp_path / "served") as site:
+        found = []
+        for seed in (0, 1):
+            (tmp_path / "served").mkdir(exist_ok=True)
+            splits = folder_splits(both / "folder")
+            write_shards(both / "folder", splits, tmp_path / "served", SIZE, seed, lambda: None)
+            part = shard_splits(site.url).train
+            found.append(part.__getitems__(torch.arange(len(part))).image)
+    assert found[0].shape == found[1].shape
+    assert not torch.equal(*found)
+
+
+def copied(both: Path, tmp_path: Path) -> Path:
+    root = tmp_path / "copy"
+    root.mkdir()
+    for path in (both / "shards").iterdir():
+        (root / path.name).write_bytes(path.read_bytes())
+    return root
+
+
+@pytest.mark.parametrize("length", [0, 1000, 20_480])
+def test_a_shard_that_is_cut_off(both: Path, tmp_path: Path, length: int) -> None:
+    root = copied(both, tmp_path)
+    path = root / "train-000001.tar"
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(InputError, match=rf"train-000001.tar has {length} bytes: expected \d+; the shard is cut off"):
+        shard_splits(root)
+    with serving(root) as site:
+        train = shard_splits(site.url).train
+        with pytest.raises(InputError, match=rf"http://127.*/train-000001.tar has {length} bytes: expected \d+; the"):
+            train.__getitems__(torch.arange(len(train)))
+    assert not [
+        path
+        for path in (cache_folder() / "shards").iterdir()
+        if path.stat().st_size == length and path.suffix != ".lock"
+    ]
+
+
+def test_a_broken_image_is_named(both: Path, tmp_path: Path) -> None:
+    root = copied(both, tmp_path)
+    test = shard_splits(root).test
+    assert isinstance(test, ShardSet)
+    row = test.table[1]
+    path = root / test.split.filenames[row["shard"]]
+    content = bytearray(path.read_bytes())
+    content[row["offset"] : row["offset"] + row["size"]] = bytes(row["size"])
+    path.write_bytes(content)
+    with pytest.raises(
+        InputError, match=f"cannot read the image {test.names[1]} in test-000000.tar: .*on_bad_image=skip"
+    ):
+        test.__getitems__(torch.arange(3))
+    kept = replace(test, decoding=replace(test.decoding, on_bad_image="skip")).__getitems__(torch.arange(3))
+    assert kept.counter.tolist() == [0, 2]
+    with pytest.raises(InputError, match="40 x 50: expected at most 100 pixels"):
+        shard_splits(both / "shards", max_pixels=100).test.__getitems__(torch.arange(1))
+
+
+def test_a_server_that_fails(both: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.folder = both / "folder"
+    with pytest.raises(InputError, match=r"cannot read http://127.*/set/info.json: HTTP 404"):
+        shard_splits(site.url)
+    site.folder = both / "shards"
+    site.busy = 4
+    with pytest.raises(InputError, match=r"info.json: HTTP 503 .*check the address and the server"):
+        shard_splits(site.url)
+    train = shard_splits(site.url).train
+    site.broken = 4
+    with pytest.raises(InputError, match=r"train-.*: the connection ended after \d+ of \d+ bytes; check the server"):
+        train.__getitems__(torch.arange(1))
+    monkeypatch.setattr(download, "TIMEOUT", 0.05)
+    with pytest.raises(InputError, match=r"cannot read http://127.0.0.1:9/info.json: .*refused"):
+        shard_splits("http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda info: info["splits"]["train"]["filenames"].__setitem__(0, "../../etc/passwd.tar"),
+            "names of the shards",
+        ),
+        (lambda info: info["splits"]["train"]["filenames"].__setitem__(0, "/train.tar"), "names of the shards"),
+        (lambda info: info["splits"]["train"]["shard_bytes"].__setitem__(0, 10**30), "sizes of the shards"),
+        (lambda info: info["splits"]["train"]["shard_lengths"].__setitem__(0, -1), "sizes of the shards"),
+        (lambda info: info["splits"]["train"]["shard_lengths"].__setitem__(0, 10**9), "is not the index"),
+        (lambda info: info["splits"]["train"]["shard_lengths"].pop(), "differ in length"),
+        (lambda info: info["splits"].pop("train"), "does not describe shards"),
+        (lambda info: info.update(classes=[1, 2]), "does not describe shards"),
+        (lambda info: info.update(classes=["flower"]), "is not the index"),
+        (lambda info: info.update(splits=[]), "does not describe shards"),
+    ],
+)
+def test_a_description_that_lies(both: Path, tmp_path: Path, change: Any, words: str) -> None:
+    root = copied(both, tmp_path)
+    info = json.loads((root / "info.json").read_text())
+    change(info)
+    (root / "info.json").write_text(json.dumps(info))
+    with pytest.raises(InputError, match=words) as caught:
+        shard_splits(root)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_an_index_that_lies(both: Path, tmp_path: Path) -> None:
+    root = copied(both, tmp_path)
+    table = np.fromfile(root / index_name("train"), ROW)
+    for name, value in (("offset", 10**9), ("shard", 99), ("size", 2**31), ("label", 7), ("label", -5)):
+        wrong = table.copy()
+        wrong[name][0] = value
+        wrong.tofile(root / index_name("train"))
+        with pytest.raises(InputError, match=r"train.index is not the index of the shards of train"):
+            shard_splits(root)
+    for content in (b"", b"x", table.tobytes()[:-1]):
+        (root / index_name("train")).write_bytes(content)
+        with pytest.raises(InputError, match=r"cannot read the index .*train.index"):
+            shard_splits(root)
+    for text in (b"", b"[" * 100_000, b"\xff", b"null", b"{}"):
+        (root / "info.json").write_bytes(text)
+        with pytest.raises(InputError, match="does not describe shards"):
+            shard_splits(root)
+
+
+def member(
+    name: str, content: bytes = b"", kind: bytes = tarfile.REGTYPE, size: int | None = None
+) -> tuple[Any, bytes]:
+    info = tarfile.TarInfo(name)
+    info.type, info.size, info.linkname = kind, len(content) if size is None else size, "/etc/passwd"
+    return info, content
+
+
+def tar_of(path: Path, *members: tuple[Any, bytes]) -> Path:
+    with tarfile.open(path, "w") as tar:
+        for info, content in members:
+            tar.addfile(info, io.BytesIO(content) if info.isreg() else None)
+    return path
+
+
+@pytest.fixture
+def picture() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (20, 20), "red").save(file, "PNG")
+    return file.getvalue()
+
+
+def test_strange_members_are_no_images(tmp_path: Path, picture: bytes) -> None:
+    """Nothing is unpacked: a path in a name leads nowhere, and links and devices are passed over."""
+    before = sorted(tmp_path.iterdir())
+    tar_of(
+        tmp_path / "a.tar",
+        *(member(name, picture) for name in ("../../up.png", "/root/abs.png", "ok.png", "__meta__/x.png", "nothing")),
+        *(
+            member(f"{k}.png", kind=kind)
+            for k, kind in enumerate((tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE))
+        ),
+    )
+    found = shard_splits(tmp_path, val_fraction=0, test_fraction=0).train
+    assert list(found.names) == ["a.tar/../../up.png", "a.tar//root/abs.png", "a.tar/ok.png"]
+    assert found.label is None
+    assert (found.__getitems__(torch.arange(3)).image[:, 0] == 255).all()
+    assert sorted(tmp_path.iterdir()) == sorted([*before, tmp_path / "a.tar", tmp_path / "cache"])
+
+
+def test_broken_tar_files(tmp_path: Path, picture: bytes) -> None:
+    whole = tar_of(
+        tmp_path / "a.tar", member("1.png", picture), member("1.cls", b"0"), member("2.png", picture)
+    ).read_bytes()
+    sparse = tarfile.TarInfo("1.png")
+    sparse.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": str(2**50)}
+    cases: dict[str, bytes] = {"no class (.cls), others have": whole}
+    for end in (300, 600, 1200, 2048, 3000):  # in a header, in an image, at the end of a member
+        cases[f"{end}"] = whole[:end]
+    for text in (b"cat", b"-1", b"99999999", b"1" * 500, b""):
+        tar_of(tmp_path / "a.tar", member("1.png", picture), member("1.cls", text))
+        cases[f"has the class {text[:8]!r}"[:14] + str(len(text))] = (tmp_path / "a.tar").read_bytes()
+    cases["empty"], cases["zeros"], cases["text"] = b"", bytes(10240), b"no tar file" * 200
+    info = tarfile.TarInfo("1.png")
+    info.size = 2**40
+    cases["absurd"] = info.tobuf(tarfile.GNU_FORMAT) + picture
+    cases["sparse"] = sparse.tobuf(tarfile.PAX_FORMAT) + bytes(2048)
+    for content in cases.values():
+        (tmp_path / "a.tar").write_bytes(content)
+        with pytest.raises(InputError, match=r"a\.tar|1\.png|2\.png") as caught:
+            shard_splits(tmp_path)
+        assert len(str(caught.value).splitlines()) == 1
+    assert not list((cache_folder() / "shard_indexes").glob("*/"))
+
+
+def test_a_folder_without_shards_or_with_some_beside_splits(tmp_path: Path, picture: bytes) -> None:
+    with pytest.raises(InputError, match="expected a folder of shards"):
+        shard_splits(tmp_path)
+    with pytest.raises(InputError, match="expected a folder of shards or its URL, found none"):
+        shard_splits(tmp_path / "none")
+    for name in ("x-train-0.tar", "x-val-0.tar", "other.tar"):
+        tar_of(tmp_path / name, member("1.png", picture))
+    with pytest.raises(InputError, match=r"other.tar: expected train, val or test in its name"):
+        shard_splits(tmp_path)
+
+
+def test_urls() -> None:
+    assert url_of(Path("https://a.b/c/")) == "https://a.b/c"
+    assert url_of(Path("http://127.0.0.1:8000/set")) == "http://127.0.0.1:8000/set"
+    assert url_of(Path("/data/https:/x")) is None
+    assert url_of(None) is None
+    assert RemoteShards("http://a/b", "", Path(), 1).place("c") == "http://a/b/c"

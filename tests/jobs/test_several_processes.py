@@ -11,15 +11,8 @@ from train import train
 Job = Callable[..., tuple[float, Path]]
 
 
-@pytest.mark.parametrize(
-    ("processes", "strategy"),
-    [
-        pytest.param(2, "ddp", marks=pytest.mark.ci),
-        pytest.param(4, "ddp", marks=pytest.mark.slow),
-        pytest.param(2, "fsdp", marks=pytest.mark.slow),
-    ],
-)
-def test_several_processes_end_with_the_metrics_of_one(job: Job, processes: int, strategy: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", [pytest.param(2, marks=pytest.mark.ci), pytest.param(4, marks=pytest.mark.slow)])
+def test_several_processes_end_with_the_metrics_of_one(job: Job, processes: int, tmp_path: Path) -> None:
     """Dropout is off, because each process draws its own. The weights have 64 bits, because training amplifies rounding
     errors. The encoder is polar: max pooling would decide ties by rounding errors."""
     options = [
@@ -33,7 +26,7 @@ def test_several_processes_end_with_the_metrics_of_one(job: Job, processes: int,
         "data.batch_size=52",
     ]
     job(*options, NO_FIGURES, folder=tmp_path / "one")
-    several = ["trainer=ddp", f"trainer.devices={processes}", f"trainer.strategy={strategy}", "hydra.run.dir=several"]
+    several = ["trainer=ddp", f"trainer.devices={processes}", "hydra.run.dir=several"]
     done = command("train.py", *SMALL, *options, *several, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"{processes} processes, each with {52 // processes} samples of a batch" in done.stdout

@@ -1,0 +1,56 @@
+"""trainer.strategy=fsdp: each of two processes has half of the model; they train what two whole models train."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import NO_FIGURES, SMALL, command
+from torch import nn
+
+from stnrot.runs.sharding import large_blocks
+
+JOB = (
+    *SMALL,
+    NO_FIGURES,
+    "logger.tensorboard=null",
+    "model=rot_stn",
+    "model.encoder.dropout=0",
+    "task.optimizer._target_=torch.optim.SGD",  # Adam would make rounding errors of dead weights as large as its steps
+    "+task.optimizer.momentum=0.9",
+    "task.optimizer.lr=0.001",
+    "task.scheduler=null",
+    "data.batch_size=20",
+    "+trainer.limit_train_batches=2",  # training amplifies rounding errors
+)
+SHARDED = ("trainer=ddp", "trainer.devices=2", "trainer.strategy=fsdp")
+
+
+def test_large_blocks_are_gathered_alone_inner_ones_first() -> None:
+    block = nn.Sequential(nn.Linear(10, 10), nn.Linear(20, 20), nn.Linear(2, 2))
+    model = nn.ModuleDict({"blocks": nn.ModuleList([block, nn.Linear(30, 30)]), "head": nn.Linear(40, 40)})
+    assert list(large_blocks(model, 400)) == [model["blocks"][1], block[1]]
+    assert list(large_blocks(model, 100)) == [model["blocks"][1], block[1], block[0]]
+    assert list(large_blocks(model, 5)) == [model["blocks"][1], *reversed(block)]
+    assert list(large_blocks(model, 10_000)) == []
+
+
+@pytest.mark.slow
+def test_two_halves_train_what_two_whole_models_train_and_resume(tmp_path: Path) -> None:
+    for folder, options in (("whole", SHARDED[:2]), ("halves", SHARDED)):
+        assert command("train.py", *JOB, *options, f"hydra.run.dir={folder}", cwd=tmp_path).returncode == 0
+        done = command("train.py", f"resume={folder}", "trainer.max_epochs=2", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    whole, halves = (
+        torch.load(tmp_path / folder / "checkpoints" / "last.ckpt", weights_only=True) for folder in ("whole", "halves")
+    )
+    assert halves["state_dict"].keys() == whole["state_dict"].keys()
+    assert halves["optimizer_states"][0]["state"].keys() == whole["optimizer_states"][0]["state"].keys()
+    for name, value in whole["state_dict"].items():
+        torch.testing.assert_close(halves["state_dict"][name], value, atol=1e-3, rtol=1e-3, msg=name)
+    for number, state in whole["optimizer_states"][0]["state"].items():
+        found = halves["optimizer_states"][0]["state"][number]["momentum_buffer"]
+        assert (found - state["momentum_buffer"]).norm() < 0.02 * state["momentum_buffer"].norm()
+
+    # without strategy, and in one process: the same file
+    evaluated = command("evaluate.py", "ckpt=halves/checkpoints/last.ckpt", "trainer.accelerator=cpu", cwd=tmp_path)
+    assert evaluated.returncode == 0, evaluated.stderr

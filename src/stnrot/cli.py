@@ -1,6 +1,5 @@
 """The `stnrot` command: its subcommands, error lines and exit codes."""
 
-import errno
 import os
 import re
 import sys
@@ -27,7 +26,7 @@ from stnrot.commands import (
     upright,
 )
 from stnrot.commands.job import CONTEXT, JOBS
-from stnrot.errors import InputError
+from stnrot.errors import FULL, InputError
 from stnrot.printed import printable
 
 UsageError: Any = typer.BadParameter.__mro__[1]  # of click in older releases of Typer, of Typer itself in newer ones
@@ -110,7 +109,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes at exit
         status = 141
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in FULL:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(f"error: the output cannot be written: {error}; make room on the disk, or choose another")

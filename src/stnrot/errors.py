@@ -1,5 +1,6 @@
 """Errors that the user can correct. A command prints them in one line, without a traceback."""
 
+import errno
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +8,7 @@ from numbers import Integral, Real
 from typing import Any
 
 LARGEST = 2**63 - 1  # the largest whole number of a tensor
+FULL = (errno.ENOSPC, errno.EDQUOT)  # numbers of errors: the disk is full, or what a user may store on it
 
 
 class InputError(ValueError):

@@ -10,6 +10,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from stnrot.errors import InputError
+from stnrot.runs.growing_table import locked
 from stnrot.runs.share import read_share
 
 
@@ -117,6 +118,9 @@ def test_tables_that_cannot_be_read(called: Called, tmp_path: Path) -> None:
     (tmp_path / "loop.csv").symlink_to("loop.csv")
     assert "cannot be read: field larger" in refused(called, tmp_path / "in", "merge", "../long.csv", "--out", "a.csv")
     assert "got no file" in refused(called, tmp_path / "in", "merge", "../loop.csv", "--out", "a.csv")
+    with locked(tmp_path / "good.csv"):
+        line = ("merge", "../good.csv", "--out", "../good.csv", "--overwrite")
+        assert "is being written by another process" in refused(called, tmp_path / "in", *line)
     for out, shown in (("\udcff\x1b.csv", r"\udcff\x1b.csv"), ("loop.csv", "loop.csv")):
         assert called("merge", "good.csv", "--out", out, cwd=tmp_path) == (0, f"0 rows in {shown}\n")
         assert (tmp_path / out).read_bytes() == (tmp_path / "good.csv").read_bytes()

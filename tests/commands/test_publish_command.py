@@ -105,6 +105,17 @@ def test_damaged_and_forged_models_are_one_line(digits_run: Path, called: Called
         read_checkpoint(folder)
 
 
+def test_a_model_that_cannot_be_written_leaves_no_part(
+    digits_run: Path, called: Called, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "about.md").write_text(ABOUT)
+    monkeypatch.setattr("stnrot.runs.publish.CARD", "none/README.md")  # an error of the file system, after the weights
+    assert "model cannot be written: [Errno 2]" in str(
+        called(*arguments(digits_run, tmp_path / "model"), cwd=tmp_path)[0]
+    )
+    assert not list((tmp_path / "model").iterdir())
+
+
 def test_half_the_size(digits_run: Path, called: Called, tmp_path: Path) -> None:
     folder, half = (
         published(digits_run, called, tmp_path / "model"),

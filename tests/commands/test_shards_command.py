@@ -25,6 +25,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_a_set_is_written_and_replaced(called: Called, folder: Path) -> None:
     line = ("shards", "mine", "out", "--val-fraction", "0.34", "--test-fraction", 0)
+    (folder / ".out.stnrot-new").mkdir()  # of a process that was killed
+    (folder / ".out.stnrot-new" / "train-000000.tar").write_text("a part")
     status, printed = called(*line, cwd=folder)
     assert (status, printed) == (
         0,

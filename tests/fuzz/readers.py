@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -169,8 +170,37 @@ def onnx() -> Reader:
     return Reader({"a.onnx": model.SerializeToString()}, read)
 
 
+def shard() -> Reader:
+    from stnrot.data.sources.shards.info import ShardInfo, SplitInfo, read_info
+    from stnrot.data.sources.shards.scan import class_names, samples_of
+
+    picture = io.BytesIO()
+    Image.new("L", (8, 8)).save(picture, "PNG")
+    files = {}
+    for name, kind in (("a.tar", tarfile.USTAR_FORMAT), ("b.tar", tarfile.GNU_FORMAT), ("c.tar", tarfile.PAX_FORMAT)):
+        file = io.BytesIO()
+        with tarfile.open(fileobj=file, mode="w", format=kind) as tar:
+            for k in range(4):
+                key = f"{'long/' * (20 if kind != tarfile.USTAR_FORMAT else 1)}{k}"
+                for end, content in (("png", picture.getvalue()), ("cls", str(k).encode())):
+                    member = tarfile.TarInfo(f"{key}.{end}")
+                    member.size = len(content)
+                    tar.addfile(member, io.BytesIO(content))
+        files[name] = file.getvalue()
+    split = SplitInfo("train", ("train-000000.tar", "train-000001.tar"), (3, 4), (10240, 20480), 70)
+    files["info.json"] = ShardInfo({"train": split}, ("a", "b"), True, "0" * 32).to_json().encode()
+
+    def read(path: Path) -> None:
+        if path.suffix == ".json":
+            read_info(path.read_bytes(), path.name)
+        else:
+            class_names(path.parent, samples_of(path))
+
+    return Reader(files, read)
+
+
 READERS: dict[str, Callable[[], Reader]] = {
-    each.__name__: each for each in (image, checkpoint, published, manifest, table, mesh, onnx)
+    each.__name__: each for each in (image, checkpoint, published, manifest, table, mesh, onnx, shard)
 }
 
 

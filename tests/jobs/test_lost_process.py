@@ -18,6 +18,8 @@ OPTIONS = (
     *("checkpoint.every_n_steps=2", "trainer=ddp", "callbacks.progress=null"),
 )
 
+NODES = (*OPTIONS, "trainer.max_epochs=3", "trainer.devices=1", "trainer.num_nodes=2")
+
 
 def start(cwd: Path, *line: str) -> subprocess.Popen[str]:
     """Start `train.py`, after the words of a launcher."""
@@ -84,12 +86,12 @@ def agents(cwd: Path, *options: str) -> list[subprocess.Popen[str]]:
     end = f"127.0.0.1:{free_port()}"
     agent = ["-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d"]
     agent += [f"--rdzv-endpoint={end}", "--rdzv-id=17", str(ROOT / "train.py")]
-    return [start(cwd, *agent, *OPTIONS, "trainer.devices=1", "trainer.num_nodes=2", *options) for _ in range(2)]
+    return [start(cwd, *agent, *options) for _ in range(2)]
 
 
 def test_two_agents_of_torchrun(whole: Path, tmp_path: Path) -> None:
     """The default folder has the time in its name; both write to one."""
-    both = agents(tmp_path, "trainer.max_epochs=3")
+    both = agents(tmp_path, *NODES)
     printed = [each.communicate(timeout=400) for each in both]
     assert [each.returncode for each in both] == [0, 0], printed
     (run,) = (tmp_path / "outputs" / "train").glob("*/*")
@@ -100,7 +102,7 @@ def test_two_agents_of_torchrun(whole: Path, tmp_path: Path) -> None:
 def test_a_process_of_torchrun_that_is_killed(whole: Path, tmp_path: Path) -> None:
     """torchrun names it; the survivor has one line. It resumes by the same launcher."""
     run = tmp_path / "run"
-    both = agents(tmp_path, "trainer.max_epochs=3", f"hydra.run.dir={run}")
+    both = agents(tmp_path, *NODES, f"hydra.run.dir={run}")
     wait_for(run, "checkpoints/last.ckpt")
     os.kill(processes_of(run)["1"], signal.SIGKILL)
     since = time.monotonic()
@@ -109,7 +111,8 @@ def test_a_process_of_torchrun_that_is_killed(whole: Path, tmp_path: Path) -> No
     assert re.search(r"exitcode\s*: -9", printed)
     assert len(re.findall("^error: the connection to another process", printed, re.MULTILINE)) == 1
     again = agents(tmp_path, f"resume={run}")
-    assert all(each.communicate(timeout=400) and each.returncode == 0 for each in again)
+    said = [each.communicate(timeout=400) for each in again]
+    assert [each.returncode for each in again] == [0, 0], said
     assert_same_run(run, whole)
 
 

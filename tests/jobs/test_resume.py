@@ -202,7 +202,7 @@ def test_one_job_at_a_time_in_a_folder(tmp_path: Path) -> None:
     It is free while a process that fetches batches has not yet noticed the kill.
     """
     holder = f"import os, sys, time; from stnrot.runs.run_lock import alone_in; folder = Path({str(tmp_path)!r})"
-    wait = "os.fork() or (time.sleep(9), os._exit(0)); print(1, flush=True); input()"
+    wait = "os.fork() or (print(1, flush=True), time.sleep(9), os._exit(0)); input()"
     line = [sys.executable, "-c", f"from pathlib import Path; {holder}\nwith alone_in(folder): {wait}"]
     with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=ENVIRONMENT) as first:
         assert first.stdout is not None

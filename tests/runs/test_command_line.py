@@ -1,11 +1,14 @@
 """One line for the user: an error of a constructor begins with the option's place in the configuration."""
 
+import errno
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.fabric.utilities.device_parser import _parse_gpu_ids
@@ -13,7 +16,7 @@ from omegaconf import OmegaConf
 
 from stnrot.errors import InputError, check_number
 from stnrot.runs.checkpoints import read_checkpoint
-from stnrot.runs.command_line import one_line
+from stnrot.runs.command_line import nothing_left, one_line
 
 OLD = Path(__file__).parent / "before_0_3"
 
@@ -56,6 +59,26 @@ def test_what_is_no_argument_gets_none() -> None:
 
 def test_a_bug_has_no_line() -> None:
     assert one_line(ValueError("model.encoder.width=1: expected 2")) is None
+
+
+def test_a_full_disk_has_a_line_without_the_name_of_a_file() -> None:
+    for number in (errno.ENOSPC, errno.EDQUOT):
+        assert "; make room, or choose another folder" in str(one_line(OSError(number, os.strerror(number))))
+    assert one_line(OSError(errno.EBADF, "a bug")) is None
+
+
+@pytest.mark.parametrize(("start", "left"), [(".", []), ("run", ["run"]), ("run/in", ["run"])])
+def test_a_refused_job_removes_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: str, left: list[str]
+) -> None:
+    """But never the folder in which the command was started, as with `hydra.run.dir=.`."""
+    (tmp_path / "run").mkdir()
+    runtime = {"output_dir": str(tmp_path / "run"), "cwd": str(tmp_path / start)}
+    hydra = {"runtime": runtime, "output_subdir": ".hydra", "job": {"name": "train"}, "mode": "RUN"}
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", OmegaConf.create({"hydra": hydra}))
+    with pytest.raises(InputError), nothing_left():
+        raise InputError("seed=-1: expected 0")
+    assert [path.name for path in tmp_path.iterdir()] == left
 
 
 def test_the_path_survives_the_way_from_another_process() -> None:

@@ -32,6 +32,11 @@ def begin(job: str, *options: str) -> None:
     instantiate(config.hydra.callbacks.earlier).on_run_start(config=config)
 
 
+def begin_multirun(job: str, *options: str) -> None:
+    config = compose(job, list(options), return_hydra_config=True)
+    instantiate(config.hydra.callbacks.earlier).on_multirun_start(config=config)
+
+
 def test_the_folder_of_another_run(folder: Path) -> None:
     here = f"hydra.run.dir={folder}"
     begin("train", f"hydra.run.dir={folder / 'new'}")
@@ -48,3 +53,15 @@ def test_the_results_of_another_evaluation(tmp_path: Path) -> None:
     (tmp_path / "metrics.json").touch()
     with pytest.raises(SystemExit, match="holds the results of another run"):
         begin("evaluate", f"hydra.run.dir={tmp_path}", "ckpt=latest")
+
+
+@pytest.mark.parametrize("job", [("train",), ("evaluate", "ckpt=latest")])
+def test_the_folder_of_another_multirun(tmp_path: Path, job: tuple[str, ...]) -> None:
+    """A search resumes in its folder."""
+    begin_multirun(*job, f"hydra.sweep.dir={tmp_path}")
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "metrics.json").touch()
+    with pytest.raises(SystemExit, match="holds the runs of another multirun"):
+        begin_multirun(*job, f"hydra.sweep.dir={tmp_path}")
+    if job == ("train",):
+        begin_multirun("train", "hparams_search=_search", f"hydra.sweep.dir={tmp_path}")

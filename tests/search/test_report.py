@@ -85,4 +85,12 @@ def test_studies_of_other_programs(tmp_path: Path, capsys: pytest.CaptureFixture
         study.set_user_attr("search", search)
         assert spec_of(study) is None
         report(study, tmp_path)
-    assert "to repeat" not in capsys.readouterr().out
+    named = optuna.create_study(study_name="\x1b[2J")
+    trial = named.ask()
+    trial.suggest_float("\x1b[31mx\n", 0, 1)
+    named.tell(trial, 1.0)
+    report(named, tmp_path)
+    printed = capsys.readouterr().out
+    assert "to repeat" not in printed
+    assert "\x1b" not in printed
+    assert r"\x1b[31mx\n" in printed

@@ -1,6 +1,7 @@
 """Save the configuration of a run in its checkpoints, and show it in TensorBoard."""
 
 import math
+from contextlib import suppress
 from importlib.metadata import version
 from typing import Any
 
@@ -41,7 +42,8 @@ class RunConfig(L.Callback):
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Show the hyperparameters of a run that failed or was pruned by its search; it has no metrics of the test."""
         if not isinstance(exception, Stopped):  # which resumes
-            self._show(trainer, {})
+            with suppress(OSError, ValueError):  # the error of the job is told, not one that follows from it
+                self._show(trainer, {})
 
     def _show(self, trainer: L.Trainer, metrics: dict[str, float]) -> None:
         monitored = self.config["monitor"]["metric"]

@@ -110,10 +110,8 @@ def train(cfg: DictConfig, resume: bool = False) -> float:
         with lost_connections():
             _fit(job)
     except Exception as error:
-        refused = (
-            job.trainer.global_step in (0, job.steps) and job.trainer.is_global_zero and one_line(error) is not None
-        )
-        if refused and not resume:
+        at_start = job.trainer.global_step in (0, job.steps) and job.trainer.is_global_zero
+        if at_start and not resume and one_line(error) is not None:
             remove_new(folder, before)  # before its first step: there is nothing to look at
         raise
     with lost_connections():

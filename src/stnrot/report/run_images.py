@@ -49,6 +49,8 @@ class RunImages:
                 "the configuration is not recorded, which this version of evaluate.py does; evaluate again"
             )
         if isinstance(root := config.get("root"), str):
+            if root.startswith(("http://", "https://")):
+                raise InputError(f"data.root={root} is on a web server, which a report does not read")
             here = Path(root).expanduser()
             config["root"] = str(here if here.is_absolute() else run.started_in / here)
             if not Path(config["root"]).exists():  # before a source downloads it

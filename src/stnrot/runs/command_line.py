@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from hydra.utils import get_object
 from omegaconf.errors import OmegaConfBaseException
 
-from stnrot.errors import InputError
+from stnrot.errors import FULL, InputError
 from stnrot.printed import printable
 from stnrot.runs.stop_signals import is_first_process
 
@@ -122,9 +122,8 @@ def one_line(error: BaseException) -> str | None:
         return _flat(str(error))
     if isinstance(error, ValueError) and "Config group override" in str(error):
         return "a group cannot be null: leave it out with ~, such as '~model/augment'"
-    if isinstance(error, OSError) and (error.filename is not None or error.errno == errno.ENOSPC):
-        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        remedy = "make room, or choose" if is_full else "if it is the run's own folder, choose"
+    if isinstance(error, OSError) and (error.filename is not None or error.errno in (*FULL, errno.EIO)):
+        remedy = "make room, or choose" if error.errno in FULL else "if it is the run's own folder, choose"
         return f"{_flat(str(error))}; {remedy} another folder with hydra.run.dir=FOLDER"
     return None
 

@@ -34,6 +34,12 @@ def check_groups(cfg: DictConfig, needed: tuple[str, ...]) -> None:
 def check_options(cfg: DictConfig) -> None:
     """Raise InputError if an option of the job itself has a bad value."""
     check_number("seed", cfg.seed, 0, max_seed_value)
+    try:
+        str(cfg.output_dir).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"output_dir={cfg.output_dir}: expected a path in UTF-8, which the log files need; choose another folder"
+        ) from error
     check_trainer(cfg.trainer)
     for group in ("callbacks", "logger"):
         section = cfg.get(group) or {}

@@ -14,7 +14,7 @@ from stnrot.runs.stop_signals import is_first_process
 
 
 class EarlierRun(Callback):
-    """Check the folder of a single job before Hydra writes there.
+    """Check the folder of a single job, or of a multirun, before Hydra writes there.
 
     Hydra notes the options of a job in `.hydra` before it calls the job. The job makes the same checks, but then the
     options of the earlier job are lost, which `stnrot report` and `stnrot publish` show.
@@ -30,6 +30,16 @@ class EarlierRun(Callback):
             sys.exit(f"error: {printable(str(error))}")
         except OSError:
             return  # the job itself will end with it
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Exit if the folder holds runs of another multirun: its table would have their metrics, and new options.
+
+        A search resumes in its folder.
+        """
+        folder = Path(config.hydra.sweep.dir)
+        runs = [path for name in ("checkpoints/*.ckpt", "metrics.json") for path in folder.glob(f"*/{name}")]
+        if runs and "storage" not in config.hydra.sweeper:
+            sys.exit(printable(f"error: {folder} holds the runs of another multirun: choose another hydra.sweep.dir"))
 
 
 def _check(folder: Path, config: DictConfig) -> None:

@@ -6,7 +6,7 @@ from itertools import chain, zip_longest
 from pathlib import Path
 
 from stnrot.errors import InputError
-from stnrot.runs.growing_table import Row, check_same, read_rows, replace_rows
+from stnrot.runs.growing_table import Row, check_same, locked, read_rows, replace_rows
 
 Columns = tuple[str, ...]
 EXPECTED = "expected a table of stnrot predict --out or stnrot align --manifest"
@@ -25,7 +25,7 @@ def merge_tables(tables: Sequence[Path], out: Path, kinds: Sequence[Columns]) ->
         kinds: the columns that a table may have.
 
     Raises:
-        InputError: if a file is no such table, or two tables do not belong together.
+        InputError: if a file is no such table, two tables do not belong together, or another process writes to `out`.
     """
     for table in tables:
         if not table.is_file():
@@ -49,7 +49,8 @@ def merge_tables(tables: Sequence[Path], out: Path, kinds: Sequence[Columns]) ->
     order = sorted(keys, key=lambda line: (len(line), line)) if key == "line" else keys
     found = [merged[each] for each in order]
     try:
-        replace_rows(out, found, columns)
+        with locked(out):  # a process that still adds rows to it would lose them
+            replace_rows(out, found, columns)
     except OSError as error:
         raise InputError(f"cannot write {out}: {error}; choose another --out") from error
     return found

@@ -89,7 +89,8 @@ FINDER = Submodules()
 def import_lightning() -> None:
     """Import Lightning, and silence notices that the user cannot act on."""
     notices = ("treespec", "many workers", "multiple `ModelCheckpoint`", "supported by the model summary")
-    for notice in (*notices, "your dataloader is"):  # it is, see `TrainingBatches`
+    # the loader is as it should be, see `TrainingBatches`; a job without srun is fine, see `launched`
+    for notice in (*notices, "your dataloader is", "`srun` command is available"):
         warnings.filterwarnings("ignore", f".*{notice}")
     if "lightning" not in sys.modules:
         collecting = gc.isenabled()

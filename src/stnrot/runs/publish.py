@@ -40,7 +40,7 @@ def write_published(checkpoint: dict[str, Any], folder: Path, card: str, licence
         half: store the weights in 16 bits.
 
     Raises:
-        InputError: if it cannot be made, or holds anything already.
+        InputError: if it cannot be made or written, or holds anything already. It is then left empty.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -52,9 +52,14 @@ def write_published(checkpoint: dict[str, Any], folder: Path, card: str, licence
     described = _described(checkpoint) | {"licence": licence}
     weights = _weights(checkpoint, half)
     contents = {WEIGHTS: save(weights), CARD: card.encode(), CONFIG: f"{json.dumps(described, indent=2)}\n".encode()}
-    for name, content in contents.items():
-        with atomic_write(folder / name) as new:
-            new.write_bytes(content)
+    try:
+        for name, content in contents.items():
+            with atomic_write(folder / name) as new:
+                new.write_bytes(content)
+    except OSError as error:  # such as a full disk: a part of a model is of no use
+        for name in contents:
+            (folder / name).unlink(missing_ok=True)
+        raise InputError(f"{folder} cannot be written: {error}; make room there, or choose another") from error
 
 
 def write_single(checkpoint: dict[str, Any], file: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from jaxtyping import Int64
 
+from stnrot.data.sources.cache_folder import cache_folder
 from stnrot.data.sources.file_names import FileNames
 from stnrot.runs.atomic_write import atomic_write, sweep
 
@@ -51,12 +52,7 @@ def index_folder(root: Path) -> Path:
     Raises:
         OSError: if the user has none.
     """
-    cache = os.environ.get("XDG_CACHE_HOME", "")
-    try:
-        base = Path(cache) if os.path.isabs(cache) else Path.home() / ".cache"
-    except RuntimeError as error:  # no HOME, and the user is not known
-        raise OSError(str(error)) from error
-    return base / "stnrot" / "headers" / hashlib.sha256(_key(root)).hexdigest()[:32]
+    return cache_folder() / "headers" / hashlib.sha256(_key(root)).hexdigest()[:32]
 
 
 def read_index(root: Path) -> HeaderIndex:

@@ -5,6 +5,7 @@ import json
 import math
 import tarfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,11 @@ import stnrot.data.sources.shards.download as download
 from stnrot.data.batch_samplers import EvaluationBatches, TrainingBatches
 from stnrot.data.image_set import ImageSet, Splits
 from stnrot.data.rng import Split
+from stnrot.data.sources.cache_folder import cache_folder
 from stnrot.data.sources.image_folder import ImageFolder
 from stnrot.data.sources.image_shards import ImageShards, url_of
 from stnrot.data.sources.shards.index import ROW, index_name
-from stnrot.data.sources.shards.remote import RemoteShards, cache_folder
+from stnrot.data.sources.shards.remote import RemoteShards
 from stnrot.data.sources.shards.shard_set import ShardSet
 from stnrot.data.sources.shards.write import write_shards
 from stnrot.errors import InputError
@@ -153,11 +155,11 @@ def test_shards_of_others_are_read(both: Path, tmp_path: Path) -> None:
         assert torch.equal(raw.image, same.image)
         assert found.train.names[0].startswith("000.tar/a.b/0.")
         assert found.classes == ("0", "1")
-        (kept,) = cache_folder().with_name("shard_indexes").glob("*/")
+        (kept,) = (cache_folder() / "shard_indexes").glob("*/")
         (kept / index_name("train")).touch()  # read again below
     (tmp_path / "sets" / "classes.txt").write_text("flower\ntemple\n")
     (kept / "info.json").unlink()
-    with pytest.raises(InputError, match="cannot write the index"):
+    with pytest.raises(InputError, match="cannot keep the index"):
         shard_splits(tmp_path / "sets")
 
 
@@ -258,16 +260,21 @@ def test_an_interrupted_transfer_is_continued(both: Path, site: Site, ranges: bo
 
 
 def test_the_cache_is_bounded(both: Path, site: Site) -> None:
-    """Room for three shards, read at random by two processes' stores: each image is still right."""
+    """Room for three shards, read at random: each image is still right, also in several threads."""
     sizes = [path.stat().st_size for path in (both / "shards").glob("*.tar")]
     limit = 3 * max(sizes)
     found = shard_splits(site.url, cache_gb=limit / 1e9, open_shards=2).train
     same = shard_splits(both / "shards").train
     for counters in torch.randperm(len(found), generator=torch.Generator().manual_seed(0)).split(5):
         assert torch.equal(found.__getitems__(counters).image, same.__getitems__(counters).image)
-        kept = [path for path in cache_folder().iterdir() if path.suffix != ".lock"]
+        kept = [path for path in (cache_folder() / "shards").iterdir() if path.suffix != ".lock"]
         assert sum(path.stat().st_size for path in kept) <= limit
     assert len(site.sent) > len(sizes)
+    with ThreadPoolExecutor(3) as pool:
+        for counters in torch.arange(len(found)).split(4):
+            raws = list(pool.map(found.__getitems__, (counters, counters.flip(0), (counters + 9) % len(found))))
+            assert torch.equal(raws[0].image, raws[1].image.flip(0))
+            assert torch.equal(raws[0].image, same.__getitems__(counters).image)
     with pytest.raises(InputError, match=r"cache_gb=4e-05: expected at least .*lower data.source.open_shards"):
         shard_splits(site.url, cache_gb=4e-5)
 
@@ -304,7 +311,11 @@ def test_a_shard_that_is_cut_off(both: Path, tmp_path: Path, length: int) -> Non
         train = shard_splits(site.url).train
         with pytest.raises(InputError, match=rf"http://127.*/train-000001.tar has {length} bytes: expected \d+; the"):
             train.__getitems__(torch.arange(len(train)))
-    assert not [path for path in cache_folder().iterdir() if path.stat().st_size == length and path.suffix != ".lock"]
+    assert not [
+        path
+        for path in (cache_folder() / "shards").iterdir()
+        if path.stat().st_size == length and path.suffix != ".lock"
+    ]
 
 
 def test_a_broken_image_is_named(both: Path, tmp_path: Path) -> None:
@@ -452,7 +463,7 @@ def test_broken_tar_files(tmp_path: Path, picture: bytes) -> None:
         with pytest.raises(InputError, match=r"a\.tar|1\.png|2\.png") as caught:
             shard_splits(tmp_path)
         assert len(str(caught.value).splitlines()) == 1
-    assert not list(cache_folder().with_name("shard_indexes").glob("*/"))
+    assert not list((cache_folder() / "shard_indexes").glob("*/"))
 
 
 def test_a_folder_without_shards_or_with_some_beside_splits(tmp_path: Path, picture: bytes) -> None:

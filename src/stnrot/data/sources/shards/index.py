@@ -1,6 +1,7 @@
 """The index of a split: for each image its shard, the place of its bytes in it, and its class."""
 
-from collections.abc import Iterable, Sequence
+import struct
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from stnrot.errors import InputError
 from stnrot.printed import printable
 
 ROW = np.dtype([("shard", "<u4"), ("offset", "<u8"), ("size", "<u4"), ("label", "<i4")])  # label -1: none
+PACKED = struct.Struct("<IQIi")  # a row
 LARGEST = 2**30  # bytes of an image file
 
 
@@ -28,9 +30,13 @@ def index_bytes(split: SplitInfo) -> int:
     return ROW.itemsize * split.num_samples
 
 
-def write_index(folder: Path, split: str, rows: Sequence[tuple[int, int, int, int]], names: Iterable[str]) -> int:
-    """Write the index of a split and the names of its images; return the bytes of the file of names."""
-    np.array(rows, dtype=ROW).tofile(folder / index_name(split))
+def write_index(folder: Path, split: str, rows: bytes, names: Iterable[str]) -> int:
+    """Write the index of a split and the names of its images; return the bytes of the file of names.
+
+    Args:
+        rows: of the type `ROW`.
+    """
+    (folder / index_name(split)).write_bytes(rows)
     file = folder / names_name(split)
     with file.open("w", encoding="utf-8", newline="\n") as lines:
         lines.writelines(f"{printable(name)}\n" for name in names)

@@ -14,12 +14,6 @@ from stnrot.errors import InputError, reason_of
 from stnrot.runs.atomic_write import atomic_write
 
 
-def cache_folder() -> Path:
-    """Return the folder of the cache: `stnrot/shards` below the user's cache folder, XDG_CACHE_HOME or ~/.cache."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "stnrot" / "shards"
-
-
 @dataclass(frozen=True)
 class RemoteShards:
     """Shards at a URL.
@@ -83,14 +77,18 @@ class RemoteShards:
 
     def _make_room(self, size: int) -> None:
         """Remove files until `size` more bytes keep the limit. Files that are being fetched count and stay."""
-        files = [(each, each.stat()) for each in self.cache.iterdir() if each.suffix != ".lock"]
-        total = sum(stat.st_size for _, stat in files)
-        for path, stat in sorted(files, key=lambda each: each[1].st_mtime_ns):
+        files = []
+        for path in self.cache.iterdir():
+            with suppress(FileNotFoundError):  # fetched meanwhile, so it has another name
+                stat = path.stat()
+                files.append((stat.st_mtime_ns, stat.st_size, path))
+        total = sum(length for _, length, _ in files)
+        for _, length, path in sorted(files):
             if total + size <= self.limit:
                 return
-            if not path.name.startswith("."):
+            if path.suffix != ".lock" and not path.name.startswith("."):
                 path.unlink(missing_ok=True)
-                total -= stat.st_size
+                total -= length
 
 
 def _is_whole(path: Path, size: int) -> bool:

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
+from stnrot.data.sources.cache_folder import cache_folder
 from stnrot.data.sources.decoding import Decoding
 from stnrot.data.sources.shards.download import fetch_text
-from stnrot.data.sources.shards.index import index_bytes, index_name, read_index, write_index
+from stnrot.data.sources.shards.index import PACKED, index_bytes, index_name, read_index, write_index
 from stnrot.data.sources.shards.info import INFO, ShardInfo, SplitInfo, read_info
 from stnrot.data.sources.shards.local import LocalShards
-from stnrot.data.sources.shards.remote import RemoteShards, cache_folder
+from stnrot.data.sources.shards.remote import RemoteShards
 from stnrot.data.sources.shards.scan import class_names, samples_of, shards_of
 from stnrot.data.sources.shards.shard_set import ShardSet, ShardStore
 from stnrot.errors import InputError, reason_of
@@ -63,8 +64,8 @@ def open_local(root: Path) -> OpenedShards:
         raise InputError(f"data.root={root}: expected a folder of shards (.tar), found none; stnrot shards writes them")
     files = [(str(path.resolve()), path.stat()) for paths in shards.values() for path in paths]
     state = sha256("\n".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in files).encode()).hexdigest()
-    folder = cache_folder().with_name("shard_indexes") / state[:40]
     try:
+        folder = cache_folder() / "shard_indexes" / state[:40]
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.parent / ".lock"):
             if not folder.exists():
@@ -72,7 +73,7 @@ def open_local(root: Path) -> OpenedShards:
         info = read_info((folder / INFO).read_bytes(), str(folder / INFO))
     except OSError as error:
         raise InputError(
-            f"cannot write the index of {root} below {folder.parent}: {reason_of(error)}; make room, or set "
+            f"cannot keep the index of {root} in the cache folder: {reason_of(error)}; make room, or set "
             "XDG_CACHE_HOME to another folder"
         ) from error
     stores: dict[str, ShardStore] = {name: LocalShards(paths[0].parent) for name, paths in shards.items()}
@@ -95,12 +96,14 @@ def open_remote(url: str, limit: int, open_shards: int) -> OpenedShards:
             f"data.source.cache_gb={limit / 1e9:g}: expected at least {needed / 1e9:.3g}, because "
             f"{min(open_shards, len(sizes))} shards are read at once; raise it, or lower data.source.open_shards"
         )
-    cache = cache_folder()
     try:
+        cache = cache_folder() / "shards"
         cache.mkdir(parents=True, exist_ok=True)
         sweep(cache)
     except OSError as error:
-        raise InputError(f"cannot use the cache {cache}: {reason_of(error)}; set XDG_CACHE_HOME") from error
+        raise InputError(
+            f"cannot keep shards in the cache folder: {reason_of(error)}; set XDG_CACHE_HOME to another folder"
+        ) from error
     store = RemoteShards(url, sha256(text).hexdigest(), cache, limit)
     return OpenedShards(info, dict.fromkeys(info.splits, store), store)
 
@@ -114,7 +117,11 @@ def _write_indexes(root: Path, shards: dict[str, list[Path]], folder: Path, stat
     try:
         splits = {}
         for name, paths in shards.items():
-            rows = [(k, each.offset, each.size, each.label) for k, part in enumerate(found[name]) for each in part]
+            rows = b"".join(
+                PACKED.pack(k, each.offset, each.size, each.label)
+                for k, part in enumerate(found[name])
+                for each in part
+            )
             texts = (f"{path.name}/{each.name}" for path, part in zip(paths, found[name], strict=True) for each in part)
             names_bytes = write_index(new, name, rows, texts)
             splits[name] = SplitInfo(

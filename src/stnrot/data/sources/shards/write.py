@@ -15,11 +15,9 @@ from torch import Tensor
 
 from stnrot.data.image_set import ImageDataset, Splits, rank_in_class
 from stnrot.data.rng import Purpose, Split, permutation, uniform
-from stnrot.data.sources.shards.index import LARGEST, write_index
+from stnrot.data.sources.shards.index import LARGEST, PACKED, write_index
 from stnrot.data.sources.shards.info import INFO, ShardInfo, SplitInfo
 from stnrot.errors import InputError, reason_of
-
-Row = tuple[int, int, int, int]  # shard, offset, size, label
 
 
 def write_shards(
@@ -44,14 +42,14 @@ def write_shards(
             continue
         order = _mixed(part, seed) if split is Split.TRAIN else torch.arange(len(part))
         assert part.names is not None
-        files = [part.names[i] for i in order.tolist()]
+        labels = torch.full((len(part),), -1) if part.label is None else part.label
         writer = _Writer(out, name, shard_bytes, digest)
         with writer.closing():
-            for number, path in enumerate(files):
-                label = -1 if part.label is None else int(part.label[order[number]])
-                writer.add(f"{number:08d}", Path(path), label)
+            for number, i in enumerate(order.tolist()):
+                writer.add(f"{number:08d}", Path(part.names[i]), int(labels[i]))
                 written()
-        names_bytes = write_index(out, name, writer.rows, (os.path.relpath(path, folder) for path in files))
+        names = (os.path.relpath(part.names[i], folder) for i in order.tolist())
+        names_bytes = write_index(out, name, bytes(writer.rows), names)
         infos[name] = SplitInfo(name, tuple(writer.names), tuple(writer.lengths), tuple(writer.sizes), names_bytes)
     info = ShardInfo(infos, splits.classes, splits.train.shape[0] == 1, digest.hexdigest()[:32])
     (out / INFO).write_text(info.to_json(), encoding="utf-8")
@@ -75,7 +73,7 @@ class _Writer:
         self.names: list[str] = []
         self.lengths: list[int] = []
         self.sizes: list[int] = []
-        self.rows: list[Row] = []
+        self.rows = bytearray()  # of the index
         self.tar: tarfile.TarFile | None = None
 
     def add(self, key: str, path: Path, label: int) -> None:
@@ -92,7 +90,7 @@ class _Writer:
         if self.tar is None or _closed_size(self.tar.offset + needed) > self.shard_bytes:
             self._begin()
         assert self.tar is not None
-        self.rows.append((len(self.names) - 1, self.tar.offset + tarfile.BLOCKSIZE, len(content), label))
+        self.rows += PACKED.pack(len(self.names) - 1, self.tar.offset + tarfile.BLOCKSIZE, len(content), label)
         for name, part in parts:
             member = tarfile.TarInfo(name)  # of no owner, and of no time: the same images make the same bytes
             member.size = len(part)

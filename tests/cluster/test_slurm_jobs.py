@@ -117,6 +117,17 @@ def test_a_job_that_is_stopped_resumes(slurm: dict[str, str], whole: Path, way: 
     assert_same_run(run, whole)
 
 
+def test_scancel_ends_the_job(slurm: dict[str, str], tmp_path: Path) -> None:
+    """It saves, and is not queued again."""
+    job = Job(script("cluster.md", "srun", *CPU, "trainer.max_epochs=200"), tmp_path, slurm)
+    wait_for(tmp_path, "outputs/train/*/*/checkpoints/last.ckpt")
+    job.run("scancel", job.id)
+    said = job.finish()
+    assert "stopped; this command resumes the run" in said
+    assert "queued this job again" not in said
+    assert "JobState=CANCELLED" in job.run("scontrol", "show", "job", job.id)
+
+
 def hydra(environment: dict[str, str], cwd: Path, *options: str) -> str:
     line = [sys.executable, str(ROOT / "train.py"), "-m", "hydra/launcher=submitit_slurm", *options]
     done = subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True, timeout=1500)
@@ -187,7 +198,7 @@ def test_an_array_searches_one_study(slurm: dict[str, str], tmp_path: Path) -> N
 
 
 def test_a_task_that_is_killed_ends_the_job(slurm: dict[str, str], tmp_path: Path) -> None:
-    """Within a minute, with the number of the task; the run resumes, here by hand."""
+    """Within a minute; srun has the number of the task."""
     page = script("cluster.md", "srun", *CPU, "trainer.max_epochs=200")
     job = Job(page, tmp_path, slurm)
     wait_for(tmp_path, "outputs/train/*/*/checkpoints/last.ckpt")
@@ -200,9 +211,9 @@ def test_a_task_that_is_killed_ends_the_job(slurm: dict[str, str], tmp_path: Pat
         if {b"SLURM_PROCID=1", b"SLURM_JOB_ID=" + job.id.encode()} <= {*entries} and b"srun" not in command:
             os.kill(int(rank.parent.name), 9)
     said = job.finish(60)
-    assert "ExitCode=137:0" in job.run("scontrol", "show", "job", job.id)
+    assert re.search("ExitCode=1(37|43):0", job.run("scontrol", "show", "job", job.id))
     assert "task 1: Killed" in said
-    assert len(re.findall("^error: the connection to another process", said, re.MULTILINE)) == 1
+    assert len(re.findall("^error: the connection to another process", said, re.MULTILINE)) <= 1  # srun ends it too
     assert "Traceback" not in said
 
 

@@ -83,8 +83,8 @@ def image(kind: str, shape: tuple[int, ...], dtype: str, folder: Path) -> Any:
 def quarter_turn(image: Any, kind: str, folder: Path) -> Any:
     """Return the image rotated by 90 degrees, by NumPy, torch or Pillow."""
     if kind == "tensor":
-        bits = image.view(torch.uint8) if image.dtype.itemsize == 1 else image
-        return torch.rot90(bits, 1, (-2, -1)).view(image.dtype)
+        bits = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}.get(image.dtype.itemsize, image.dtype)
+        return torch.rot90(image.view(bits), 1, (-2, -1)).view(image.dtype)
     if kind == "array":
         return np.rot90(image, 1, (0, 1) if image.ndim < 4 else (1, 2))
     if kind == "PIL image":

@@ -25,6 +25,7 @@ ANGLES_DEG = [0.0, 30.0, 90.0, -135.0]
 
 @pytest.mark.parametrize("angle_deg", ANGLES_DEG)
 def test_points_rotate_as_in_torchvision(angle_deg: float) -> None:
+    pytest.importorskip("torchvision", "0.24")  # it has key points
     points = torch.rand(7, 2) * 100
     expected = F.rotate(tv_tensors.KeyPoints(points, canvas_size=(HEIGHT, WIDTH)), angle_deg)
     found = rotate_points(points, math.radians(angle_deg), HEIGHT, WIDTH, "corner")
@@ -33,6 +34,7 @@ def test_points_rotate_as_in_torchvision(angle_deg: float) -> None:
 
 @pytest.mark.parametrize("angle_deg", ANGLES_DEG)
 def test_boxes_rotate_as_in_torchvision(angle_deg: float) -> None:
+    pytest.importorskip("torchvision", "0.24")  # it has key points
     angle, options = math.radians(angle_deg), {"canvas_size": (HEIGHT, WIDTH), "clamping_mode": None}
     expected = F.rotate(tv_tensors.BoundingBoxes(BOXES, format="XYXY", **options), angle_deg)
     found = rotate_boxes(BOXES, angle, HEIGHT, WIDTH, "corner")

@@ -59,7 +59,8 @@ def test_is_a_rotation_at_the_start_and_in_training(dim: int, method: str) -> No
 
 def test_starts_at_scipys_nearest_rotation_for_a_reflection() -> None:
     reflection = (
-        torch.from_numpy(ScipyRotation.random(rng=0).as_matrix()) @ torch.diag(torch.tensor([3.0, 2, -1])).double()
+        torch.from_numpy(ScipyRotation.random(None, np.random.default_rng(0)).as_matrix())
+        @ torch.diag(torch.tensor([3.0, 2, -1])).double()
     )
     nearest, _ = ScipyRotation.align_vectors(reflection.T.numpy(), np.eye(3))
     layer = nn.Linear(3, 3).double()

@@ -17,6 +17,7 @@ BOXES = torch.tensor([[20.0, 10, 40, 30], [30, 25, 50, 45]])
 
 @pytest.mark.parametrize("angle_deg", [0.0, 90.0, 180.0, 37.0])
 def test_detections_come_back(angle_deg: float) -> None:
+    pytest.importorskip("torchvision", "0.24")  # it has key points
     options = {"canvas_size": (HEIGHT, WIDTH)}
     points = torch.rand(2, 4, 3) * 60
     places = tv_tensors.KeyPoints(points[..., :2].contiguous(), **options)

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import composed
 from hydra.utils import get_object
 
@@ -26,6 +27,8 @@ FLAT = {
     "test/angle_p95_deg": 0.3,
     "test/angle_within_5deg": 0.0021,
 }
+if torch.__version__ < "2.8":
+    FLAT["test/angle_median_deg"] = 0.03  # it rounds otherwise: the largest change of an angle is 0.14 degrees
 OPTIONS = ("trainer.accelerator=cpu", "trainer.precision=32-true", "callbacks.progress=null")
 
 

@@ -41,6 +41,8 @@ def test_a_journal_with_an_incomplete_last_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("location", ["sqlite:///none/study.db", "none/study.log", "nonsense://x",
                                       "sqlite:///text.log", "text.log", "list.log", "number.log", "object.log", "postgresql://me:secret@127.0.0.1:1/x",
+                                      "postgresql://me:secret@127.0.0.1:abc/x", "postgresql://me:very@secret@127.0.0.1:1/x",
+                                      "postgresql://127.0.0.1:1/x?password=secret", "postgres:/me:secret@host/x",
                                       "sqlite://"])  # fmt: skip
 def test_unusable_storages(location: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -157,7 +157,7 @@ def test_steps_of_epochs(rates: Callable[..., list[float]], tmp_path: Path) -> N
     [
         ([target("LRScheduler")], "LRScheduler cannot be built: NotImplementedError"),
         ([target("StepLR")], "StepLR cannot be built: StepLR.__init__() missing 1 required"),
-        ([target("StepLR"), "+task.scheduler.step_size=0"], "task.scheduler: integer modulo by zero"),
+        ([target("StepLR"), "+task.scheduler.step_size=0"], "modulo by zero; expected the options of StepLR"),
         ([target("StepLR"), "+task.scheduler.step_size=1", "+task.scheduler.interval=day"], "expected step or epoch"),
         ([target("SequentialLR")], "SequentialLR cannot be built"),
         ([target("SequentialLR"), "+task.scheduler.schedulers=[1]"], "task.scheduler=1: expected a class"),

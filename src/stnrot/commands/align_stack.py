@@ -59,7 +59,7 @@ def draw_drift(rows: "Sequence[Row]", file: Path, scaled: bool) -> None:
         ("shift (pixels)", {"to the right": x, "down": y}),
         *([("scale", {"": scale})] if scaled else []),
     ]
-    figure = new_figure(7.2, 2.4 * len(panels))
+    figure = new_figure(7.2, 240 * len(panels) / 100)
     for place, (what, curves) in enumerate(panels, 1):
         axes = figure.add_subplot(len(panels), 1, place, ylabel=what, xlim=(0.5, len(rows) + 0.5))
         for name, values in curves.items():

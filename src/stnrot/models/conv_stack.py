@@ -119,5 +119,5 @@ def _plain(module: nn.Module, *classes: type[nn.Module]) -> bool:
     A parametrised module has a class of its own, with the same `forward`. Some tools set the `forward` of one module.
     Hooks expect that the module is called; weight_norm and pruning of torch work by hooks too.
     """
-    known = type(module).forward in [each.forward for each in classes] and "forward" not in vars(module)
+    known = type(module).forward in [each.forward for each in classes] and "forward" not in module.__dict__
     return known and not any(getattr(module, name, None) for name in HOOKS)

@@ -17,11 +17,15 @@ from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
+from stnrot.errors import InputError
+from stnrot.search.reconnect import last_failure, no_waiting
 from stnrot.search.trials import REASON, RETRY_OF, WORKER, finish
 
 INTERVAL = 15.0  # seconds between two heartbeats
 GRACE_PERIOD = 120.0  # seconds without a new heartbeat after which a process on another machine counts as dead
+UNREACHABLE = (optuna.exceptions.OptunaError, SQLAlchemyError, InputError, OSError)  # errors of the storage
 MAX_DEATHS = 3  # after so many dead processes with the same parameters, these are taken for the cause
 
 
@@ -44,9 +48,10 @@ class Heartbeat:
     def __exit__(self, *error: object) -> None:
         self._stop.set()
         self._thread.join()
-        for number, trial in self.trials.items():
-            if self.study.trials[number].state == TrialState.RUNNING:
-                enqueue_retry(self.study, trial, {REASON: "interrupted"})
+        with suppress(*UNREACHABLE):  # other processes will find these trials stale
+            for number, trial in self.trials.items():
+                if self.study.trials[number].state == TrialState.RUNNING:
+                    enqueue_retry(self.study, trial, {REASON: "interrupted"})
 
     def register(self, trial: Trial) -> None:
         """Send the first heartbeat of a trial, and keep sending."""
@@ -65,7 +70,7 @@ class Heartbeat:
     def _run(self) -> None:
         while not self._stop.wait(INTERVAL):
             for trial in list(self.trials.values()):
-                with suppress(optuna.exceptions.OptunaError, OSError):  # the trial has finished, or the next beat works
+                with suppress(*UNREACHABLE), no_waiting():  # the trial has finished, or the next beat works
                     beat(trial, time.monotonic() - self._start[trial.number])
 
 
@@ -122,6 +127,7 @@ class StaleTrials:
         running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         beats = {trial.number: trial.user_attrs.get(WORKER) for trial in running}  # None before the first heartbeat
         end = time.monotonic()  # reading may take long: the silence lasts at least from this `end` to the next `begin`
+        reachable = last_failure()  # while the storage is out of reach, no heartbeat arrives
         before = self._read
         self._read = {
             number: before[number] if number in before and before[number][0] == worker else (worker, end)
@@ -130,7 +136,7 @@ class StaleTrials:
         return [
             trial
             for trial in running
-            if is_dead(beats[trial.number]) or begin - self._read[trial.number][1] > GRACE_PERIOD
+            if is_dead(beats[trial.number]) or begin - max(self._read[trial.number][1], reachable) > GRACE_PERIOD
         ]
 
     def retry(self) -> None:

@@ -4,7 +4,7 @@ from optuna import load_study
 from optuna.trial import Trial
 from optuna_integration import PyTorchLightningPruningCallback
 
-from stnrot.search.storage import open_storage
+from stnrot.search.storage import open_storage, when_reachable
 
 
 def pruning_callback(location: str, study_name: str, number: int, metric: str) -> PyTorchLightningPruningCallback:
@@ -16,7 +16,7 @@ def pruning_callback(location: str, study_name: str, number: int, metric: str) -
         number: number of the trial.
         metric: name of the metric, such as val/nll.
     """
-    study = load_study(study_name=study_name, storage=open_storage(location))
+    study = when_reachable(location, lambda: load_study(study_name=study_name, storage=open_storage(location)))
     trial = study.get_trials(deepcopy=False)[number]
     # A job may run in another process than `study.ask()`, and only a Trial can report. Optuna has no public way from a
     # number to a Trial: the constructor is public, the identifier is not.

@@ -1,24 +1,28 @@
 """Storages of studies: a database, given by its URL, or a journal file, given by its path."""
 
-import json
-from collections.abc import Iterator
+import random
+import re
+import time
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import optuna
 from filelock import FileLock
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy import create_engine, inspect
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from stnrot.errors import InputError, reason_of
 from stnrot.regular_file import check_regular
+from stnrot.search.journal import open_journal
+from stnrot.search.reconnect import Result, ServerStorage, outage_reason, timeouts_of, wait_for
 
 EXPECTED = (
     "expected the URL of a database, such as sqlite:///study.db, or the path of a journal file, such as study.log"
 )
+CHECK = "check that the server runs, and the host, port, user, password and database in the URL"
 STORAGE_ERRORS = (
     ImportError,
     SQLAlchemyError,
@@ -39,22 +43,45 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 def open_storage(location: str) -> BaseStorage:
-    """Open the storage, and create it if it does not exist. Two processes must not create it at the same time."""
+    """Open the storage, and create it if it does not exist. Two processes must not create a file at the same time."""
     path = file_of(location)
     check_folder(location)
     with input_errors(location):
-        if path is None or _is_url(location):
-            return RDBStorage(_with_driver(location))
-        _check_journal(path)
-        _repair(path)
-        return JournalStorage(JournalFileBackend(location))
+        if path is None:
+            return _open_server(location)
+        if _is_url(location):
+            return RDBStorage(location)
+        return open_journal(path)
+
+
+def _open_server(location: str, attempts: int = 5) -> ServerStorage:
+    """Open the storage on a database server.
+
+    Of processes that create the tables, the version or the revision at the same moment, all but one fail. They try
+    again, and find what the one has created.
+    """
+    try:
+        return ServerStorage(_with_driver(location))
+    except (IntegrityError, ProgrammingError):
+        if attempts == 1:
+            raise
+    time.sleep(random.random())
+    return _open_server(location, attempts - 1)
+
+
+def when_reachable(location: str, call: Callable[[], Result]) -> Result:
+    """Make a call that opens the storage. If it is on a database server, wait for the server."""
+    return call() if file_of(location) is not None else wait_for(call)
 
 
 def check_folder(location: str) -> None:
     """Raise InputError if the storage is a file in a folder that does not exist, or no regular file."""
     path = file_of(location)
     if path is not None and not path.parent.is_dir():
-        raise InputError(f"cannot use the storage {location}: there is no folder {path.parent}; {EXPECTED}")
+        folder = without_password(str(path.parent))  # of a URL that lacks a slash
+        raise InputError(
+            f"cannot use the storage {without_password(location)}: there is no folder {folder}; {EXPECTED}"
+        )
     if path is not None:
         check_regular(path)
 
@@ -73,7 +100,8 @@ def is_empty(location: str) -> bool:
     if not _is_url(location):
         return False
     with input_errors(location):
-        engine = create_engine(_with_driver(location))
+        url = _with_driver(location)
+        engine = create_engine(url, connect_args=timeouts_of(url))
         tables = inspect(engine).get_table_names()
         engine.dispose()
     # Optuna creates the table `studies` first and `alembic_version`, which other programs also use, last.
@@ -89,8 +117,10 @@ def file_of(location: str) -> Path | None:
         return Path(location)
     try:
         url = make_url(location)
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, ValueError) as error:  # the second of a port that is no number
         raise InputError(f"{without_password(location)} is not the URL of a database: {EXPECTED}") from error
+    if "@" in (url.host or ""):
+        raise InputError(f"{without_password(location)}: expected %40 for each @ in the password")
     if url.get_backend_name() != "sqlite":
         return None
     if url.database in (None, "", ":memory:"):
@@ -118,11 +148,13 @@ def lock_of(location: str) -> AbstractContextManager[object]:
 
 
 def without_password(location: str) -> str:
-    """Return the location with the password replaced by `***`."""
-    try:
-        return make_url(location).render_as_string(hide_password=True) if _is_url(location) else location
-    except SQLAlchemyError:
-        return location.partition("://")[0] + "://..."
+    """Return the location with the password replaced by `***`, also in a URL that is wrong.
+
+    >>> without_password("postgresql://me:se@cret@host:x/name"), without_password("mysql://host/name?password=secret")
+    ('postgresql://me:***@host:x/name', 'mysql://host/name?password=***')
+    """
+    location = re.sub(r"(:/+[^:/@]*:).*@", r"\1***@", location)
+    return re.sub(r"(?i)([?&][^=&]*passw[^=&]*=)[^&]*", r"\1***", location)
 
 
 @contextmanager
@@ -138,35 +170,5 @@ def input_errors(location: str) -> Iterator[None]:
             module = cause.name.partition(".")[0]
             install = f"its driver is not installed: pip install {DRIVERS.get(module, module)}"
             raise InputError(f"cannot use the storage {where}: {install} ({reason})") from error
-        raise InputError(f"cannot use the storage {where}: {reason}; {EXPECTED}") from error
-
-
-def _check_journal(path: Path) -> None:
-    """Raise InputError if the path of a database was given instead of its URL."""
-    if path.is_file():
-        with path.open("rb") as file:
-            if file.read(6) == b"SQLite":
-                raise InputError(f"{path} is a database of SQLite: expected its URL, sqlite:///{path}")
-
-
-def _repair(path: Path) -> None:
-    """Cut off an incomplete last line of a journal, as a power cut leaves it. Optuna would append to that line."""
-    if not path.exists() or _complete_size(path) == path.stat().st_size:
-        return
-    lock = JournalFileSymlinkLock(str(path))  # the lock that Optuna holds to write
-    lock.acquire()
-    try:
-        with path.open("r+b") as file:
-            file.truncate(_complete_size(path))
-    finally:
-        lock.release()
-
-
-def _complete_size(path: Path) -> int:
-    """Return the size of the complete lines in bytes. A file that is not a journal raises a ValueError."""
-    lines = path.read_bytes()
-    if lines:
-        entry = json.loads(lines.partition(b"\n")[0])
-        if not isinstance(entry, dict) or "op_code" not in entry:
-            raise ValueError("its first line is not that of a journal")
-    return lines.rfind(b"\n") + 1
+        remedy = EXPECTED if outage_reason(error) is None or file_of(location) else CHECK
+        raise InputError(f"cannot use the storage {where}: {reason}; {remedy}") from error

@@ -14,11 +14,12 @@ class StudyTable(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Read the study from its storage and report."""
         from stnrot.search.report import report
+        from stnrot.search.storage import when_reachable
         from stnrot.search.study import find_study
         from stnrot.search.trials import counted, failed
 
         sweeper = config.hydra.sweeper
-        study = find_study(sweeper.storage, sweeper.study_name)
+        study = when_reachable(sweeper.storage, lambda: find_study(sweeper.storage, sweeper.study_name))
         assert study is not None
         report(study, Path(config.hydra.sweep.dir))
         if failures := failed(study.trials):

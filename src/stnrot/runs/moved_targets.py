@@ -4,6 +4,10 @@ from typing import Any
 
 MOVED = {
     "stnrot.callbacks.finite_loss.FiniteLoss": "stnrot.callbacks.finite_numbers.FiniteNumbers",
+    "stnrot.callbacks.pose_views.PoseViews": "stnrot.callbacks.pose_figures.PoseFigures",
+    "stnrot.callbacks.predictions.Predictions": "stnrot.callbacks.predictions_file.PredictionsFile",
+    "stnrot.callbacks.recovery.Recovery": "stnrot.callbacks.rotation_figures.RotationFigures",
+    "stnrot.callbacks.watch.Watch": "stnrot.callbacks.alignment_figures.AlignmentFigures",
     "stnrot.data.digits.digits": "stnrot.data.sources.digits.digits",
     "stnrot.data.image_folder.image_folder": "stnrot.data.sources.image_folder.ImageFolder",
     "stnrot.data.manifest.manifest": "stnrot.data.sources.manifest.Manifest",
@@ -12,6 +16,7 @@ MOVED = {
     "stnrot.data.pairs.ImagePairs": "stnrot.data.image_pairs.ImagePairs",
     "stnrot.data.sources.image_folder.image_folder": "stnrot.data.sources.image_folder.ImageFolder",
     "stnrot.data.sources.manifest.manifest": "stnrot.data.sources.manifest.Manifest",
+    "stnrot.models.batch_norm.BatchNormSync": "stnrot.runs.sync_batch_norm.BatchNormSync",
     "stnrot.models.classifier.ConvClassifier": "stnrot.models.classifiers.conv.ConvClassifier",
     "stnrot.models.curves.Curves": "stnrot.layers.scaled_tanh.ScaledTanh",
     "stnrot.models.rotation.Conjugate": "stnrot.layers.conjugate.Conjugate",

@@ -52,6 +52,13 @@ def test_how_a_process_was_started(
     assert launched(trainer) == found
 
 
+def test_jobs_of_one_process_beside_each_other(here: Here) -> None:
+    here(**SLURM)
+    assert launched({"devices": 1}, beside_others=True) is None
+    with pytest.raises(InputError, match="srun has started 2 processes"):
+        launched({"devices": 3}, beside_others=True)
+
+
 @pytest.mark.parametrize(
     ("variables", "trainer", "words"),
     [

@@ -23,17 +23,21 @@ class Launched:
     count: int
 
 
-def launched(trainer: Mapping[str, Any]) -> Launched | None:
+def launched(trainer: Mapping[str, Any], beside_others: bool = False) -> Launched | None:
     """Return how this process was started, None if it is the only one or was started by the first process.
 
     Args:
         trainer: the section `trainer` of a configuration.
+        beside_others: a job of one process may run beside others, which have jobs of their own, such as the trials of a
+            search that is started several times.
 
     Raises:
         InputError: if the number of processes is not that of the section.
     """
     environment = os.environ
     machines, devices = _whole(trainer.get("num_nodes", 1)) or 1, _whole(trainer.get("devices"))
+    if beside_others and devices == machines == 1:
+        return None
     if "TORCHELASTIC_RUN_ID" in environment:
         found = Launched("torchrun", int(environment["RANK"]), int(environment["WORLD_SIZE"]))
     elif "SLURM_NTASKS" in environment and environment.get("SLURM_JOB_NAME") not in ("bash", "interactive"):

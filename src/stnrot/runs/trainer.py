@@ -39,7 +39,7 @@ def build_trainer(cfg: DictConfig, callbacks: list[L.Callback]) -> L.Trainer:
         InputError: if the job spans several machines and no launcher has started its processes, or not as many as the
             section asks for.
     """
-    launched(cfg.trainer)
+    launched(cfg.trainer, beside_others=True)  # a single job has made the full check before
     loggers = switched_on(cfg, "logger")
     enabled: dict[str, bool] = {}
     for option, kind in (("enable_checkpointing", Checkpoint), ("enable_progress_bar", ProgressBar)):

@@ -5,17 +5,20 @@ version wrote.
 """
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import composed
-from hydra.utils import get_object
+from hydra.utils import get_object, instantiate
 
 from evaluate import evaluate
 from stnrot.runs.allowed_targets import check_targets
 from stnrot.runs.checkpoints import read_checkpoint, rebuild
 from stnrot.runs.moved_targets import MOVED
+from stnrot.runs.resume import resumed_config
+from stnrot.runs.trainer import switched_on
 
 OLD = Path(__file__).parent / "before_0_3"
 # After two steps the posterior of a network is nearly flat. So rounding alone changes an angle by up to 0.2 degrees,
@@ -51,6 +54,18 @@ def test_an_old_checkpoint_is_rebuilt(path: Path) -> None:
     checkpoint = read_checkpoint(path)
     check_targets(checkpoint["config"]["data"], "data")
     assert not rebuild(checkpoint, path).training
+
+
+@pytest.mark.parametrize("version", ["before_0_3", "before_0_4"])
+def test_what_the_configuration_of_an_old_run_names_is_built(version: str, tmp_path: Path) -> None:
+    """The configurations are those that runs of 0.2 and 0.3 have written, but for their folder."""
+    shutil.copy(OLD.parent / version / "config.yaml", tmp_path)
+    cfg = resumed_config([f"resume={tmp_path}", "trainer.max_epochs=3"])
+    assert cfg is not None
+    assert cfg.callbacks.last.dirpath == f"{tmp_path}/checkpoints"
+    built = [*switched_on(cfg, "callbacks"), *switched_on(cfg, "logger"), instantiate(cfg.model)]
+    assert len(built) >= 11
+    assert instantiate(cfg.data, _convert_="all").spec().keys() == cfg.data_spec.keys()
 
 
 @pytest.mark.parametrize(("old", "new"), MOVED.items())

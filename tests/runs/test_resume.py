@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from stnrot.errors import InputError
@@ -23,7 +24,7 @@ def run(tmp_path: Path) -> Path:
         "task": {},
         "data": {"num_workers": 0, "root": "/old/running"},
         "trainer": {"max_epochs": 3},
-        "callbacks": {"last": last},
+        "callbacks": {"last": last, "finite": {"_target_": "stnrot.callbacks.finite_loss.FiniteLoss", "every": 10}},
         "checkpoint": {"every_n_steps": None, "every_minutes": 10},
     }
     OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
@@ -41,6 +42,8 @@ def test_the_configuration_of_a_run(run: Path, monkeypatch: pytest.MonkeyPatch) 
     assert cfg.data.root == "/old/running"  # begins alike, and is no path in the folder
     assert (cfg.trainer.max_epochs, cfg.trainer.max_steps) == (5, 9)
     assert cfg.model._target_ == "stnrot.layers.rotation.Rotation"  # its name of today
+    finite = instantiate(cfg.callbacks.finite)  # its arguments of today, and what it did then
+    assert (type(finite).__name__, finite.folder, finite.skip) == ("FiniteNumbers", None, 0)
 
 
 def test_the_command_that_is_printed(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,11 +4,12 @@ import os
 import time
 from pathlib import Path
 
+import optuna
 import pytest
 from optuna.storages.journal import JournalFileSymlinkLock
 
 from stnrot.search import journal
-from stnrot.search.journal import JournalLock
+from stnrot.search.journal import JournalLock, open_journal
 
 
 def test_the_lock_of_a_killed_process_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,3 +45,17 @@ def test_a_disk_that_says_not_permitted(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(os, "open", not_permitted)
     with pytest.raises(PermissionError, match=r"not permitted: .*study.log.lock"):
         JournalLock(tmp_path / "study.log").acquire()
+
+
+@pytest.mark.parametrize("seen", [0.0, 0.5, 0.8])
+def test_a_shared_disk_that_shows_the_journal_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen: float
+) -> None:
+    """Two mounts of sshfs did: an entry that another machine had written was cut off as if it were incomplete."""
+    path = tmp_path / "study.log"
+    for name in ("a", "b"):
+        optuna.create_study(study_name=name, storage=open_journal(path))
+    before = path.read_bytes()
+    monkeypatch.setattr(Path, "read_bytes", lambda self: before[: int(seen * len(before))])
+    open_journal(path)
+    assert path.read_text() == before.decode()

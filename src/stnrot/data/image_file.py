@@ -18,6 +18,7 @@ from stnrot.regular_file import check_regular
 
 MAX_PIXELS = 2**28  # of a file that a person names; training has data.source.max_pixels
 PROGRAMS = ("EPS",)  # formats that are programs: Pillow has Ghostscript run them
+ORIENTATION, TURNED = 274, range(5, 9)  # the tag of EXIF, and its values that exchange width and height
 SUBFILE, COPY_OR_MASK = 254, 0b101  # the tag NewSubfileType of TIFF, and bits of its value
 
 
@@ -53,7 +54,8 @@ def read_upright(
     """
     with opened(path, max_pixels, content) as image:
         if max(image.size) > 2 * max(fit_into):
-            image.draft(None, (2 * fit_into[0], 2 * fit_into[1]))
+            width, height = fit_into[::-1] if image.getexif().get(ORIENTATION) in TURNED else fit_into
+            image.draft(None, (2 * width, 2 * height))
         ImageOps.exif_transpose(image, in_place=True)
         return to_8_bit(image, channels)
 

@@ -33,8 +33,15 @@ def note_job(folder: Path) -> None:
 
 
 def requeue() -> bool:
-    """Ask SLURM to run this job again; return whether it will."""
-    return _scontrol("requeue") is not None
+    """Ask SLURM to run this job again; return whether it will.
+
+    SLURM sends SIGTERM to such a job at once. From here on it is ignored, so that the job says how it has ended.
+    """
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if _scontrol("requeue") is not None:
+        return True
+    signal.signal(signal.SIGTERM, before)
+    return False
 
 
 def is_preempted() -> bool:

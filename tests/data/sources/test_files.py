@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageOps, WebPImagePlugin
 from sklearn.datasets import load_sample_images
 
-from stnrot.data.image_file import read_header, read_whole
+from stnrot.data.image_file import read_header, read_upright, read_whole
 from stnrot.data.image_set import ImageSet, Splits
 from stnrot.data.sources.decoding import Decoding
 from stnrot.data.sources.file_names import FileNames
@@ -146,6 +146,26 @@ def test_aspect_ratio_and_exif_orientation_are_kept(tmp_path: Path) -> None:
     assert (colour[:, 30, 20] == [255, 255, 255]).all()  # below
     assert (colour[:, 20, 5] == 0).all()  # 20 x 40 in the frame: black to the left
     assert (colour[:, 20, 35] == 0).all()
+
+
+def test_a_large_jpeg_is_decoded_at_a_smaller_size_which_changes_little(tmp_path: Path, photograph) -> None:
+    photograph.resize((1280, 854)).save(tmp_path / "a.jpg", quality=90)
+    assert read_upright(tmp_path / "a.jpg", 3, 10**7, (64, 64)).size == (320, 214)  # 1/4
+    pixels = decoding(image_size=(64, 64)).read(tmp_path / "a.jpg").astype(int)
+    with Image.open(tmp_path / "a.jpg") as whole:
+        expected = decoding(image_size=(64, 64)).fitted(whole).astype(int)
+    assert np.abs(pixels - expected).mean() < 2
+    assert np.abs(pixels - expected).max() < 32
+
+
+def test_a_jpeg_on_its_side_is_not_decoded_too_small(tmp_path: Path, photograph) -> None:
+    upright = photograph.resize((2048, 512))
+    exif = Image.Exif()
+    exif[274] = 6  # shown a quarter turn clockwise
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "a.jpg", exif=exif, quality=95)
+    pixels = decoding(image_size=(256, 32)).read(tmp_path / "a.jpg").astype(int)  # 1/4 would leave a height of 128
+    expected = decoding(image_size=(256, 32)).fitted(upright).astype(int)
+    assert np.abs(pixels - expected).mean() < 2
 
 
 def test_crop_fills_the_frame_from_the_centre(tmp_path: Path, photograph: Image.Image) -> None:

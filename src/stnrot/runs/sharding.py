@@ -91,6 +91,8 @@ class ShardingStrategy(ModelParallelStrategy):
         set_model_state_dict(self.model, weights, options=whole)
         name_of = {weight: name for name, weight in self.model.named_parameters()}
         for optimizer, saved in zip(self.optimizers, checkpoint.get("optimizer_states", []), strict=False):
+            if not saved["state"]:
+                continue  # SGD without momentum; torch cannot load it
             names = [name_of[weight] for group in optimizer.param_groups for weight in group["params"]]
             groups = [{**group, "params": [names[k] for k in group["params"]]} for group in saved["param_groups"]]
             state = {names[k]: self._with(names[k], values, (1,)) for k, values in saved["state"].items()}

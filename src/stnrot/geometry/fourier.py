@@ -1,4 +1,7 @@
-"""Fourier transforms of real numbers at equal steps of the circle, also of what MKL refuses: empty batches and, up to torch 2.7, expanded ones."""
+"""Fourier transforms of real numbers at equal steps of the circle, also of what MKL refuses.
+
+These are empty batches and, up to torch 2.7, expanded ones.
+"""
 
 import torch
 from jaxtyping import Complex, Float

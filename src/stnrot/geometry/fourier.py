@@ -1,4 +1,7 @@
-"""Fourier transforms of real numbers at equal steps of the circle, also of empty batches, which MKL refuses."""
+"""Fourier transforms of real numbers at equal steps of the circle, also of what MKL refuses.
+
+These are empty batches and, up to torch 2.7, expanded ones.
+"""
 
 import torch
 from jaxtyping import Complex, Float
@@ -21,5 +24,5 @@ def rfft(x: Float[Tensor, "*b A"]) -> Complex[Tensor, "*b F"]:
 def irfft(spectrum: Complex[Tensor, "*b a"], count: Count) -> Float[Tensor, "*b {count}"]:
     """Return the values at `count` steps; the inverse of `rfft`. Frequencies above `count / 2` are left out."""
     if spectrum.numel():
-        return torch.fft.irfft(spectrum, n=count)
+        return torch.fft.irfft(spectrum.contiguous(), n=count)
     return spectrum.real[..., :1].expand(*spectrum.shape[:-1], count)

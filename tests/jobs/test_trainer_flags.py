@@ -97,7 +97,7 @@ REFUSED: dict[str, dict[str, str]] = {
         "trainer.accelerator=null": "trainer.accelerator=None: expected a string",
     },
     "strategy": {
-        "+trainer.strategy=fsdp": "trainer.strategy=fsdp: expected one of auto, ddp, ",
+        "+trainer.strategy=fsdp_cpu_offload": "trainer.strategy=fsdp_cpu_offload: expected one of auto, ddp, ",
         "+trainer.strategy=deepspeed_stage_2": "trainer.strategy=deepspeed_stage_2: expected one of auto, ddp, ",
         "+trainer.strategy=ddp_spawn": "trainer.strategy=ddp_spawn: expected one of auto, ddp, ",
         "+trainer.strategy=ddp_notebook": "trainer.strategy=ddp_notebook: expected one of auto, ddp, ",

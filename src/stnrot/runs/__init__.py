@@ -12,7 +12,7 @@
 - `trainer`: builds Lightning's trainer.
 - `command_line`, `overrides`: error messages of one line; overrides that are typed, and those that are printed.
 - `postponed_imports`: imports Lightning without packages that most jobs do not use.
-- `precision`, `sync_batch_norm`: what depends on the device and on the number of processes.
+- `precision`, `sync_batch_norm`, `sharding`: what depends on the device and on the number of processes.
 - `tables`, `multirun_table`: tables on the screen and in files; `growing_table`: one that is resumed.
 - `share`, `merged_table`: a list that several machines work on, and the one table of theirs.
 """

@@ -96,7 +96,8 @@ class ShardingStrategy(ModelParallelStrategy):
             names = [name_of[weight] for group in optimizer.param_groups for weight in group["params"]]
             groups = [{**group, "params": [names[k] for k in group["params"]]} for group in saved["param_groups"]]
             state = {names[k]: self._with(names[k], values, (1,)) for k, values in saved["state"].items()}
-            set_optimizer_state_dict(self.model, optimizer, {"state": state, "param_groups": groups}, options=whole)
+            by_name: Any = {"state": state, "param_groups": groups}
+            set_optimizer_state_dict(self.model, optimizer, by_name, options=whole)
         return checkpoint
 
     def _with(self, name: str, state: dict[str, Any], shape: tuple[int, ...]) -> dict[str, Any]:

@@ -21,8 +21,8 @@ NOT_ZERO = {
     "limit_train_batches": "at least one batch; to test a checkpoint, use evaluate.py",
     "val_check_interval": "more than 0; to train without validation, set trainer.limit_val_batches=0",
 }
-STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true", "fsdp")
-STRATEGIES += ("single_device",)
+DDP = ("ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true")
+STRATEGIES = ("auto", *DDP, "fsdp", "single_device")
 PLAIN = (bool, int, float, str, NoneType)
 WORDS = {NoneType: "null", str: "a string", int: "a whole number", float: "a number", bool: "true or false"}
 

@@ -52,5 +52,6 @@ def assert_same_run(found: Path, whole: Path) -> None:
 def wait_for(folder: Path, pattern: str, seconds: float = 300) -> None:
     """Wait until a file of this pattern exists."""
     deadline = time.monotonic() + seconds
-    while not list(folder.glob(pattern)) and time.monotonic() < deadline:
+    while not list(folder.glob(pattern)):
+        assert time.monotonic() < deadline, f"no {pattern} in {folder} after {seconds:g} s"
         time.sleep(0.02)

@@ -32,7 +32,7 @@ TWO = ("trainer=ddp", "trainer.devices=2")
 @pytest.fixture(scope="session")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Start SLURM; return the environment in which its commands find it."""
-    if missing := [name for name in PROGRAMS if shutil.which(name) is None] or os.geteuid() != 0:
+    if (missing := [name for name in PROGRAMS if shutil.which(name) is None]) or os.geteuid() != 0:
         pytest.fail(f"needs root and `apt-get install slurm-wlm munge`; missing: {missing}")
     folder = tmp_path_factory.mktemp("slurm")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -98,12 +98,12 @@ def test_one_folder_for_two_tasks(whole: Path) -> None:
     assert len(re.findall("precision: 32-true", (whole / "train.log").read_text())) == 1
 
 
-@pytest.mark.parametrize("way", ["time limit", "requeue", "pre-empted"])
+@pytest.mark.parametrize("way", ["announced", "requeue", "pre-empted"])
 def test_a_job_that_is_stopped_resumes(slurm: dict[str, str], whole: Path, way: str, tmp_path: Path) -> None:
     """The signal of `--signal`, `scontrol requeue`, and a job of a partition that goes first."""
     job = Job(script("cluster.md", "srun", *CPU), tmp_path, slurm)
     wait_for(tmp_path, "outputs/train/*/*/checkpoints/last.ckpt")
-    if way == "time limit":
+    if way == "announced":  # what --signal sends before the time limit
         job.run("scancel", "--signal=USR1", job.id)
     elif way == "requeue":
         job.run("scontrol", "requeue", job.id)

@@ -34,7 +34,7 @@ def test_points_rotate_as_in_torchvision(angle_deg: float) -> None:
 
 @pytest.mark.parametrize("angle_deg", ANGLES_DEG)
 def test_boxes_rotate_as_in_torchvision(angle_deg: float) -> None:
-    pytest.importorskip("torchvision", "0.24")  # it has key points
+    pytest.importorskip("torchvision", "0.24")  # it has rotated boxes
     angle, options = math.radians(angle_deg), {"canvas_size": (HEIGHT, WIDTH), "clamping_mode": None}
     expected = F.rotate(tv_tensors.BoundingBoxes(BOXES, format="XYXY", **options), angle_deg)
     found = rotate_boxes(BOXES, angle, HEIGHT, WIDTH, "corner")

@@ -56,8 +56,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run of two processes that was left alone."""
     folder = tmp_path_factory.mktemp("whole")
     process = start(folder, str(ROOT / "train.py"), *OPTIONS, "trainer.max_epochs=3", f"hydra.run.dir={folder}/run")
-    assert process.communicate(timeout=400)
-    assert process.returncode == 0
+    _, errors = process.communicate(timeout=400)
+    assert process.returncode == 0, errors
     return folder / "run"
 
 
@@ -76,8 +76,8 @@ def test_a_process_that_is_killed(whole: Path, rank: str, tmp_path: Path) -> Non
     assert not any(runs(pid) for pid in ranks.values())
     resume = line.rpartition(" ")[2]
     done = start(tmp_path, str(ROOT / "train.py"), resume)
-    assert done.communicate(timeout=400)
-    assert done.returncode == 0
+    _, errors = done.communicate(timeout=400)
+    assert done.returncode == 0, errors
     assert_same_run(run, whole)
 
 

@@ -36,8 +36,10 @@ def test_large_blocks_are_gathered_alone_inner_ones_first() -> None:
 
 @pytest.mark.slow
 def test_two_halves_train_what_two_whole_models_train_and_resume(tmp_path: Path) -> None:
+    before = {}
     for folder, options in (("whole", SHARDED[:2]), ("halves", SHARDED)):
         assert command("train.py", *JOB, *options, f"hydra.run.dir={folder}", cwd=tmp_path).returncode == 0
+        before[folder] = torch.load(tmp_path / folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
         done = command("train.py", f"resume={folder}", "trainer.max_epochs=2", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
     whole, halves = (
@@ -46,7 +48,9 @@ def test_two_halves_train_what_two_whole_models_train_and_resume(tmp_path: Path)
     assert halves["state_dict"].keys() == whole["state_dict"].keys()
     assert halves["optimizer_states"][0]["state"].keys() == whole["optimizer_states"][0]["state"].keys()
     for name, value in whole["state_dict"].items():
-        torch.testing.assert_close(halves["state_dict"][name], value, atol=1e-3, rtol=1e-3, msg=name)
+        change = (value - before["whole"][name]).float()  # since the resumption
+        found = (halves["state_dict"][name] - before["halves"][name]).float()
+        assert (found - change).norm() <= 0.05 * change.norm(), name
     for number, state in whole["optimizer_states"][0]["state"].items():
         found = halves["optimizer_states"][0]["state"][number]["momentum_buffer"]
         assert (found - state["momentum_buffer"]).norm() < 0.02 * state["momentum_buffer"].norm()

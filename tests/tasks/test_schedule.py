@@ -2,6 +2,7 @@
 
 import inspect
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from stnrot.runs.command_line import one_line
 
 Job = Callable[..., tuple[float, Path]]
 SMALLEST = ("model=cnn", "model.classifier.width=4", "data.batch_size=50", NO_FIGURES)  # two steps an epoch
+BY_ZERO = "integer modulo by zero" if sys.version_info >= (3, 11) else "integer division or modulo by zero"
 POW = "{_target_: builtins.pow, _partial_: true, _args_: [0.5]}"  # the function 0.5 ** step
 WARM_UP = "{_target_: torch.optim.lr_scheduler.LinearLR, _partial_: true, total_iters: 2}"
 COSINE = "{_target_: torch.optim.lr_scheduler.CosineAnnealingLR, _partial_: true}"
@@ -157,7 +159,10 @@ def test_steps_of_epochs(rates: Callable[..., list[float]], tmp_path: Path) -> N
     [
         ([target("LRScheduler")], "LRScheduler cannot be built: NotImplementedError"),
         ([target("StepLR")], "StepLR cannot be built: StepLR.__init__() missing 1 required"),
-        ([target("StepLR"), "+task.scheduler.step_size=0"], "modulo by zero; expected the options of StepLR"),
+        (
+            [target("StepLR"), "+task.scheduler.step_size=0"],
+            f"task.scheduler: {BY_ZERO}; expected the options",
+        ),
         ([target("StepLR"), "+task.scheduler.step_size=1", "+task.scheduler.interval=day"], "expected step or epoch"),
         ([target("SequentialLR")], "SequentialLR cannot be built"),
         ([target("SequentialLR"), "+task.scheduler.schedulers=[1]"], "task.scheduler=1: expected a class"),

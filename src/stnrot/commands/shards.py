@@ -7,6 +7,7 @@ import typer
 
 from stnrot.errors import InputError, check_number, needs_extra
 from stnrot.printed import printable
+from stnrot.regular_file import real
 
 EXAMPLES = """
 Examples:
@@ -57,7 +58,7 @@ def shards(
         from stnrot.data.sources.shards.write import write_shards
         from stnrot.runs.growing_table import progress_bar
 
-    if out.resolve() in (folder.resolve(), *folder.resolve().parents):
+    if real(out) in (real(folder), *real(folder).parents):
         raise InputError(f"OUT {out} holds FOLDER {folder}: expected another folder")
     with new_folder(out, overwrite) as new:
         source = ImageFolder(

@@ -20,7 +20,10 @@ from stnrot.runs.resume import to_resume
 
 WATCHED = "STNROT_FIRST_PROCESS"  # variable of the environment: process id of the first process of the job
 GRACE = 10.0  # seconds in which a process may end by itself, with a message of its own
-SIGNS = ("gloo/transport", "Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL", "TCPStore")
+SIGNS = (
+    *("gloo/transport", "Connection closed by peer", "Connection reset by peer", "Broken pipe", "TCPStore"),
+    *("ncclRemoteError", "NCCL communicator was aborted"),
+)
 
 
 def watch_others(others: Sequence[Popen[bytes]], first: int, folder: Path, stop: threading.Event) -> None:

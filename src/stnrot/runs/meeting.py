@@ -77,7 +77,9 @@ def _tell(launched: Launched, folder: str, port: int, deadline: float, where: st
             connection.settimeout(10)
             try:
                 rank = int(connection.makefile().readline(20))
-            except (OSError, ValueError):  # someone else
+            except (OSError, ValueError):
+                rank = 0
+            if not 0 < rank < launched.count:  # someone else
                 connection.close()
                 continue
             come[rank] = connection

@@ -8,7 +8,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict, read_write
 
-from stnrot.errors import InputError
+from stnrot.errors import InputError, reason_of
 from stnrot.printed import printable
 from stnrot.runs.launched import launched
 from stnrot.runs.meeting import meet
@@ -28,8 +28,9 @@ class OneFolder(Callback):
             folder = config.hydra.run.dir
             if started is not None:
                 folder = meet(started, str(Path(folder).absolute()))
-        except InputError as error:
-            sys.exit(f"error: {printable(str(error))}")
+        except Exception as error:
+            reason = str(error) if isinstance(error, InputError) else f"the processes did not meet: {reason_of(error)}"
+            sys.exit(f"error: {printable(reason)}")
         if is_first_process():
             return
         with read_write(config), open_dict(config):

@@ -130,7 +130,7 @@ def result(folder: Path) -> str:
         return str(error)
 
 
-def test_a_file_that_changes_while_it_is_read_is_read_again(folder: Path, opened: list[str], monkeypatch) -> None:
+def test_files_that_changed_a_moment_ago_are_not_kept(folder: Path, opened: list[str], monkeypatch) -> None:
     monkeypatch.setattr(headers, "SETTLED", 60 * 10**9)
     start(folder)
     start(folder)

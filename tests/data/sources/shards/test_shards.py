@@ -27,6 +27,7 @@ from stnrot.data.sources.cache_folder import cache_folder
 from stnrot.data.sources.image_folder import ImageFolder
 from stnrot.data.sources.image_shards import ImageShards, url_of
 from stnrot.data.sources.shards.index import ROW, index_name
+from stnrot.data.sources.shards.new_folder import new_folder
 from stnrot.data.sources.shards.remote import RemoteShards
 from stnrot.data.sources.shards.shard_set import ShardSet
 from stnrot.data.sources.shards.write import write_shards
@@ -157,10 +158,10 @@ def test_shards_of_others_are_read(both: Path, tmp_path: Path) -> None:
         assert found.classes == ("0", "1")
         (kept,) = (each for each in (cache_folder() / "shard_indexes").iterdir() if each.is_dir())
         (kept / index_name("train")).touch()  # read again below
-    (tmp_path / "sets" / "classes.txt").write_text("flower\ntemple\n")
     (kept / "info.json").unlink()
-    with pytest.raises(InputError, match="cannot keep the index"):
-        shard_splits(tmp_path / "sets")
+    assert shard_splits(tmp_path / "sets").classes == ("0", "1")
+    (tmp_path / "sets" / "classes.txt").write_text("flower\ntemple\n")
+    assert shard_splits(tmp_path / "sets").classes == ("flower", "temple")
 
 
 def training(part: ShardSet, processes: int, done: int = 0, epoch: int = 0, batch: int = 8) -> list[list[torch.Tensor]]:
@@ -316,6 +317,16 @@ def test_a_shard_that_is_cut_off(both: Path, tmp_path: Path, length: int) -> Non
         for path in (cache_folder() / "shards").iterdir()
         if path.stat().st_size == length and path.suffix != ".lock"
     ]
+
+
+def test_shards_that_a_killed_process_has_moved_aside_come_back(both: Path, tmp_path: Path) -> None:
+    root = copied(both, tmp_path)
+    before = {path.name: path.read_bytes() for path in root.iterdir()}
+    root.rename(root.with_name(f".{root.name}.stnrot-old"))
+    with pytest.raises(InputError, match="no images"), new_folder(root, overwrite=True):
+        raise InputError("no images")
+    assert {path.name: path.read_bytes() for path in root.iterdir()} == before
+    assert not [path for path in tmp_path.iterdir() if "stnrot" in path.name]
 
 
 def test_a_broken_image_is_named(both: Path, tmp_path: Path) -> None:

@@ -63,6 +63,10 @@ def _continue(url: str, file: BinaryIO, done: int, size: int) -> int:
     with _opened(Request(url, headers={"Range": f"bytes={done}-"} if done else {})) as answer:
         if done and answer.status != 206:  # the server sends the whole file again
             done = file.seek(0)
+        part = answer.headers.get("Content-Range")
+        if done and part is not None and not part.startswith(f"bytes {done}-"):
+            file.seek(0)
+            raise HTTPException(f"asked for the bytes from {done} on, it sends {part}")
         length = answer.headers.get("Content-Length", "")
         if length.isdecimal() and done + int(length) != size:
             raise _other_size(url, done + int(length), size)

@@ -29,8 +29,8 @@ def new_folder(out: Path, overwrite: bool) -> Iterator[Path]:
     new, old = (out.with_name(f".{out.name}.stnrot-{kind}") for kind in ("new", "old"))
     try:
         with held(out.with_name(f".{out.name}.lock"), f"OUT {out} is being written by another process"):
-            for left in (new, old):  # by a process that was killed
-                shutil.rmtree(left, ignore_errors=True)
+            _put_back(old, out)  # of a process that was killed
+            shutil.rmtree(new, ignore_errors=True)
             try:
                 new.mkdir()
                 yield new
@@ -38,10 +38,17 @@ def new_folder(out: Path, overwrite: bool) -> Iterator[Path]:
                     out.rename(old)
                 new.rename(out)
             finally:
-                for left in (new, old):
-                    shutil.rmtree(left, ignore_errors=True)
+                shutil.rmtree(new, ignore_errors=True)
+                _put_back(old, out)
     except OSError as error:
         raise InputError(f"cannot write {out}: {reason_of(error)}; choose another OUT") from error
+
+
+def _put_back(old: Path, out: Path) -> None:
+    """Give the folder that was to be replaced its name again, or delete it if another one has the name."""
+    if old.exists() and not out.exists():
+        old.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _is_ours(out: Path) -> bool:

@@ -14,6 +14,7 @@ from stnrot.errors import InputError, reason_of
 from stnrot.regular_file import check_regular
 
 KEY = re.compile(r"((?:.*/)?[^/.]+)\.([^/]+)", re.DOTALL)  # of webdataset: up to the first dot of the last part
+CLASSES = "classes.txt"
 META = re.compile(r"__[^/]*__(/|$)")  # of webdataset: no samples
 
 
@@ -102,7 +103,7 @@ def class_names(root: Path, samples: Sequence[Sample]) -> tuple[str, ...]:
         raise InputError(
             f"{unlabelled.name!r} has no class (.cls), but others have: expected one for each image, or none"
         )
-    listed = root / "classes.txt"
+    listed = root / CLASSES
     check_regular(listed)
     try:
         names = tuple(listed.read_text(encoding="utf-8").splitlines()) if listed.exists() else ()

@@ -1,5 +1,6 @@
 """Open a set of shards: in a folder, with an index or without, or at a URL."""
 
+import itertools
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -16,10 +17,10 @@ from stnrot.data.sources.shards.index import PACKED, index_bytes, index_name, re
 from stnrot.data.sources.shards.info import INFO, ShardInfo, SplitInfo, read_info
 from stnrot.data.sources.shards.local import LocalShards
 from stnrot.data.sources.shards.remote import RemoteShards
-from stnrot.data.sources.shards.scan import class_names, samples_of, shards_of
+from stnrot.data.sources.shards.scan import CLASSES, class_names, samples_of, shards_of
 from stnrot.data.sources.shards.shard_set import ShardSet, ShardStore
 from stnrot.errors import InputError, reason_of
-from stnrot.regular_file import check_regular
+from stnrot.regular_file import check_regular, real
 from stnrot.runs.atomic_write import sweep
 
 LONGEST = 2**28  # bytes of info.json
@@ -62,13 +63,15 @@ def open_local(root: Path) -> OpenedShards:
     shards = shards_of(root)
     if not any(shards.values()):
         raise InputError(f"data.root={root}: expected a folder of shards (.tar), found none; stnrot shards writes them")
-    files = [(str(path.resolve()), path.stat()) for paths in shards.values() for path in paths]
+    listed = [root / CLASSES] if (root / CLASSES).exists() else []
+    files = [(str(real(path)), path.stat()) for path in (*itertools.chain(*shards.values()), *listed)]
     state = sha256("\n".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in files).encode()).hexdigest()
     try:
         folder = cache_folder() / "shard_indexes" / state[:40]
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.parent / ".lock"):
-            if not folder.exists():
+            if not (folder / INFO).is_file():
+                shutil.rmtree(folder, ignore_errors=True)
                 _write_indexes(root, shards, folder, state[:40])
         info = read_info((folder / INFO).read_bytes(), str(folder / INFO))
     except OSError as error:

@@ -64,7 +64,7 @@ class ShardSet:
     @property
     def names(self) -> tuple[str, ...]:
         """The name of each image: its path in the folder that the shards were written from."""
-        lines = self._all_names()
+        lines = self._all_names
         return tuple(lines[row] for row in self.row)
 
     @property
@@ -145,8 +145,9 @@ class ShardSet:
         try:
             return self.decoding.read(Path(place), content)
         except InputError as error:
-            return InputError(str(error).replace(place, f"{self._all_names()[row]} in {place.partition('@')[0]}", 1))
+            return InputError(str(error).replace(place, f"{self._all_names[row]} in {place.partition('@')[0]}", 1))
 
+    @cached_property
     def _all_names(self) -> list[str]:
         name = names_name(self.split.name)
         try:

@@ -23,13 +23,13 @@ def test_several_processes_end_with_the_metrics_of_one(job: Job, processes: int,
         "data.n_train=200",
         "data.repeats=1",
         "trainer.max_epochs=2",
-        "data.batch_size=52",
+        "data.batch_size=40",
     ]
     job(*options, NO_FIGURES, folder=tmp_path / "one")
     several = ["trainer=ddp", f"trainer.devices={processes}", "hydra.run.dir=several"]
     done = command("train.py", *SMALL, *options, *several, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert f"{processes} processes, each with {52 // processes} samples of a batch" in done.stdout
+    assert f"{processes} processes, each with {40 // processes} samples of a batch" in done.stdout
     assert_same_results(tmp_path / "one", tmp_path / "several", rows=500)
     assert len(list((tmp_path / "several").glob("*.log"))) == 1  # of the first process
 

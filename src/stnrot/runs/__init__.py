@@ -4,7 +4,8 @@
 - `checkpoint_file`, `allowed_targets`, `memory_limit`: what a checkpoint from anyone may hold, build and take.
 - `resume`, `loop_state`, `log_position`, `stop_signals`, `run_lock`: which run resumes, where it stands, how it stops.
 - `earlier_run`, `resumable`: refuse a job in the folder of another one, and a checkpoint that cannot be resumed.
-- `slurm`: a job that SLURM queues again.
+- `launched`, `launcher`, `meeting`, `one_folder`: who has started the processes of a job, and where they meet.
+- `lost_process`, `slurm`: a process that was killed; a job that SLURM queues again.
 - `metrics_table`, `tensorboard_log`: logs that a resumed run continues.
 - `publish`, `published`: a model in a folder that can be given away.
 - `file_lock`: what only one process may write.

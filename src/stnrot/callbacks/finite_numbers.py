@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import lightning as L
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
@@ -201,8 +200,8 @@ class FiniteNumbers(L.Callback):
 
 def _norm(tensors: list[Tensor]) -> Tensor:
     """Return the norm of all values, over all processes if each has a share of them."""
-    norm = get_total_norm(tensors)
-    return norm.full_tensor() if isinstance(norm, DTensor) else norm
+    norm: Any = get_total_norm(tensors)
+    return norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # of a DTensor
 
 
 def _weights(optimizer: Any) -> list[Tensor]:

@@ -12,7 +12,6 @@ from omegaconf import DictConfig
 from stnrot.runs.checkpoints import AtomicCheckpointIO
 from stnrot.runs.launched import launched
 from stnrot.runs.launcher import watch_processes
-from stnrot.runs.sharding import ShardingStrategy
 
 
 def switched_on(cfg: DictConfig, group: str) -> list[Any]:
@@ -50,7 +49,11 @@ def build_trainer(cfg: DictConfig, callbacks: list[L.Callback]) -> L.Trainer:
         enabled[option] = any(isinstance(each, kind) for each in callbacks) if given is None else given
     if not loggers:
         callbacks = [each for each in callbacks if not isinstance(each, LearningRateMonitor)]
-    strategy = {"strategy": ShardingStrategy()} if cfg.trainer.get("strategy") == "fsdp" else {}
+    strategy: dict[str, Any] = {}
+    if cfg.trainer.get("strategy") == "fsdp":
+        from stnrot.runs.sharding import ShardingStrategy  # takes a second
+
+        strategy["strategy"] = ShardingStrategy()
     plugins = instantiate(cfg.trainer.get("plugins"), _convert_="all") or []
     trainer: L.Trainer = instantiate(
         cfg.trainer,

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.optim import LBFGS, Adam, AdamW, Optimizer, SparseAdam
 
 from stnrot.errors import InputError
-from stnrot.runs.sharding import ShardingStrategy
 from stnrot.tasks.optimizer_state import FAINT_EVERY, drop_faint, in_one_layout, match_layouts
 from stnrot.tasks.schedule import build_schedule, plan_anew
 
@@ -46,8 +45,8 @@ class Task(L.LightningModule, ABC):
 
     def configure_model(self) -> None:
         """Shard the model, if that is the strategy of the trainer; Lightning calls this method."""
-        strategy = self.trainer.strategy
-        if isinstance(strategy, ShardingStrategy):
+        strategy: Any = self.trainer.strategy
+        if hasattr(strategy, "shard"):  # `ShardingStrategy`, whose module most jobs do not import: it takes a second
             strategy.shard(self)
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""A web server on loopback that serves a folder, with or without ranges, and fails as it is told."""
+"""A local web server. It serves a folder, with or without byte ranges, and fails when a test asks it to."""
 
 import threading
 from collections.abc import Iterator

@@ -350,7 +350,7 @@ def test_the_caption_of_a_curve_names_what_is_drawn(tmp_path: Path) -> None:
 
 
 def test_logs_of_another_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Numbers that no axis can show leave a gap; what cannot be read is refused in one line."""
+    """A number too large for the axis leaves a gap. A file that cannot be read is refused in one line."""
     (tmp_path / "config.yaml").write_text("task: {}")
     run = read_run(tmp_path)
     table, events = tmp_path / "csv" / "version_0" / "metrics.csv", tmp_path / "tensorboard" / "events.out"

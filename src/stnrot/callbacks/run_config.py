@@ -42,7 +42,7 @@ class RunConfig(L.Callback):
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Show the hyperparameters of a run that failed or was pruned by its search; it has no metrics of the test."""
         if not isinstance(exception, Stopped):  # which resumes
-            with suppress(OSError, ValueError):  # the error of the job is told, not one that follows from it
+            with suppress(OSError, ValueError):  # report the error of the job, not a later one
                 self._show(trainer, {})
 
     def _show(self, trainer: L.Trainer, metrics: dict[str, float]) -> None:

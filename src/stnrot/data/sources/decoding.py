@@ -56,6 +56,12 @@ class Decoding:
         if self.memory_gb is not None:
             check_number("memory_gb", self.memory_gb, 0, whole=False)
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height, width of what is read."""
+        height, width = self.image_size
+        return self.channels or 3, height, width
+
     def read(self, path: Path, content: bytes | None = None) -> UInt8[np.ndarray, "C H W"]:
         """Decode one file, with its EXIF orientation applied; see `read_upright`."""
         height, width = self.image_size

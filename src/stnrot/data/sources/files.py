@@ -4,7 +4,7 @@ import logging
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -22,6 +22,16 @@ from stnrot.machine import allowed_memory, thread_pool
 log = logging.getLogger(__name__)
 
 
+@runtime_checkable
+class Streamed(ImageDataset, Protocol):
+    """Images that are decoded each time they are fetched, and can be decoded once."""
+
+    @property
+    def decoding(self) -> Decoding: ...
+
+    def in_memory(self) -> ImageSet: ...
+
+
 @dataclass(frozen=True)
 class FileSet:
     """Images, or pairs of images, that are decoded each time they are fetched.
@@ -37,8 +47,7 @@ class FileSet:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height, width."""
-        height, width = self.decoding.image_size
-        return self.decoding.channels or 3, height, width
+        return self.decoding.shape
 
     @property
     def paired(self) -> bool:
@@ -98,13 +107,13 @@ class FileSet:
         return ImageSet(pixels[:, 0], kept.label, reference, kept.angle, tuple(kept.names))
 
 
-def memory_or_stream(train: FileSet, val: FileSet, test: FileSet, classes: tuple[str, ...]) -> Splits:
+def memory_or_stream(train: Streamed, val: Streamed, test: Streamed, classes: tuple[str, ...]) -> Splits:
     """Return the splits, decoded into memory if all three together fit; else as they are, to be streamed."""
     parts = (train, val, test)
     limit = train.decoding.memory_gb
     if limit is None:
         limit = allowed_memory() / 4e9
-    images = sum(len(names) for part in parts for names in part.files)
+    images = sum(len(part) * (1 + part.paired) for part in parts)
     if images * math.prod(train.shape) > limit * 1e9:
         log.info("%d images take more than %.3g GB: they are streamed, see data.num_workers", images, limit)
         return Splits(train, val, test, classes)

@@ -1,19 +1,14 @@
 """Images in shards: tar files of the webdataset format, in a folder or on a web server."""
 
-import logging
-import math
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from stnrot.data.image_set import ImageDataset, Splits
+from stnrot.data.image_set import Splits
 from stnrot.data.sources.decoding import Decoding
-from stnrot.data.sources.files import split_by_seed
+from stnrot.data.sources.files import memory_or_stream, split_by_seed
 from stnrot.data.sources.shards.sets import open_local, open_remote
 from stnrot.errors import InputError, check_number
-from stnrot.machine import allowed_memory
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,14 +51,7 @@ class ImageShards(Decoding):
         val_fraction = 0.0 if "val" in found else self.val_fraction
         test_fraction = 0.0 if "test" in found else self.test_fraction
         train, val, test = split_by_seed(found["train"], split_seed, val_fraction, test_fraction)
-        parts = (train, found.get("val", val), found.get("test", test))
-        limit = allowed_memory() / 4e9 if self.memory_gb is None else self.memory_gb
-        images = sum(map(len, parts))
-        if images * math.prod(train.shape) > limit * 1e9:
-            log.info("%d images take more than %.3g GB: they are streamed, see data.num_workers", images, limit)
-            return Splits(*parts, info.classes)
-        kept: list[ImageDataset] = [part.in_memory() if len(part) else part for part in parts]
-        return Splits(kept[0], kept[1], kept[2], info.classes)
+        return memory_or_stream(train, found.get("val", val), found.get("test", test), info.classes)
 
 
 def url_of(root: Path | None) -> str | None:

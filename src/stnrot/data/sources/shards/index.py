@@ -1,6 +1,5 @@
 """The index of a split: for each image its shard, the place of its bytes in it, and its class."""
 
-import struct
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,7 +10,6 @@ from stnrot.errors import InputError
 from stnrot.printed import printable
 
 ROW = np.dtype([("shard", "<u4"), ("offset", "<u8"), ("size", "<u4"), ("label", "<i4")])  # label -1: none
-PACKED = struct.Struct("<IQIi")  # a row
 LARGEST = 2**30  # bytes of an image file
 
 
@@ -23,6 +21,11 @@ def index_name(split: str) -> str:
 def names_name(split: str) -> str:
     """Return the name of the file with the names of the images of a split, one a line."""
     return f"{split}.names.txt"
+
+
+def packed(shard: int, offset: int, size: int, label: int) -> bytes:
+    """Return a row of an index file."""
+    return np.array((shard, offset, size, label), ROW).tobytes()
 
 
 def index_bytes(split: SplitInfo) -> int:

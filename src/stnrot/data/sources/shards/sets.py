@@ -13,7 +13,7 @@ from filelock import FileLock
 from stnrot.data.sources.cache_folder import cache_folder
 from stnrot.data.sources.decoding import Decoding
 from stnrot.data.sources.shards.download import fetch_text
-from stnrot.data.sources.shards.index import PACKED, index_bytes, index_name, read_index, write_index
+from stnrot.data.sources.shards.index import index_bytes, index_name, packed, read_index, write_index
 from stnrot.data.sources.shards.info import INFO, ShardInfo, SplitInfo, read_info
 from stnrot.data.sources.shards.local import LocalShards
 from stnrot.data.sources.shards.remote import RemoteShards
@@ -121,9 +121,7 @@ def _write_indexes(root: Path, shards: dict[str, list[Path]], folder: Path, stat
         splits = {}
         for name, paths in shards.items():
             rows = b"".join(
-                PACKED.pack(k, each.offset, each.size, each.label)
-                for k, part in enumerate(found[name])
-                for each in part
+                packed(k, each.offset, each.size, each.label) for k, part in enumerate(found[name]) for each in part
             )
             texts = (f"{path.name}/{each.name}" for path, part in zip(paths, found[name], strict=True) for each in part)
             names_bytes = write_index(new, name, rows, texts)

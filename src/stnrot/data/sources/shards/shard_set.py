@@ -70,8 +70,7 @@ class ShardSet:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height, width."""
-        height, width = self.decoding.image_size
-        return self.decoding.channels or 3, height, width
+        return self.decoding.shape
 
     @property
     def paired(self) -> bool:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from stnrot.data.image_set import ImageDataset, Splits, rank_in_class
 from stnrot.data.rng import Purpose, Split, permutation, uniform
-from stnrot.data.sources.shards.index import LARGEST, PACKED, write_index
+from stnrot.data.sources.shards.index import LARGEST, packed, write_index
 from stnrot.data.sources.shards.info import INFO, ShardInfo, SplitInfo
 from stnrot.errors import InputError, reason_of
 
@@ -90,7 +90,7 @@ class _Writer:
         if self.tar is None or _closed_size(self.tar.offset + needed) > self.shard_bytes:
             self._begin()
         assert self.tar is not None
-        self.rows += PACKED.pack(len(self.names) - 1, self.tar.offset + tarfile.BLOCKSIZE, len(content), label)
+        self.rows += packed(len(self.names) - 1, self.tar.offset + tarfile.BLOCKSIZE, len(content), label)
         for name, part in parts:
             member = tarfile.TarInfo(name)  # of no owner, and of no time: the same images make the same bytes
             member.size = len(part)

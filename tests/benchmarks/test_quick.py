@@ -20,10 +20,16 @@ WITH_CIFAR10 = {"photographs"}
 TRAINED_BY = {"by_angle": "accuracy", "pairs_confidence": "pairs"}  # takes the runs that the other leaves
 TOGETHER = [[other, name] for name, other in TRAINED_BY.items()]
 ALONE = [[name] for name in BENCHMARKS if not any(name in names for names in TOGETHER)]
-DEAR = {"accuracy", "export_speed", "pairs", "pairs_speed", "photographs", "pose", "predict_speed", "soak", "startup"}
-DEAR |= {"throughput"}  # with --quick ten core-seconds or more
+EXPENSIVE = {
+    "accuracy",
+    "export_speed",
+    "pairs",
+    "pairs_speed",
+    "photographs",
+}  # with --quick: ten core-seconds or more
+EXPENSIVE |= {"pose", "predict_speed", "soak", "startup", "throughput"}
 ALL = [
-    pytest.param(names, marks=pytest.mark.slow if DEAR & {*names} else pytest.mark.ci, id="-".join(names))
+    pytest.param(names, marks=pytest.mark.slow if EXPENSIVE & {*names} else pytest.mark.ci, id="-".join(names))
     for names in TOGETHER + ALONE
 ]
 

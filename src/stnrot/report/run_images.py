@@ -19,6 +19,7 @@ from stnrot.report.predictions import Predictions
 from stnrot.report.run_folder import Run
 from stnrot.runs.allowed_targets import check_targets
 from stnrot.runs.command_line import input_error
+from stnrot.runs.config_checks import is_url
 
 log = logging.getLogger(__name__)
 ASK = "test it with evaluate.py trust={0}, which draws figures"
@@ -49,7 +50,7 @@ class RunImages:
                 "the configuration is not recorded, which this version of evaluate.py does; evaluate again"
             )
         if isinstance(root := config.get("root"), str):
-            if root.startswith(("http://", "https://")):
+            if is_url(root):
                 raise InputError(f"data.root={root} is on a web server, which a report does not read")
             here = Path(root).expanduser()
             config["root"] = str(here if here.is_absolute() else run.started_in / here)

@@ -80,10 +80,15 @@ def check_root(trained: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     root = given.get("root", trained.get("root"))
     if not isinstance(root, str) or Path(root).expanduser().exists():
         return
-    if not root.startswith(("http://", "https://")):
+    if not is_url(root):
         raise InputError(f"data.root={root}, the folder of the run's data, does not exist: set data.root to its path")
     if "root" not in given:
         raise InputError(f"the data of the run lie on a web server: to read them, add data.root={root}")
+
+
+def is_url(root: str) -> bool:
+    """Return whether the root of data is on a web server."""
+    return root.startswith(("http://", "https://"))
 
 
 def check_model(cfg: DictConfig) -> None:

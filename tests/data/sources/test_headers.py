@@ -10,7 +10,7 @@ from PIL import Image
 
 from stnrot.data.image_set import Splits
 from stnrot.data.sources import headers
-from stnrot.data.sources.header_index import index_folder, read_index, turn
+from stnrot.data.sources.header_index import index_folder, index_lock, read_index
 from stnrot.data.sources.image_folder import ImageFolder
 from stnrot.data.sources.manifest import Manifest
 from stnrot.errors import InputError
@@ -181,7 +181,7 @@ def test_without_a_cache_folder_every_start_opens_all(folder: Path, opened: list
 
 def test_processes_that_start_together_take_turns(folder: Path, opened: list[str], caplog) -> None:
     caplog.set_level("INFO")
-    with turn(folder):
+    with index_lock(folder):
         other = threading.Thread(target=start, args=(folder,))
         other.start()
         while "waiting for its index" not in caplog.text:

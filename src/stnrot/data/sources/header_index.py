@@ -87,7 +87,7 @@ def write_index(root: Path, names: FileNames, facts: Int64[np.ndarray, "N 5"]) -
 
 
 @contextmanager
-def turn(root: Path) -> Iterator[None]:
+def index_lock(root: Path) -> Iterator[None]:
     """Hold the lock of an index. Jobs and processes that start together take turns.
 
     Raises:

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int64
 
 from stnrot.data.image_file import ImageHeader, read_header
 from stnrot.data.sources.file_names import FileNames
-from stnrot.data.sources.header_index import FACTS, read_index, turn, write_index
+from stnrot.data.sources.header_index import FACTS, index_lock, read_index, write_index
 from stnrot.errors import InputError
 from stnrot.machine import thread_pool
 
@@ -69,7 +69,7 @@ def read_headers(root: Path, names: FileNames, max_pixels: int) -> Headers:
         unknown = recall(unknown)
     if len(unknown) >= WORTH:
         try:
-            with turn(root):
+            with index_lock(root):
                 unknown = recall(unknown)  # another process may have opened them by now
                 _in_threads(open_files, unknown)
                 unknown = unknown[:0]

@@ -10,7 +10,7 @@ from stnrot.data.sources.shards.info import INFO
 from stnrot.errors import InputError, reason_of
 from stnrot.runs.file_lock import held
 
-OURS = re.compile(r"info\.json|(train|val|test)(-\d+\.tar|\.index|\.names\.txt)")
+SHARD_FILES = re.compile(r"info\.json|(train|val|test)(-\d+\.tar|\.index|\.names\.txt)")
 
 
 @contextmanager
@@ -24,7 +24,7 @@ def new_folder(out: Path, overwrite: bool) -> Iterator[Path]:
         raise InputError(f"OUT {out}: there is no folder {out.parent}; make it first")
     if (out.exists() or out.is_symlink()) and not overwrite:
         raise InputError(f"OUT {out} exists: expected a new folder; add --overwrite to replace the shards in it")
-    if out.exists() and not _is_ours(out):
+    if out.exists() and not _holds_only_shards(out):
         raise InputError(f"OUT {out} holds other files than shards: it is not replaced, expected another folder")
     new, old = (out.with_name(f".{out.name}.stnrot-{kind}") for kind in ("new", "old"))
     try:
@@ -51,9 +51,9 @@ def _put_back(old: Path, out: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _is_ours(out: Path) -> bool:
+def _holds_only_shards(out: Path) -> bool:
     return (
         not out.is_symlink()
         and (out / INFO).is_file()
-        and all(OURS.fullmatch(each.name) and each.is_file() for each in out.iterdir())
+        and all(SHARD_FILES.fullmatch(each.name) and each.is_file() for each in out.iterdir())
     )

@@ -4,7 +4,9 @@ import csv
 import io
 import json
 import tarfile
+import tempfile
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -199,8 +201,58 @@ def shard() -> Reader:
     return Reader(files, read)
 
 
+def study() -> Reader:
+    """A report, and a search that continues, of SQLite and of a journal."""
+    import optuna
+
+    from stnrot.search.heartbeat import StaleTrials, machine
+    from stnrot.search.report import report
+    from stnrot.search.study import SearchSpec, find_study, join_study
+    from stnrot.search.trials import REASON, RETRY_OF, WORKER, counted
+
+    spec = SearchSpec("minimize", "val/nll", {"x": "1 to 9"}, ["model=cnn"])
+
+    def draw(trial: optuna.Trial) -> None:
+        trial.suggest_float("x", 1, 9, log=True)
+        trial.suggest_int("n", 1, 9)
+        trial.suggest_categorical("act", ["relu", 1, True])
+
+    files, folder = {}, tempfile.TemporaryDirectory()
+    for name in ("a.db", "a.journal"):
+        path = Path(folder.name, name)
+        location = f"sqlite:///{path}" if path.suffix == ".db" else str(path)
+        found = join_study(location, "one", spec)
+        found.sampler = optuna.samplers.RandomSampler(seed=0)
+        for k in range(6):
+            trial = found.ask()
+            draw(trial)
+            trial.set_user_attr(WORKER, {"machine": machine(), "process": 2**22 + 1, "alive": 1.5, "seconds": 60.0})
+            trial.report(0.5, 1)
+            if k < 3:
+                found.tell(trial, k / 2)
+            elif k == 3:
+                trial.set_user_attr(REASON, "x=1: expected 2")
+                found.tell(trial, state=optuna.trial.TrialState.FAIL)
+        found.enqueue_trial({"x": 2.0}, user_attrs={RETRY_OF: 3})
+        files[name] = path.read_bytes()
+
+    def read(path: Path) -> None:
+        location = f"sqlite:///{path}" if path.suffix == ".db" else str(path)
+        found = find_study(location, None)
+        if found is not None:
+            with redirect_stdout(io.StringIO()):
+                report(found, path.parent)
+        found = join_study(location, "one", spec)
+        found.sampler = optuna.samplers.TPESampler(seed=0, n_startup_trials=2)
+        StaleTrials(found).retry()
+        draw(found.ask())
+        counted(found.trials)
+
+    return Reader(files, read)
+
+
 READERS: dict[str, Callable[[], Reader]] = {
-    each.__name__: each for each in (image, checkpoint, published, manifest, table, mesh, onnx, shard)
+    each.__name__: each for each in (image, checkpoint, published, manifest, table, mesh, onnx, shard, study)
 }
 
 

@@ -178,28 +178,31 @@ def _database(content: bytes, chance: random.Random) -> bytes:
         tables = [each for (each,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         filled = [each for each in tables if database.execute(f"SELECT 1 FROM {each}").fetchone()]
         for _ in range(chance.choice((1, 1, 2, 4))):
-            table = chance.choice(filled)
-            (row,) = chance.choice(database.execute(f"SELECT rowid FROM {table}").fetchall() or [(1,)])
-            column = chance.choice([each[1] for each in database.execute(f"PRAGMA table_info({table})")] or ["x"])
-            found = database.execute(f"SELECT {column} FROM {table} WHERE rowid = {row}").fetchone() or (0,)
-            how = chance.random()
-            with suppress(sqlite3.Error, OverflowError):  # of a value that the table does not take
-                if how < 0.05:
-                    database.execute(f"DROP TABLE {chance.choice(tables)}")
-                elif how < 0.1:
-                    database.execute(f"ALTER TABLE {table} RENAME COLUMN {column} TO {column}_x")
-                elif how < 0.15:
-                    database.execute(f"DROP TABLE {table}")
-                    database.execute(f"CREATE VIEW {table} AS {ENDLESS}")
-                elif how < 0.2:
-                    database.execute(f"DELETE FROM {table} WHERE rowid = {row}")
-                else:
-                    new = _changed_text(found[0], chance) if isinstance(found[0], str) else _near(found[0], chance)
-                    if chance.random() < 0.5:
-                        new = chance.choice((*VALUES, b"\xff\0", "9" * 500))
-                    new = json.dumps(new) if isinstance(new, dict | list) else new
-                    database.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = {row}", [new])
+            with suppress(sqlite3.Error, OverflowError):  # a table that is gone, or does not take the value
+                _change_row(database, chance.choice(filled), tables, chance)
     return path.read_bytes()
+
+
+def _change_row(database: sqlite3.Connection, table: str, tables: list[str], chance: random.Random) -> None:
+    (row,) = chance.choice(database.execute(f"SELECT rowid FROM {table}").fetchall() or [(1,)])
+    column = chance.choice([each[1] for each in database.execute(f"PRAGMA table_info({table})")])
+    found = database.execute(f"SELECT {column} FROM {table} WHERE rowid = {row}").fetchone() or (0,)
+    how = chance.random()
+    if how < 0.05:
+        database.execute(f"DROP TABLE {chance.choice(tables)}")
+    elif how < 0.1:
+        database.execute(f"ALTER TABLE {table} RENAME COLUMN {column} TO {column}_x")
+    elif how < 0.15:
+        database.execute(f"DROP TABLE {table}")
+        database.execute(f"CREATE VIEW {table} AS {ENDLESS}")
+    elif how < 0.2:
+        database.execute(f"DELETE FROM {table} WHERE rowid = {row}")
+    else:
+        new = _changed_text(found[0], chance) if isinstance(found[0], str) else _near(found[0], chance)
+        if chance.random() < 0.5:
+            new = chance.choice((*VALUES, b"\xff\0", "9" * 500))
+        new = json.dumps(new) if isinstance(new, dict | list) else new
+        database.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = {row}", [new])
 
 
 def _journal(content: bytes, chance: random.Random) -> bytes:

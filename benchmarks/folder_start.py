@@ -8,7 +8,6 @@ are in the cache of the system. Prints seconds, CPU seconds, on which other load
 many images were opened, and the peak of the memory beyond that before the start.
 """
 
-import io
 import os
 import sys
 import time
@@ -16,10 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from PIL import Image
-from sklearn.datasets import load_sample_image
-
 from harness.environment import environment
+from harness.jpeg_folder import IN_CLASS, write_images
 from harness.memory import peak_mib
 from harness.report import Options, Row, Table, at_least_one, report
 from stnrot.data.image_set import Splits
@@ -27,7 +24,7 @@ from stnrot.data.sources.headers import SETTLED
 from stnrot.data.sources.image_folder import ImageFolder
 from stnrot.runs.command_line import one_line_errors
 
-CLASS, SIDE, KINDS = 1000, 64, 50
+SIDE = 64  # pixels
 SOURCE = ImageFolder(
     image_size=(SIDE, SIDE),
     fit="crop",
@@ -40,22 +37,6 @@ SOURCE = ImageFolder(
 )
 
 
-def write_images(root: Path, files: int) -> None:
-    """Write parts of a photograph."""
-    photograph = Image.fromarray(load_sample_image("china.jpg"))
-    contents = []
-    for k in range(KINDS):
-        part = io.BytesIO()
-        photograph.crop((8 * k, 4 * k, 8 * k + SIDE, 4 * k + SIDE)).save(part, "JPEG")
-        contents.append(part.getvalue())
-    for k in range(files):
-        folder = root / f"class{k // CLASS:04d}"
-        if k % CLASS == 0:
-            folder.mkdir(parents=True)
-        with open(f"{folder}/{k:07d}.jpg", "wb") as file:
-            file.write(contents[k % KINDS])
-
-
 def training_names(splits: Splits) -> list[str]:
     """Return the names of the training images, in order."""
     assert splits.train.names is not None
@@ -64,8 +45,8 @@ def training_names(splits: Splits) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Time the starts and report."""
-    options = Options(__file__, __doc__, files=CLASS + 200)
-    options.add_argument("--files", type=at_least_one, default=200_000, help=f"an index takes at least {CLASS}")
+    options = Options(__file__, __doc__, files=IN_CLASS + 200)
+    options.add_argument("--files", type=at_least_one, default=200_000, help=f"an index takes at least {IN_CLASS}")
     args = options.read(arguments)
     facts = environment("cpu") | {"load average": round(os.getloadavg()[0])}
     opened: list[None] = []
@@ -79,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cache = os.environ.get("XDG_CACHE_HOME")
     with TemporaryDirectory() as name:
         root = Path(name, "images")
-        write_images(root, args.files)
+        write_images(root, args.files, SIDE)
         time.sleep(SETTLED / 1e9)  # an index leaves out files that are younger
         os.environ["XDG_CACHE_HOME"] = str(Path(name, "cache"))
         found: list[Splits] = []

@@ -50,12 +50,19 @@ def training_batches(data: ImageData, device: str) -> Iterator[Batch]:
             yield data.view(data.transfer_batch_to_device(raw, torch.device(device), 0), Split.TRAIN)
 
 
-def stepper(task: Register, optimizer: Optimizer, device: str, bf16: bool, clip: float) -> Callable[[Batch], None]:
-    """Return a function that takes one training step on a batch and clips the norm of the gradient to `clip`."""
+def stepper(
+    task: Register, optimizer: Optimizer, device: str, bf16: bool, clip: float, parallel: nn.Module | None = None
+) -> Callable[[Batch], None]:
+    """Return a function that takes one training step on a batch and clips the norm of the gradient to `clip`.
+
+    Args:
+        parallel: the task in a module that exchanges its gradients.
+    """
+    forward = task if parallel is None else parallel
 
     def step(batch: Batch) -> None:
         with torch.autocast(device, torch.bfloat16, enabled=bf16):
-            terms = task.losses(task(batch), batch).values()
+            terms = task.losses(forward(batch), batch).values()
             loss = torch.stack([weight * term for weight, term in terms]).sum()
         optimizer.zero_grad()
         loss.backward()

@@ -16,7 +16,7 @@ from conftest import ENVIRONMENT, NO_FIGURES, ROOT, metrics_of, rows
 from PIL import Image
 from same_run import assert_same_run, wait_for
 
-from stnrot.runs.slurm import NOTE
+from stnrot.runs.processes.slurm import NOTE
 
 pytestmark = pytest.mark.cluster
 SCRIPT = ROOT / "tests" / "cluster" / "slurm.sh"

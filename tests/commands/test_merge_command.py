@@ -10,8 +10,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from stnrot.errors import InputError
-from stnrot.runs.growing_table import locked
-from stnrot.runs.share import read_share
+from stnrot.runs.tables.growing_table import locked
+from stnrot.runs.tables.share import read_share
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from stnrot.config_files import CONFIGS
 from stnrot.data.sources.manifest import read_manifest
 from stnrot.errors import InputError
 from stnrot.runs.command_line import one_line
-from stnrot.runs.growing_table import csv_line
 from stnrot.runs.overrides import switch_groups_off
+from stnrot.runs.tables.growing_table import csv_line
 from stnrot.turning.places import output_places
 
 # Python 3.10 reads no zero bytes; a name of a file has none either

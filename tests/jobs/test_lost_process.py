@@ -119,7 +119,7 @@ def test_a_process_of_torchrun_that_is_killed(whole: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize("node", ["0", "1"])
 def test_machines_that_do_not_meet(node: str, tmp_path: Path) -> None:
     """Started by hand on one of two machines: one line, nothing written."""
-    patience = "import sys, runpy, stnrot.runs.meeting as meeting; meeting.PATIENCE = 1.0; sys.argv.pop(0)"
+    patience = "import sys, runpy, stnrot.runs.processes.meeting as meeting; meeting.PATIENCE = 1.0; sys.argv.pop(0)"
     code = f"{patience}; runpy.run_path(sys.argv[0], run_name='__main__')"
     environment = ENVIRONMENT | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "NODE_RANK": node}
     line = [sys.executable, "-c", code, str(ROOT / "train.py"), *OPTIONS, "trainer.num_nodes=2"]

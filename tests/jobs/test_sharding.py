@@ -7,7 +7,7 @@ import torch
 from conftest import NO_FIGURES, SMALL, command
 from torch import nn
 
-from stnrot.runs.sharding import large_blocks
+from stnrot.runs.processes.sharding import large_blocks
 
 JOB = (
     *SMALL,

@@ -13,7 +13,7 @@ from torch.nn.utils.parametrizations import orthogonal
 
 from stnrot.models.classifiers.conv import ConvClassifier
 from stnrot.models.conv_stack import ConvStack, HalvingMaxPool2d, PooledConv2d
-from stnrot.runs.sync_batch_norm import BatchNormSync
+from stnrot.runs.processes.sync_batch_norm import BatchNormSync
 
 
 def randomised(net: nn.Module) -> nn.Module:

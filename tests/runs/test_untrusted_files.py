@@ -31,7 +31,7 @@ from stnrot.pose.point_clouds import read_points
 from stnrot.prediction.image_spec import ImageSpec
 from stnrot.report.run_folder import _yaml
 from stnrot.runs.checkpoints import read_checkpoint, rebuild
-from stnrot.runs.growing_table import read_rows
+from stnrot.runs.tables.growing_table import read_rows
 
 OLD = Path(__file__).parent / "before_0_3"
 SAVED: dict[str, Any] = torch.load(OLD / "classify.ckpt", weights_only=True)

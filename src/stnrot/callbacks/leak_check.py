@@ -17,7 +17,7 @@ from stnrot.data.rng import Purpose, Split, bits
 from stnrot.data.rotated import RotatedImages
 from stnrot.errors import InputError
 from stnrot.geometry import wrap
-from stnrot.runs.tables import print_table, write_table
+from stnrot.runs.tables.columns import print_table, write_table
 from stnrot.tasks.register import Register
 
 QUARTER = 90.0  # degrees

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from stnrot.callbacks.prediction_collector import PredictionCollector, PredictionRows
-from stnrot.runs.tables import write_table
+from stnrot.runs.tables.columns import write_table
 
 
 class PredictionsFile(PredictionCollector):

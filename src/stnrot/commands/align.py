@@ -131,7 +131,7 @@ def align(
         if out is None:
             raise InputError("--manifest needs --out: expected the CSV file to write, such as --out angles.csv")
         from stnrot.alignment.tables.manifest import align_manifest
-        from stnrot.runs.share import read_share
+        from stnrot.runs.tables.share import read_share
 
         return align_manifest(manifest, out, motion, ckpt, trust or (), read_share(share))
     if images is None or len(images) != 2:

@@ -11,7 +11,7 @@ from stnrot.errors import InputError, needs_extra
 from stnrot.printed import printable
 
 if TYPE_CHECKING:
-    from stnrot.runs.growing_table import Row
+    from stnrot.runs.tables.growing_table import Row
 
 UNSURE = 0.5  # confidence
 

@@ -38,7 +38,7 @@ def merge(
     from stnrot.alignment.tables.result_table import COLUMNS as PAIRS
     from stnrot.alignment.tables.result_table import MOVED_COLUMNS as MOVED_PAIRS
     from stnrot.prediction.predict_files import COLUMNS as IMAGES
-    from stnrot.runs.merged_table import merge_tables
+    from stnrot.runs.tables.merged_table import merge_tables
 
     found = merge_tables(tables, out, (IMAGES, PAIRS, MOVED_PAIRS))
     failed = sum(bool(row["error"]) for row in found)

@@ -65,7 +65,7 @@ def predict(
     from stnrot.prediction.image_list import list_images
     from stnrot.prediction.open_model import open_model
     from stnrot.prediction.predict_files import predict_files, predict_table
-    from stnrot.runs.share import read_share
+    from stnrot.runs.tables.share import read_share
     from stnrot.turning.places import without_outputs
 
     part = read_share(share)

@@ -47,7 +47,7 @@ def report(
         from stnrot.report.page import page
         from stnrot.report.run_folder import read_run
         from stnrot.runs.atomic_write import atomic_write
-        from stnrot.runs.growing_table import progress_bar
+        from stnrot.runs.tables.growing_table import progress_bar
 
         found = [read_run(run) for run in runs]
         try:

@@ -56,7 +56,7 @@ def shards(
         from stnrot.data.sources.image_folder import ImageFolder
         from stnrot.data.sources.shards.new_folder import new_folder
         from stnrot.data.sources.shards.write import write_shards
-        from stnrot.runs.growing_table import progress_bar
+        from stnrot.runs.tables.growing_table import progress_bar
 
     if real(out) in (real(folder), *real(folder).parents):
         raise InputError(f"OUT {out} holds FOLDER {folder}: expected another folder")

@@ -99,7 +99,7 @@ def upright(
     from stnrot.prediction.image_list import list_images
     from stnrot.prediction.open_model import open_model
     from stnrot.prediction.upright_files import UprightOptions, upright_files
-    from stnrot.runs.growing_table import progress_bar
+    from stnrot.runs.tables.growing_table import progress_bar
     from stnrot.turning.destination import InFolder
     from stnrot.turning.places import without_outputs
     from stnrot.turning.record import TurnedInPlace

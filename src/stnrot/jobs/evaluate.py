@@ -14,9 +14,9 @@ from stnrot.errors import InputError, check_choice
 from stnrot.runs.atomic_write import atomic_write
 from stnrot.runs.command_line import nothing_left, one_line_errors
 from stnrot.runs.earlier_run import check_results
-from stnrot.runs.one_folder import only_the_first_logs
 from stnrot.runs.overrides import switch_groups_off
 from stnrot.runs.postponed_imports import import_lightning
+from stnrot.runs.processes.one_folder import only_the_first_logs
 
 if TYPE_CHECKING:
     from stnrot.data.datamodule import DataModule
@@ -44,7 +44,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     from stnrot.runs.checkpoints import read_checkpoint, rebuild
     from stnrot.runs.config_checks import check_groups, check_root
     from stnrot.runs.find_checkpoints import check_differ_in_seed, find_checkpoints
-    from stnrot.runs.lost_process import lost_connections
+    from stnrot.runs.processes.lost_process import lost_connections
     from stnrot.runs.trainer import build_trainer, switched_on
     from stnrot.runs.trainer_options import check_trainer
 

@@ -120,8 +120,8 @@ def _trained(cfg: Any, splits: Any) -> Predictor:
 
     from stnrot.callbacks.run_config import RunConfig
     from stnrot.runs.checkpoints import read_checkpoint, rebuild
-    from stnrot.runs.growing_table import progress_bar
     from stnrot.runs.precision import auto_precision
+    from stnrot.runs.tables.growing_table import progress_bar
     from stnrot.runs.trainer import build_trainer
 
     data = instantiate(cfg.data, _convert_="all")

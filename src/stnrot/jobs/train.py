@@ -19,14 +19,14 @@ from stnrot.config_files import CONFIGS
 from stnrot.errors import InputError
 from stnrot.runs.atomic_write import atomic_write, sweep
 from stnrot.runs.command_line import nothing_left, one_line, one_line_errors, remove_new
-from stnrot.runs.launched import launched
-from stnrot.runs.meeting import meet
-from stnrot.runs.one_folder import only_the_first_logs
 from stnrot.runs.overrides import as_override, switch_groups_off
 from stnrot.runs.postponed_imports import import_lightning
+from stnrot.runs.processes.launched import launched
+from stnrot.runs.processes.meeting import meet
+from stnrot.runs.processes.one_folder import only_the_first_logs
+from stnrot.runs.processes.slurm import announcing_signal, has_run_in, is_preempted, note_job, requeue, requeued_run
 from stnrot.runs.resume import LENGTH, OPTION, choices_of, log_as_hydra, resumed_config, to_resume
 from stnrot.runs.run_lock import alone_in
-from stnrot.runs.slurm import announcing_signal, has_run_in, is_preempted, note_job, requeue, requeued_run
 from stnrot.runs.stop_signals import REQUEST, Stopped, is_first_process, stops_at_signals
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def train(cfg: DictConfig, resume: bool = False) -> float:
     # imported here and not above, so that --help and a mistyped option do not wait for torch and Lightning
     import_lightning()
     from stnrot.runs.log_position import rewind_logs
-    from stnrot.runs.lost_process import lost_connections
+    from stnrot.runs.processes.lost_process import lost_connections
     from stnrot.runs.resumable import from_checkpoint
 
     folder = Path(cfg.output_dir)
@@ -230,7 +230,7 @@ def _fit(job: Job) -> None:
 
 def _test(job: Job, folder: Path) -> float:
     """Test the best checkpoint, or the last weights if there is none; return the best value in the validation."""
-    from stnrot.runs.multirun_table import FINISHED
+    from stnrot.runs.tables.multirun_table import FINISHED
     from stnrot.runs.trainer import has_tensorboard
 
     trainer = job.trainer

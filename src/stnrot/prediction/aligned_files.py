@@ -7,7 +7,7 @@ import numpy as np
 
 from stnrot.errors import InputError
 from stnrot.prediction.image_predictor import ImagePredictor
-from stnrot.runs.growing_table import error_text
+from stnrot.runs.tables.growing_table import error_text
 from stnrot.turning.places import is_there, output_places, write_file
 from stnrot.turning.turn_file import turned_file
 

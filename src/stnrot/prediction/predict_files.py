@@ -13,7 +13,7 @@ from stnrot.errors import InputError
 from stnrot.prediction.aligned_files import AlignedFiles
 from stnrot.prediction.image_predictor import ImagePredictor
 from stnrot.prediction.read_and_predict import read_and_predict
-from stnrot.runs.growing_table import (
+from stnrot.runs.tables.growing_table import (
     Row,
     check_same,
     csv_line,

@@ -14,7 +14,7 @@ from stnrot.errors import InputError
 from stnrot.prediction.image_predictor import ImagePredictor
 from stnrot.prediction.read_and_predict import read_and_predict
 from stnrot.prediction.upright_angle import snapped, upright_angles
-from stnrot.runs.growing_table import error_text, model_name
+from stnrot.runs.tables.growing_table import error_text, model_name
 from stnrot.turning.destination import Destination
 from stnrot.turning.frame import Frame
 from stnrot.turning.turn_file import turned_file

@@ -16,11 +16,12 @@ MOVED = {
     "stnrot.data.pairs.ImagePairs": "stnrot.data.image_pairs.ImagePairs",
     "stnrot.data.sources.image_folder.image_folder": "stnrot.data.sources.image_folder.ImageFolder",
     "stnrot.data.sources.manifest.manifest": "stnrot.data.sources.manifest.Manifest",
-    "stnrot.models.batch_norm.BatchNormSync": "stnrot.runs.sync_batch_norm.BatchNormSync",
+    "stnrot.models.batch_norm.BatchNormSync": "stnrot.runs.processes.sync_batch_norm.BatchNormSync",
     "stnrot.models.classifier.ConvClassifier": "stnrot.models.classifiers.conv.ConvClassifier",
     "stnrot.models.curves.Curves": "stnrot.layers.scaled_tanh.ScaledTanh",
     "stnrot.models.rotation.Conjugate": "stnrot.layers.conjugate.Conjugate",
     "stnrot.models.rotation.Rotation": "stnrot.layers.rotation.Rotation",
+    "stnrot.runs.sync_batch_norm.BatchNormSync": "stnrot.runs.processes.sync_batch_norm.BatchNormSync",
     "stnrot.search.spaces.hypotheses": "stnrot.search.conditional_spaces.hypotheses",
 }
 ARGUMENTS = {"stnrot.callbacks.finite_loss.FiniteLoss": {"folder": None, "skip": 0}}  # in the place of those it had

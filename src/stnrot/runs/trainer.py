@@ -10,8 +10,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig
 
 from stnrot.runs.checkpoints import AtomicCheckpointIO
-from stnrot.runs.launched import launched
-from stnrot.runs.launcher import watch_processes
+from stnrot.runs.processes.launched import launched
+from stnrot.runs.processes.launcher import watch_processes
 
 
 def switched_on(cfg: DictConfig, group: str) -> list[Any]:
@@ -51,7 +51,7 @@ def build_trainer(cfg: DictConfig, callbacks: list[L.Callback]) -> L.Trainer:
         callbacks = [each for each in callbacks if not isinstance(each, LearningRateMonitor)]
     strategy: dict[str, Any] = {}
     if cfg.trainer.get("strategy") == "fsdp":
-        from stnrot.runs.sharding import ShardingStrategy  # takes a second
+        from stnrot.runs.processes.sharding import ShardingStrategy  # takes a second
 
         strategy["strategy"] = ShardingStrategy()
     plugins = instantiate(cfg.trainer.get("plugins"), _convert_="all") or []

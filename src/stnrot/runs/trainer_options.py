@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from stnrot.errors import InputError, check_number
 
-SYNC = "stnrot.runs.sync_batch_norm.BatchNormSync"
+SYNC = "stnrot.runs.processes.sync_batch_norm.BatchNormSync"
 SET_ELSEWHERE = {
     "logger": "the group `logger` sets it; to switch logging off, give logger=null",
     "callbacks": "the group `callbacks` sets it; to switch all off, give callbacks=null",

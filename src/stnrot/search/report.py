@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from stnrot.errors import InputError
 from stnrot.printed import printable
 from stnrot.runs.overrides import as_override
-from stnrot.runs.tables import decimals, print_table, short_names, write_table
+from stnrot.runs.tables.columns import decimals, print_table, short_names, write_table
 from stnrot.search.figures import save_figures
 from stnrot.search.heartbeat import is_dead, machine
 from stnrot.search.study import spec_of

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 
 from stnrot.errors import InputError
-from stnrot.runs.growing_table import Row, csv_line, locked, read_rows, replace_rows
+from stnrot.runs.tables.growing_table import Row, csv_line, locked, read_rows, replace_rows
 from stnrot.turning.destination import Destination
 from stnrot.turning.places import write_file
 

@@ -9,7 +9,7 @@ import torch
 from stnrot.alignment.alignment import Alignment
 from stnrot.alignment.motion import Motion
 from stnrot.errors import InputError
-from stnrot.runs.growing_table import Row, check_same, number_texts, read_rows, replace_rows
+from stnrot.runs.tables.growing_table import Row, check_same, number_texts, read_rows, replace_rows
 
 NUMBERS = ("angle_deg", "shift_x", "shift_y", "scale", "overlap", "confidence")
 COLUMNS = ("frame", *NUMBERS, "to", "motion", "model", "error")

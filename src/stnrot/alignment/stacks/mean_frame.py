@@ -14,7 +14,7 @@ from stnrot.alignment.stacks.frames import Frame, portions
 from stnrot.regular_file import check_regular
 from stnrot.runs.atomic_write import atomic_write
 from stnrot.runs.checkpoint_file import check_stored
-from stnrot.runs.growing_table import Row, progress_bar
+from stnrot.runs.tables.growing_table import Row, progress_bar
 
 
 def mean_frame(

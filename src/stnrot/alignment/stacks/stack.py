@@ -24,7 +24,7 @@ from stnrot.alignment.stacks.reference_kind import FIRST, ReferenceKind
 from stnrot.arguments import checked
 from stnrot.errors import InputError
 from stnrot.machine import thread_pool
-from stnrot.runs.growing_table import Row, csv_line, error_text, locked, model_name, progress_bar
+from stnrot.runs.tables.growing_table import Row, csv_line, error_text, locked, model_name, progress_bar
 
 Result: TypeAlias = tuple[Frame, AlignedFrame | DecodedFrame | InputError]  # the first frame is not aligned
 

@@ -18,8 +18,8 @@ from stnrot.data.sources.manifest import pair_files, read_manifest
 from stnrot.errors import InputError
 from stnrot.machine import thread_pool
 from stnrot.printed import printable
-from stnrot.runs.growing_table import Row, csv_line, error_text, locked, model_name, number_texts, progress_bar
-from stnrot.runs.share import ALL, Share
+from stnrot.runs.tables.growing_table import Row, csv_line, error_text, locked, model_name, number_texts, progress_bar
+from stnrot.runs.tables.share import ALL, Share
 
 MAX_PAIRS = 64  # that are read together
 MAX_VALUES = 2**24  # of their images

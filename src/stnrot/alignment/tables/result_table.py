@@ -4,7 +4,7 @@ from pathlib import Path
 
 from stnrot.alignment.motion_kind import MotionKind
 from stnrot.errors import InputError
-from stnrot.runs.growing_table import Row, check_same, read_rows, replace_rows
+from stnrot.runs.tables.growing_table import Row, check_same, read_rows, replace_rows
 
 COLUMNS = ("line", "image", "reference", "angle_deg", "confidence", "model", "error")
 MATRIX = ("m00", "m01", "m02", "m10", "m11", "m12")  # `Alignment.matrix`, row by row

@@ -10,8 +10,8 @@ import pytest
 from conftest import free_port
 
 from stnrot.errors import InputError
-from stnrot.runs.launched import Launched, launched
-from stnrot.runs.meeting import meet
+from stnrot.runs.processes.launched import Launched, launched
+from stnrot.runs.processes.meeting import meet
 
 STARTED = ("TORCHELASTIC_RUN_ID", "RANK", "WORLD_SIZE", "LOCAL_RANK", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
 SLURM = {"SLURM_NTASKS": "2", "SLURM_PROCID": "1", "SLURM_STEP_ID": "0", "SLURM_NTASKS_PER_NODE": "2"}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stnrot.runs.tables import decimals, print_table, short_names, write_table
+from stnrot.runs.tables.columns import decimals, print_table, short_names, write_table
 
 COLUMNS = {
     "job": ["0", "1"],

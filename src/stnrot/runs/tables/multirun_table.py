@@ -10,7 +10,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from stnrot.runs.tables import decimals, print_table, short_names, write_table
+from stnrot.runs.tables.columns import decimals, print_table, short_names, write_table
 
 FINISHED = "figures, tables and checkpoints"  # begins the line that a job logs at its end
 

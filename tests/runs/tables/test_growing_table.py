@@ -8,7 +8,7 @@ import pytest
 
 from stnrot.errors import InputError
 from stnrot.runs.atomic_write import atomic_write
-from stnrot.runs.growing_table import csv_line, read_rows
+from stnrot.runs.tables.growing_table import csv_line, read_rows
 
 COLUMNS = ("image", "error")
 NAMES = ["a.png", 'two\nlines, "one" name.png', "\r\n.png", '"', "last\n.png"]

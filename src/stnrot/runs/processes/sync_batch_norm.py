@@ -1,11 +1,32 @@
 """Batch norm over all processes, on any device."""
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from jaxtyping import Float
 from lightning.pytorch.plugins import LayerSync
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
+
+
+class _Summed(torch.autograd.Function):
+    """The sum over all processes; the gradient is the sum of their gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, here: Tensor) -> Tensor:
+        total = here.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return summed(gradient)
+
+
+def summed(here: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Return the sum over all processes, through which gradients flow."""
+    total: Tensor = _Summed.apply(here)
+    return total
 
 
 class SyncedBatchNorm2d(nn.BatchNorm2d):
@@ -21,11 +42,11 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
             return super().forward(input)
         x = input.to(torch.promote_types(input.dtype, torch.float32))
         here = torch.cat((x.sum((0, 2, 3)), x.new_tensor([x.numel() / x.shape[1]])))
-        total = all_reduce(here)
+        total = summed(here)
         count = total[-1]
         mean = total[:-1] / count
         centred = x - mean[:, None, None]
-        variance = all_reduce((centred**2).sum((0, 2, 3))) / count
+        variance = summed((centred**2).sum((0, 2, 3))) / count
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from stnrot.errors import InputError, reason_of
-from stnrot.runs.launched import Launched
 from stnrot.runs.postponed_imports import import_lightning
+from stnrot.runs.processes.launched import Launched
 
 PATIENCE = 300.0  # seconds in which all have to come
 

@@ -10,7 +10,7 @@ import lightning as L
 from lightning.fabric.utilities.distributed import _set_num_threads_if_needed
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
-from stnrot.runs.lost_process import WATCHED, watch_first, watch_others
+from stnrot.runs.processes.lost_process import WATCHED, watch_first, watch_others
 
 
 class Launcher(_SubprocessScriptLauncher):

@@ -9,7 +9,7 @@ import torch.multiprocessing as mp
 from torch import nn
 
 from stnrot.models.p4_conv import P4Conv
-from stnrot.runs.sync_batch_norm import BatchNormSync, SyncedBatchNorm2d
+from stnrot.runs.processes.sync_batch_norm import BatchNormSync, SyncedBatchNorm2d
 
 WHOLE = {"kernel": 4, "padding": 0}  # of a map of 4 x 4: one value for each image
 

@@ -6,7 +6,7 @@ from itertools import chain, zip_longest
 from pathlib import Path
 
 from stnrot.errors import InputError
-from stnrot.runs.growing_table import Row, check_same, locked, read_rows, replace_rows
+from stnrot.runs.tables.growing_table import Row, check_same, locked, read_rows, replace_rows
 
 Columns = tuple[str, ...]
 EXPECTED = "expected a table of stnrot predict --out or stnrot align --manifest"

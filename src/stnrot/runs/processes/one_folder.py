@@ -10,8 +10,8 @@ from omegaconf import DictConfig, open_dict, read_write
 
 from stnrot.errors import InputError, reason_of
 from stnrot.printed import printable
-from stnrot.runs.launched import launched
-from stnrot.runs.meeting import meet
+from stnrot.runs.processes.launched import launched
+from stnrot.runs.processes.meeting import meet
 from stnrot.runs.stop_signals import is_first_process
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import ENVIRONMENT, NO_FIGURES, ROOT, SMALL, metrics_of, rows
 
-from stnrot.runs.slurm import NOTE, announcing_signal, note_job, requeue, requeued_run
+from stnrot.runs.processes.slurm import NOTE, announcing_signal, note_job, requeue, requeued_run
 
 
 @pytest.fixture

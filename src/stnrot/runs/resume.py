@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from stnrot.errors import InputError
-from stnrot.regular_file import real
+from stnrot.regular_file import check_regular, real
 from stnrot.runs.moved_targets import with_new_names
 from stnrot.runs.overrides import as_override
 
@@ -96,6 +96,7 @@ def choices_of(folder: Path) -> dict[str, str]:
 
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.yaml"
+    check_regular(path)
     try:
         config: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     except Exception as error:  # of YAML, OmegaConf or the file system

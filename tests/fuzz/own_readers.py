@@ -158,7 +158,7 @@ def run_folder() -> Reader:
         shutil.rmtree(folder, ignore_errors=True)
         for name, (below, text) in places.items():
             (folder / below).mkdir(parents=True, exist_ok=True)
-            (folder / below / name).write_bytes(path.read_bytes() if name == path.name else text.encode())
+            (folder / below / name).write_bytes(path.read_bytes() if path.name.endswith(name) else text.encode())
         for call in (
             lambda: page([read_run(folder)]),
             lambda: resumed_config([f"resume={folder}", "trainer.max_epochs=9"]),

@@ -9,7 +9,6 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from stnrot.errors import InputError
 from stnrot.regular_file import check_regular, real
@@ -90,7 +89,7 @@ def choices_of(folder: Path) -> dict[str, str]:
         found: Any = OmegaConf.to_container(OmegaConf.load(folder / ".hydra" / "hydra.yaml"), resolve=False)
         choices = found["hydra"]["runtime"]["choices"]
         return {str(group): str(name) for group, name in choices.items() if name and not group.startswith("hydra/")}
-    except (OSError, KeyError, TypeError, AttributeError, OmegaConfBaseException):
+    except Exception:  # of YAML, OmegaConf, the file system or another form
         return {}
 
 

@@ -174,20 +174,24 @@ def _built(cfg: DictConfig, folder: Path, resume: bool) -> Job:
         check_processes(trainer.world_size, HydraConfig.get().launcher)
     data.check_processes(trainer.world_size)
     if trainer.world_size > 1:
-        _log_batch(data.batch_size, trainer)
+        _log_batch(data, trainer)
     return Job(trainer, task, data, ckpt_path, stands_at, steps, pruning, config)
 
 
-def _log_batch(batch_size: int, trainer: "L.Trainer") -> None:
+def _log_batch(data: "DataModule", trainer: "L.Trainer") -> None:
     """Say how many samples a step of the optimizer sees, and that the processes do not change the learning rate."""
-    processes, batches = trainer.world_size, trainer.accumulate_grad_batches
+    from stnrot.data.batch_samplers import full_batch
+    from stnrot.data.rng import Split
+
+    processes, samples = trainer.world_size, len(data.dataset(Split.TRAIN)) * data.repeats
+    size = full_batch(data.batch_size, samples, processes)
     log.info(
         "%d processes, each with %d samples of a batch; a step of the optimizer sees %d samples; the learning rate is "
         "as given, because data.batch_size=%d counts the samples of all processes",
         processes,
-        batch_size // processes,
-        batch_size * batches,
-        batch_size,
+        size // processes,
+        min(size * trainer.accumulate_grad_batches, samples - samples % size),
+        data.batch_size,
     )
 
 

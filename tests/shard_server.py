@@ -49,7 +49,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.site.answers is not None:
             self.site.answers -= 1
             if self.site.answers < 0:
-                self.site.over.wait(60)
+                self.site.over.wait()
                 self.close_connection = True
                 return
         if self.site.busy:

@@ -22,7 +22,7 @@ from stnrot.runs.command_line import nothing_left, one_line, one_line_errors, re
 from stnrot.runs.overrides import as_override, switch_groups_off
 from stnrot.runs.postponed_imports import import_lightning
 from stnrot.runs.processes.launched import launched
-from stnrot.runs.processes.meeting import meet
+from stnrot.runs.processes.meeting import meet, tells_others
 from stnrot.runs.processes.one_folder import only_the_first_logs
 from stnrot.runs.processes.slurm import announcing_signal, has_run_in, is_preempted, note_job, requeue, requeued_run
 from stnrot.runs.resume import LENGTH, OPTION, choices_of, log_as_hydra, resumed_config, to_resume
@@ -292,7 +292,7 @@ def _say_how_to_resume(cfg: DictConfig) -> None:
 def command() -> None:
     """Run the command line `sys.argv`."""
     sys.argv = switch_groups_off(sys.argv, CONFIGS)
-    with one_line_errors():
+    with tells_others(), one_line_errors():
         if (before := requeued_run(sys.argv[1:])) is not None:
             sys.argv[1:] = [as_override("resume", before.resolve())]
         cfg = resumed_config(sys.argv[1:])

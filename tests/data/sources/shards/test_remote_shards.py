@@ -144,7 +144,9 @@ def test_a_job_ends_while_a_shard_is_fetched(site: Site) -> None:
     code = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
+import stnrot.data.sources.shards.download as download
 from shard_sets import sampler, shard_splits
+download.TIMEOUT = 1000
 part = shard_splits(sys.argv[2], open_shards=1).train
 for counters in part.prefetched(sampler(part, batch=1), 0, 1):
     part.__getitems__(counters)
@@ -154,7 +156,7 @@ for counters in part.prefetched(sampler(part, batch=1), 0, 1):
     site.answers = 5  # info.json, three indexes, the first shard
     line = [sys.executable, "-c", code, str(ROOT / "tests"), site.url]
     environment = ENVIRONMENT | {"no_proxy": "127.0.0.1", "XDG_CACHE_HOME": str(cache_folder().parent)}
-    done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 7, done.stderr
     assert len(site.shards()) == 2
     assert not done.stderr

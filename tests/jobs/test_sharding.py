@@ -40,7 +40,7 @@ def test_large_blocks_are_gathered_alone_inner_ones_first() -> None:
 
 def test_averages_of_weights_are_refused() -> None:
     with pytest.raises(InputError, match=r"^trainer.strategy=fsdp: EMAWeightAveraging .* trainer.strategy=ddp"):
-        build_trainer(composed("train", *SHARDED), [EMAWeightAveraging(decay=0.9)])
+        build_trainer(composed("train", *SHARDED, "output_dir=run"), [EMAWeightAveraging(decay=0.9)])
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from queue import SimpleQueue
 from threading import Event, Thread
 
 from torch import Tensor
@@ -45,8 +44,8 @@ class Prefetched:
         ahead, passed = deque[tuple[Tensor, list[int]]](), deque[list[int]]()
         seen = Counter[int]()  # in how many of these batches a shard is, in the order of the first use
         bytes_seen = 0
-        views, stop = SimpleQueue[list[int]](), Event()
-        Thread(target=self._fetch, args=(views, stop), daemon=True, name="prefetch").start()
+        view, news, stop = deque[list[int]](maxlen=1), Event(), Event()
+        Thread(target=self._fetch, args=(view, news, stop), daemon=True, name="prefetch").start()
         try:
             while True:
                 while not ahead or (bytes_seen <= self.room and len(seen) < self.most):
@@ -57,7 +56,8 @@ class Prefetched:
                     seen.update(ahead[-1][1])
                 if not ahead:
                     return
-                views.put(list(seen))
+                view.append([*seen])
+                news.set()
                 batch, shards = ahead.popleft()
                 passed.append(shards)
                 yield batch
@@ -68,16 +68,14 @@ class Prefetched:
                         bytes_seen -= self.split.shard_bytes[shard]
         finally:
             stop.set()
-            views.put([])
+            news.set()
 
-    def _fetch(self, views: "SimpleQueue[list[int]]", stop: Event) -> None:
-        """Open the shards of the newest view, again and again."""
-        while not stop.is_set():
-            view = views.get()
-            while not views.empty():
-                view = views.get()
+    def _fetch(self, view: deque[list[int]], news: Event, stop: Event) -> None:
+        """Open the shards of the newest view, whenever there is one."""
+        while news.wait() and not stop.is_set():
+            news.clear()
             left = self.room
-            for shard in view:
+            for shard in view[-1]:
                 name, size = self.split.filenames[shard], self.split.shard_bytes[shard]
                 left -= size
                 if left < 0 or stop.is_set():

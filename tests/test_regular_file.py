@@ -19,8 +19,10 @@ from stnrot.alignment.tables.manifest import align_manifest
 from stnrot.data.image_file import read_header, read_whole
 from stnrot.data.sources.manifest import Manifest
 from stnrot.data.sources.mnist import mnist
+from stnrot.data.sources.shards.scan import samples_of
 from stnrot.errors import InputError
 from stnrot.pose.point_clouds import READERS, read_points
+from stnrot.prediction.onnx_predictor import OnnxPredictor
 from stnrot.regular_file import check_regular
 from stnrot.runs.checkpoints import read_checkpoint
 from stnrot.runs.command_line import one_line
@@ -42,6 +44,7 @@ KINDS = {
     "a socket": lambda path: socket.socket(socket.AF_UNIX).bind(path.name),  # a longer path is refused
     "a character device": lambda path: path.symlink_to("/dev/zero"),
     "a folder": Path.mkdir,
+    "a sparse file": lambda path: [path.touch(), os.truncate(path, 10**11)],
 }
 Make = Callable[[str], Path]
 
@@ -96,6 +99,9 @@ DOORS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "an image of pairs": ("a.png", lambda path: Manifest(**FILES)(manifest_of(path), 0)),
     "table of pairs": ("pairs.csv", lambda path: align_manifest(path, Path("out.csv"), "rotation", None)),
     "checkpoint": ("a.ckpt", read_checkpoint),
+    "published model": ("a.safetensors", read_checkpoint),
+    "ONNX file": ("a.onnx", lambda path: OnnxPredictor(path, threads=1)),
+    "shard": ("a.tar", samples_of),
     "journal": ("study.log", lambda path: open_storage(str(path))),
     "study": ("study.log", lambda path: find_study(str(path), None)),
     "database": ("study.db", lambda path: open_storage(f"sqlite:///{path}")),
@@ -115,8 +121,8 @@ def test_is_refused_in_one_line(folder: Path, door: str, kind: str, linked: bool
         (folder / "link").symlink_to(path.absolute())
         Path(name).symlink_to("link")
     expected = f"{name.partition('.')[2]}.*: expected a regular file, got {kind}; "
-    if (door, kind) == ("checkpoint", "a folder"):  # a published model is one
-        expected = r"ckpt has no config\.json: expected the folder of a published model"
+    if door in ("checkpoint", "published model") and kind == "a folder":  # a published model is one
+        expected = r"(ckpt|safetensors) has no config\.json: expected the folder of a published model"
     with pytest.raises(InputError, match=expected) as error:
         read(Path(name))
     assert "\n" not in str(error.value)

@@ -1,11 +1,15 @@
-"""Change a file at random: bytes, numbers in text, or the parts of an archive, a PNG file or a saved object."""
+"""Change a file at random: its bytes, or the parts of an archive, a PNG file, a study or a saved object."""
 
 import io
+import json
 import random
+import sqlite3
 import struct
 import zipfile
 import zlib
 from collections.abc import Callable
+from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -45,6 +49,7 @@ VALUES = (
     True,
 )
 PNG = b"\x89PNG\r\n\x1a\n"
+ENDLESS = "WITH RECURSIVE n(k) AS (SELECT 0 UNION ALL SELECT k + 1 FROM n) SELECT k FROM n"
 
 
 def mutated(content: bytes, other: bytes, chance: random.Random) -> bytes:
@@ -53,6 +58,10 @@ def mutated(content: bytes, other: bytes, chance: random.Random) -> bytes:
         return _saved(content, chance) if chance.random() < 0.6 else _archive(content, chance)
     if content[:8] == PNG and chance.random() < 0.6:
         return _png(content, chance)
+    if content[:7] == b"SQLite " and chance.random() < 0.8:
+        return _database(content, chance)
+    if content[:10] == b'{"op_code"' and chance.random() < 0.8:
+        return _journal(content, chance)
     return _bytes(content, other, chance)
 
 
@@ -154,10 +163,85 @@ def _saved(content: bytes, chance: random.Random) -> bytes:
     """Change values of a saved object, at any depth: of its configuration, or of its tensors."""
     saved = torch.load(io.BytesIO(content), weights_only=True)
     for _ in range(chance.choice((1, 1, 2, 5))):
-        changed_tree(saved if chance.random() < 0.3 else saved.get("config", saved), chance)
+        parts = [saved.get(name) for name in ("loops", "callbacks", "optimizer_states", "lr_schedulers", "stands_at")]
+        part = chance.choice(parts) if all(parts) else saved.get("config", saved)
+        changed_tree(saved if chance.random() < 0.3 or not part else part, chance)
     file = io.BytesIO()
     torch.save(saved, file)
     return file.getvalue()
+
+
+def _database(content: bytes, chance: random.Random) -> bytes:
+    """Change a database of SQLite: values, of any type, of a column or of text as JSON, rows, tables."""
+    path = Path("to_change.db")  # in the folder of the test; Python 3.10 opens no database in memory
+    path.write_bytes(content)
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute("PRAGMA foreign_keys = OFF")
+        tables = [each for (each,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        filled = [each for each in tables if database.execute(f"SELECT 1 FROM {each}").fetchone()]
+        for _ in range(chance.choice((1, 1, 2, 4))):
+            with suppress(sqlite3.Error, OverflowError):  # a table that is gone, or does not take the value
+                _change_row(database, chance.choice(filled), tables, chance)
+    return path.read_bytes()
+
+
+def _change_row(database: sqlite3.Connection, table: str, tables: list[str], chance: random.Random) -> None:
+    (row,) = chance.choice(database.execute(f"SELECT rowid FROM {table} LIMIT 100").fetchall() or [(1,)])
+    column = chance.choice([each[1] for each in database.execute(f"PRAGMA table_info({table})")])
+    found = database.execute(f"SELECT {column} FROM {table} WHERE rowid = {row}").fetchone() or (0,)
+    how = chance.random()
+    if how < 0.05:
+        database.execute(f"DROP TABLE {chance.choice(tables)}")
+    elif how < 0.1:
+        database.execute(f"ALTER TABLE {table} RENAME COLUMN {column} TO {column}_x")
+    elif how < 0.15:
+        database.execute(f"DROP TABLE {table}")
+        database.execute(f"CREATE VIEW {table} AS {ENDLESS}")
+    elif how < 0.2:
+        database.execute(f"DELETE FROM {table} WHERE rowid = {row}")
+    else:
+        new = _changed_text(found[0], chance) if isinstance(found[0], str) else _near(found[0], chance)
+        if chance.random() < 0.5:
+            new = chance.choice((*VALUES, b"\xff\0", "9" * 500))
+        new = json.dumps(new) if isinstance(new, dict | list) else new
+        database.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = {row}", [new])
+
+
+def _journal(content: bytes, chance: random.Random) -> bytes:
+    """Change lines of JSON."""
+    lines = content.splitlines(keepends=True)
+    for _ in range(chance.choice((1, 1, 2, 4))):
+        k = chance.randrange(len(lines))
+        how = chance.random()
+        if how < 0.7:
+            lines[k] = (_changed_text(lines[k].decode(), chance) + "\n").encode()
+        elif how < 0.8:
+            lines[k] = _bytes(lines[k], content, chance)
+        elif how < 0.9:
+            del lines[k : k + len(lines) - 1]
+        else:
+            lines.insert(k, chance.choice(lines))
+    return b"".join(lines)
+
+
+def _changed_text(text: str, chance: random.Random) -> str:
+    """Change JSON at any depth, also JSON within its texts, or any other text."""
+    try:
+        tree = json.loads(text)
+    except ValueError:
+        return str(_near(text, chance))
+    if not isinstance(tree, dict | list):
+        return json.dumps(chance.choice((_near(tree, chance), *VALUES)))
+    inside = [key for key in tree if isinstance(tree, dict) and str(tree[key])[:1] in ("{", "[")]
+    if inside and chance.random() < 0.5:
+        key = chance.choice(inside)
+        if isinstance(tree[key], str):
+            tree[key] = _changed_text(tree[key], chance)
+        else:
+            changed_tree(tree[key], chance)
+    else:
+        changed_tree(tree, chance)
+    return json.dumps(tree)
 
 
 def changed_tree(tree: Any, chance: random.Random) -> None:

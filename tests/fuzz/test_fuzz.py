@@ -9,7 +9,18 @@ import pytest
 from conftest import ENVIRONMENT, ROOT
 
 WORKER = Path(__file__).parent / "worker.py"
-READERS = ("image", "checkpoint", "published", "manifest", "table", "mesh", "onnx", "shard")  # of readers.py
+READERS = (
+    "image",
+    "checkpoint",
+    "published",
+    "manifest",
+    "table",
+    "mesh",
+    "onnx",
+    "shard",
+    "study",
+    "resumed",
+)  # of readers.py
 KEPT = Path(__file__).parent / "kept"  # name of the reader, a dash, name of the file: every file that failed once
 
 

@@ -88,9 +88,11 @@ def test_studies_of_other_programs(tmp_path: Path, capsys: pytest.CaptureFixture
     named = optuna.create_study(study_name="\x1b[2J")
     trial = named.ask()
     trial.suggest_float("\x1b[31mx\n", 0, 1)
+    trial.suggest_categorical("$x_{$" + "x" * 2_000, ["$\\frac$", "y" * 2_000])  # the figures show neither as a formula
     named.tell(trial, 1.0)
     report(named, tmp_path)
     printed = capsys.readouterr().out
     assert "to repeat" not in printed
     assert "\x1b" not in printed
     assert r"\x1b[31mx\n" in printed
+    assert (tmp_path / "parallel.png").stat().st_size < 2**19  # it does not grow with the names

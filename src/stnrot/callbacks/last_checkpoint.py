@@ -11,11 +11,10 @@ from lightning.pytorch.trainer.states import TrainerFn
 from stnrot.callbacks.prediction_collector import gathered
 from stnrot.errors import InputError, check_number
 from stnrot.runs.log_position import log_positions
-from stnrot.runs.loop_state import Place, counters_at_rest, own_state, restore_metrics, restore_position
+from stnrot.runs.loop_state import KEY, Place, counters_at_rest, own_state, restore_metrics, restore_position
+from stnrot.runs.resumable import from_checkpoint
 from stnrot.runs.run_lock import check_folders_stay
 from stnrot.runs.stop_signals import REQUEST, Stopped, install_handlers
-
-KEY = "stands_at"  # of a checkpoint, beside the keys of Lightning
 
 
 class LastCheckpoint(L.Callback):
@@ -46,7 +45,8 @@ class LastCheckpoint(L.Callback):
         """Restore the metrics of the epoch so far."""
         self._saved_step, self._saved_time = trainer.global_step, time.monotonic()
         if self._resumed is not None:
-            restore_metrics(trainer, self._own(trainer), self._resumed["place"])
+            with from_checkpoint(trainer.ckpt_path):
+                restore_metrics(trainer, self._own(trainer), self._resumed["place"])
         install_handlers()
         REQUEST.waits = REQUEST.active and not self._is_off(trainer)
 
@@ -144,7 +144,8 @@ class LastCheckpoint(L.Callback):
 
     def _restore_position(self, trainer: L.Trainer) -> None:
         if self._resumed is not None:
-            restore_position(trainer, self._own(trainer))
+            with from_checkpoint(trainer.ckpt_path):
+                restore_position(trainer, self._own(trainer))
             self._resumed = None
 
     def _save_if_due(self, trainer: L.Trainer, place: Place) -> None:

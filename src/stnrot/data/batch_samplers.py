@@ -59,7 +59,8 @@ class TrainingBatches:
 
     def __iter__(self) -> Iterator[Tensor]:
         epoch = self.epoch()
-        order = self.order((self.seed, Purpose.ORDER, epoch), self.length) + epoch * self.length
+        order = self.order((self.seed, Purpose.ORDER, epoch), self.length)
+        order += epoch * self.length
         rest = order[self.done() * self.batch_size : len(self) * self.batch_size]
         for batch in rest.split(self.batch_size) if len(rest) else ():
             yield batch[self.share]

@@ -93,6 +93,7 @@ def train(cfg: DictConfig, resume: bool = False) -> float:
     import_lightning()
     from stnrot.runs.log_position import rewind_logs
     from stnrot.runs.processes.lost_process import lost_connections
+    from stnrot.runs.resumable import from_checkpoint
 
     folder = Path(cfg.output_dir)
     job = _built(cfg, folder, resume)
@@ -101,7 +102,8 @@ def train(cfg: DictConfig, resume: bool = False) -> float:
         log.info("resumes %s from %s", folder, job.checkpoint or "the beginning")
         if job.trainer.is_global_zero:
             (folder / "metrics.json").unlink(missing_ok=True)  # of the end that is no longer the end
-        rewind_logs(job.trainer, job.stands_at["processes"][0]["logs"] if job.stands_at else {})
+        with from_checkpoint(job.checkpoint):
+            rewind_logs(job.trainer, job.stands_at["processes"][0]["logs"] if job.stands_at else {})
     if job.trainer.is_global_zero:
         with atomic_write(folder / "config.yaml") as new:
             OmegaConf.save(OmegaConf.create(job.config), new)
@@ -123,10 +125,10 @@ def _built(cfg: DictConfig, folder: Path, resume: bool) -> Job:
     import torch
     from lightning import seed_everything
 
-    from stnrot.callbacks.last_checkpoint import KEY
     from stnrot.runs.allowed_targets import without_weights
     from stnrot.runs.checkpoints import read_checkpoint, weights_of
     from stnrot.runs.config_checks import check_folder, check_groups, check_model, check_options, check_processes
+    from stnrot.runs.loop_state import KEY
     from stnrot.runs.precision import auto_precision
     from stnrot.runs.resumable import steps_taken
     from stnrot.runs.trainer import build_trainer

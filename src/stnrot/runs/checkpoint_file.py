@@ -11,6 +11,7 @@ from torch import Tensor
 from stnrot.errors import InputError
 
 MOST_VALUES, DEEPEST = 100_000, 64  # of a configuration, which has the names of all classes
+MOST_SAVED = 10_000_000  # of a training, which has 2,000 for each process, and some for each weight
 MOST_BUILT = 2_000  # values of the model, and of the task; those of `configs/` have some 50
 PLAIN = (str, int, float, bool, type(None))
 
@@ -44,7 +45,15 @@ def check_config(config: Any, path: Path | str) -> None:
         _check_tree(config.get(section), MOST_BUILT, path)
 
 
-def _check_tree(tree: Any, most: int, path: Path | str) -> None:
+def check_training(state: Any, path: Path | str) -> None:
+    """Raise InputError unless the state of a training is such a tree.
+
+    It may also hold tensors, as `check_weights` asks for, and what else callbacks save.
+    """
+    _check_tree(state, MOST_SAVED, path, tensors=True)
+
+
+def _check_tree(tree: Any, most: int, path: Path | str, tensors: bool = False) -> None:
     values, rest = 0, [(tree, 0)]
     while rest:
         node, depth = rest.pop()
@@ -55,7 +64,7 @@ def _check_tree(tree: Any, most: int, path: Path | str) -> None:
             inside = list(node)
         else:
             inside = []
-            if type(node) not in PLAIN:
+            if not _is_dense(node) if tensors and isinstance(node, Tensor) else type(node) not in PLAIN and not tensors:
                 raise _not_written(path, f"a value of the type {type(node).__name__}")
         if values + len(rest) + len(inside) > most or depth > DEEPEST:
             raise _not_written(path, f"more than {most:,} values, or more than {DEEPEST} levels")
@@ -70,9 +79,14 @@ def check_weights(weights: Any, path: Path | str) -> None:
     if not isinstance(weights, Mapping):
         raise _not_written(path, f"weights of the type {type(weights).__name__}")
     for name, value in weights.items():
-        dense = isinstance(value, Tensor) and value.layout is torch.strided and value.device.type == "cpu"
-        if not isinstance(name, str) or not dense or value.is_quantized or value.nbytes > _stored(value):
+        if not isinstance(name, str) or not _is_dense(value):
             raise _not_written(path, f"{name!r:.80} among its weights")
+
+
+def _is_dense(value: Any) -> bool:
+    """Return whether a value is a tensor that holds each of its values."""
+    dense = isinstance(value, Tensor) and value.layout is torch.strided and value.device.type == "cpu"
+    return dense and not value.is_quantized and value.nbytes <= _stored(value)
 
 
 def bytes_of(weights: Mapping[str, Tensor]) -> int:

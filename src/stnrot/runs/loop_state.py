@@ -21,6 +21,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 Place = Literal["epoch", "batch", "validation"]
+KEY = "stands_at"  # of a checkpoint, beside the keys of Lightning
 MEMORIES = ("_callback_metrics", "_logged_metrics", "_progress_bar_metrics")  # the newest value of each metric
 
 
@@ -65,19 +66,26 @@ def restore_metrics(trainer: L.Trainer, state: Mapping[str, Any], place: Place) 
 
     Args:
         state: as `own_state` has returned it.
+
+    Raises:
+        Exception: of almost any kind, if it has another form.
     """
     task, connector = trainer.lightning_module, trainer._logger_connector
     device = trainer.strategy.root_device
-    for name, values in state["newest"].items():
-        setattr(connector, name, move_data_to_device(dict(values), device))
+    for name in MEMORIES:
+        values = dict(state["newest"][name])
+        if not all(isinstance(each, Tensor | int | float) for each in values.values()):
+            raise TypeError(f"a metric that is no number in {name}")
+        setattr(connector, name, move_data_to_device(values, device))
     if place == "epoch":
         return
     known = {name: each for name, each in task.named_modules() if isinstance(each, Metric)}
     for name, values in state["metrics"].items():
         if name in known:
             for key, value in values["values"].items():
+                _check_form(value, known[name]._defaults[key], f"{name}.{key}")
                 setattr(known[name], key, move_data_to_device(value, device))
-            known[name]._update_count = values["updates"]
+            known[name]._update_count = int(values["updates"])
             known[name]._computed = None
     results = trainer.fit_loop.epoch_loop._results
     for each in state["means"]:
@@ -87,6 +95,7 @@ def restore_metrics(trainer: L.Trainer, state: Mapping[str, Any], place: Place) 
         entry = results[each["key"]]
         for name in ("value", "cumulated_batch_size"):
             if name in each:
+                _check_form(each[name], getattr(entry, name), each["key"])
                 setattr(entry, name, each[name].to(device))
         entry._forward_cache = None
     connector._first_loop_iter = False  # else the next value would replace the sum so far
@@ -97,7 +106,7 @@ def restore_position(trainer: L.Trainer, state: Mapping[str, Any]) -> None:
 
     Lightning counts the step of the logs up when it skips a validation that is done.
     """
-    trainer.fit_loop.epoch_loop._batches_that_stepped = state["logged_steps"]
+    trainer.fit_loop.epoch_loop._batches_that_stepped = int(state["logged_steps"])
     saved = state["random"]
     torch.set_rng_state(saved["torch"])
     if saved["cuda"] and torch.cuda.is_available() and len(saved["cuda"]) == torch.cuda.device_count():
@@ -106,6 +115,15 @@ def restore_position(trainer: L.Trainer, state: Mapping[str, Any]) -> None:
     np.random.set_state((algorithm, keys.numpy().view(np.uint32), *rest))  # noqa: NPY002  # a callback or network may draw from it
     version, internal, gauss = saved["python"]
     random.setstate((version, tuple(internal), gauss))
+
+
+def _check_form(value: Any, fresh: Any, name: str) -> None:
+    if isinstance(fresh, list):
+        same = isinstance(value, list) and all(isinstance(each, Tensor) for each in value)
+    else:
+        same = isinstance(value, Tensor) and (value.shape, value.dtype) == (fresh.shape, fresh.dtype)
+    if not same:
+        raise TypeError(f"the metric {name} has another form")
 
 
 def _random_state() -> dict[str, Any]:

@@ -28,7 +28,7 @@ def read_published(source: Path) -> dict[str, Any]:
     from safetensors import safe_open
     from safetensors.torch import load  # here, because it imports torch
 
-    single = source.suffix == SUFFIX and source.is_file()
+    single = source.suffix == SUFFIX and source.exists() and not source.is_dir()
     for name in (CONFIG, WEIGHTS):
         check_regular(source if single else source / name)
     try:

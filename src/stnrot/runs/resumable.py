@@ -2,12 +2,17 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from pathlib import PurePath
+from typing import Any, get_args
 
 import lightning as L
 
 from stnrot.errors import InputError, reason_of
+from stnrot.runs.checkpoint_file import check_training
+from stnrot.runs.loop_state import KEY, Place
 
+LISTS, MAPPINGS = ("optimizer_states", "lr_schedulers"), ("loops", "callbacks")  # of a checkpoint; they hold mappings
+COUNTERS = ("ready", "started", "processed", "completed", "_batches_that_stepped")  # of a loop
 RESTORES = "lightning.pytorch.trainer.connectors.checkpoint_connector"  # the module that restores a training
 EXPECTED = "expected the last.ckpt of a run, and the options of that run"
 
@@ -28,6 +33,7 @@ def steps_taken(trainer: L.Trainer, checkpoint: Mapping[str, Any], path: str) ->
             f"ckpt_path={path} holds the weights of a model alone: expected a last.ckpt; to begin a new run with these "
             "weights, give start_from"
         )
+    check_state(checkpoint, path)
     try:
         fit = checkpoint["loops"]["fit_loop"]
         within = fit["epoch_loop.batch_progress"]["current"]["completed"] > 0
@@ -43,6 +49,69 @@ def steps_taken(trainer: L.Trainer, checkpoint: Mapping[str, Any], path: str) ->
                 f"trainer.{name}"
             )
     return taken["max_steps"]
+
+
+def check_state(checkpoint: Mapping[str, Any], path: str) -> None:
+    """Check the parts of a training, not what Lightning and torch check themselves.
+
+    Args:
+        checkpoint: of the run to resume.
+        path: of the checkpoint.
+
+    Raises:
+        InputError: if a part has another type than Lightning saves, holds other values than plain ones and tensors, or
+            names a file above the folder of a run.
+    """
+    for name in (*LISTS, *MAPPINGS):
+        part = checkpoint.get(name)
+        inside = part.values() if name in MAPPINGS and isinstance(part, Mapping) else part
+        kind = Mapping if name in MAPPINGS else list
+        if not isinstance(part, kind) or not all(isinstance(each, Mapping) for each in inside or ()):
+            raise InputError(f"{path} cannot be resumed: its {name} are {part!r:.80}; {EXPECTED}")
+    check_training({name: checkpoint[name] for name in checkpoint if name not in ("config", "state_dict")}, path)
+    for name, state in checkpoint["callbacks"].items():  # that of the checkpoints removes files that it names
+        texts = [each for value in state.values() for each in (value if isinstance(value, Mapping) else [value])]
+        if any(isinstance(each, str) and ".." in PurePath(each).parts for each in texts):
+            raise InputError(f"{path} cannot be resumed: {name!r:.40} names a file above its folder; {EXPECTED}")
+    if not _are_counters(checkpoint["loops"]):
+        raise InputError(f"{path} cannot be resumed: its loops have counters that are no numbers; {EXPECTED}")
+    own = checkpoint.get(KEY)
+    if own is not None and not _is_own(own):
+        raise InputError(f"{path} cannot be resumed: its {KEY} is {own!r:.80}; {EXPECTED}")
+
+
+def _are_counters(loops: Any) -> bool:
+    """Return whether the counters of all loops are numbers from 0 up."""
+    counted = all(type(loops.get(name, 0)) is int and loops.get(name, 0) >= 0 for name in COUNTERS)
+    return counted and all(_are_counters(each) for each in loops.values() if isinstance(each, Mapping))
+
+
+def _is_own(own: Any) -> bool:
+    """Return whether a state has the form in which `LastCheckpoint` saves it."""
+    processes = own.get("processes") if isinstance(own, Mapping) else None
+    return (
+        isinstance(processes, list)
+        and len(processes) > 0
+        and all(isinstance(each, Mapping) and isinstance(each.get("logs"), Mapping) for each in processes)
+        and own.get("place") in get_args(Place)
+        and isinstance(own.get("stops"), bool)
+        and isinstance(own.get("max_epochs"), int | None)
+    )
+
+
+@contextmanager
+def from_checkpoint(path: Any) -> Iterator[None]:
+    """Turn any error inside, where values of a checkpoint are restored, into an InputError.
+
+    Args:
+        path: of the checkpoint.
+    """
+    try:
+        yield
+    except (InputError, OSError):
+        raise
+    except Exception as error:
+        raise InputError(f"{path} cannot be resumed: {reason_of(error)}; {EXPECTED}") from error
 
 
 @contextmanager

@@ -3,9 +3,10 @@
 import random
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import optuna
 from filelock import FileLock
@@ -23,15 +24,8 @@ EXPECTED = (
     "expected the URL of a database, such as sqlite:///study.db, or the path of a journal file, such as study.log"
 )
 CHECK = "check that the server runs, and the host, port, user, password and database in the URL"
-STORAGE_ERRORS = (
-    ImportError,
-    SQLAlchemyError,
-    optuna.exceptions.OptunaError,
-    RuntimeError,
-    OSError,
-    ValueError,
-    LookupError,
-)
+KNOWN_ERRORS = (ImportError, SQLAlchemyError, optuna.exceptions.OptunaError, OSError, ValueError)
+COMPUTED = re.compile(r"(?i)\b(virtual\s+table|generated\s+always|as\s*\()")  # in the SQL of a table or an index
 DRIVERS = {  # the package of a module that SQLAlchemy imports for a URL, where the two names differ
     "psycopg": "'psycopg[binary]'",
     "psycopg2": "psycopg2-binary",
@@ -103,12 +97,26 @@ def is_empty(location: str) -> bool:
         url = _with_driver(location)
         engine = create_engine(url, connect_args=timeouts_of(url))
         tables = inspect(engine).get_table_names()
+        if path is not None:
+            with engine.connect() as connection:
+                _check_schema(connection.exec_driver_sql("SELECT type, name, sql FROM sqlite_master"), path)
         engine.dispose()
     # Optuna creates the table `studies` first and `alembic_version`, which other programs also use, last.
     is_study = "studies" in tables
     if path is not None and tables and not is_study:
         raise InputError(f"{without_password(location)} is the database of another program: {EXPECTED}")
-    return not is_study or "alembic_version" not in tables
+    if not is_study or "alembic_version" not in tables:
+        return True
+    if "trials" not in tables:  # Optuna would create it
+        raise InputError(f"{without_password(location)} has no table of trials: {EXPECTED}")
+    return False
+
+
+def _check_schema(schema: Iterable[Any], path: Path) -> None:
+    """Raise InputError if a file of SQLite computes what is read from it: such a query can be without end."""
+    for kind, name, sql in schema:
+        if kind not in ("table", "index") or COMPUTED.search(sql or ""):
+            raise InputError(f"{path} has {name!r:.80}, a {kind} that computes: expected the storage of a search")
 
 
 def file_of(location: str) -> Path | None:
@@ -159,12 +167,15 @@ def without_password(location: str) -> str:
 
 @contextmanager
 def input_errors(location: str) -> Iterator[None]:
-    """Turn an error of the storage into an InputError."""
+    """Turn an error of the storage into an InputError. What a file from anyone holds can raise almost anything."""
     try:
         yield
-    except STORAGE_ERRORS as error:
+    except InputError:
+        raise
+    except Exception as error:
         cause = error.__cause__ or error
-        reason = reason_of(cause)
+        known = isinstance(cause, KNOWN_ERRORS)
+        reason = reason_of(cause) if known else f"it is damaged ({type(cause).__name__}: {reason_of(cause)})"
         where = without_password(location)
         if isinstance(cause, ModuleNotFoundError) and cause.name is not None:
             module = cause.name.partition(".")[0]

@@ -9,6 +9,7 @@ from optuna.study import StudyDirection
 from stnrot.errors import InputError
 from stnrot.runs.moved_targets import MOVED, OPTIONS
 from stnrot.search.storage import check_folder, input_errors, is_empty, lock_of, open_storage, without_password
+from stnrot.search.stored_trials import check_trials
 
 SEARCH = "search"  # user attribute of a study: its SearchSpec
 # options that may differ between the processes of one search: where a job runs, and what it displays
@@ -91,6 +92,9 @@ def find_study(location: str, name: str | None) -> optuna.Study | None:
     Args:
         location: URL of the database or path of the journal file.
         name: name of the study; it may be None if the storage holds only one.
+
+    Raises:
+        InputError: if the storage or the study cannot be read, or holds what no search writes.
     """
     if is_empty(location):
         return None
@@ -103,4 +107,7 @@ def find_study(location: str, name: str | None) -> optuna.Study | None:
         )
     if not names or (name is not None and name not in names):
         return None
-    return optuna.load_study(study_name=name or names[0], storage=storage)
+    with input_errors(location):
+        study = optuna.load_study(study_name=name or names[0], storage=storage)
+        check_trials(study, location)
+    return study

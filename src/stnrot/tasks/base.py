@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from torch.optim import LBFGS, Adam, AdamW, Optimizer, SparseAdam
 
 from stnrot.errors import InputError
+from stnrot.runs.resumable import from_checkpoint
 from stnrot.tasks.optimizer_state import FAINT_EVERY, drop_faint, in_one_layout, match_layouts
+from stnrot.tasks.resumed_state import check_optimizer_state, check_schedule_state
 from stnrot.tasks.schedule import build_schedule, plan_anew
 
 log = logging.getLogger("train")
@@ -117,6 +119,7 @@ class Task(L.LightningModule, ABC):
             raise InputError(f"task.optimizer cannot be built: {error}; {hint}") from error
         if isinstance(optimizer, SparseAdam):
             raise InputError("task.optimizer: SparseAdam needs sparse gradients, and these models have none; use Adam")
+        optimizer.register_load_state_dict_pre_hook(check_optimizer_state)
         weights = [each for group in optimizer.param_groups for each in group["params"]]
         if isinstance(optimizer, LBFGS) and not all(each.is_contiguous() for each in weights):
             raise InputError("task.optimizer: LBFGS cannot flatten the weights of a convolution; use AdamW")
@@ -139,7 +142,10 @@ class Task(L.LightningModule, ABC):
             return optimizer
         schedule = build_schedule(self.scheduler, optimizer, self.trainer)
         if self._resumed is not None:
-            changed = plan_anew(schedule["scheduler"], optimizer, self._resumed)
+            with from_checkpoint(self.trainer.ckpt_path):
+                for state in self._resumed["lr_schedulers"]:
+                    check_schedule_state(schedule["scheduler"], state)
+                changed = plan_anew(schedule["scheduler"], optimizer, self._resumed)
             self._resumed = None
             if changed is not None and self.trainer.is_global_zero:
                 log.info(changed)

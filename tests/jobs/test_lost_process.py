@@ -149,3 +149,19 @@ def test_machines_that_do_not_meet(node: str, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert re.fullmatch(r"error: process 1 of this job .* within 1 s.*\n", done.stderr)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_first_machine_is_refused(tmp_path: Path) -> None:
+    """It alone looks into the folder. The other one does not wait for it."""
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoints" / "last.ckpt").touch()
+    before = sorted(tmp_path.rglob("*"))
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    line = [sys.executable, str(ROOT / "train.py"), *NODES, "hydra.run.dir=run"]
+    environments = [ENVIRONMENT | place | {"NODE_RANK": node} for node in ("1", "0")]
+    jobs = [subprocess.Popen(line, cwd=tmp_path, env=each, stderr=subprocess.PIPE, text=True) for each in environments]
+    other, first = (job.communicate(timeout=200)[1] for job in jobs)
+    assert [job.returncode for job in jobs] == [1, 1]
+    assert re.fullmatch("error: .*holds the checkpoints of a run already.*\n", first)
+    assert re.fullmatch("error: the first process of this job was refused, .*\n", other)
+    assert sorted(tmp_path.rglob("*")) == before

@@ -33,24 +33,27 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
     """Normalise by the statistics of the batch of all processes in training.
 
     `torch.nn.SyncBatchNorm` works on accelerators only. This class works on the CPU too: a job of two processes then
-    equals the job of one process, up to the rounding of sums.
+    equals the job of one process, up to the rounding of sums. The processes exchange the sums of the values and of
+    their squares at once, since the number of exchanges is what a job on many machines waits for.
     """
 
     def forward(self, input: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         """Normalise; the gradient flows through the statistics to every process."""
         if not (self.training and dist.is_available() and dist.is_initialized()):
             return super().forward(input)
-        x = input.to(torch.promote_types(input.dtype, torch.float32))
-        here = torch.cat((x.sum((0, 2, 3)), x.new_tensor([x.numel() / x.shape[1]])))
-        total = summed(here)
-        count = total[-1]
-        mean = total[:-1] / count
-        centred = x - mean[:, None, None]
-        variance = summed((centred**2).sum((0, 2, 3))) / count
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
         assert self.momentum is not None
+        x = input.to(torch.promote_types(input.dtype, torch.float32))
+        shift = self.running_mean.to(x.dtype, copy=True)  # the same everywhere, and near the mean: little cancels below
+        shifted = x - shift[:, None, None]
+        count = x.new_tensor([x.numel() / x.shape[1]])
+        total = summed(torch.cat((shifted.sum((0, 2, 3)), (shifted**2).sum((0, 2, 3)), count)))
+        first, second, count = total.split((len(shift), len(shift), 1))
+        offset = first / count
+        variance = (second / count - offset**2).clamp_min(0)
+        mean, centred = shift + offset, shifted - offset[:, None, None]
         with torch.no_grad():
             self.num_batches_tracked.add_(1)
             self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)

@@ -11,11 +11,15 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from stnrot.data.batch import RawBatch
+from stnrot.data.batch_samplers import Batches
 from stnrot.data.image_set import ImageSet
-from stnrot.data.rng import Key, bits
+from stnrot.data.rng import Key
 from stnrot.data.sources.decoding import Decoding
 from stnrot.data.sources.shards.index import names_name
 from stnrot.data.sources.shards.info import SplitInfo
+from stnrot.data.sources.shards.order import shard_order
+from stnrot.data.sources.shards.prefetch import Prefetched
+from stnrot.data.sources.shards.remote import RemoteShards
 from stnrot.errors import InputError, reason_of
 from stnrot.machine import thread_pool
 
@@ -107,22 +111,27 @@ class ShardSet:
     def order(self, key: Key, count: int) -> Int[Tensor, "{count}"]:
         """Return a random order of `range(count)`, for `count` a multiple of the number of images, shard by shard.
 
-        Each pass goes through the shards in a random order, and through the images of a shard in a random order. This
-        sequence is cut into `open_shards` equal parts, from which the images are taken in turn. So a batch has images
-        of many shards, and reads each shard only while it is its turn. If `open_shards` is a multiple of the number of
-        processes, and the batch size one of `open_shards`, a process reads no shard of another but at the cuts.
+        See `shard_order`, with `open_shards` parts. So a batch has images of many shards, and reads each shard only
+        while it is its turn. If `open_shards` is a multiple of the number of processes, and the batch size one of
+        `open_shards`, a process reads no shard of another but at the cuts.
         """
-        shard, length = torch.from_numpy(self.table["shard"][self.row].astype(np.int64)), len(self)
-        parts = min(self.open_shards, length)
-        passes = []
-        for number in range(count // length):
-            turn = bits((*key, number, 0), torch.arange(len(self.split.filenames)), 1)[:, 0]
-            inside = bits((*key, number, 1), torch.arange(length), 1)[:, 0]
-            sequence = torch.from_numpy(np.lexsort((inside.numpy(), turn[shard].numpy())))
-            whole = length - length % parts
-            taken = sequence[:whole].view(parts, -1).T.reshape(-1)
-            passes.append(torch.cat((taken, sequence[whole:])) + number * length)
-        return torch.cat(passes)
+        return shard_order(self.table["shard"][self.row], min(self.open_shards, len(self)), key, count)
+
+    def prefetched(self, batches: Batches, workers: int, processes: int) -> Batches:
+        """Return batches that fetch the shards of a web server in the background; others stay as they are.
+
+        Args:
+            workers: processes that read the batches.
+            processes: of the job on this machine, which share the cache.
+        """
+        if not isinstance(self.store, RemoteShards):
+            return batches
+        room = self.store.limit // processes
+        # a loader hands two batches to each worker
+        return Prefetched(batches, self._shards_of, self.store, self.split, room, 2 * self.open_shards + 1, 2 * workers)
+
+    def _shards_of(self, counters: Int[Tensor, "B"]) -> list[int]:
+        return np.unique(self.table["shard"][self.row[counters.numpy() % len(self)]]).tolist()
 
     def _read(self, rows: Int[np.ndarray, "B"]) -> list[Pixels | InputError]:
         """Return the pixels of some rows of the table, or what is wrong with an image."""

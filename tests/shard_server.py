@@ -17,6 +17,7 @@ class Site:
         ranges: answer a request for a range with that range, not with the whole file.
         broken: the next so many answers with a tar file end after half of what they announce.
         busy: the next so many answers are HTTP 503.
+        answers: after so many answers, a request is accepted and never answered; None: all are.
         sent: the path of each request and the first byte that was asked for.
     """
 
@@ -24,8 +25,10 @@ class Site:
     ranges: bool = True
     broken: int = 0
     busy: int = 0
+    answers: int | None = None
     sent: list[tuple[str, int]] = field(default_factory=list)
     url: str = ""
+    over: threading.Event = field(default_factory=threading.Event)
 
     def shards(self) -> list[str]:
         """Return the shards that were asked for, each once."""
@@ -43,6 +46,12 @@ class Handler(BaseHTTPRequestHandler):
         name, wanted = self.path.rpartition("/")[2], self.headers.get("Range")
         start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and self.site.ranges else 0
         self.site.sent.append((name, start))
+        if self.site.answers is not None:
+            self.site.answers -= 1
+            if self.site.answers < 0:
+                self.site.over.wait()
+                self.close_connection = True
+                return
         if self.site.busy:
             self.site.busy -= 1
             self.send_error(503)
@@ -75,6 +84,7 @@ def serving(folder: Path) -> Iterator[Site]:
     try:
         yield site
     finally:
+        site.over.set()
         server.shutdown()
         server.server_close()
         thread.join()

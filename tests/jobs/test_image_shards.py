@@ -38,6 +38,8 @@ def test_one_and_two_processes_end_with_the_metrics_of_the_folder(mine: Path, si
     one, two = tmp_path / "one", tmp_path / "two"
     one.mkdir()
     train(composed("train", *options, f"output_dir={one}"))
+    shards = [name for name, _ in site.sent if name.endswith(".tar")]
+    assert sorted(shards) == site.shards()  # each is fetched once
     several = command("train.py", *options, "data.num_workers=1", "trainer=ddp", f"hydra.run.dir={two}")
     assert several.returncode == 0, several.stderr
     # the training of two processes, and the same test from the folder itself

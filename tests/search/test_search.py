@@ -28,6 +28,7 @@ TINY = [*SMALL, "debug=one_batch", "callbacks.alignment_figures=null"]
 SPACE = ["hparams_search=_search", "model=cnn", "task.optimizer.lr=tag(log,interval(1e-4,1e-2))"]
 ROT_STN = ["-m", *TINY, "trainer.max_epochs=2", "hparams_search=rot_stn"]
 FOLDER = Path("outputs/search/_search")
+TASK = {"SLURM_NTASKS": "2", "SLURM_PROCID": "1", "SLURM_STEP_ID": "0", "SLURM_NTASKS_PER_NODE": "2"}
 
 
 def arguments(*options: str) -> list[str]:
@@ -90,10 +91,16 @@ def of_state(trials: list[FrozenTrial], state: TrialState) -> list[FrozenTrial]:
 
 @pytest.fixture(scope="module")
 def search(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Run `hparams_search=rot_stn` with four short trials, once for all workers; return its folder and its output."""
+    """Run `hparams_search=rot_stn` with four short trials, once for all workers; return its folder and its output.
+
+    It runs as the second of two tasks that srun has started, each of which has trials of its own.
+    """
 
     def run(work: Path) -> None:
-        done = command("train.py", *ROT_STN, "hydra.sweeper.n_trials=4", cwd=work)
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in TASK.items():
+                patch.setitem(ENVIRONMENT, name, value)
+            done = command("train.py", *ROT_STN, "hydra.sweeper.n_trials=4", cwd=work)
         assert done.returncode == 0, done.stderr
         (work / "printed").write_text(done.stdout)
 

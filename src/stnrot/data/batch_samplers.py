@@ -1,13 +1,22 @@
 """Choose the samples of each batch by (seed, epoch), the same for any number of processes."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import lightning as L
 import torch
 from torch import Tensor
 
 from stnrot.data.rng import Key, Purpose, permutation
+
+
+@runtime_checkable
+class Batches(Protocol):
+    """What a loader goes through in each epoch: the counters of each batch (see `RawBatch`)."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Tensor]: ...
 
 
 class TrainingBatches:
@@ -41,7 +50,7 @@ class TrainingBatches:
         rank, processes = process
         self.done, self.order = done, order
         self.length = count * repeats
-        self.batch_size = min(batch_size, self.length - self.length % processes)
+        self.batch_size = full_batch(batch_size, self.length, processes)
         self.seed, self.epoch = seed, epoch
         self.share = slice(rank, None, processes)
 
@@ -55,6 +64,11 @@ class TrainingBatches:
         rest = order[self.done() * self.batch_size : len(self) * self.batch_size]
         for batch in rest.split(self.batch_size) if len(rest) else ():
             yield batch[self.share]
+
+
+def full_batch(batch_size: int, samples: int, processes: int) -> int:
+    """Return the size of a training batch: smaller than `batch_size` only if an epoch has fewer samples."""
+    return min(batch_size, samples - samples % processes)
 
 
 class EvaluationBatches:

@@ -1,7 +1,7 @@
 """The base of every datamodule: batches and loaders for any number of processes, and the data spec of a checkpoint."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -15,8 +15,8 @@ from lightning.pytorch.trainer.states import RunningStage
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from stnrot.data.batch_samplers import EvaluationBatches, TrainingBatches, batch_counter, epoch_counter
-from stnrot.data.rng import Split, permutation
+from stnrot.data.batch_samplers import Batches, EvaluationBatches, TrainingBatches, batch_counter, epoch_counter
+from stnrot.data.rng import Key, Split, permutation
 from stnrot.data.worker_signals import outlive_stop
 from stnrot.errors import InputError, check_number
 
@@ -30,6 +30,15 @@ class BatchDataset(Protocol):
     def __len__(self) -> int: ...
 
     def __getitems__(self, counters: Int[Tensor, "B"]) -> Any: ...
+
+
+@runtime_checkable
+class ShardedDataset(BatchDataset, Protocol):
+    """A set in parts. A training has to go through it part by part, and a part can be fetched before it is needed."""
+
+    def order(self, key: Key, count: int) -> Int[Tensor, "{count}"]: ...
+
+    def prefetched(self, batches: Batches, workers: int, processes: int) -> Batches: ...
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -105,7 +114,7 @@ class DataModule(L.LightningDataModule, ABC):
             epoch_counter(self.trainer),
             self._process(),
             batch_counter(self.trainer),
-            getattr(train, "order", permutation),
+            train.order if isinstance(train, ShardedDataset) else permutation,
         )
         return self.loader(train, batches)
 
@@ -146,9 +155,13 @@ class DataModule(L.LightningDataModule, ABC):
                 f"{self.more_samples}"
             )
 
-    def loader(self, dataset: BatchDataset, batches: Iterable[Tensor]) -> DataLoader:
+    def loader(self, dataset: BatchDataset, batches: Batches) -> DataLoader:
         """Return a loader that fetches each batch of counters at once."""
         workers = self.workers(dataset)
+        if isinstance(dataset, ShardedDataset):
+            assert self.trainer is not None
+            processes = self.trainer.world_size // self.trainer.num_nodes
+            batches = dataset.prefetched(batches, workers, processes)
         return DataLoader(
             dataset,  # type: ignore[arg-type]  # fetched through __getitems__ alone
             batch_sampler=batches,  # type: ignore[arg-type]

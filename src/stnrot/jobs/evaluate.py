@@ -16,6 +16,7 @@ from stnrot.runs.command_line import nothing_left, one_line_errors
 from stnrot.runs.earlier_run import check_results
 from stnrot.runs.overrides import switch_groups_off
 from stnrot.runs.postponed_imports import import_lightning
+from stnrot.runs.processes.meeting import tells_others
 from stnrot.runs.processes.one_folder import only_the_first_logs
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def ensemble(tasks: list[Any]) -> "Register":
 def command() -> None:
     """Run the command line `sys.argv`."""
     sys.argv = switch_groups_off(sys.argv, CONFIGS)
-    with one_line_errors():
+    with tells_others(), one_line_errors():
         main()
 
 

@@ -22,7 +22,7 @@ from stnrot.runs.command_line import nothing_left, one_line, one_line_errors, re
 from stnrot.runs.overrides import as_override, switch_groups_off
 from stnrot.runs.postponed_imports import import_lightning
 from stnrot.runs.processes.launched import launched
-from stnrot.runs.processes.meeting import meet
+from stnrot.runs.processes.meeting import meet, tells_others
 from stnrot.runs.processes.one_folder import only_the_first_logs
 from stnrot.runs.processes.slurm import announcing_signal, has_run_in, is_preempted, note_job, requeue, requeued_run
 from stnrot.runs.resume import LENGTH, OPTION, choices_of, log_as_hydra, resumed_config, to_resume
@@ -176,20 +176,24 @@ def _built(cfg: DictConfig, folder: Path, resume: bool) -> Job:
         check_processes(trainer.world_size, HydraConfig.get().launcher)
     data.check_processes(trainer.world_size)
     if trainer.world_size > 1:
-        _log_batch(data.batch_size, trainer)
+        _log_batch(data, trainer)
     return Job(trainer, task, data, ckpt_path, stands_at, steps, pruning, config)
 
 
-def _log_batch(batch_size: int, trainer: "L.Trainer") -> None:
+def _log_batch(data: "DataModule", trainer: "L.Trainer") -> None:
     """Say how many samples a step of the optimizer sees, and that the processes do not change the learning rate."""
-    processes, batches = trainer.world_size, trainer.accumulate_grad_batches
+    from stnrot.data.batch_samplers import full_batch
+    from stnrot.data.rng import Split
+
+    processes, samples = trainer.world_size, len(data.dataset(Split.TRAIN)) * data.repeats
+    size = full_batch(data.batch_size, samples, processes)
     log.info(
         "%d processes, each with %d samples of a batch; a step of the optimizer sees %d samples; the learning rate is "
         "as given, because data.batch_size=%d counts the samples of all processes",
         processes,
-        batch_size // processes,
-        batch_size * batches,
-        batch_size,
+        size // processes,
+        min(size * trainer.accumulate_grad_batches, samples - samples % size),
+        data.batch_size,
     )
 
 
@@ -290,7 +294,7 @@ def _say_how_to_resume(cfg: DictConfig) -> None:
 def command() -> None:
     """Run the command line `sys.argv`."""
     sys.argv = switch_groups_off(sys.argv, CONFIGS)
-    with one_line_errors():
+    with tells_others(), one_line_errors():
         if (before := requeued_run(sys.argv[1:])) is not None:
             sys.argv[1:] = [as_override("resume", before.resolve())]
         cfg = resumed_config(sys.argv[1:])

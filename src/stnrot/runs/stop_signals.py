@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
+RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")  # variables of the environment
+
 
 class Stopped(BaseException):
     """The job stops because a signal asked for it. No `except Exception` may catch it."""
@@ -57,8 +59,15 @@ def install_handlers() -> None:
 
 def is_first_process() -> bool:
     """Return whether this is the first process of its job, or the only one."""
-    ranks = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
-    return all(os.environ.get(name, "0") == "0" for name in ranks)
+    return all(os.environ.get(name, "0") == "0" for name in RANKS)
+
+
+def forget_rank() -> None:
+    """Let this process count as the first one: it has a job of its own, beside those of others.
+
+    srun and torchrun number them like the processes of one job, and Lightning reads that number when it is imported.
+    """
+    os.environ.update({name: "0" for name in RANKS if name in os.environ})
 
 
 @contextmanager

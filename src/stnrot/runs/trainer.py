@@ -5,10 +5,17 @@ from typing import Any
 
 import lightning as L
 from hydra.utils import instantiate
-from lightning.pytorch.callbacks import Checkpoint, LearningRateMonitor, ProgressBar
+from lightning.pytorch.callbacks import (
+    Checkpoint,
+    LearningRateMonitor,
+    ProgressBar,
+    StochasticWeightAveraging,
+    WeightAveraging,
+)
 from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig
 
+from stnrot.errors import InputError
 from stnrot.runs.checkpoints import AtomicCheckpointIO
 from stnrot.runs.processes.launched import launched
 from stnrot.runs.processes.launcher import watch_processes
@@ -37,7 +44,7 @@ def build_trainer(cfg: DictConfig, callbacks: list[L.Callback]) -> L.Trainer:
 
     Raises:
         InputError: if the job spans several machines and no launcher has started its processes, or not as many as the
-            section asks for.
+            section asks for; or if a callback does not work with a sharded model.
     """
     launched(cfg.trainer, beside_others=True)  # a single job has made the full check before
     loggers = switched_on(cfg, "logger")
@@ -51,6 +58,12 @@ def build_trainer(cfg: DictConfig, callbacks: list[L.Callback]) -> L.Trainer:
         callbacks = [each for each in callbacks if not isinstance(each, LearningRateMonitor)]
     strategy: dict[str, Any] = {}
     if cfg.trainer.get("strategy") == "fsdp":
+        for each in callbacks:
+            if isinstance(each, WeightAveraging | StochasticWeightAveraging):
+                raise InputError(
+                    f"trainer.strategy=fsdp: {type(each).__name__} needs the whole model in each process, expected "
+                    "trainer.strategy=ddp, or a job without this callback"
+                )
         from stnrot.runs.processes.sharding import ShardingStrategy  # takes a second
 
         strategy["strategy"] = ShardingStrategy()

@@ -2,16 +2,24 @@
 
 import re
 import socket
+import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import free_port
+from omegaconf import OmegaConf
+from torch.distributed import TCPStore
 
+import stnrot.runs.processes.meeting as meeting
 from stnrot.errors import InputError
 from stnrot.runs.processes.launched import Launched, launched
-from stnrot.runs.processes.meeting import meet
+from stnrot.runs.processes.meeting import meet, tells_others
+from stnrot.runs.processes.one_folder import OneFolder
+from stnrot.runs.run_lock import NAME, alone_in
+from stnrot.runs.stop_signals import is_first_process
 
 STARTED = ("TORCHELASTIC_RUN_ID", "RANK", "WORLD_SIZE", "LOCAL_RANK", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
 SLURM = {"SLURM_NTASKS": "2", "SLURM_PROCID": "1", "SLURM_STEP_ID": "0", "SLURM_NTASKS_PER_NODE": "2"}
@@ -23,7 +31,7 @@ Here = Callable[..., None]
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> Here:
     """Set the variables by which a process sees how it was started."""
-    for name in (*STARTED, *SLURM, "SLURM_JOB_NAME"):
+    for name in (*STARTED, *SLURM, "SLURM_JOB_NAME", "GROUP_RANK"):
         monkeypatch.delenv(name, raising=False)
 
     def set_all(**variables: str) -> None:
@@ -57,6 +65,35 @@ def test_jobs_of_one_process_beside_each_other(here: Here) -> None:
     assert launched({"devices": 1}, beside_others=True) is None
     with pytest.raises(InputError, match="srun has started 2 processes"):
         launched({"devices": 3}, beside_others=True)
+
+
+def test_a_job_of_one_process_beside_others_is_the_first(here: Here, tmp_path: Path) -> None:
+    """A search that srun has started four times: each process locks the folders of its trials."""
+    here(**SLURM)
+    assert not is_first_process()
+    with alone_in(tmp_path):
+        assert not (tmp_path / NAME).exists()
+    OneFolder().on_multirun_start(OmegaConf.create())
+    assert is_first_process()
+    with alone_in(tmp_path):
+        assert (tmp_path / NAME).exists()
+
+
+def test_a_process_that_the_first_has_started_is_not_the_first(here: Here) -> None:
+    config = OmegaConf.create(
+        {
+            "trainer": {"devices": 2, "num_nodes": 1},
+            "hydra": {
+                "run": {"dir": "run"},
+                "output_subdir": ".hydra",
+                "job_logging": {"root": {"handlers": ["console", "file"]}, "handlers": {"file": {}}},
+            },
+        }
+    )
+    here(LOCAL_RANK="1")
+    OneFolder().on_run_start(config)
+    assert not is_first_process()
+    assert config.hydra.output_subdir is None
 
 
 @pytest.mark.parametrize(
@@ -122,3 +159,51 @@ def test_a_port_in_use(here: Here) -> None:
         here(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(other.getsockname()[1]))
         with pytest.raises(InputError, match=r"MASTER_PORT=.*in use"):
             meet(Launched("by hand", 0, 2), "/runs/0", patience=5)
+
+
+@pytest.mark.parametrize("by", ["by hand", "torchrun"])
+def test_the_others_end_if_the_first_is_refused(
+    here: Here, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], by: str
+) -> None:
+    """By a bad option, so that there is no configuration."""
+    port = free_port()
+    here(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), **(ELASTIC | {"RANK": "0"} if by == "torchrun" else {}))
+    store = TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False) if by == "torchrun" else None
+    found: list[str] = []
+
+    def come(rank: int) -> None:
+        with pytest.raises(InputError) as refused:
+            meet(Launched(by, rank, 4), "/runs/1", patience=60)
+        found.append(str(refused.value))
+
+    threads = [threading.Thread(target=come, args=(rank,)) for rank in (1, 2, 3)]
+    for thread in threads:
+        thread.start()
+    monkeypatch.setattr(meeting, "_began", False)
+    monkeypatch.setattr(sys, "argv", ["train.py", "trainer.num_nodes=4", "trainer.devices=1", "trainer.max_epoch=1"])
+    with pytest.raises(SystemExit) as ended, tells_others():
+        sys.exit("error: unknown key trainer.max_epoch")
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == "error: unknown key trainer.max_epoch\n"
+    for thread in threads:
+        thread.join()
+    assert found == ["the first process of this job was refused, so this one ends: see the message of the first"] * 3
+    del store
+
+
+@pytest.mark.parametrize(
+    ("variables", "line", "waits"),
+    [
+        ({}, ["trainer.devices=2"], False),
+        (HAND, ["trainer.num_nodes=2"], False),  # the second machine
+        (HAND | {"NODE_RANK": "0"}, ["trainer.num_nodes=2"], True),
+        (SLURM | {"SLURM_PROCID": "0"}, ["-m", "seed=1,2"], False),
+        (SLURM | {"SLURM_PROCID": "0"}, ["trainer=ddp", "trainer.devices=2", "ckpt_path=a=b"], True),
+        (ELASTIC | {"RANK": "0"}, ["resume=latest"], True),
+    ],
+)
+def test_who_tells_others_that_it_was_refused(
+    here: Here, variables: dict[str, str], line: list[str], waits: bool
+) -> None:
+    here(**variables)
+    assert (meeting._first_of_several(line) is not None) == waits

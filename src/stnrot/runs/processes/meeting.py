@@ -1,20 +1,24 @@
 """The processes of a job that srun, torchrun or a person has started meet before any of them writes.
 
 The first process tells the others its folder, because the name of a folder has the time in it. If they do not meet,
-nothing is written.
+nothing is written. If the first is refused before, it tells them that.
 """
 
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 
 from stnrot.errors import InputError, reason_of
 from stnrot.runs.postponed_imports import import_lightning
-from stnrot.runs.processes.launched import Launched
+from stnrot.runs.processes.launched import Launched, launched
 
 PATIENCE = 300.0  # seconds in which all have to come
+GRACE = 10.0  # seconds in which a first process that was refused waits for the others
+REFUSED = ""  # in the place of the folder
+_began = False  # whether this process is the first and has come to the meeting
 
 
 def meet(launched: Launched, folder: str, patience: float | None = None) -> str:
@@ -27,17 +31,65 @@ def meet(launched: Launched, folder: str, patience: float | None = None) -> str:
     Raises:
         InputError: if the other processes do not come, or the first cannot be reached.
     """
+    global _began
+    _began = _began or launched.rank == 0
     if launched.count == 1:
         return folder
     if launched.by == "torchrun":
-        return _by_store(launched, folder)
+        return _checked(_by_store(launched, folder))
     patience = PATIENCE if patience is None else patience
     address, port = _place(launched)
     deadline = time.monotonic() + patience
     if launched.rank == 0:
         _tell(launched, folder, port, deadline, f"{address}:{port} within {patience:g} s")
         return folder
-    return _ask(launched, address, port, deadline, patience)
+    return _checked(_ask(launched, address, port, deadline, patience))
+
+
+@contextmanager
+def tells_others() -> Iterator[None]:
+    """If the first process exits with an error before it has met the others, tell them: else they would wait for it."""
+    try:
+        yield
+    except SystemExit as refused:
+        first = None if _began else _first_of_several(sys.argv[1:])
+        if first is None or not isinstance(refused.code, str):
+            raise
+        print(refused.code, file=sys.stderr, flush=True)
+        with suppress(Exception):  # then they wait, as for a machine that was not started
+            _refuse(first)
+        sys.exit(1)
+
+
+def _first_of_several(arguments: list[str]) -> Launched | None:
+    """Return how this process was started if it is the first of several, else None.
+
+    Args:
+        arguments: the command line, because an option in it may be the reason that there is no configuration.
+    """
+    if {"-m", "--multirun"} & {*arguments}:
+        return None
+    pairs = (each.lstrip("+").removeprefix("trainer.").partition("=") for each in arguments if "trainer." in each)
+    try:
+        found = launched({key: value for key, _, value in pairs})
+    except InputError:
+        return None
+    return found if found is not None and found.rank == 0 and found.count > 1 else None
+
+
+def _refuse(first: Launched) -> None:
+    """Tell each process that comes within the grace time that the first was refused."""
+    if first.by == "torchrun":
+        _by_store(first, REFUSED)
+    else:
+        _, port = _place(first)
+        _tell(first, REFUSED, port, time.monotonic() + GRACE, "")
+
+
+def _checked(folder: str) -> str:
+    if folder == REFUSED:
+        raise InputError("the first process of this job was refused, so this one ends: see the message of the first")
+    return folder
 
 
 def _place(launched: Launched) -> tuple[str, int]:
@@ -63,7 +115,7 @@ def _place(launched: Launched) -> tuple[str, int]:
 def _tell(launched: Launched, folder: str, port: int, deadline: float, where: str) -> None:
     """Wait until each of the other processes has connected and said its number, then send each the folder."""
     come: dict[int, socket.socket] = {}
-    with _listening(port) as server:
+    with _listening(port) as server, _telling(come, folder):
         while len(come) < launched.count - 1:
             server.settimeout(max(0.01, deadline - time.monotonic()))
             try:
@@ -83,10 +135,21 @@ def _tell(launched: Launched, folder: str, port: int, deadline: float, where: st
                 connection.close()
                 continue
             come[rank] = connection
-    for connection in come.values():
-        with connection:
-            connection.sendall(f"{folder}\n".encode())
-            connection.recv(1)  # they close first, so that the port is free at once
+
+
+@contextmanager
+def _telling(come: dict[int, socket.socket], folder: str) -> Iterator[None]:
+    """Send the folder to all that have come in the block, or that they were refused if some did not come."""
+    try:
+        yield
+    except InputError:
+        folder = REFUSED
+        raise
+    finally:
+        for connection in come.values():
+            with suppress(OSError) if folder == REFUSED else nullcontext(), connection:
+                connection.sendall(f"{folder}\n".encode())
+                connection.recv(1)  # they close first, so that the port is free at once
 
 
 @contextmanager
@@ -128,4 +191,10 @@ def _by_store(launched: Launched, folder: str) -> str:
     store = PrefixStore(f"stnrot/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", TCPStore(*place, is_master=False))
     if launched.rank == 0:
         store.set("folder", folder)
-    return store.get("folder").decode()
+    found = store.get("folder").decode()
+    if found == REFUSED:  # the store ends soon after the first process
+        told, deadline = store.add("told", int(launched.rank > 0)), time.monotonic() + GRACE
+        while launched.rank == 0 and told < launched.count - 1 and time.monotonic() < deadline:
+            time.sleep(0.1)
+            told = store.add("told", 0)
+    return found

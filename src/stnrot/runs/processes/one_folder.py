@@ -1,6 +1,7 @@
 """A Hydra callback that gives all processes of a job one folder, in which the first alone writes."""
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from stnrot.errors import InputError, reason_of
 from stnrot.printed import printable
 from stnrot.runs.processes.launched import launched
 from stnrot.runs.processes.meeting import meet
-from stnrot.runs.stop_signals import is_first_process
+from stnrot.runs.stop_signals import forget_rank, is_first_process
 
 
 class OneFolder(Callback):
@@ -26,7 +27,9 @@ class OneFolder(Callback):
         try:
             started = launched(config.get("trainer") or {})
             folder = config.hydra.run.dir
-            if started is not None:
+            if started is None and "LOCAL_RANK" not in os.environ:  # which the first process of a job gives to others
+                forget_rank()
+            elif started is not None:
                 folder = meet(started, str(Path(folder).absolute()))
         except Exception as error:
             reason = str(error) if isinstance(error, InputError) else f"the processes did not meet: {reason_of(error)}"
@@ -37,6 +40,10 @@ class OneFolder(Callback):
             config.hydra.run.dir, config.hydra.output_subdir = folder, None
             config.hydra.job_logging.root.handlers = ["console"]
             config.hydra.job_logging.handlers.pop("file", None)
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Run the jobs of this multirun beside those of other processes, as a search does that srun has started."""
+        forget_rank()
 
 
 def only_the_first_logs() -> None:

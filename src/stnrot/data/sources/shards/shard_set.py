@@ -11,12 +11,15 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from stnrot.data.batch import RawBatch
+from stnrot.data.batch_samplers import Batches
 from stnrot.data.image_set import ImageSet
 from stnrot.data.rng import Key
 from stnrot.data.sources.decoding import Decoding
 from stnrot.data.sources.shards.index import names_name
 from stnrot.data.sources.shards.info import SplitInfo
 from stnrot.data.sources.shards.order import shard_order
+from stnrot.data.sources.shards.prefetch import Prefetched
+from stnrot.data.sources.shards.remote import RemoteShards
 from stnrot.errors import InputError, reason_of
 from stnrot.machine import thread_pool
 
@@ -113,6 +116,22 @@ class ShardSet:
         `open_shards`, a process reads no shard of another but at the cuts.
         """
         return shard_order(self.table["shard"][self.row], min(self.open_shards, len(self)), key, count)
+
+    def prefetched(self, batches: Batches, workers: int, processes: int) -> Batches:
+        """Return batches that fetch the shards of a web server in the background; others stay as they are.
+
+        Args:
+            workers: processes that read the batches.
+            processes: of the job on this machine, which share the cache.
+        """
+        if not isinstance(self.store, RemoteShards):
+            return batches
+        room = self.store.limit // processes
+        # a loader hands two batches to each worker
+        return Prefetched(batches, self._shards_of, self.store, self.split, room, 2 * self.open_shards + 1, 2 * workers)
+
+    def _shards_of(self, counters: Int[Tensor, "B"]) -> list[int]:
+        return np.unique(self.table["shard"][self.row[counters.numpy() % len(self)]]).tolist()
 
     def _read(self, rows: Int[np.ndarray, "B"]) -> list[Pixels | InputError]:
         """Return the pixels of some rows of the table, or what is wrong with an image."""

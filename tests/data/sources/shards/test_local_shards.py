@@ -1,11 +1,9 @@
-"""Sets of shards against the folder they were written from, and against the library webdataset."""
+"""Shards in a folder, against the folder of images they were written from, and against the library webdataset."""
 
 import io
 import json
 import math
 import tarfile
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,90 +12,26 @@ import numpy as np
 import pytest
 import torch
 import webdataset
-from conftest import made_once
 from PIL import Image
-from shard_server import Site, serving
-from sklearn.datasets import load_sample_images
+from shard_sets import DECODING, SIZE, copied, everything, folder_splits, sampler, shard_splits, training
 
-import stnrot.data.sources.shards.download as download
-from stnrot.data.batch_samplers import EvaluationBatches, TrainingBatches
-from stnrot.data.image_set import ImageSet, Splits
+from stnrot.data.batch_samplers import EvaluationBatches
+from stnrot.data.datamodule import ShardedDataset
+from stnrot.data.image_set import ImageSet
 from stnrot.data.rng import Split
 from stnrot.data.sources.cache_folder import cache_folder
-from stnrot.data.sources.image_folder import ImageFolder
-from stnrot.data.sources.image_shards import ImageShards, url_of
+from stnrot.data.sources.image_shards import ImageShards
 from stnrot.data.sources.shards.index import ROW, index_name
 from stnrot.data.sources.shards.new_folder import new_folder
-from stnrot.data.sources.shards.remote import RemoteShards
 from stnrot.data.sources.shards.shard_set import ShardSet
 from stnrot.data.sources.shards.write import write_shards
 from stnrot.errors import InputError
 
-DECODING = {
-    "image_size": (24, 32),
-    "fit": "crop",
-    "channels": None,
-    "max_pixels": 10**8,
-    "on_bad_image": "error",
-    "memory_gb": 0,
-    "val_fraction": 0.2,
-    "test_fraction": 0.2,
-}
-SIZE = 31_000  # bytes of a shard: about six images
 
-
-def folder_splits(root: Path, **options: Any) -> Splits:
-    return ImageFolder(**DECODING | options)(root, 0)
-
-
-def shard_splits(root: Path | str, **options: Any) -> Splits:
-    return ImageShards(**DECODING | {"open_shards": 4, "cache_gb": 1.0} | options)(Path(root), 0)
-
-
-def write_both(base: Path) -> None:
-    """Write 60 crops of photographs in two classes, of several modes and formats, and shards of them."""
-    photographs = [Image.fromarray(each) for each in load_sample_images().images]
-    for k in range(60):
-        path = base / "folder" / ("temple", "flower")[k % 2] / f"{k:02d}.v1.{('jpg', 'png', 'JPEG')[k % 3]}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        crop = photographs[k % 2].crop((5 * k, 3 * k, 5 * k + 40, 3 * k + 50))
-        exif = crop.getexif()
-        exif[0x0112] = 1 + k % 8  # orientation
-        crop.convert("RGBA" if k % 3 == 1 and k % 4 == 1 else "RGB").save(path, exif=exif)
-    deep = Image.fromarray(np.arange(2500, dtype=np.uint16).reshape(50, 50) * 26)
-    deep.save(base / "folder" / "temple" / "deep.png")
-    (base / "shards").mkdir()
-    write_shards(base / "folder", folder_splits(base / "folder"), base / "shards", SIZE, 0, lambda: None)
-
-
-@pytest.fixture(scope="session")
-def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return made_once(tmp_path_factory, "shards", write_both)
-
-
-@pytest.fixture(autouse=True)
-def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(download, "WAIT", 0.0)
-
-
-@pytest.fixture
-def site(both: Path) -> Iterator[Site]:
-    with serving(both / "shards") as found:
-        yield found
-
-
-def everything(part: Any) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
-    """Return the pixels, classes and names of a set, ordered by name."""
-    raw = part.__getitems__(torch.arange(len(part)))
-    order = sorted(range(len(part)), key=lambda i: part.names[i].rpartition("folder/")[2])
-    return raw.image[order], raw.label[order], [part.names[i].rpartition("folder/")[2] for i in order]
-
-
-def test_the_images_are_those_of_the_folder(both: Path, site: Site) -> None:
-    """Local and from a server, streamed and in memory. The evaluation has the same order, so the same rotations."""
+def test_the_images_are_those_of_the_folder(both: Path) -> None:
+    """Streamed and in memory. The evaluation has the same order, so the same rotations."""
     folder = folder_splits(both / "folder")
-    for found in (shard_splits(both / "shards"), shard_splits(site.url), shard_splits(site.url, memory_gb=1)):
+    for found in (shard_splits(both / "shards"), shard_splits(both / "shards", memory_gb=1)):
         assert found.classes == folder.classes
         for split in Split:
             for one, other in zip(everything(found.part(split)), everything(folder.part(split)), strict=True):
@@ -164,16 +98,12 @@ def test_shards_of_others_are_read(both: Path, tmp_path: Path) -> None:
     assert shard_splits(tmp_path / "sets").classes == ("flower", "temple")
 
 
-def training(part: ShardSet, processes: int, done: int = 0, epoch: int = 0, batch: int = 8) -> list[list[torch.Tensor]]:
-    return [
-        list(TrainingBatches(len(part), batch, 1, 0, lambda: epoch, (rank, processes), lambda: done, part.order))
-        for rank in range(processes)
-    ]
-
-
 def test_the_order_is_a_function_of_seed_and_epoch(both: Path) -> None:
     part = shard_splits(both / "shards").train
     assert isinstance(part, ShardSet)
+    assert isinstance(part, ShardedDataset)  # so that a datamodule takes its order
+    batches = sampler(part)
+    assert part.prefetched(batches, 0, 1) is batches  # nothing to fetch
     first, second = (part.order((seed,), 3 * len(part)) for seed in (0, 0))
     assert torch.equal(first, second)
     assert torch.equal(first.sort().values, torch.arange(3 * len(part)))
@@ -234,89 +164,15 @@ def test_evaluation_counts_each_image_once(both: Path) -> None:
         assert torch.cat([raw.counter for raw in found]).sort().values.tolist() == list(range(len(part)))
 
 
-def test_what_was_passed_is_not_read_again(site: Site, both: Path) -> None:
-    """A resumed epoch asks the server only for shards of its rest, even if the cache is empty."""
-    train = shard_splits(site.url, open_shards=1).train
-    assert isinstance(train, ShardSet)
-    (whole,) = training(train, 1, batch=4)
-    (rest,) = training(train, 1, done=len(whole) - 2, batch=4)
-    expected = {train.split.filenames[s] for s in train.table["shard"][torch.cat(whole[-2:]).numpy()]}
-    assert len(expected) < len(train.split.filenames)
-    site.sent.clear()
-    for counters in rest:
-        train.__getitems__(counters)
-    assert site.shards() == sorted(expected)
-    assert len([name for name, _ in site.sent]) == len(expected)
-
-
-@pytest.mark.parametrize("ranges", [True, False])
-def test_an_interrupted_transfer_is_continued(both: Path, site: Site, ranges: bool) -> None:
-    site.ranges, site.broken, site.busy = ranges, 2, 1
-    found = shard_splits(site.url).test
-    raw = found.__getitems__(torch.arange(len(found)))
-    assert torch.equal(raw.image, shard_splits(both / "shards").test.__getitems__(torch.arange(len(found))).image)
-    starts = [start for name, start in site.sent if name == "test-000000.tar"]
-    assert len(starts) == 3
-    assert (starts[2] > starts[1] > 0) == ranges
-
-
-def test_the_cache_is_bounded(both: Path, site: Site) -> None:
-    """Room for three shards, read at random: each image is still right, also in several threads."""
-    sizes = [path.stat().st_size for path in (both / "shards").glob("*.tar")]
-    limit = 3 * max(sizes)
-    found = shard_splits(site.url, cache_gb=limit / 1e9, open_shards=2).train
-    same = shard_splits(both / "shards").train
-    for counters in torch.randperm(len(found), generator=torch.Generator().manual_seed(0)).split(5):
-        assert torch.equal(found.__getitems__(counters).image, same.__getitems__(counters).image)
-        kept = [path for path in (cache_folder() / "shards").iterdir() if path.suffix != ".lock"]
-        assert sum(path.stat().st_size for path in kept) <= limit
-    assert len(site.sent) > len(sizes)
-    with ThreadPoolExecutor(3) as pool:
-        for counters in torch.arange(len(found)).split(4):
-            raws = list(pool.map(found.__getitems__, (counters, counters.flip(0), (counters + 9) % len(found))))
-            assert torch.equal(raws[0].image, raws[1].image.flip(0))
-            assert torch.equal(raws[0].image, same.__getitems__(counters).image)
-    with pytest.raises(InputError, match=r"cache_gb=4e-05: expected at least .*lower data.source.open_shards"):
-        shard_splits(site.url, cache_gb=4e-5)
-
-
-def test_a_set_that_has_changed_is_fetched_again(both: Path, tmp_path: Path) -> None:
-    with serving(tmp_path / "served") as site:
-        found = []
-        for seed in (0, 1):
-            (tmp_path / "served").mkdir(exist_ok=True)
-            splits = folder_splits(both / "folder")
-            write_shards(both / "folder", splits, tmp_path / "served", SIZE, seed, lambda: None)
-            part = shard_splits(site.url).train
-            found.append(part.__getitems__(torch.arange(len(part))).image)
-    assert found[0].shape == found[1].shape
-    assert not torch.equal(*found)
-
-
-def copied(both: Path, tmp_path: Path) -> Path:
-    root = tmp_path / "copy"
-    root.mkdir()
-    for path in (both / "shards").iterdir():
-        (root / path.name).write_bytes(path.read_bytes())
-    return root
-
-
 @pytest.mark.parametrize("length", [0, 1000, 20_480])
 def test_a_shard_that_is_cut_off(both: Path, tmp_path: Path, length: int) -> None:
     root = copied(both, tmp_path)
     path = root / "train-000001.tar"
     path.write_bytes(path.read_bytes()[:length])
+    before = sorted(tmp_path.rglob("*"))
     with pytest.raises(InputError, match=rf"train-000001.tar has {length} bytes: expected \d+; the shard is cut off"):
         shard_splits(root)
-    with serving(root) as site:
-        train = shard_splits(site.url).train
-        with pytest.raises(InputError, match=rf"http://127.*/train-000001.tar has {length} bytes: expected \d+; the"):
-            train.__getitems__(torch.arange(len(train)))
-    assert not [
-        path
-        for path in (cache_folder() / "shards").iterdir()
-        if path.stat().st_size == length and path.suffix != ".lock"
-    ]
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_shards_that_a_killed_process_has_moved_aside_come_back(both: Path, tmp_path: Path) -> None:
@@ -346,23 +202,6 @@ def test_a_broken_image_is_named(both: Path, tmp_path: Path) -> None:
     assert kept.counter.tolist() == [0, 2]
     with pytest.raises(InputError, match="40 x 50: expected at most 100 pixels"):
         shard_splits(both / "shards", max_pixels=100).test.__getitems__(torch.arange(1))
-
-
-def test_a_server_that_fails(both: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    site.folder = both / "folder"
-    with pytest.raises(InputError, match=r"cannot read http://127.*/set/info.json: HTTP 404"):
-        shard_splits(site.url)
-    site.folder = both / "shards"
-    site.busy = 4
-    with pytest.raises(InputError, match=r"info.json: HTTP 503 .*check the address and the server"):
-        shard_splits(site.url)
-    train = shard_splits(site.url).train
-    site.broken = 4
-    with pytest.raises(InputError, match=r"train-.*: the connection ended after \d+ of \d+ bytes; check the server"):
-        train.__getitems__(torch.arange(1))
-    monkeypatch.setattr(download, "TIMEOUT", 0.05)
-    with pytest.raises(InputError, match=r"cannot read http://127.0.0.1:9/info.json: .*refused"):
-        shard_splits("http://127.0.0.1:9")
 
 
 @pytest.mark.parametrize(
@@ -486,11 +325,3 @@ def test_a_folder_without_shards_or_with_some_beside_splits(tmp_path: Path, pict
         tar_of(tmp_path / name, member("1.png", picture))
     with pytest.raises(InputError, match=r"other.tar: expected train, val or test in its name"):
         shard_splits(tmp_path)
-
-
-def test_urls() -> None:
-    assert url_of(Path("https://a.b/c/")) == "https://a.b/c"
-    assert url_of(Path("http://127.0.0.1:8000/set")) == "http://127.0.0.1:8000/set"
-    assert url_of(Path("/data/https:/x")) is None
-    assert url_of(None) is None
-    assert RemoteShards("http://a/b", "", Path(), 1).place("c") == "http://a/b/c"

@@ -1,10 +1,9 @@
 """A run that is killed every few seconds ends as the run that was not; memory and open files of a process stay flat.
 
-    python benchmarks/soak.py [--epochs 280] [--calls 100000] [--png PATH] [--json PATH]
+    python benchmarks/soak.py [--epochs 320] [--calls 100000] [--png PATH] [--json PATH]
 
-Half an hour with `--epochs 100` on one core of an AMD EPYC that had other work too, ten minutes of it for the run that
-is killed; the default is almost three times as long. Needs Linux, whose /proc tells the resident
-memory and the number of open files of a process.
+An hour and a half on one core of an AMD EPYC, an hour of it for the run that is killed. Needs Linux, whose /proc tells
+the resident memory and the number of open files of a process.
 
 - The same job trains twice, on digits that scikit-learn brings. The first run is left alone. The second is killed with
   kill -9 after a random time, between nothing and three times what the first took until its first checkpoint, and
@@ -166,7 +165,7 @@ def draw(series: Mapping[str, Sequence[Sample]], path: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, kill, align and report."""
     options = Options(__file__, __doc__, epochs=2, calls=200)
-    options.add_argument("--epochs", type=at_least_one, default=280, help="of the job")
+    options.add_argument("--epochs", type=at_least_one, default=320, help="of the job")
     options.add_argument("--calls", type=at_least_one, default=100_000, help="of align")
     options.add_argument("--png", type=new_file, metavar="PATH", help="draw memory and open files to this file")
     args = options.read(arguments)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 NUMBERS = (0, 1, 127, 128, 255, 256, 32767, 65535, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**63 - 1, 2**64 - 1)
 WORDS = (
@@ -62,6 +63,8 @@ def mutated(content: bytes, other: bytes, chance: random.Random) -> bytes:
         return _database(content, chance)
     if content[:10] == b'{"op_code"' and chance.random() < 0.8:
         return _journal(content, chance)
+    if content[:6] in (b"seed: ", b"hydra:", b"- mode", b'{"test') and chance.random() < 0.7:
+        return _configuration(content, chance)
     return _bytes(content, other, chance)
 
 
@@ -222,6 +225,17 @@ def _journal(content: bytes, chance: random.Random) -> bytes:
         else:
             lines.insert(k, chance.choice(lines))
     return b"".join(lines)
+
+
+def _configuration(content: bytes, chance: random.Random) -> bytes:
+    """Change values of YAML, of which JSON is a part, at any depth; some are written with references and tags."""
+    tree = yaml.safe_load(content)
+    for _ in range(chance.choice((1, 1, 2, 5))):
+        changed_tree(tree, chance)
+    text = json.dumps(tree) if content[:1] == b"{" else yaml.safe_dump(tree)
+    if chance.random() < 0.2:
+        text += chance.choice(("a: &x [1]\nb: *x\n", "c: !!python/object/apply:os.system [touch canary]\n", "? [1]\n"))
+    return text.encode()
 
 
 def _changed_text(text: str, chance: random.Random) -> str:

@@ -9,18 +9,11 @@ import pytest
 from conftest import ENVIRONMENT, ROOT
 
 WORKER = Path(__file__).parent / "worker.py"
+# of readers.py and own_readers.py
 READERS = (
-    "image",
-    "checkpoint",
-    "published",
-    "manifest",
-    "table",
-    "mesh",
-    "onnx",
-    "shard",
-    "study",
-    "resumed",
-)  # of readers.py
+    *("image", "checkpoint", "published", "manifest", "table", "mesh", "onnx", "shard"),
+    *("study", "resumed", "run_folder"),
+)
 KEPT = Path(__file__).parent / "kept"  # name of the reader, a dash, name of the file: every file that failed once
 
 

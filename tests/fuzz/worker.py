@@ -50,10 +50,11 @@ def main() -> None:
     os.chdir(folder)
     import torch
     from mutation import mutated
+    from own_readers import OWN_READERS
     from readers import READERS
 
     torch.set_num_threads(1)
-    readers = {name: READERS[name]() for name in names.split(",")}
+    readers = {name: (READERS | OWN_READERS)[name]() for name in names.split(",")}
     for reader in readers.values():
         for file, content in reader.files.items():  # imports what it needs, and is itself a test
             (folder / file).write_bytes(content)

@@ -12,6 +12,8 @@ import pytest
 from conftest import ENVIRONMENT, NO_FIGURES, ROOT, SMALL, free_port
 from same_run import assert_same_run, wait_for
 
+from stnrot.runs.run_lock import NAME
+
 pytestmark = pytest.mark.slow
 OPTIONS = (
     *(*SMALL, NO_FIGURES, "model=cnn", "data.batch_size=16", "trainer.log_every_n_steps=2"),
@@ -28,9 +30,9 @@ def start(cwd: Path, *line: str) -> subprocess.Popen[str]:
     )
 
 
-def processes_of(run: Path) -> dict[str, int]:
-    """Return the process id of each rank of a job, by its command line."""
-    found = {}
+def processes_of(run: Path) -> dict[str, list[int]]:
+    """Return the process ids of each rank of a job: its own, then those of the processes that fetch its batches."""
+    found: dict[str, list[int]] = {}
     for each in Path("/proc").glob("[0-9]*"):
         try:
             words = (each / "cmdline").read_bytes().split(b"\0")
@@ -39,8 +41,8 @@ def processes_of(run: Path) -> dict[str, int]:
             continue
         if f"hydra.run.dir={run}".encode() in words and any(word.endswith(b"train.py") for word in words[:3]):
             ranks = {name: value for name, _, value in (entry.partition(b"=") for entry in entries)}
-            found[ranks.get(b"RANK", ranks.get(b"LOCAL_RANK", b"0")).decode()] = int(each.name)
-    return found
+            found.setdefault(ranks.get(b"RANK", ranks.get(b"LOCAL_RANK", b"0")).decode(), []).append(int(each.name))
+    return {rank: sorted(pids) for rank, pids in found.items()}
 
 
 def runs(pid: int) -> bool:
@@ -67,18 +69,38 @@ def test_a_process_that_is_killed(whole: Path, rank: str, tmp_path: Path) -> Non
     job = start(tmp_path, str(ROOT / "train.py"), *OPTIONS, "trainer.max_epochs=3", f"hydra.run.dir={run}")
     wait_for(run, "checkpoints/last.ckpt")
     ranks = processes_of(run)
-    os.kill(ranks[rank], signal.SIGKILL)
+    os.kill(ranks[rank][0], signal.SIGKILL)
     printed = job.communicate(timeout=60)  # until the last process has closed its output
     assert job.returncode == (-9 if rank == "0" else 1)
     (line,) = re.findall("^error: .*", printed[1], re.MULTILINE)
     assert f"process {rank} of this job was killed" in line
     assert "Traceback" not in printed[1]
-    assert not any(runs(pid) for pid in ranks.values())
+    assert not any(runs(pid) for pids in ranks.values() for pid in pids)
     resume = line.rpartition(" ")[2]
     done = start(tmp_path, str(ROOT / "train.py"), resume)
     _, errors = done.communicate(timeout=400)
     assert done.returncode == 0, errors
     assert_same_run(run, whole)
+
+
+def test_a_whole_job_that_is_killed(whole: Path, tmp_path: Path) -> None:
+    """Both processes within an epoch; those that fetch their batches notice it and end."""
+    run = tmp_path / "run"
+    options = (*OPTIONS, "trainer.max_epochs=3", "data.num_workers=2", f"hydra.run.dir={run}")
+    job = start(tmp_path, str(ROOT / "train.py"), *options)
+    wait_for(run, "checkpoints/last.ckpt")
+    ranks = processes_of(run)
+    assert all(len(ranks[rank]) > 2 for rank in "01"), ranks
+    for rank in "01":
+        os.kill(ranks[rank][0], signal.SIGKILL)
+    job.communicate(timeout=60)  # until the last process has closed its output
+    assert not any(runs(pid) for pids in ranks.values() for pid in pids)
+    assert not (run / "metrics.json").exists()
+    done = start(tmp_path, str(ROOT / "train.py"), f"resume={run}")
+    _, errors = done.communicate(timeout=400)
+    assert done.returncode == 0, errors
+    assert_same_run(run, whole)
+    assert not [path for path in run.rglob("*") if "stnrot-" in path.name or path.name == NAME]
 
 
 def agents(cwd: Path, *options: str) -> list[subprocess.Popen[str]]:
@@ -104,7 +126,7 @@ def test_a_process_of_torchrun_that_is_killed(whole: Path, tmp_path: Path) -> No
     run = tmp_path / "run"
     both = agents(tmp_path, *NODES, f"hydra.run.dir={run}")
     wait_for(run, "checkpoints/last.ckpt")
-    os.kill(processes_of(run)["1"], signal.SIGKILL)
+    os.kill(processes_of(run)["1"][0], signal.SIGKILL)
     since = time.monotonic()
     printed = "".join(each.communicate(timeout=120)[1] for each in both)
     assert all(each.returncode == 1 for each in both), time.monotonic() - since

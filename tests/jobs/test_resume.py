@@ -242,7 +242,7 @@ def test_a_longer_run_plans_its_schedule_anew(job: Job, tmp_path: Path, caplog: 
     with pytest.raises(InputError, match=r"forged\.ckpt cannot be resumed: loaded state dict has a different number"):
         job(*small, "trainer.max_epochs=2", f"ckpt_path={tmp_path / 'forged.ckpt'}", folder=tmp_path / "three")
     torch.save(forged | {"loops": [1]}, tmp_path / "forged.ckpt")
-    with pytest.raises(InputError, match=r"forged\.ckpt cannot be resumed: its loops are \[1\]; expected"):
+    with pytest.raises(InputError, match=r"forged\.ckpt cannot be resumed: its loops are of the type list of int"):
         job(*small, "trainer.max_epochs=2", f"ckpt_path={tmp_path / 'forged.ckpt'}", folder=tmp_path / "three")
 
     before = {path: path.read_bytes() for path in two.rglob("*") if path.is_file()}

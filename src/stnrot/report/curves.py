@@ -30,6 +30,7 @@ def _from_csv(run: Run) -> dict[str, Curve]:
     found = (run.folder / "csv").glob("version_*/metrics.csv")  # each start of a run adds a version
     files = [path for path in found if path.is_file()]
     for path in sorted(files, key=lambda path: (len(path.parent.name), path.parent.name)):
+        check_regular(path)
         try:
             with path.open(newline="", encoding="utf-8", errors="replace") as file:
                 rows = list(csv.DictReader(file))

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from stnrot.errors import reason_of
+from stnrot.regular_file import check_regular
 from stnrot.report.run_folder import Run
 
 Numbers: TypeAlias = Float[np.ndarray, "N"]
@@ -61,6 +62,7 @@ def read_predictions(run: Run) -> Predictions | str:
     if not path.is_file():
         return "there is no predictions.csv"
     try:
+        check_regular(path)
         with path.open(newline="", encoding="utf-8-sig") as file:  # a spreadsheet writes a byte order mark
             rows = list(csv.DictReader(file))
         if not rows:

@@ -139,6 +139,7 @@ def _config(path: Path) -> dict[str, Any]:
 def _yaml(path: Path, missing: Any) -> Any:
     if not path.is_file():
         return missing
+    check_regular(path)
     try:
         text = path.read_text(encoding="utf-8")
         if "&" in text and any(isinstance(each, yaml.AliasEvent) for each in yaml.parse(text, yaml.SafeLoader)):

@@ -4,6 +4,7 @@ import base64
 from collections.abc import Collection
 from pathlib import Path
 
+from stnrot.regular_file import check_regular
 from stnrot.report.blocks import Block, Note, Picture
 from stnrot.report.run_folder import Run
 
@@ -42,5 +43,6 @@ def blocks(run: Run, drawn: Collection[str]) -> list[Block]:
 
 
 def _is_png(path: Path) -> bool:
+    check_regular(path)
     with path.open("rb") as file:
         return file.read(8) == b"\x89PNG\r\n\x1a\n"

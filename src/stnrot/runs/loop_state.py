@@ -121,7 +121,7 @@ def _check_form(value: Any, fresh: Any, name: str) -> None:
     if isinstance(fresh, list):
         same = isinstance(value, list) and all(isinstance(each, Tensor) for each in value)
     else:
-        same = isinstance(value, Tensor) and (value.shape, value.dtype) == (fresh.shape, fresh.dtype)
+        same = isinstance(value, Tensor) and value.shape == fresh.shape
     if not same:
         raise TypeError(f"the metric {name} has another form")
 

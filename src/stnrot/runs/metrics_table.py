@@ -9,6 +9,8 @@ from typing import Any
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from stnrot.errors import InputError, reason_of
+from stnrot.regular_file import check_regular
 from stnrot.runs.atomic_write import atomic_write
 from stnrot.runs.run_lock import check_folders_stay
 
@@ -116,5 +118,9 @@ class MetricsTable(Logger):
 def _rows(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    check_regular(path)
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read: {reason_of(error)}; move it away to resume without it") from error

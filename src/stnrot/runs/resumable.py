@@ -67,7 +67,7 @@ def check_state(checkpoint: Mapping[str, Any], path: str) -> None:
         inside = part.values() if name in MAPPINGS and isinstance(part, Mapping) else part
         kind = Mapping if name in MAPPINGS else list
         if not isinstance(part, kind) or not all(isinstance(each, Mapping) for each in inside or ()):
-            raise InputError(f"{path} cannot be resumed: its {name} are {part!r:.80}; {EXPECTED}")
+            raise InputError(f"{path} cannot be resumed: its {name} are of the type {_kind(part)}; {EXPECTED}")
     check_training({name: checkpoint[name] for name in checkpoint if name not in ("config", "state_dict")}, path)
     for name, state in checkpoint["callbacks"].items():  # that of the checkpoints removes files that it names
         texts = [each for value in state.values() for each in (value if isinstance(value, Mapping) else [value])]
@@ -77,7 +77,14 @@ def check_state(checkpoint: Mapping[str, Any], path: str) -> None:
         raise InputError(f"{path} cannot be resumed: its loops have counters that are no numbers; {EXPECTED}")
     own = checkpoint.get(KEY)
     if own is not None and not _is_own(own):
-        raise InputError(f"{path} cannot be resumed: its {KEY} is {own!r:.80}; {EXPECTED}")
+        raise InputError(f"{path} cannot be resumed: its {KEY} is not what a run writes; {EXPECTED}")
+
+
+def _kind(part: Any) -> str:
+    """Name the type of a part, and of what it holds; its text could be of any length."""
+    inside = part.values() if isinstance(part, Mapping) else part if isinstance(part, list) else ()
+    kinds = sorted({type(each).__name__ for each in inside})
+    return type(part).__name__ + (f" of {', '.join(kinds)}" if kinds else "")
 
 
 def _are_counters(loops: Any) -> bool:

@@ -9,10 +9,9 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from stnrot.errors import InputError
-from stnrot.regular_file import real
+from stnrot.regular_file import check_regular, real
 from stnrot.runs.moved_targets import with_new_names
 from stnrot.runs.overrides import as_override
 
@@ -90,12 +89,13 @@ def choices_of(folder: Path) -> dict[str, str]:
         found: Any = OmegaConf.to_container(OmegaConf.load(folder / ".hydra" / "hydra.yaml"), resolve=False)
         choices = found["hydra"]["runtime"]["choices"]
         return {str(group): str(name) for group, name in choices.items() if name and not group.startswith("hydra/")}
-    except (OSError, KeyError, TypeError, AttributeError, OmegaConfBaseException):
+    except Exception:  # of YAML, OmegaConf, the file system or another form
         return {}
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.yaml"
+    check_regular(path)
     try:
         config: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     except Exception as error:  # of YAML, OmegaConf or the file system

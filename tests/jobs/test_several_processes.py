@@ -1,11 +1,15 @@
 """trainer=ddp: several processes end with the results of one."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
+import lightning as L
 import pytest
 from conftest import NO_FIGURES, SMALL, command, composed, metrics_of
+from hydra.utils import instantiate
 
+from stnrot.jobs.train import _log_batch
 from train import train
 
 Job = Callable[..., tuple[float, Path]]
@@ -92,6 +96,17 @@ def test_batches_smaller_than_the_number_of_processes(
     done = command("train.py", *common, "trainer=ddp", f"trainer.devices={processes}", f"hydra.run.dir={several}")
     assert done.returncode == 0, done.stderr
     assert_same_results(one, several, rows)
+
+
+def test_the_batch_that_is_logged_is_the_one_that_is_used(caplog: pytest.LogCaptureFixture) -> None:
+    """Ten samples in batches of 100: four processes have two each, and two samples are left out."""
+    data = instantiate(composed("train", "data.n_train=10", "data.repeats=1").data, _convert_="all")
+    data.setup()
+    trainer = L.Trainer(accelerator="cpu", devices=4, strategy="ddp", accumulate_grad_batches=3, logger=False)
+    with caplog.at_level(logging.INFO, "train"):
+        _log_batch(data, trainer)
+    assert "4 processes, each with 2 samples of a batch; a step of the optimizer sees 8 samples" in caplog.text
+    assert "data.batch_size=100 counts" in caplog.text
 
 
 @pytest.mark.slow

@@ -16,8 +16,8 @@ from stnrot.runs.command_line import nothing_left, one_line_errors
 from stnrot.runs.earlier_run import check_results
 from stnrot.runs.overrides import switch_groups_off
 from stnrot.runs.postponed_imports import import_lightning
-from stnrot.runs.processes.meeting import tells_others
 from stnrot.runs.processes.one_folder import only_the_first_logs
+from stnrot.runs.processes.refused import tells_others
 
 if TYPE_CHECKING:
     from stnrot.data.datamodule import DataModule

@@ -22,8 +22,9 @@ from stnrot.runs.command_line import nothing_left, one_line, one_line_errors, re
 from stnrot.runs.overrides import as_override, switch_groups_off
 from stnrot.runs.postponed_imports import import_lightning
 from stnrot.runs.processes.launched import launched
-from stnrot.runs.processes.meeting import meet, tells_others
+from stnrot.runs.processes.meeting import meet
 from stnrot.runs.processes.one_folder import only_the_first_logs
+from stnrot.runs.processes.refused import tells_others
 from stnrot.runs.processes.slurm import announcing_signal, has_run_in, is_preempted, note_job, requeue, requeued_run
 from stnrot.runs.resume import LENGTH, OPTION, choices_of, log_as_hydra, resumed_config, to_resume
 from stnrot.runs.run_lock import alone_in

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import LRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import LBFGS, Adam, AdamW, Optimizer, SparseAdam
@@ -142,14 +143,17 @@ class Task(L.LightningModule, ABC):
             return optimizer
         schedule = build_schedule(self.scheduler, optimizer, self.trainer)
         if self._resumed is not None:
-            with from_checkpoint(self.trainer.ckpt_path):
-                for state in self._resumed["lr_schedulers"]:
-                    check_schedule_state(schedule["scheduler"], state)
-                changed = plan_anew(schedule["scheduler"], optimizer, self._resumed)
+            self._plan_anew(schedule["scheduler"], optimizer, self._resumed)
             self._resumed = None
-            if changed is not None and self.trainer.is_global_zero:
-                log.info(changed)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def _plan_anew(self, scheduler: Any, optimizer: Optimizer, checkpoint: dict[str, Any]) -> None:
+        with from_checkpoint(self.trainer.ckpt_path):
+            for state in checkpoint["lr_schedulers"]:
+                check_schedule_state(scheduler, state)
+            changed = plan_anew(scheduler, optimizer, checkpoint)
+        if changed is not None and self.trainer.is_global_zero:
+            log.info(changed)
 
     def on_validation_end(self) -> None:
         """Step `ReduceLROnPlateau`. Lightning would step it after the checkpoint: a resumed run would miss the step."""
@@ -174,8 +178,18 @@ class Task(L.LightningModule, ABC):
             raise InputError(f"task.scheduler: {error}; expected the options of {type(scheduler).__name__}") from error
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the checkpoint of a run to resume until its schedule is built; Lightning reads the schedule from it."""
-        self._resumed = checkpoint if checkpoint.get("lr_schedulers") else None
+        """Keep the checkpoint of a run to resume until its schedule is built; Lightning reads the schedule from it.
+
+        If the model is sharded, the schedule is built before the checkpoint is read.
+        """
+        self._resumed = None
+        if not checkpoint.get("lr_schedulers") or self.trainer.state.fn != TrainerFn.FITTING:
+            return
+        if self.trainer.strategy.restore_checkpoint_after_setup:
+            for config in self.trainer.lr_scheduler_configs:
+                self._plan_anew(config.scheduler, self.trainer.optimizers[0], checkpoint)
+        else:
+            self._resumed = checkpoint
 
 
 def _steps_after_validation(config: LRSchedulerConfig) -> bool:

@@ -16,8 +16,9 @@ from torch.distributed import TCPStore
 import stnrot.runs.processes.meeting as meeting
 from stnrot.errors import InputError
 from stnrot.runs.processes.launched import Launched, launched
-from stnrot.runs.processes.meeting import meet, tells_others
+from stnrot.runs.processes.meeting import meet
 from stnrot.runs.processes.one_folder import OneFolder
+from stnrot.runs.processes.refused import _first_of_several, tells_others
 from stnrot.runs.run_lock import NAME, alone_in
 from stnrot.runs.stop_signals import is_first_process
 
@@ -179,7 +180,7 @@ def test_the_others_end_if_the_first_is_refused(
     threads = [threading.Thread(target=come, args=(rank,)) for rank in (1, 2, 3)]
     for thread in threads:
         thread.start()
-    monkeypatch.setattr(meeting, "_began", False)
+    monkeypatch.setattr(meeting, "began", False)
     monkeypatch.setattr(sys, "argv", ["train.py", "trainer.num_nodes=4", "trainer.devices=1", "trainer.max_epoch=1"])
     with pytest.raises(SystemExit) as ended, tells_others():
         sys.exit("error: unknown key trainer.max_epoch")
@@ -206,4 +207,4 @@ def test_who_tells_others_that_it_was_refused(
     here: Here, variables: dict[str, str], line: list[str], waits: bool
 ) -> None:
     here(**variables)
-    assert (meeting._first_of_several(line) is not None) == waits
+    assert (_first_of_several(line) is not None) == waits

@@ -1,24 +1,23 @@
 """The processes of a job that srun, torchrun or a person has started meet before any of them writes.
 
 The first process tells the others its folder, because the name of a folder has the time in it. If they do not meet,
-nothing is written. If the first is refused before, it tells them that.
+nothing is written. See `refused` if the first does not come.
 """
 
 import os
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 
 from stnrot.errors import InputError, reason_of
 from stnrot.runs.postponed_imports import import_lightning
-from stnrot.runs.processes.launched import Launched, launched
+from stnrot.runs.processes.launched import Launched
 
 PATIENCE = 300.0  # seconds in which all have to come
 GRACE = 10.0  # seconds in which a first process that was refused waits for the others
 REFUSED = ""  # in the place of the folder
-_began = False  # whether this process is the first and has come to the meeting
+began = False  # whether this process is the first and has come to the meeting
 
 
 def meet(launched: Launched, folder: str, patience: float | None = None) -> str:
@@ -31,8 +30,8 @@ def meet(launched: Launched, folder: str, patience: float | None = None) -> str:
     Raises:
         InputError: if the other processes do not come, or the first cannot be reached.
     """
-    global _began
-    _began = _began or launched.rank == 0
+    global began
+    began = began or launched.rank == 0
     if launched.count == 1:
         return folder
     if launched.by == "torchrun":
@@ -46,38 +45,7 @@ def meet(launched: Launched, folder: str, patience: float | None = None) -> str:
     return _checked(_ask(launched, address, port, deadline, patience))
 
 
-@contextmanager
-def tells_others() -> Iterator[None]:
-    """If the first process exits with an error before it has met the others, tell them: else they would wait for it."""
-    try:
-        yield
-    except SystemExit as refused:
-        first = None if _began else _first_of_several(sys.argv[1:])
-        if first is None or not isinstance(refused.code, str):
-            raise
-        print(refused.code, file=sys.stderr, flush=True)
-        with suppress(Exception):  # then they wait, as for a machine that was not started
-            _refuse(first)
-        sys.exit(1)
-
-
-def _first_of_several(arguments: list[str]) -> Launched | None:
-    """Return how this process was started if it is the first of several, else None.
-
-    Args:
-        arguments: the command line, because an option in it may be the reason that there is no configuration.
-    """
-    if {"-m", "--multirun"} & {*arguments}:
-        return None
-    pairs = (each.lstrip("+").removeprefix("trainer.").partition("=") for each in arguments if "trainer." in each)
-    try:
-        found = launched({key: value for key, _, value in pairs})
-    except InputError:
-        return None
-    return found if found is not None and found.rank == 0 and found.count > 1 else None
-
-
-def _refuse(first: Launched) -> None:
+def refuse(first: Launched) -> None:
     """Tell each process that comes within the grace time that the first was refused."""
     if first.by == "torchrun":
         _by_store(first, REFUSED)

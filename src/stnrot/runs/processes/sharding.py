@@ -1,6 +1,6 @@
 """Train a model that is too large for one device: each process keeps a share of the weights and of their state."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -81,16 +81,26 @@ class ShardingStrategy(ModelParallelStrategy):
         state = {number[name]: self._with(name, values, ()) for name, values in found["state"].items()}
         return {"state": state, "param_groups": groups}
 
+    @property
+    def lightning_restore_optimizer(self) -> bool:
+        """Let Lightning call `load_optimizer_state_dict`, after the schedule was planned."""
+        return True
+
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         """Load a checkpoint of any strategy; each process keeps its share."""
         assert self.model is not None
         checkpoint: dict[str, Any] = torch.load(checkpoint_path, "cpu", weights_only=weights_only, mmap=True)
-        whole = StateDictOptions(full_state_dict=True)
         weights = checkpoint.pop("state_dict")
         weights = {name: value[None] if name in self._scalars else value for name, value in weights.items()}
-        set_model_state_dict(self.model, weights, options=whole)
+        set_model_state_dict(self.model, weights, options=StateDictOptions(full_state_dict=True))
+        return checkpoint
+
+    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        """Load what `optimizer_state` has returned; each process keeps its share."""
+        assert self.model is not None
+        whole = StateDictOptions(full_state_dict=True)
         name_of = {weight: name for name, weight in self.model.named_parameters()}
-        for optimizer, saved in zip(self.optimizers, checkpoint.get("optimizer_states", []), strict=False):
+        for optimizer, saved in zip(self.optimizers, checkpoint["optimizer_states"], strict=False):
             if not saved["state"]:
                 continue  # SGD without momentum; torch cannot load it
             names = [name_of[weight] for group in optimizer.param_groups for weight in group["params"]]
@@ -98,7 +108,6 @@ class ShardingStrategy(ModelParallelStrategy):
             state = {names[k]: self._with(names[k], values, (1,)) for k, values in saved["state"].items()}
             by_name: Any = {"state": state, "param_groups": groups}
             set_optimizer_state_dict(self.model, optimizer, by_name, options=whole)
-        return checkpoint
 
     def _with(self, name: str, state: dict[str, Any], shape: tuple[int, ...]) -> dict[str, Any]:
         """Give the state of a scalar another shape; `step`, a scalar for every weight, keeps its own."""

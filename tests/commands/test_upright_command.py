@@ -27,7 +27,7 @@ from stnrot.turning.destination import InFolder
 from stnrot.turning.places import copy_file, write_file
 from stnrot.turning.record import TurnedInPlace
 
-ROCKET = Image.fromarray(rocket()).crop((106, 0, 533, 427)).resize((160, 160))  # confidence above 0.9
+ROCKET = Image.fromarray(rocket()).crop((0, 0, 427, 427)).resize((160, 160))  # confidence above 0.9
 MODEL = ("--model", "photos", "--min-confidence", "0.8")
 
 

@@ -45,7 +45,8 @@ def test_the_command_prints_it_last_and_exits_with_1(
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     (line,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
-    assert done.stderr.rstrip().endswith(line)
+    said, _, _ = done.stderr.partition("nanobind: leaked")  # on Python 3.13 Triton, which torch imports, adds that
+    assert said.rstrip().endswith(line)
     assert words in line
 
 

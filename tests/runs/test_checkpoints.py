@@ -79,7 +79,7 @@ def _interrupted(checkpoint: dict[str, object], path: Path) -> bool:
 def test_a_failed_save_keeps_the_old_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
     AtomicCheckpointIO().save_checkpoint({"epoch": 1}, path)
-    with pytest.raises(Exception, match="pickle|local object"):  # since Python 3.13 the latter
+    with pytest.raises(Exception, match=r"pickle|local object"):  # since Python 3.13 the latter
         AtomicCheckpointIO().save_checkpoint({"epoch": 2, "half": torch.zeros(10**6), "bad": lambda: None}, path)
     many = {"epoch": 3} | {str(k): torch.zeros(50_000) for k in range(300)}
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

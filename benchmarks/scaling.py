@@ -2,7 +2,7 @@
 
     python benchmarks/scaling.py [--batch 128] [--large-batch 4] [--images 10000000] [--json PATH]
 
-Ten minutes on two cores, which must be idle; 5.5 with `--rounds 3`. Prints three tables, the figures behind docs/scaling.md:
+Ten minutes on two cores, which must be idle; 5.5 with `--rounds 3`. Prints three tables, the source of docs/scaling.md:
 
 - A training step of the default model on digits of 28 x 28 pixels, and of ResNet-50 behind the sampler at 224 x 224
   with one hypothesis, in one process and in two, each on one core. Two processes exchange gradients, and the sums of

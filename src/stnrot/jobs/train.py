@@ -103,7 +103,7 @@ def train(cfg: DictConfig, resume: bool = False) -> float:
         log.info("resumes %s from %s", folder, job.checkpoint or "the beginning")
         if job.trainer.is_global_zero:
             (folder / "metrics.json").unlink(missing_ok=True)  # of the end that is no longer the end
-        with from_checkpoint(job.checkpoint):
+        with from_checkpoint(job.checkpoint or folder):
             rewind_logs(job.trainer, job.stands_at["processes"][0]["logs"] if job.stands_at else {})
     if job.trainer.is_global_zero:
         with atomic_write(folder / "config.yaml") as new:

@@ -22,13 +22,22 @@ def check_trials(study: optuna.Study, location: str) -> None:
         InputError: if one has a number, a value, a time or an attribute that no search writes.
         Exception: of almost any kind, if the storage or the value of a parameter cannot be read.
     """
+    # Optuna reads the tables one after the other, so a trial that ends meanwhile is seen in parts: it is read again
+    found = _first_wrong(study) and _first_wrong(study)
+    if found is not None:
+        raise InputError(
+            f"{without_password(location)} is not the storage of a search: its trial {found}; expected one that "
+            "`train.py -m hparams_search=NAME` has written"
+        )
+
+
+def _first_wrong(study: optuna.Study) -> str | None:
+    """Return the number of the first trial that is wrong, and what is wrong with it."""
     for expected, trial in enumerate(sorted(study.get_trials(deepcopy=False), key=lambda trial: trial.number)):
         wrong = f"number {trial.number}" if trial.number != expected else next(_wrong(trial, study), None)
         if wrong is not None:
-            raise InputError(
-                f"{without_password(location)} holds a study that no search writes: its trial {expected} has {wrong}; "
-                "expected the storage of a search"
-            )
+            return f"{expected} has {wrong}"
+    return None
 
 
 def _wrong(trial: FrozenTrial, study: optuna.Study) -> Iterator[str]:

@@ -183,7 +183,8 @@ class Task(L.LightningModule, ABC):
         If the model is sharded, the schedule is built before the checkpoint is read.
         """
         self._resumed = None
-        if not checkpoint.get("lr_schedulers") or self.trainer.state.fn != TrainerFn.FITTING:
+        attached = self._trainer is not None  # else `load_from_checkpoint` has called this
+        if not checkpoint.get("lr_schedulers") or not attached or self.trainer.state.fn != TrainerFn.FITTING:
             return
         if self.trainer.strategy.restore_checkpoint_after_setup:
             for config in self.trainer.lr_scheduler_configs:

@@ -110,7 +110,7 @@ def _telling(come: dict[int, socket.socket], folder: str) -> Iterator[None]:
     """Send the folder to all that have come in the block, or that they were refused if some did not come."""
     try:
         yield
-    except InputError:
+    except BaseException:  # also Ctrl-C: they would wait for this process
         folder = REFUSED
         raise
     finally:

@@ -7,34 +7,32 @@ import torch.distributed as dist
 from jaxtyping import Float
 from lightning.pytorch.plugins import LayerSync
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 
-class _Summed(torch.autograd.Function):
-    """The sum over all processes; the gradient is the sum of their gradients."""
+class _Gathered(torch.autograd.Function):
+    """The vectors of all processes; the gradient of one is the sum of what all processes send to it."""
 
     @staticmethod
     def forward(ctx: Any, here: Tensor) -> Tensor:
-        total = here.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(total)
-        return total
+        everywhere = [torch.empty_like(here) for _ in range(dist.get_world_size())]
+        dist.all_gather(everywhere, here)
+        return torch.stack(everywhere)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return summed(gradient)
-
-
-def summed(here: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """Return the sum over all processes, through which gradients flow."""
-    total: Tensor = _Summed.apply(here)
-    return total
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total[dist.get_rank()]
 
 
 class SyncedBatchNorm2d(nn.BatchNorm2d):
     """Normalise by the statistics of the batch of all processes in training.
 
     `torch.nn.SyncBatchNorm` works on accelerators only. This class works on the CPU too: a job of two processes then
-    equals the job of one process, up to the rounding of sums. The processes exchange the sums of the values and of
-    their squares at once, since the number of exchanges is what a job on many machines waits for.
+    equals the job of one process, up to the rounding of sums. The processes exchange mean and variance at once,
+    since the number of exchanges is what a job on many machines waits for.
     """
 
     def forward(self, input: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
@@ -46,14 +44,14 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
         assert self.num_batches_tracked is not None
         assert self.momentum is not None
         x = input.to(torch.promote_types(input.dtype, torch.float32))
-        shift = self.running_mean.to(x.dtype, copy=True)  # the same everywhere, and near the mean: little cancels below
-        shifted = x - shift[:, None, None]
+        variance, mean = torch.var_mean(x, (0, 2, 3), correction=0)
         count = x.new_tensor([x.numel() / x.shape[1]])
-        total = summed(torch.cat((shifted.sum((0, 2, 3)), (shifted**2).sum((0, 2, 3)), count)))
-        first, second, count = total.split((len(shift), len(shift), 1))
-        offset = first / count
-        variance = (second / count - offset**2).clamp_min(0)
-        mean, centred = shift + offset, shifted - offset[:, None, None]
+        everywhere: Tensor = _Gathered.apply(torch.cat((mean, variance, count)))
+        means, variances, counts = everywhere.split((len(mean), len(mean), 1), 1)
+        count = counts.sum()
+        mean = (counts * means).sum(0) / count
+        variance = (counts * (variances + (means - mean) ** 2)).sum(0) / count
+        centred = x - mean[:, None, None]
         with torch.no_grad():
             self.num_batches_tracked.add_(1)
             self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)

@@ -128,11 +128,12 @@ def test_a_shard_that_cannot_be_fetched_is_named_where_it_is_needed(
         whole = list(sampler(train, batch=1))
         missing = needed(train, *whole)[2]
         (root / missing).unlink()
-        for counters in train.prefetched(sampler(train, batch=1), 0, 1):
+        batches = iter(train.prefetched(sampler(train, batch=1), 0, 1))
+        for counters in batches:
             if needed(train, counters) == [missing]:
                 break
             train.__getitems__(counters)
-        assert missing in site.shards()  # the thread has tried
+        wait_for(site, [missing])  # the thread has tried
         with pytest.raises(InputError, match=rf"cannot read http://127.*/{missing}: HTTP 404"):
             train.__getitems__(counters)
     assert not capfd.readouterr().err

@@ -72,15 +72,17 @@ class Prefetched:
 
     def _fetch(self, view: deque[list[int]], news: Event, stop: Event) -> None:
         """Open the shards of the newest view, whenever there is one."""
-        while news.wait() and not stop.is_set():
+        while news.wait():
             news.clear()
+            if stop.is_set():
+                return
             left = self.room
             for shard in view[-1]:
                 name, size = self.split.filenames[shard], self.split.shard_bytes[shard]
                 left -= size
-                if left < 0 or stop.is_set():
+                if left < 0 or stop.is_set() or news.is_set():  # in a newer view a shard may have been passed
                     break
                 try:
                     self.store.open_shard(name, size).close()
-                except InputError:
+                except (InputError, OSError):
                     return

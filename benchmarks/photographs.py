@@ -2,7 +2,7 @@
 
     python benchmarks/photographs.py --root data [--seeds 3] [--png PATH] [--grid PATH] [--json PATH]
 
-About five and a half hours a seed on one core of an AMD EPYC, and half an hour for the tables. Needs CIFAR-10 in --root
+About twelve hours a seed on one core of an AMD EPYC, and half an hour for the tables. Needs CIFAR-10 in --root
 (torchvision's layout or class folders). Every trained part is kept in --folder, and the same command trains only
 what is missing there. `--train encoder` trains that part alone; `--skip turned cnn` leaves out these parts and their
 rows. equiadapt is optional:

@@ -78,7 +78,9 @@ def open_journal(path: Path) -> JournalStorage:
 
 def _check(path: Path, lines: bytes) -> None:
     if lines.startswith(b"SQLite"):
-        raise InputError(f"{path} is a database of SQLite: expected its URL, sqlite:///{path}")
+        raise InputError(
+            f"cannot use the storage {path}: it is a database of SQLite; expected its URL, sqlite:///{path}"
+        )
     if lines:
         entry = json.loads(lines.partition(b"\n")[0])
         if not isinstance(entry, dict) or "op_code" not in entry:

@@ -1,6 +1,6 @@
 """Only regular files are read: a named pipe waits for a writer, and a device such as /dev/zero has no end.
 
-A path may be a link, also one that leads back to itself. A sparse file takes memory that it does not take on the disk.
+A path may be a link, also one that leads back to itself. The holes of a sparse file take memory, but no room on a disk.
 """
 
 import os
@@ -31,11 +31,11 @@ def check_regular(path: str | Path) -> None:
         sparse = stat.S_ISREG(found.st_mode) and found.st_size > MOST_HOLES and _holes(path) > MOST_HOLES
     except (OSError, ValueError):  # ValueError: a name with a zero byte
         return
-    for is_kind, kind in (*OTHER_KINDS, (lambda _: sparse, "a sparse file")):
-        if is_kind(found.st_mode):
-            raise InputError(
-                f"{path}: expected a regular file, got {kind}; give the path of a file that is saved on disk"
-            )
+    kinds = [kind for is_kind, kind in OTHER_KINDS if is_kind(found.st_mode)] + ["a sparse file"] * sparse
+    if kinds:
+        raise InputError(
+            f"{path}: expected a regular file, got {kinds[0]}; give the path of a file that is saved on disk"
+        )
 
 
 def _holes(path: str | Path) -> int:

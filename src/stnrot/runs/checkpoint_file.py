@@ -64,7 +64,8 @@ def _check_tree(tree: Any, most: int, path: Path | str, tensors: bool = False) -
             inside = list(node)
         else:
             inside = []
-            if not _is_dense(node) if tensors and isinstance(node, Tensor) else type(node) not in PLAIN and not tensors:
+            is_tensor = tensors and isinstance(node, Tensor)
+            if not (_is_dense(node) if is_tensor else tensors or type(node) in PLAIN):
                 raise _not_written(path, f"a value of the type {type(node).__name__}")
         if values + len(rest) + len(inside) > most or depth > DEEPEST:
             raise _not_written(path, f"more than {most:,} values, or more than {DEEPEST} levels")

@@ -1,4 +1,4 @@
-"""Two processes, each on one core, train ResNet-50 behind the sampler 1.2 times as fast as one, the default model 1.25.
+"""Two processes, each on one core, train hardly faster than one: batch norm over processes takes what they gain.
 
     python benchmarks/scaling.py [--batch 128] [--large-batch 4] [--images 10000000] [--json PATH]
 

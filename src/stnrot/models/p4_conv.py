@@ -87,6 +87,10 @@ class P4Conv(nn.Module):
         return weight.contiguous(memory_format=torch.channels_last)
 
     def _convolve(self, image: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        # A kernel that covers the map is one matrix product, several times as fast. Evaluation keeps the convolution,
+        # because an exported model has its convolutions in 8 bits (stnrot.export.int8).
+        if self.training and self.padding == 0 and image.shape[-2:] == weight.shape[-2:]:
+            return F.linear(image.flatten(1), weight.flatten(1), bias)[..., None, None]
         return F.conv2d(image, weight, bias, stride=2 if self.pooled else 1, padding=self.padding)
 
 

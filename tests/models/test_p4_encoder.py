@@ -39,12 +39,24 @@ def test_a_quarter_turn_moves_the_maps(first: bool, pooled: bool) -> None:
         torch.testing.assert_close(conv(rotated), moved(conv(image), turns), atol=1e-5, rtol=1e-5)
 
 
-def test_direction_0_is_a_plain_convolution_and_a_plain_batch_norm() -> None:
-    conv = P4Conv(3, 5, first=True)
-    image = torch.rand(4, 3, 8, 8)
+@pytest.mark.parametrize("options", [{}, {"kernel": 8, "padding": 0}])  # the second covers the whole map
+def test_direction_0_is_a_plain_convolution_and_a_plain_batch_norm(options: dict[str, int]) -> None:
+    conv = P4Conv(3, 5, first=True, **options)
     norm = nn.BatchNorm2d(5)
-    torch.testing.assert_close(conv(image)[:, ::4], norm(F.conv2d(image, conv.kernel, padding=1)))
-    torch.testing.assert_close(conv.norm.state_dict()["running_var"][::4], norm.running_var)
+    with torch.no_grad():
+        norm.weight.copy_(conv.scale.uniform_(0.5, 2))
+        norm.bias.copy_(conv.shift.normal_())
+    image = torch.rand(4, 3, 8, 8)
+    expected = norm(F.conv2d(image, conv.kernel, padding=options.get("padding", 1)))
+    found = conv(image)[:, ::4]
+    torch.testing.assert_close(found, expected)
+    for state in ("running_mean", "running_var"):
+        torch.testing.assert_close(conv.norm.state_dict()[state][::4], norm.state_dict()[state])
+    assert conv.norm.num_batches_tracked == norm.num_batches_tracked == 1
+    upstream = torch.randn_like(found)
+    slopes = torch.autograd.grad(found, (conv.scale, conv.shift, conv.kernel), upstream)
+    truth = torch.autograd.grad(expected, (norm.weight, norm.bias, conv.kernel), upstream)
+    torch.testing.assert_close(slopes, truth, atol=1e-4, rtol=1e-4)
 
 
 def test_pooling_is_that_of_torch() -> None:

@@ -15,7 +15,7 @@ class Site:
 
     Args:
         ranges: answer a request for a range with that range, not with the whole file.
-        broken: the next so many answers with a tar file end after half of what they announce.
+        broken: the next so many answers with a file of the kind `breaks` end after half of what they announce.
         busy: the next so many answers are HTTP 503.
         answers: after so many answers, a request is accepted and never answered; None: all are.
         sent: the path of each request and the first byte that was asked for.
@@ -24,6 +24,7 @@ class Site:
     folder: Path
     ranges: bool = True
     broken: int = 0
+    breaks: str = ".tar"
     busy: int = 0
     answers: int | None = None
     sent: list[tuple[str, int]] = field(default_factory=list)
@@ -64,7 +65,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        if self.site.broken and name.endswith(".tar"):
+        if self.site.broken and name.endswith(self.site.breaks):
             self.site.broken -= 1
             content, self.close_connection = content[: len(content) // 2], True
         self.wfile.write(content)

@@ -26,7 +26,7 @@ from stnrot.commands import (
     upright,
 )
 from stnrot.commands.job import CONTEXT, JOBS
-from stnrot.errors import FULL, InputError
+from stnrot.errors import CLOSED, FULL, InputError
 from stnrot.printed import printable
 
 UsageError: Any = typer.BadParameter.__mro__[1]  # of click in older releases of Typer, of Typer itself in newer ones
@@ -41,6 +41,10 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except InputError as error:
             sys.exit(f"error: {printable(self._with_option(ctx, str(error)))}")
+        except OSError as error:
+            if error.filename is None or error.errno not in CLOSED:
+                raise
+            sys.exit(f"error: {printable(str(error))}; expected a path that you are allowed to use")
         except KeyboardInterrupt:
             sys.exit(130)
 

@@ -8,6 +8,7 @@ from numbers import Integral, Real
 from typing import Any
 
 LARGEST = 2**63 - 1  # the largest whole number of a tensor
+CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG)  # a path that this user cannot use
 FULL = (errno.ENOSPC, errno.EDQUOT)  # numbers of errors: the disk is full, or what a user may store on it
 
 

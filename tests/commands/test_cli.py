@@ -75,6 +75,37 @@ def test_names_cannot_command_the_terminal(called: Called, tmp_path: Path) -> No
         assert shown in message or line[-2] == "--stack"
 
 
+def test_a_path_that_cannot_be_examined_is_one_line(called: Called, monkeypatch, tmp_path: Path) -> None:
+    """Its name is too long, or nobody may look into its folder: the judge is the file system."""
+    long = "x" * 300
+    for line in (
+        ("study", long),
+        ("shards", ".", long),
+        ("merge", "a.csv", "--out", long),
+        ("merge", long, "--out", "a"),
+    ):
+        message = str(called(*line, cwd=tmp_path)[0])
+        assert message.startswith("error: ")
+        assert long in message
+        assert len(message.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.name != "posix" or os.getuid() == 0, reason="root may look into every folder")
+def test_a_folder_that_is_closed_is_one_line(called: Called, tmp_path: Path) -> None:
+    (tmp_path / "closed" / "in").mkdir(parents=True)
+    (tmp_path / "closed").chmod(0)
+    try:
+        for line in (
+            ("study", "closed/in/a.log"),
+            ("shards", ".", "closed/in/a"),
+            ("merge", "closed/in/a", "--out", "b"),
+        ):
+            assert "Permission denied" in str(called(*line, cwd=tmp_path)[0])
+    finally:
+        (tmp_path / "closed").chmod(0o700)
+
+
 def test_version_and_a_bare_command(called: Called, tmp_path: Path) -> None:
     assert called("--version", cwd=tmp_path) == (0, f"stnrot {version('stnrot')}\n")
     code, printed = called(cwd=tmp_path)

@@ -57,6 +57,13 @@ def test_unusable_storages(location: str, tmp_path: Path, monkeypatch: pytest.Mo
     assert not Path("none").exists()
 
 
+def test_a_server_that_is_out_of_reach_is_not_called_damaged() -> None:
+    """The driver of PostgreSQL has errors of its own, which SQLAlchemy's have as their cause."""
+    for call in (open_storage, is_empty):
+        with pytest.raises(InputError, match=r"^cannot use the storage postgresql://127.0.0.1:1/x: connection failed"):
+            call("postgresql://127.0.0.1:1/x")
+
+
 def test_the_path_of_a_database_is_not_taken_for_a_journal(tmp_path: Path) -> None:
     location = f"sqlite:///{tmp_path}/study.db"
     open_storage(location)

@@ -175,7 +175,8 @@ def input_errors(location: str) -> Iterator[None]:
         raise
     except Exception as error:
         cause = error.__cause__ or error
-        known = isinstance(cause, KNOWN_ERRORS)
+        # SQLAlchemy's error has that of the driver as its cause, which is not damage either
+        known = isinstance(cause, KNOWN_ERRORS) or isinstance(error, SQLAlchemyError)
         reason = reason_of(cause) if known else f"it is damaged ({type(cause).__name__}: {reason_of(cause)})"
         where = without_password(location)
         if isinstance(cause, ModuleNotFoundError) and cause.name is not None:

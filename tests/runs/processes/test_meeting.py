@@ -104,6 +104,10 @@ def test_a_process_that_the_first_has_started_is_not_the_first(here: Here) -> No
         (SLURM, {"devices": 1}, "srun has started 2 processes, and trainer.devices=1 trainer.num_nodes=1 asks for 1"),
         (SLURM | {"SLURM_NTASKS": "1"}, {"devices": 2}, "srun has started 1 process, and"),
         (ELASTIC, {"devices": 2}, "torchrun has started 4 processes"),
+        (ELASTIC | {"RANK": "first"}, {"devices": 4}, "the environment has RANK=first: expected a whole number"),
+        (SLURM | {"SLURM_NTASKS": ""}, {"devices": 2}, "the environment has SLURM_NTASKS=: expected a whole number"),
+        (HAND | {"NODE_RANK": "-1"}, {"num_nodes": 2}, "the environment has NODE_RANK=-1: expected a whole number"),
+        (HAND | {"NODE_RANK": "2"}, {"num_nodes": 2}, "NODE_RANK=2 trainer.num_nodes=2: expected .* from 0 to 1"),
     ],
 )
 def test_another_number_of_processes(
@@ -146,10 +150,13 @@ def test_all_get_the_folder_of_the_first(here: Here) -> None:
         (0, "127.0.0.1", r"process 1, 2 of this job did not come to 127.0.0.1:\d+ within 0.1 s: expected 3 processes"),
         (1, "127.0.0.1", r"process 1 .* could not reach the first process at 127.0.0.1:\d+ .*refused.*MASTER_ADDR"),
         (1, "nowhere.invalid", "MASTER_ADDR=nowhere.invalid MASTER_PORT="),
+        (0, "127.0.0.1:99999", "MASTER_PORT=99999: .* 1 to 65535; expected .* a free port of it"),
+        (1, "127.0.0.1:0", "MASTER_PORT=0: .* 1 to 65535; expected .* a free port of it"),
     ],
 )
 def test_processes_that_do_not_meet(here: Here, rank: int, address: str, words: str) -> None:
-    here(MASTER_ADDR=address, MASTER_PORT=str(free_port()))
+    address, _, port = address.partition(":")
+    here(MASTER_ADDR=address, MASTER_PORT=port or str(free_port()))
     with pytest.raises(InputError) as refused:
         meet(Launched("by hand", rank, 3), "/runs/0", patience=0.1)
     assert re.search(words, str(refused.value))

@@ -1,6 +1,7 @@
 """How the processes of a job were started: by srun, by torchrun, by hand on each machine, or by the first of them."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -39,9 +40,9 @@ def launched(trainer: Mapping[str, Any], beside_others: bool = False) -> Launche
     if beside_others and devices == machines == 1:
         return None
     if "TORCHELASTIC_RUN_ID" in environment:
-        found = Launched("torchrun", int(environment["RANK"]), int(environment["WORLD_SIZE"]))
+        found = Launched("torchrun", _number("RANK"), _number("WORLD_SIZE"))
     elif "SLURM_NTASKS" in environment and environment.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
-        found = Launched("srun", int(environment["SLURM_PROCID"]), int(environment["SLURM_NTASKS"]))
+        found = Launched("srun", _number("SLURM_PROCID"), _number("SLURM_NTASKS"))
         if found.count > 1 and "SLURM_STEP_ID" not in environment:
             raise InputError(
                 f"SLURM has reserved {found.count} tasks and started one process: start the command with srun in front "
@@ -58,7 +59,12 @@ def launched(trainer: Mapping[str, Any], beside_others: bool = False) -> Launche
                 f"trainer.num_nodes={machines}: no launcher has started this process, and it would wait for the "
                 "other machines; start the job on each machine with srun or torchrun"
             )
-        return Launched("by hand", int(environment.get("NODE_RANK", "0")), machines)
+        if (node := _number("NODE_RANK")) >= machines:
+            raise InputError(
+                f"NODE_RANK={node} trainer.num_nodes={machines}: expected another number on each machine, from 0 to "
+                f"{machines - 1}"
+            )
+        return Launched("by hand", node, machines)
     else:
         return None
     if devices is not None and devices * machines != found.count:
@@ -68,6 +74,17 @@ def launched(trainer: Mapping[str, Any], beside_others: bool = False) -> Launche
             f"expected one process for each device of each machine"
         )
     return found
+
+
+def _number(name: str) -> int:
+    """Return the number in a variable of the environment; 0 if there is none."""
+    text = os.environ.get(name, "0")
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise InputError(
+            f"the environment has {name}={text}: expected a whole number, as srun or torchrun sets it; unset it, or "
+            "start the job with one of them"
+        )
+    return int(text)
 
 
 def _whole(value: Any) -> int | None:

@@ -71,6 +71,8 @@ def _place(launched: Launched) -> tuple[str, int]:
     else:
         address, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
     try:
+        if not 0 < int(port) < 2**16:
+            raise ValueError("no number of a port, 1 to 65535")
         socket.getaddrinfo(address, int(port))
     except (OSError, ValueError, OverflowError) as error:
         raise InputError(

@@ -174,6 +174,15 @@ def test_an_interrupted_transfer_is_continued(both: Path, site: Site, ranges: bo
     assert (starts[2] > starts[1] > 0) == ranges
 
 
+def test_an_interrupted_description_is_read_again(both: Path, site: Site) -> None:
+    site.breaks, site.broken = "info.json", 2
+    assert shard_splits(site.url).classes == shard_splits(both / "shards").classes
+    assert [name for name, _ in site.sent[:4]] == ["info.json"] * 3 + ["train.index"]
+    site.broken, whole = 4, (both / "shards" / "info.json").stat().st_size
+    with pytest.raises(InputError, match=rf"/info.json: the connection ended after {whole // 2} of {whole} bytes;"):
+        shard_splits(site.url)
+
+
 def test_the_cache_is_bounded(both: Path, site: Site) -> None:
     """Room for three shards, read at random: each image is still right, also in several threads."""
     sizes = [path.stat().st_size for path in (both / "shards").glob("*.tar")]

@@ -27,12 +27,15 @@ def fetch_text(url: str, most: int) -> bytes:
         try:
             with _opened(Request(url)) as answer:
                 found = answer.read(most + 1)
+                length = answer.headers.get("Content-Length", "")
         except (OSError, HTTPException) as error:
             reason = _reason(url, error)
             continue
         if len(found) > most:
             raise InputError(f"{url} has more than {most} bytes: expected a file that stnrot shards wrote")
-        return found
+        if not length.isdecimal() or len(found) == int(length):
+            return found
+        reason = f"the connection ended after {len(found)} of {int(length)} bytes"
     raise InputError(f"cannot read {url}: {reason}; check the address and the server")
 
 

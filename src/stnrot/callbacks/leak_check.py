@@ -42,9 +42,12 @@ class LeakCheck(L.Callback):
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Check that model and data fit."""
         data, task = trainer.datamodule, pl_module
-        if not isinstance(data, RotatedImages) or data.max_angle_deg != 180:
+        data.setup()
+        stored = isinstance(data, RotatedImages) and data.splits.turned
+        if not isinstance(data, RotatedImages) or stored or data.max_angle_deg != 180:
             got = getattr(data, "max_angle_deg", None)
             shown = type(data).__name__ if got is None else f"data.max_angle_deg={got}"
+            shown = "images that are stored rotated" if stored else shown
             raise InputError(
                 "the leak check rotates upright images by any angle: expected data such as data=image_folder or "
                 f"data=cifar10 with data.max_angle_deg=180, got {shown}"

@@ -4,7 +4,7 @@ import inspect
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ class ImageData(DataModule):
         if hasattr(self, "splits"):
             return
         splits = self.source(None if self.root is None else Path(self.root).expanduser(), self.split_seed)
-        self.splits = Splits(self._keep(splits.train), splits.val, splits.test, splits.classes)
+        self.splits = replace(splits, train=self._keep(splits.train))
 
     def _keep(self, train: ImageDataset) -> ImageDataset:
         if self.n_train is None:

@@ -77,12 +77,17 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Splits:
-    """Training, validation and test set, and the names of the classes: none if there are no labels."""
+    """Training, validation and test set, and the names of the classes: none if there are no labels.
+
+    Args:
+        turned: whether the images are stored rotated, each by an angle that is not known.
+    """
 
     train: ImageDataset
     val: ImageDataset
     test: ImageDataset
     classes: tuple[str, ...]
+    turned: bool = False
 
     def part(self, split: Split) -> ImageDataset:
         """Return one of the three sets."""

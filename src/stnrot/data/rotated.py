@@ -18,6 +18,9 @@ from stnrot.geometry import Deform, RandomViews, inscribed_disc, rotate_bicubic,
 class RotatedImages(ImageData):
     """Rotate upright images by angles that are uniform in [-max_angle_deg, max_angle_deg].
 
+    Images that are stored rotated by unknown angles (`Splits.turned`) are rotated once more in training with
+    `train_turns=every_epoch`, and else not at all. Their batches have no angle.
+
     Args:
         max_angle_deg: largest angle; 180 is the full circle.
         train_turns: `every_epoch` rotates a training image by a new angle each time that it is shown; `once` gives each
@@ -63,7 +66,8 @@ class RotatedImages(ImageData):
         else:
             image = rotate_bicubic(image, rotation)
         image = self.hide_corners(image)
-        return Batch(index=index, image=image, reference=None, angle=wrap(-rotation), label=raw.label)
+        angle = None if self.splits.turned else wrap(-rotation)
+        return Batch(index=index, image=image, reference=None, angle=angle, label=raw.label)
 
     def rotation_of(self, counter: Int[Tensor, "B"], split: Split) -> Float[Tensor, "B"]:
         """Return the angle (radians) by which each image is rotated, without that of `augment`."""
@@ -72,7 +76,8 @@ class RotatedImages(ImageData):
         key = (self.seed if fresh else self.split_seed, split, Purpose.ROTATION)
         place = counter if fresh else counter % len(self.splits.part(split))
         rotation = (2 * uniform(key, place, 1)[:, 0] - 1) * self.max_angle
-        return torch.zeros_like(rotation) if training and self.train_turns == "never" else rotation
+        upright = training and self.train_turns == "never"
+        return torch.zeros_like(rotation) if upright or (self.splits.turned and not fresh) else rotation
 
     def hide_corners(self, image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         """Blacken everything outside the inscribed disc, if `border` says so."""

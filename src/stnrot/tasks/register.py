@@ -94,8 +94,8 @@ class Register(Task):
                 terms["angle_loss"] = self.angle_weight, angle_loss(prediction.orientation, batch.angle, spread)
             elif self.training:
                 raise InputError(
-                    f"task.angle_weight={self.angle_weight}: the data has no known angles; set task.angle_weight=0 and "
-                    "another weight, such as task.photometric_weight=1 for pairs"
+                    f"task.angle_weight={self.angle_weight}: the data has no known angles; set task.angle_weight=0, "
+                    "and for pairs another weight, such as task.photometric_weight=1"
                 )
         if self.photometric_weight and prediction.aligned is not None and prediction.reference is not None:
             terms["photometric_loss"] = (

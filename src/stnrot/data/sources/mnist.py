@@ -8,6 +8,7 @@ from torchvision.datasets import MNIST
 from stnrot.data.image_set import ImageSet, Splits
 from stnrot.data.rng import permutation
 from stnrot.data.sources.download import download_missing
+from stnrot.data.sources.mnist_rot_files import has_original_files, original_files
 from stnrot.errors import check_choice
 
 CLASSES = tuple("0123456789")
@@ -33,11 +34,18 @@ def mnist_pooled(root: Path | None, split_seed: int, fit_validation: bool) -> Sp
 
     With `fit_validation` the training set has all 12,000: see `mnist`.
 
+    If `root` holds the original files of mnist-rot, they are returned in their order, `split_seed` is not used, and the
+    angles are not known: see `original_files`.
+
     Source: H. Larochelle et al., An empirical evaluation of deep architectures on problems with many factors of
-    variation, 2007. The numbers of images are theirs; which images they drew and how they rotated them is not
-    reproduced.
+    variation, 2007. Without their files the numbers of images are theirs; which images they drew and how they rotated
+    them is not reproduced.
     """
     check_choice("data.source.fit_validation", fit_validation, True, False)
+    if root is not None and has_original_files(root):
+        first, test = original_files(root)
+        fit, val = torch.arange(len(first)).tensor_split([len(first) * 5 // 6])  # 10,000 and 2,000
+        return Splits(first if fit_validation else first.subset(fit), first.subset(val), test, CLASSES, turned=True)
     train, test = _load(root)
     assert train.label is not None
     assert test.label is not None

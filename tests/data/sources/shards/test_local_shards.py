@@ -316,6 +316,17 @@ def test_broken_tar_files(tmp_path: Path, picture: bytes) -> None:
     assert not [each for each in (cache_folder() / "shard_indexes").iterdir() if each.is_dir()]
 
 
+def test_shards_of_several_splits_may_have_the_same_name(tmp_path: Path) -> None:
+    """In folders of their own, as many sets have them: each split has its own pictures."""
+    for grey, split in enumerate(("train", "val", "test")):
+        file = io.BytesIO()
+        Image.new("L", (20, 20), 80 * grey).save(file, "PNG")
+        (tmp_path / split).mkdir()
+        tar_of(tmp_path / split / "00000.tar", member("1.png", file.getvalue()))
+    found = shard_splits(tmp_path)
+    assert [int(found.part(split).__getitems__(torch.arange(1)).image.max()) for split in Split] == [0, 80, 160]
+
+
 def test_a_folder_without_shards_or_with_some_beside_splits(tmp_path: Path, picture: bytes) -> None:
     with pytest.raises(InputError, match="expected a folder of shards"):
         shard_splits(tmp_path)
@@ -324,4 +335,11 @@ def test_a_folder_without_shards_or_with_some_beside_splits(tmp_path: Path, pict
     for name in ("x-train-0.tar", "x-val-0.tar", "other.tar"):
         tar_of(tmp_path / name, member("1.png", picture))
     with pytest.raises(InputError, match=r"other.tar: expected train, val or test in its name"):
+        shard_splits(tmp_path)
+    (tmp_path / "other.tar").unlink()
+    (tmp_path / "x-train-0.tar").unlink()
+    with pytest.raises(InputError, match=r"x-val-0.tar: expected shards of a training set beside it"):
+        shard_splits(tmp_path)
+    (tmp_path / "x-train-0.tar").symlink_to("nowhere.tar")
+    with pytest.raises(InputError, match=r"cannot read the shard .*x-train-0.tar: .*No such file"):
         shard_splits(tmp_path)

@@ -62,14 +62,13 @@ def read_info(text: bytes, place: str) -> ShardInfo:
         found = json.loads(text)
         splits = {name: _split(name, found["splits"][name]) for name in SPLITS if name in found["splits"]}
         classes, grey, fingerprint = found["classes"], found["grey"], found["fingerprint"]
-        names = [name for split in splits.values() for name in split.filenames]
         is_known = (
             isinstance(classes, list)
             and len(classes) <= MOST_CLASSES
             and all(isinstance(name, str) for name in classes)
             and isinstance(grey, bool)
             and isinstance(fingerprint, str)
-            and len(set(names)) == len(names)
+            and all(len(set(split.filenames)) == len(split.filenames) for split in splits.values())
             and "train" in splits
         )
         if not is_known:

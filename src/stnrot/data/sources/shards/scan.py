@@ -43,6 +43,8 @@ def shards_of(root: Path) -> dict[str, list[Path]]:
     if others and found:
         raise InputError(f"{others[0]}: expected train, val or test in its name, as in {next(iter(found.values()))[0]}")
     found = found or {"train": others}
+    if "train" not in found:
+        raise InputError(f"{next(iter(found.values()))[0]}: expected shards of a training set beside it, found none")
     for paths in found.values():
         if len({path.parent for path in paths}) > 1:
             raise InputError(f"{paths[0]} and {paths[-1]}: expected the shards of a split in one folder; move them")

@@ -64,7 +64,10 @@ def open_local(root: Path) -> OpenedShards:
     if not any(shards.values()):
         raise InputError(f"data.root={root}: expected a folder of shards (.tar), found none; stnrot shards writes them")
     listed = [root / CLASSES] if (root / CLASSES).exists() else []
-    files = [(str(real(path)), path.stat()) for path in (*itertools.chain(*shards.values()), *listed)]
+    try:
+        files = [(str(real(path)), path.stat()) for path in (*itertools.chain(*shards.values()), *listed)]
+    except OSError as error:  # a link that leads nowhere
+        raise InputError(f"cannot read the shard {error.filename}: {reason_of(error)}; copy the set again") from error
     state = sha256("\n".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in files).encode()).hexdigest()
     try:
         folder = cache_folder() / "shard_indexes" / state[:40]

@@ -142,6 +142,24 @@ def test_a_job_of_two_tasks_by_submitit(slurm: dict[str, str], whole: Path, tmp_
     assert len(re.findall("precision: 32-true", (only_run(tmp_path) / "0" / "train.log").read_text())) == 1
 
 
+def test_a_job_of_two_tasks_by_submitit_that_is_preempted(slurm: dict[str, str], whole: Path, tmp_path: Path) -> None:
+    """By a job of a partition that goes first; it needs the whole machine."""
+
+    def preempt() -> None:
+        wait_for(tmp_path, "outputs/train/*/*/0/checkpoints/last.ckpt")
+        line = ["sbatch", "--partition=high", "--ntasks=4", "--output=/dev/null", "--wrap=true"]
+        subprocess.run(line, cwd=tmp_path, env=slurm, check=True, timeout=60)
+
+    thread = threading.Thread(target=preempt)
+    thread.start()
+    hydra(slurm, tmp_path, "hydra.launcher.tasks_per_node=2", *TWO, *CPU)
+    thread.join()
+    run = only_run(tmp_path) / "0"
+    log = (run / "train.log").read_text()
+    assert log.count("SLURM has queued this job again") == log.count("] - resumes /") == 1
+    assert_same_run(run, whole)
+
+
 def test_a_sweep_by_submitit_of_which_a_job_is_stopped(slurm: dict[str, str], tmp_path: Path) -> None:
     """The signal of submitit, SIGUSR2, to both jobs; then the table has both."""
 

@@ -92,6 +92,10 @@ def test_tables_that_do_not_belong_together(called: Called, tmp_path: Path) -> N
         ("missing.csv", "missing.csv: expected a table"),
     ):
         assert words in refused(called, tmp_path, "merge", "a.csv", name, "--out", "all.csv")
+    whole = (tmp_path / "a.csv").read_bytes()
+    for end in (0, 10, len(whole) - 9, len(whole) - 1):  # nothing, a part of the header, of a row, no line break
+        (tmp_path / "cut.csv").write_bytes(whole[:end].rstrip())
+        assert "cut.csv ends within a row" in refused(called, tmp_path, "merge", "a.csv", "cut.csv", "--out", "all.csv")
     assert "there is no folder" in refused(called, tmp_path, "merge", "a.csv", "--out", "none/all.csv")
     assert "--share came without --manifest" in refused(called, tmp_path, "align", "a.png", "b.png", "--share", "1/2")
     refusal = refused(called, tmp_path, "predict", "a.png", "--model", "digits", "--share", "3/2")

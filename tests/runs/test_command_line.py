@@ -3,6 +3,7 @@
 import errno
 import os
 import pickle
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.fabric.utilities.device_parser import _parse_gpu_ids
 from omegaconf import OmegaConf
+from torch.utils.data import DataLoader
 
 from stnrot.errors import InputError, check_number
 from stnrot.runs.checkpoints import read_checkpoint
@@ -59,6 +61,28 @@ def test_what_is_no_argument_gets_none() -> None:
 
 def test_a_bug_has_no_line() -> None:
     assert one_line(ValueError("model.encoder.width=1: expected 2")) is None
+
+
+class Killed:
+    """A set that kills the process that fetches from it, as the system does if the memory is full."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> int:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return index
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no signal 9")
+def test_a_killed_process_of_a_loader_has_a_line() -> None:
+    with pytest.raises(RuntimeError) as killed:
+        next(iter(DataLoader(Killed(), num_workers=1, multiprocessing_context="fork")))  # type: ignore[arg-type]
+    line = one_line(killed.value)
+    assert line is not None
+    assert line.startswith("a process that fetches batches was killed (DataLoader worker (pid")
+    assert "memory is full; lower data.num_workers" in line
+    assert len(line.splitlines()) == 1
 
 
 def test_a_full_disk_has_a_line_without_the_name_of_a_file() -> None:

@@ -33,7 +33,8 @@ CYCLE["x"] = CYCLE
     {"callbacks": {"best": CYCLE}},
     {"stands_at": "nonsense"},
     *({"stands_at": OWN | each} for each in ({"place": "x"}, {"place": []}, {"stops": 1}, {"processes": []},
-                                             {"processes": [{}]}, {"processes": "x"}, {"max_epochs": "2"})),
+                                             {"processes": [{}]}, {"processes": "x"}, {"max_epochs": "2"},
+                                             {"samples": "6"})),
 ])  # fmt: skip
 def test_a_forged_state(forged: dict[str, Any]) -> None:
     check_state(WHOLE, "a.ckpt")

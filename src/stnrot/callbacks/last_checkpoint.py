@@ -1,6 +1,7 @@
 """Keep last.ckpt: the newest state of a training, from which it resumes as if it had not been stopped."""
 
 import time
+from collections.abc import Sized
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ class LastCheckpoint(L.Callback):
         """Restore the metrics of the epoch so far."""
         self._saved_step, self._saved_time = trainer.global_step, time.monotonic()
         if self._resumed is not None:
+            self._check_samples(trainer)
             with from_checkpoint(trainer.ckpt_path):
                 restore_metrics(trainer, self._own(trainer), self._resumed["place"])
         install_handlers()
@@ -119,6 +121,7 @@ class LastCheckpoint(L.Callback):
             "place": self._place,
             "stops": bool(trainer.should_stop),
             "max_epochs": trainer.max_epochs,
+            "samples": _samples(trainer),
             "processes": gathered(own),
         }
 
@@ -136,6 +139,16 @@ class LastCheckpoint(L.Callback):
             )
         # an early stop stays one, unless the run is extended
         trainer.should_stop = self._resumed["stops"] and trainer.max_epochs == self._resumed["max_epochs"]
+
+    def _check_samples(self, trainer: L.Trainer) -> None:
+        """Raise InputError within an epoch of another training set: its rest would not be what the run has left."""
+        assert self._resumed is not None
+        trained, given = self._resumed.get("samples"), _samples(trainer)  # None in a checkpoint of an older version
+        if self._resumed["place"] != "epoch" and None not in (trained, given) and trained != given:
+            raise InputError(
+                f"{trainer.ckpt_path} stands within an epoch of {trained} training samples, expected as many, got "
+                f"{given}: restore the data of that run, or start a new run with its weights by start_from"
+            )
 
     def _own(self, trainer: L.Trainer) -> dict[str, Any]:
         assert self._resumed is not None
@@ -172,3 +185,9 @@ class LastCheckpoint(L.Callback):
 
     def _is_off(self, trainer: L.Trainer) -> bool:
         return bool(trainer.fast_dev_run) or trainer.sanity_checking  # type: ignore[attr-defined]
+
+
+def _samples(trainer: L.Trainer) -> int | None:
+    """Return the size of the training set, None if it has none."""
+    dataset = getattr(trainer.train_dataloader, "dataset", None)
+    return len(dataset) if isinstance(dataset, Sized) else None

@@ -31,6 +31,9 @@ REFUSED = re.compile(
 )
 ARGUMENT = re.compile(r"\w+(?=[.=:])")  # at the start of a message: `width=1: ...`, `camera.width=1: ...`
 
+# torch's report of a process that fetches batches and was killed
+KILLED_WORKER = re.compile(r"DataLoader worker \(pid.*\) (is killed by signal|exited unexpectedly)")
+
 # what Hydra and OmegaConf append to a message for developers
 NOISE = re.compile(r"\n\s*(?:full_key:|Config search path:|Set the environment variable)")
 
@@ -107,6 +110,11 @@ def one_line(error: BaseException) -> str | None:
     for link in chain:
         if message := input_error(link):
             return message
+        if isinstance(link, RuntimeError) and KILLED_WORKER.match(str(link)):
+            return (
+                f"a process that fetches batches was killed ({_flat(str(link)).rstrip('.')}), for example because the "
+                "memory is full; lower data.num_workers, then start again or resume the run"
+            )
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         message = _flat(NOISE.split(str(error))[0])
         if unknown := re.match(r"Could not override '(.+?)'", message):

@@ -90,8 +90,14 @@ def import_lightning() -> None:
     """Import Lightning, and silence notices that the user cannot act on."""
     notices = ("treespec", "many workers", "multiple `ModelCheckpoint`", "supported by the model summary")
     # the loader is as it should be, see `TrainingBatches`; a job without srun is fine, see `launched`;
-    # nothing writes into the views that a model returns
-    for notice in (*notices, "your dataloader is", "`srun` command is available", "FSDP2-wrapped module"):
+    # nothing writes into the views that a model returns; the accuracy is that of all processes when it is logged
+    needless = (
+        "your dataloader is",
+        "`srun` command is available",
+        "FSDP2-wrapped module",
+        r"self.log\('\w+/accuracy'",
+    )
+    for notice in (*notices, *needless):
         warnings.filterwarnings("ignore", f".*{notice}")
     if "lightning" not in sys.modules:
         collecting = gc.isenabled()

@@ -103,6 +103,7 @@ def _is_own(own: Any) -> bool:
         and own.get("place") in get_args(Place)
         and isinstance(own.get("stops"), bool)
         and isinstance(own.get("max_epochs"), int | None)
+        and isinstance(own.get("samples"), int | None)
     )
 
 

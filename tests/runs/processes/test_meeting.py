@@ -74,10 +74,23 @@ def test_a_job_of_one_process_beside_others_is_the_first(here: Here, tmp_path: P
     assert not is_first_process()
     with alone_in(tmp_path):
         assert not (tmp_path / NAME).exists()
-    OneFolder().on_multirun_start(OmegaConf.create())
+    OneFolder().on_multirun_start(OmegaConf.create({"hydra": {"sweeper": {"storage": "study.log"}}}))
     assert is_first_process()
     with alone_in(tmp_path):
         assert (tmp_path / NAME).exists()
+
+
+@pytest.mark.parametrize("by", ["srun", "torchrun"])
+def test_a_grid_that_several_processes_would_run_is_refused(here: Here, by: str) -> None:
+    grid = OmegaConf.create({"hydra": {"sweeper": {"max_batch_size": None}}})
+    here(**(SLURM if by == "srun" else ELASTIC))
+    with pytest.raises(SystemExit, match=rf"^error: {by} has started \d processes, each of which would run all jobs"):
+        OneFolder().on_multirun_start(grid)
+
+
+def test_a_grid_in_a_reservation_of_slurm_is_one_process(here: Here) -> None:
+    here(SLURM_NTASKS="2", SLURM_PROCID="0")
+    OneFolder().on_multirun_start(OmegaConf.create({"hydra": {"sweeper": {"max_batch_size": None}}}))
 
 
 def test_a_process_that_the_first_has_started_is_not_the_first(here: Here) -> None:

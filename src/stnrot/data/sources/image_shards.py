@@ -33,7 +33,7 @@ class ImageShards(Decoding):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_number("open_shards", self.open_shards, 1)
-        check_number("cache_gb", self.cache_gb, 0, whole=False)
+        check_number("cache_gb", self.cache_gb, 0, 10**9, whole=False)
 
     def __call__(self, root: Path | None, split_seed: int) -> Splits:
         """Return the training, validation and test images of the shards at `root`."""

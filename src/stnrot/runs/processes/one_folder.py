@@ -3,11 +3,12 @@
 import logging
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from stnrot.errors import InputError, reason_of
 from stnrot.printed import printable
@@ -42,7 +43,17 @@ class OneFolder(Callback):
             config.hydra.job_logging.handlers.pop("file", None)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Run the jobs of this multirun beside those of other processes, as a search does that srun has started."""
+        """Run the jobs of this multirun beside those of other processes, as a search does that srun has started.
+
+        Exit with one line if it is a grid, of which each process would run all jobs.
+        """
+        with suppress(InputError):  # of a reservation of SLURM that has started one process
+            started = launched({})
+            if started is not None and started.count > 1 and OmegaConf.select(config, "hydra.sweeper.storage") is None:
+                sys.exit(
+                    f"error: {started.by} has started {started.count} processes, each of which would run all jobs of "
+                    "this multirun: expected one process, or a search, -m hparams_search=NAME"
+                )
         forget_rank()
 
 

@@ -68,6 +68,12 @@ def _columns(table: Path, kinds: Sequence[Columns]) -> Columns:
 
 def _rows(table: Path, columns: Columns) -> list[Row]:
     try:
-        return read_rows(table, columns)
+        rows = read_rows(table, columns)
     except InputError as error:
         raise InputError(f"{table}: {EXPECTED}, of the same kind") from error
+    if not table.read_bytes().endswith(b"\n"):  # `read_rows` has left this row out
+        raise InputError(
+            f"{table} ends within a row, as if its process was killed: expected a whole table; run its command again, "
+            "which completes it"
+        )
+    return rows

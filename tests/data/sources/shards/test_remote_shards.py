@@ -1,5 +1,6 @@
 """Shards of a web server, against the same shards in a folder."""
 
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -255,6 +256,20 @@ def test_a_server_that_never_answers(site: Site, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(InputError, match=r"^cannot read http://127.*/train-.*tar: .*timed out.*; check the server.*$"):
         train.__getitems__(torch.arange(1))
     assert kept() == before
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1/a b", "http://127.0.0.1/ü", "http://[::1", "http://..", "http://h:x/a"]
+)
+def test_what_is_no_address(url: str) -> None:
+    with pytest.raises(InputError, match=rf"^{re.escape(url)}/info.json is no address of a file: ") as refused:
+        shard_splits(url)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_a_password_in_an_address_is_not_shown() -> None:
+    with pytest.raises(InputError, match=r"^data.root=http://\*\*\*@127.0.0.1: expected an address without a user"):
+        shard_splits("http://me:se@cret@127.0.0.1/set")
 
 
 def test_urls() -> None:

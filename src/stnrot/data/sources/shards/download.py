@@ -1,10 +1,10 @@
 """Fetch a file from a web server. An interrupted transfer continues where it broke off, if the server can do that."""
 
 import time
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException, HTTPResponse, InvalidURL
 from pathlib import Path
 from typing import BinaryIO
-from urllib.error import HTTPError
+from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from stnrot.errors import InputError, reason_of
@@ -28,7 +28,7 @@ def fetch_text(url: str, most: int) -> bytes:
             with _opened(Request(url)) as answer:
                 found = answer.read(most + 1)
                 length = answer.headers.get("Content-Length", "")
-        except (OSError, HTTPException) as error:
+        except (OSError, HTTPException, ValueError) as error:
             reason = _reason(url, error)
             continue
         if len(found) > most:
@@ -51,7 +51,7 @@ def fetch_file(url: str, new: Path, size: int) -> None:
             _pause(attempt)
             try:
                 done = _continue(url, file, done, size)
-            except (OSError, HTTPException) as error:
+            except (OSError, HTTPException, ValueError) as error:
                 reason, done = _reason(url, error), file.tell()
                 continue
             if done == size:
@@ -92,12 +92,19 @@ def _opened(request: Request) -> HTTPResponse:
 
 def _reason(url: str, error: Exception) -> str:
     """Return why a transfer failed. Raise InputError if another try would not help."""
+    if isinstance(error, InputError):
+        raise error
+    if isinstance(error, ValueError | InvalidURL):  # of urllib, which needs %20 for a space
+        raise InputError(
+            f"{url} is no address of a file: {reason_of(error)}; expected letters, digits and %xx"
+        ) from error
     if isinstance(error, HTTPError):
         reason = f"HTTP {error.code} {error.reason}"
         if error.code < 500 and error.code not in TRY_AGAIN:
             raise InputError(f"cannot read {url}: {reason}; expected the address of shards of stnrot shards") from error
         return reason
-    return reason_of(error)
+    cause = error.reason if isinstance(error, URLError) else error
+    return reason_of(cause) if isinstance(cause, Exception) else str(cause)
 
 
 def _pause(attempt: int) -> None:

@@ -90,6 +90,12 @@ def open_remote(url: str, limit: int, open_shards: int) -> OpenedShards:
         limit: bytes of the cache.
         open_shards: shards that a training reads at once.
     """
+    kind, _, rest = url.partition("://")
+    if "@" in rest.partition("/")[0]:
+        raise InputError(
+            f"data.root={kind}://***@{rest.partition('/')[0].rpartition('@')[2]}: expected an address without a user "
+            "and a password, which would be saved with the run"
+        )
     text = fetch_text(f"{url}/{INFO}", LONGEST)
     info = read_info(text, f"{url}/{INFO}")
     sizes = sorted((size for split in info.splits.values() for size in split.shard_bytes), reverse=True)

@@ -9,7 +9,7 @@ import pytest
 from conftest import NO_FIGURES, SMALL, command, composed, metrics_of
 from hydra.utils import instantiate
 
-from stnrot.jobs.train import _log_batch
+from stnrot.jobs.build import log_batch
 from train import train
 
 Job = Callable[..., tuple[float, Path]]
@@ -104,7 +104,7 @@ def test_the_batch_that_is_logged_is_the_one_that_is_used(caplog: pytest.LogCapt
     data.setup()
     trainer = L.Trainer(accelerator="cpu", devices=4, strategy="ddp", accumulate_grad_batches=3, logger=False)
     with caplog.at_level(logging.INFO, "train"):
-        _log_batch(data, trainer)
+        log_batch(data, trainer)
     assert "4 processes, each with 2 samples of a batch; a step of the optimizer sees 8 samples" in caplog.text
     assert "data.batch_size=100 counts" in caplog.text
 

@@ -4,6 +4,7 @@ import logging
 import math
 import shlex
 import sys
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from stnrot.config_files import CONFIGS
+from stnrot.errors import InputError
 from stnrot.jobs.build import Job, build, in_search
 from stnrot.runs.atomic_write import atomic_write
 from stnrot.runs.command_line import nothing_left, one_line, one_line_errors, remove_new
@@ -151,7 +153,11 @@ def _say_how_to_resume(cfg: DictConfig) -> None:
     if is_first_process() and (folder / "config.yaml").is_file():
         if (REQUEST.requeues or is_preempted()) and requeue():
             log.info("SLURM has queued this job again: it will resume the run")
-        log.info("stopped; this command resumes the run:")
+        started = None
+        with suppress(InputError):  # one process in a reservation of several
+            started = launched(cfg.trainer)
+        by = "" if started is None else f", started {'' if started.by == 'by hand' else 'by '}{started.by} as before"
+        log.info("stopped; this command resumes the run%s:", by)
         print(to_resume(folder), flush=True)
 
 

@@ -15,6 +15,7 @@ from torch.distributed import TCPStore
 
 import stnrot.runs.processes.meeting as meeting
 from stnrot.errors import InputError
+from stnrot.jobs.train import _say_how_to_resume
 from stnrot.runs.processes.launched import Launched, launched
 from stnrot.runs.processes.meeting import meet
 from stnrot.runs.processes.one_folder import OneFolder
@@ -228,3 +229,24 @@ def test_who_tells_others_that_it_was_refused(
 ) -> None:
     here(**variables)
     assert (_first_of_several(line) is not None) == waits
+
+
+@pytest.mark.parametrize(
+    ("variables", "machines", "words"),
+    [
+        ({}, 1, "resumes the run:"),
+        (ELASTIC | {"RANK": "0"}, 2, "resumes the run, started by torchrun as before:"),
+        (HAND | {"NODE_RANK": "0"}, 2, "resumes the run, started by hand as before:"),
+        ({"SLURM_NTASKS": "2", "SLURM_PROCID": "0"}, 1, "resumes the run:"),
+    ],
+)
+def test_how_a_stopped_job_resumes(
+    here: Here, caplog: pytest.LogCaptureFixture, tmp_path: Path, variables: dict[str, str], machines: int, words: str
+) -> None:
+    """By the launcher that has started it: without it, a job of several machines is refused."""
+    here(**variables)
+    (tmp_path / "config.yaml").touch()
+    trainer = {"devices": 2, "num_nodes": machines}
+    with caplog.at_level("INFO"):
+        _say_how_to_resume(OmegaConf.create({"output_dir": str(tmp_path), "trainer": trainer}))
+    assert caplog.messages == [f"stopped; this command {words}"]

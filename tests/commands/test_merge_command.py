@@ -125,6 +125,8 @@ def test_tables_that_cannot_be_read(called: Called, tmp_path: Path) -> None:
     with locked(tmp_path / "good.csv"):
         line = ("merge", "../good.csv", "--out", "../good.csv", "--overwrite")
         assert "is being written by another process" in refused(called, tmp_path / "in", *line)
+        line = ("merge", "../good.csv", "--out", "new.csv")
+        assert "wait until it ends, then start again" in refused(called, tmp_path / "in", *line)
     for out, shown in (("\udcff\x1b.csv", r"\udcff\x1b.csv"), ("loop.csv", "loop.csv")):
         assert called("merge", "good.csv", "--out", out, cwd=tmp_path) == (0, f"0 rows in {shown}\n")
         assert (tmp_path / out).read_bytes() == (tmp_path / "good.csv").read_bytes()

@@ -39,10 +39,16 @@ def locked(out: Path, otherwise: str = "or choose another --out") -> Iterator[No
     if out.is_dir() or not out.parent.is_dir():
         raise InputError(f"cannot write {out}: expected a file, such as results.csv, in a folder that exists")
     check_regular(out)  # it is read to resume it
-    target = real(out)  # a table may have several names, by links
     refusal = f"{out} is being written by another process: wait until it ends, {otherwise}"
-    with held(target.with_name(f".{target.name}.lock"), refusal):
+    with held(_lock_of(out), refusal):
         yield
+
+
+def check_finished(table: Path) -> None:
+    """Raise InputError if a process writes to the table. Nothing is written to a folder without such a process."""
+    if _lock_of(table).exists():
+        with locked(table, "then start again"):
+            pass
 
 
 def read_rows(out: Path, columns: Sequence[str], others: Collection[tuple[str, ...]] = ()) -> list[Row]:
@@ -125,6 +131,11 @@ def progress_bar(total: int, completed: int, label: str = "align") -> Progress:
     progress = Progress(*columns, console=Console(file=sys.stderr), redirect_stdout=shows_lines)
     progress.add_task(label, total=total, completed=completed)
     return progress
+
+
+def _lock_of(table: Path) -> Path:
+    target = real(table)  # a table may have several names, by links
+    return target.with_name(f".{target.name}.lock")
 
 
 def _header(columns: Sequence[str]) -> str:

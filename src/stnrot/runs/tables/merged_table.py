@@ -6,7 +6,7 @@ from itertools import chain, zip_longest
 from pathlib import Path
 
 from stnrot.errors import InputError
-from stnrot.runs.tables.growing_table import Row, check_same, locked, read_rows, replace_rows
+from stnrot.runs.tables.growing_table import Row, check_finished, check_same, locked, read_rows, replace_rows
 
 Columns = tuple[str, ...]
 EXPECTED = "expected a table of stnrot predict --out or stnrot align --manifest"
@@ -25,11 +25,12 @@ def merge_tables(tables: Sequence[Path], out: Path, kinds: Sequence[Columns]) ->
         kinds: the columns that a table may have.
 
     Raises:
-        InputError: if a file is no such table, two tables do not belong together, or another process writes to `out`.
+        InputError: if a file is no such table, two tables do not belong together, or another process writes to one.
     """
     for table in tables:
         if not table.is_file():
             raise InputError(f"{table}: {EXPECTED}, got no file")
+        check_finished(table)
     columns = _columns(tables[0], kinds)
     key, parts = columns[0], [_rows(table, columns) for table in tables]
     same = [name for name in ("model", "motion") if name in columns]

@@ -72,7 +72,7 @@ def read_index(root: Path) -> HeaderIndex:
 
 
 def write_index(root: Path, names: FileNames, facts: Int64[np.ndarray, "N 5"]) -> None:
-    """Write the index of a data set, within `turn`."""
+    """Write the index of a data set, within `index_lock`."""
     path = index_folder(root) / "index.npz"
     text = b"\0".join(names.rest(i) for i in range(len(names)))
     with atomic_write(path) as new, new.open("wb") as file:
@@ -101,8 +101,6 @@ def index_lock(root: Path) -> Iterator[None]:
     except Timeout:
         log.info("another process reads the files below %s: waiting for its index", root)
         lock.acquire()
-    except NotImplementedError as error:  # a file system without locks
-        raise OSError(str(error)) from error
     try:
         sweep(folder)
         yield

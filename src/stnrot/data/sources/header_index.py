@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
 from jaxtyping import Int64
 
 from stnrot.data.sources.cache_folder import cache_folder
 from stnrot.data.sources.file_names import FileNames
 from stnrot.runs.atomic_write import atomic_write, sweep
+from stnrot.runs.file_lock import in_turn
 
 log = logging.getLogger(__name__)
 
@@ -95,17 +95,9 @@ def index_lock(root: Path) -> Iterator[None]:
     """
     folder = index_folder(root)
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / "lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        log.info("another process reads the files below %s: waiting for its index", root)
-        lock.acquire()
-    try:
+    with in_turn(folder / "lock", f"another process reads the files below {root}: waiting for its index"):
         sweep(folder)
         yield
-    finally:
-        lock.release()
 
 
 def _key(root: Path) -> bytes:

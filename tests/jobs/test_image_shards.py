@@ -1,10 +1,14 @@
 """Jobs on shards of a web server: the test of the same folder, by one process and by two."""
 
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ENVIRONMENT, SMALL, command, composed, evaluated, metrics_of, stnrot
+from conftest import ENVIRONMENT, ROOT, SMALL, command, composed, evaluated, metrics_of, stnrot
+from same_run import assert_same_run, wait_for
 from shard_server import Site, serving
 
 from train import train
@@ -51,6 +55,26 @@ def test_one_and_two_processes_end_with_the_metrics_of_the_folder(mine: Path, si
         assert metrics_of(two)[name] == pytest.approx(value, rel=1e-3, abs=2e-3), name
         if name.startswith("test/"):
             assert metrics_of(same)[name] == pytest.approx(value, rel=1e-6), name
+
+
+def test_two_processes_that_are_killed_within_an_epoch_resume(site: Site, tmp_path: Path) -> None:
+    """With other workers and an empty cache: to the last bit, and no shard of the rest is fetched twice."""
+    options = [*OPTIONS, "data=image_shards", f"data.root={site.url}", "data.source.open_shards=2", "trainer=ddp"]
+    options += ["trainer.accelerator=cpu", "trainer.max_epochs=2", "data.num_workers=1", "checkpoint.every_n_steps=2"]
+    whole = command("train.py", *options, "hydra.run.dir=whole", cwd=tmp_path)
+    assert whole.returncode == 0, whole.stderr
+    line = [sys.executable, str(ROOT / "train.py"), *options, "hydra.run.dir=cut"]
+    job = subprocess.Popen(line, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    wait_for(tmp_path, "cut/checkpoints/last.ckpt")
+    job.kill()
+    job.communicate(timeout=60)  # until the other process has closed its output
+    shutil.rmtree(tmp_path / "cache")
+    site.sent.clear()
+    done = command("train.py", "resume=cut", "data.num_workers=2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert_same_run(tmp_path / "cut", tmp_path / "whole")
+    fetched = [name for name, _ in site.sent if name.endswith(".tar")]
+    assert sorted(fetched) == site.shards()
 
 
 def test_a_checkpoint_reaches_no_server_by_itself(site: Site, tmp_path: Path) -> None:

@@ -43,7 +43,9 @@ class OpenedShards:
     def split(self, name: str, decoding: Decoding, open_shards: int) -> ShardSet:
         """Return all images of a split."""
         split = self.info.splits[name]
-        table = read_index(self.index.file(index_name(name), index_bytes(split)), self.info, split)
+        place = self.index.place(index_name(name))
+        with self.index.open(index_name(name), index_bytes(split)) as file:
+            table = read_index(file, place, self.info, split)
         return ShardSet(self.stores[name], self.index, split, table, np.arange(len(table)), decoding, open_shards)
 
 
@@ -58,7 +60,7 @@ def open_local(root: Path) -> OpenedShards:
             raise InputError(f"cannot read {root / INFO}: {reason_of(error)}") from error
         for split in info.splits.values():  # before the first step
             for name, size in zip(split.filenames, split.shard_bytes, strict=True):
-                store.open_shard(name, size).close()
+                store.open(name, size).close()
         return OpenedShards(info, dict.fromkeys(info.splits, store), store)
     shards = shards_of(root)
     if not any(shards.values()):

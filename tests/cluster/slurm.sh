@@ -60,11 +60,21 @@ start() {
     exit 1
 }
 
+# end a process, by force if it has not ended after ten seconds: slurmd may wait for a job that was queued again
+end() {
+    kill "$1" 2>/dev/null || return 0
+    for _ in $(seq 50); do
+        kill -0 "$1" 2>/dev/null || return 0
+        sleep 0.2
+    done
+    kill -KILL "$1"
+}
+
 stop() {
     export SLURM_CONF="$folder/slurm.conf"
     scancel --user=root --signal=KILL --full 2>/dev/null || true
     for pid in slurmd.pid slurmctld.pid munge/pid; do
-        if [ -s "$folder/$pid" ]; then kill "$(cat "$folder/$pid")" || true; fi
+        if [ -s "$folder/$pid" ]; then end "$(cat "$folder/$pid")"; fi
     done
 }
 

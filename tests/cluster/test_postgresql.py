@@ -80,7 +80,7 @@ class Server:
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     if PROGRAMS is None:
-        pytest.skip("needs PostgreSQL: apt-get install postgresql")
+        pytest.fail("needs PostgreSQL: apt-get install postgresql")
     folder = Path(tempfile.mkdtemp())  # that of pytest cannot be read by another user
     started = Server(folder)
     yield started

@@ -36,13 +36,15 @@ for _ in range(10):
 
 def needs(program: str, package: str) -> None:
     if shutil.which(program) is None:
-        pytest.skip(f"needs {program}: apt-get install {package}")
+        pytest.fail(f"needs {program}: apt-get install {package}")
 
 
 def run(*arguments: str | Path) -> str:
     done = subprocess.run(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
-        pytest.skip(f"{arguments[0]} cannot be used here: {done.stdout.strip()}")
+        pytest.fail(
+            f"{arguments[0]} cannot be used here, expected root, /dev/fuse and /dev/loop-control: {done.stdout.strip()}"
+        )
     return done.stdout.strip()
 
 

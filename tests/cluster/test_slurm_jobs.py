@@ -5,9 +5,9 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import optuna
@@ -150,10 +150,10 @@ def test_a_job_of_two_tasks_by_submitit_that_is_preempted(slurm: dict[str, str],
         line = ["sbatch", "--partition=high", "--ntasks=4", "--output=/dev/null", "--wrap=true"]
         subprocess.run(line, cwd=tmp_path, env=slurm, check=True, timeout=60)
 
-    thread = threading.Thread(target=preempt)
-    thread.start()
-    hydra(slurm, tmp_path, "hydra.launcher.tasks_per_node=2", *TWO, *CPU)
-    thread.join()
+    with ThreadPoolExecutor(1) as pool:
+        preempting = pool.submit(preempt)
+        hydra(slurm, tmp_path, "hydra.launcher.tasks_per_node=2", *TWO, *CPU)
+        preempting.result()
     run = only_run(tmp_path) / "0"
     log = (run / "train.log").read_text()
     assert log.count("SLURM has queued this job again") == log.count("] - resumes /") == 1
@@ -168,10 +168,10 @@ def test_a_sweep_by_submitit_of_which_a_job_is_stopped(slurm: dict[str, str], tm
         wait_for(tmp_path, "outputs/train/*/*/1/checkpoints/last.ckpt")
         subprocess.run(["scancel", "--signal=USR2", "--name=train", "--user=root"], env=slurm, check=True, timeout=60)
 
-    thread = threading.Thread(target=stop)
-    thread.start()
-    said = hydra(slurm, tmp_path, "seed=1,2", *CPU, "trainer.max_epochs=20")
-    thread.join()
+    with ThreadPoolExecutor(1) as pool:
+        stopping = pool.submit(stop)
+        said = hydra(slurm, tmp_path, "seed=1,2", *CPU, "trainer.max_epochs=20")
+        stopping.result()
     assert "mean ± standard deviation" in said
     run = only_run(tmp_path)
     assert [row["seed"] for row in rows(run / "jobs.csv")] == ["1", "2"]
@@ -187,7 +187,7 @@ def test_a_sweep_by_submitit_of_which_a_job_is_stopped(slurm: dict[str, str], tm
 
 
 def test_an_array_predicts(slurm: dict[str, str], digits_run: Path, tmp_path: Path) -> None:
-    """Eight parts of 20 images, merged, are the table of one machine."""
+    """Three parts of 20 images, merged, are the table of one machine."""
     (tmp_path / "scans").mkdir()
     for number in range(20):
         Image.effect_noise((28, 28), 60 + number).save(tmp_path / "scans" / f"{number}.png")

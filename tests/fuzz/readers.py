@@ -194,7 +194,9 @@ def shard() -> Reader:
         if path.suffix == ".json":
             read_info(path.read_bytes(), path.name)
         else:
-            class_names(path.parent, samples_of(path))
+            samples = samples_of(path)
+            unlabelled = next((each.name for each in samples if each.label < 0), None)
+            class_names(path.parent, max(each.label for each in samples), unlabelled)
 
     return Reader(files, read)
 

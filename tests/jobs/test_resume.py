@@ -217,6 +217,22 @@ def test_one_job_at_a_time_in_a_folder(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.ci
+def test_weights_of_64_bits_are_not_rounded(job: Job, tmp_path: Path) -> None:
+    from train import train
+
+    small = ("model=cnn", "model.classifier.width=4", "debug=one_batch", NO_FIGURES, "task.scheduler=null")
+    small += ("trainer.precision=64-true",)
+    _, two = job(*small, "trainer.max_epochs=2", folder=tmp_path / "two")
+    _, one = job(*small, folder=tmp_path / "one")
+    cfg = resumed_config([f"resume={one}", "trainer.max_epochs=2"])
+    assert cfg is not None
+    train(cfg, resume=True)
+    weights = state(two)["state_dict"]
+    for name, value in state(one)["state_dict"].items():
+        assert torch.equal(value, weights[name]), name
+
+
 def test_a_longer_run_plans_its_schedule_anew(job: Job, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The rate of each further step is that of a run which was planned for two epochs from the start."""
     from train import train

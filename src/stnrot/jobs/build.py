@@ -90,6 +90,8 @@ def build(cfg: DictConfig, folder: Path, resume: bool) -> Job:
         cfg.model = without_weights(config["model"])
     task: L.LightningModule = instantiate(cfg.task, _convert_="all", model=instantiate(cfg.model))
     task = task.to(memory_format=torch.channels_last)
+    if str(cfg.trainer.get("precision")) in ("64-true", "64"):
+        task = task.double()  # before Lightning does, which first rounds the weights of a checkpoint to 32 bits
     stands_at: dict[str, Any] = {}
     checkpoint: dict[str, Any] | None = None
     if ckpt_path is not None:

@@ -137,7 +137,12 @@ def resume_run(cfg: DictConfig) -> None:
     folder = Path(cfg.output_dir)
     sys.argv[1:] = [each if not each.startswith(OPTION) else as_override("resume", folder) for each in sys.argv[1:]]
     if (started := launched(cfg.trainer)) is not None:
-        meet(started, str(folder))
+        first = meet(started, str(folder))
+        if first != str(folder):
+            raise InputError(
+                f"this process would resume {folder}, and the first process of the job {first}: expected one run for "
+                "all; give the folder instead of latest, resume=FOLDER"
+            )
     if is_first_process():
         log_as_hydra(folder)
     if (folder / "metrics.json").is_file() and not any(each.startswith(LENGTH) for each in sys.argv[1:]):

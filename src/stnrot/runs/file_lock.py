@@ -3,6 +3,7 @@
 That holds also while processes that it has started live on.
 """
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -11,6 +12,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from stnrot.errors import InputError
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -39,4 +42,19 @@ def held(path: Path, refusal: str) -> Iterator[Callable[[], bool]]:
         with suppress(OSError):  # a disk that cannot be written to any more
             if stays():
                 path.unlink()
+        lock.release()
+
+
+@contextmanager
+def in_turn(path: Path, wait: str) -> Iterator[None]:
+    """Hold a lock file, which stays. If another process has it, log the text `wait`, and wait."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.info(wait)
+        lock.acquire()
+    try:
+        yield
+    finally:
         lock.release()

@@ -24,7 +24,7 @@ from stnrot.search.reconnect import last_failure, no_waiting
 from stnrot.search.trials import REASON, RETRY_OF, WORKER, finish
 
 INTERVAL = 15.0  # seconds between two heartbeats
-GRACE_PERIOD = 120.0  # seconds without a new heartbeat after which a process on another machine counts as dead
+GRACE_PERIOD = 120.0  # seconds without a new heartbeat after which a process counts as dead
 UNREACHABLE = (optuna.exceptions.OptunaError, SQLAlchemyError, InputError, OSError)  # errors of the storage
 MAX_DEATHS = 3  # after so many dead processes with the same parameters, these are taken for the cause
 
@@ -113,8 +113,8 @@ def _process_exists(process: int) -> bool:
 class StaleTrials:
     """Find stale trials by repeated readings of a study, and retry them.
 
-    A process on this machine is dead if there is no process of its number. A process on another machine is dead if its
-    heartbeat stays the same for `GRACE_PERIOD`, counted from the first reading of this heartbeat by this process.
+    A process is dead if its heartbeat stays the same for `GRACE_PERIOD`, counted from the first reading of this
+    heartbeat by this process. A process on this machine is also dead if there is no process of its number.
     """
 
     def __init__(self, study: optuna.Study) -> None:

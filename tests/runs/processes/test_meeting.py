@@ -2,9 +2,13 @@
 
 import re
 import socket
+import struct
 import sys
 import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,7 @@ from torch.distributed import TCPStore
 
 import stnrot.runs.processes.meeting as meeting
 from stnrot.errors import InputError
-from stnrot.jobs.train import _say_how_to_resume
+from stnrot.jobs.train import _say_how_to_resume, resume_run
 from stnrot.runs.processes.launched import Launched, launched
 from stnrot.runs.processes.meeting import meet
 from stnrot.runs.processes.one_folder import OneFolder
@@ -51,6 +55,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Here:
         (SLURM | {"SLURM_JOB_NAME": "bash"}, {"devices": 1}, None),
         (SLURM, {"devices": 2}, Launched("srun", 1, 2)),
         (SLURM, {"devices": "auto"}, Launched("srun", 1, 2)),
+        (SLURM, {"devices": "\N{SUPERSCRIPT TWO}"}, Launched("srun", 1, 2)),  # a digit for Python, but no number
         (ELASTIC, {"devices": [0, 1], "num_nodes": 2}, Launched("torchrun", 3, 4)),
         (HAND, {"devices": 2, "num_nodes": 2}, Launched("by hand", 1, 2)),
     ],
@@ -132,6 +137,16 @@ def test_another_number_of_processes(
         launched(trainer)
 
 
+def connected(port: int) -> socket.socket:
+    """Connect to the first process as soon as it listens."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        with suppress(OSError):
+            return socket.create_connection(("127.0.0.1", port), 1)
+        time.sleep(0.01)
+    pytest.fail("the first process does not listen")
+
+
 def test_all_get_the_folder_of_the_first(here: Here) -> None:
     """Also if a stranger connects."""
     port = free_port()
@@ -144,18 +159,95 @@ def test_all_get_the_folder_of_the_first(here: Here) -> None:
     threads = [threading.Thread(target=come, args=(rank,)) for rank in (1, 0)]
     for thread in threads:
         thread.start()
-    while True:
-        try:
-            with socket.create_connection(("127.0.0.1", port), 1) as stranger:
-                stranger.sendall(b"GET / HTTP/1.0\r\n")
-            break
-        except OSError:
-            continue
+    with connected(port) as stranger:
+        stranger.sendall(b"GET / HTTP/1.0\r\n")
     come(2)
     for thread in threads:
         thread.join()
     assert found == dict.fromkeys((0, 1, 2), "/runs/0")
     socket.create_server(("", port)).close()  # free again, for Lightning
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_process_that_ends_before_all_have_come(here: Here, reset: bool) -> None:
+    """Nobody waits for it: the first names it, and tells those that are left."""
+    port = free_port()
+    here(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    said: dict[int, str] = {}
+
+    def come(rank: int) -> None:
+        with pytest.raises(InputError) as refused:
+            meet(Launched("by hand", rank, 4), f"/runs/{rank}", patience=20)
+        said[rank] = str(refused.value)
+
+    first = threading.Thread(target=come, args=(0,))
+    first.start()
+    with connected(port) as dead:
+        dead.sendall(b"1\n")
+        if reset:  # as the system does for a process that is killed with unread bytes
+            dead.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    others = [threading.Thread(target=come, args=(rank,)) for rank in (2, 3)]
+    for thread in others:
+        thread.start()
+    for thread in (first, *others):
+        thread.join()
+    assert said[0].startswith("process 1 of this job has ended while the processes met")
+    assert said[2] == said[3]
+    assert said[2].startswith("the first process of this job was refused")
+
+
+def test_a_process_that_ends_while_all_are_told() -> None:
+    """Those after it are told that the first was refused."""
+    pairs = {rank: socket.socketpair() for rank in (1, 2, 3)}
+    pairs[1][1].sendall(b"!")  # so that it does not count as closed before
+    pairs[1][1].close()
+
+    def told(rank: int) -> str:
+        with pairs[rank][1] as connection, connection.makefile() as lines:
+            return lines.readline()
+
+    with ThreadPoolExecutor(2) as pool:
+        found = [pool.submit(told, rank) for rank in (2, 3)]
+        with (
+            pytest.raises(InputError, match="process 1 of this job has ended while the processes met"),
+            meeting._telling({rank: pair[0] for rank, pair in pairs.items()}, "/runs/0"),
+        ):
+            pass
+        assert [each.result() for each in found] == ["\n", "\n"]
+
+
+def test_a_process_that_would_resume_another_run_is_refused(
+    here: Here, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As `latest` can be, which each process looks up by itself."""
+    here(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()), NODE_RANK="1")
+    monkeypatch.setattr(sys, "argv", ["train.py", "resume=latest"])
+    first = threading.Thread(target=meet, args=(Launched("by hand", 0, 2), "/runs/newest", 20))
+    first.start()
+    config = OmegaConf.create({"output_dir": str(tmp_path), "trainer": {"devices": 1, "num_nodes": 2}})
+    with pytest.raises(InputError, match=f"resume {tmp_path}, and the first .* /runs/newest: .*instead of latest"):
+        resume_run(config)
+    first.join()
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_store_of_torchrun_ends(here: Here) -> None:
+    """Because torchrun ends the job of another process: one line, not the error of torch."""
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    here(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(store.port))
+    found: list[str] = []
+
+    def come() -> None:
+        with pytest.raises(InputError) as refused:
+            meet(Launched("torchrun", 1, 2), "/runs/1")
+        found.append(str(refused.value))
+
+    waiting = threading.Thread(target=come)
+    waiting.start()
+    time.sleep(0.2)  # until it waits for the folder
+    del store
+    waiting.join()
+    assert re.fullmatch(r"process 1 of this job did not meet .* torchrun, 127.0.0.1:\d+ \(.*\): see which .*", found[0])
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
 from jaxtyping import Int64
 
 from stnrot.data.sources.cache_folder import cache_folder
 from stnrot.data.sources.file_names import FileNames
 from stnrot.runs.atomic_write import atomic_write, sweep
+from stnrot.runs.file_lock import in_turn
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def read_index(root: Path) -> HeaderIndex:
 
 
 def write_index(root: Path, names: FileNames, facts: Int64[np.ndarray, "N 5"]) -> None:
-    """Write the index of a data set, within `turn`."""
+    """Write the index of a data set, within `index_lock`."""
     path = index_folder(root) / "index.npz"
     text = b"\0".join(names.rest(i) for i in range(len(names)))
     with atomic_write(path) as new, new.open("wb") as file:
@@ -95,19 +95,9 @@ def index_lock(root: Path) -> Iterator[None]:
     """
     folder = index_folder(root)
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / "lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        log.info("another process reads the files below %s: waiting for its index", root)
-        lock.acquire()
-    except NotImplementedError as error:  # a file system without locks
-        raise OSError(str(error)) from error
-    try:
+    with in_turn(folder / "lock", f"another process reads the files below {root}: waiting for its index"):
         sweep(folder)
         yield
-    finally:
-        lock.release()
 
 
 def _key(root: Path) -> bytes:

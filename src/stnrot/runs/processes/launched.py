@@ -71,7 +71,7 @@ def launched(trainer: Mapping[str, Any], beside_others: bool = False) -> Launche
         raise InputError(
             f"{found.by} has started {found.count} {'process' if found.count == 1 else 'processes'}, and "
             f"trainer.devices={trainer.get('devices')} trainer.num_nodes={machines} asks for {devices * machines}: "
-            f"expected one process for each device of each machine"
+            "expected one process for each device of each machine"
         )
     return found
 
@@ -89,7 +89,7 @@ def _number(name: str) -> int:
 
 def _whole(value: Any) -> int | None:
     """Return the number of devices of an option, None if only Lightning knows it."""
-    if isinstance(value, str) and value.isdigit():
+    if isinstance(value, str) and value.isdecimal():
         return int(value)
     if isinstance(value, bool) or value in (None, "auto", -1, "-1"):
         return None

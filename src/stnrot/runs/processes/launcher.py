@@ -46,8 +46,8 @@ class Launcher(_SubprocessScriptLauncher):
 
 
 def watch_processes(trainer: L.Trainer, folder: Path) -> None:
-    """Let the processes of a job that the first one starts watch each other."""
+    """Let the processes that the first one of a machine starts watch each other."""
     strategy: Any = trainer.strategy
     if isinstance(strategy.launcher, _SubprocessScriptLauncher):
         strategy._launcher = Launcher(strategy.launcher, folder)
-    watch_first(folder)
+    watch_first(folder, trainer.node_rank * trainer.num_devices)

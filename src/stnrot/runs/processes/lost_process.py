@@ -1,7 +1,8 @@
 """End a job of several processes in one line if one of them is killed, instead of waiting for it without end.
 
-The first process watches those that it has started, and each of them watches the first. What srun or torchrun has
-started is watched by srun or torchrun; there, a process reports only that it has lost the connection to another.
+On each machine the first process watches those that it has started, and each of them watches the first. What srun or
+torchrun has started is watched by srun or torchrun; there, a process reports only that it has lost the connection to
+another.
 """
 
 import os
@@ -18,7 +19,7 @@ from stnrot.errors import InputError, reason_of
 from stnrot.printed import printable
 from stnrot.runs.resume import to_resume
 
-WATCHED = "STNROT_FIRST_PROCESS"  # variable of the environment: process id of the first process of the job
+WATCHED = "STNROT_FIRST_PROCESS"  # variable of the environment: process id of the first process of this machine
 GRACE = 10.0  # seconds in which a process may end by itself, with a message of its own
 SIGNS = (
     *("gloo/transport", "Connection closed by peer", "Connection reset by peer", "Broken pipe", "TCPStore"),
@@ -52,8 +53,13 @@ def watch_others(others: Sequence[Popen[bytes]], first: int, folder: Path, stop:
     _start(watch)
 
 
-def watch_first(folder: Path) -> None:
-    """End this process soon after the first one of its job, if that is another."""
+def watch_first(folder: Path, rank: int) -> None:
+    """End this process soon after the one that has started it, if another has.
+
+    Args:
+        folder: of the run.
+        rank: of that process, the first of this machine.
+    """
     first = int(os.environ.get(WATCHED, os.getpid()))
     if first == os.getpid():
         return
@@ -64,7 +70,7 @@ def watch_first(folder: Path) -> None:
         time.sleep(GRACE)  # after a complete job, both end at about the same time
         if os.environ.get("LOCAL_RANK") != "1":  # one line is enough
             os._exit(1)
-        _end("process 0 of this job was killed or has ended with an error", folder)
+        _end(f"process {rank} of this job was killed or has ended with an error", folder)
 
     _start(watch)
 

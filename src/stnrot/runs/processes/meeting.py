@@ -8,7 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager
 
 from stnrot.errors import InputError, reason_of
 from stnrot.runs.postponed_imports import import_lightning
@@ -28,7 +28,7 @@ def meet(launched: Launched, folder: str, patience: float | None = None) -> str:
         patience: seconds to wait; None: `PATIENCE`.
 
     Raises:
-        InputError: if the other processes do not come, or the first cannot be reached.
+        InputError: if the other processes do not come, end meanwhile, or the first cannot be reached.
     """
     global began
     began = began or launched.rank == 0
@@ -109,17 +109,55 @@ def _tell(launched: Launched, folder: str, port: int, deadline: float, where: st
 
 @contextmanager
 def _telling(come: dict[int, socket.socket], folder: str) -> Iterator[None]:
-    """Send the folder to all that have come in the block, or that they were refused if some did not come."""
+    """Send the folder to all that have come in the block, or that the first was refused if one is missing.
+
+    Raises:
+        InputError: if one has ended before it was told.
+    """
+    lost = set[int]()
     try:
         yield
+        lost = {rank for rank, connection in come.items() if _has_ended(connection)}
+        folder = REFUSED if lost else folder
     except BaseException:  # also Ctrl-C: they would wait for this process
         folder = REFUSED
         raise
     finally:
-        for connection in come.values():
-            with suppress(OSError) if folder == REFUSED else nullcontext(), connection:
-                connection.sendall(f"{folder}\n".encode())
-                connection.recv(1)  # they close first, so that the port is free at once
+        for rank, connection in come.items():
+            if not _was_sent(connection, folder):
+                lost.add(rank)
+                folder = REFUSED
+    if lost:
+        ranks = ", ".join(map(str, sorted(lost)))
+        raise InputError(
+            f"process {ranks} of this job has ended while the processes met: see its message, and start the job again "
+            "on every machine"
+        )
+
+
+def _was_sent(connection: socket.socket, folder: str) -> bool:
+    """Send the folder to a process; return False if it cannot be reached any more."""
+    try:
+        with connection:
+            connection.sendall(f"{folder}\n".encode())
+            connection.recv(1)  # it closes first, so that the port is free at once
+    except OSError:
+        return False
+    return True
+
+
+def _has_ended(connection: socket.socket) -> bool:
+    """Return whether a process that waits for the folder has closed its connection."""
+    patience = connection.gettimeout()
+    connection.setblocking(False)
+    try:
+        return not connection.recv(1)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    finally:
+        connection.settimeout(patience)
 
 
 @contextmanager
@@ -155,16 +193,23 @@ def _ask(launched: Launched, address: str, port: int, deadline: float, patience:
 
 def _by_store(launched: Launched, folder: str) -> str:
     """Meet at the store of torchrun, which all processes of the job can reach."""
-    from torch.distributed import PrefixStore, TCPStore
+    from torch.distributed import DistError, PrefixStore, TCPStore
 
-    place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = PrefixStore(f"stnrot/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", TCPStore(*place, is_master=False))
-    if launched.rank == 0:
-        store.set("folder", folder)
-    found = store.get("folder").decode()
-    if found == REFUSED:  # the store ends soon after the first process
-        told, deadline = store.add("told", int(launched.rank > 0)), time.monotonic() + GRACE
-        while launched.rank == 0 and told < launched.count - 1 and time.monotonic() < deadline:
-            time.sleep(0.1)
-            told = store.add("told", 0)
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)
+    try:
+        store = PrefixStore(f"stnrot/{restart}", TCPStore(address, port, is_master=False))
+        if launched.rank == 0:
+            store.set("folder", folder)
+        found = store.get("folder").decode()
+        if found == REFUSED:  # the store ends soon after the first process
+            told, deadline = store.add("told", int(launched.rank > 0)), time.monotonic() + GRACE
+            while launched.rank == 0 and told < launched.count - 1 and time.monotonic() < deadline:
+                time.sleep(0.1)
+                told = store.add("told", 0)
+    except DistError as error:
+        raise InputError(
+            f"process {launched.rank} of this job did not meet the others at the store of torchrun, {address}:{port} "
+            f"({reason_of(error)}): see which process has ended, and start the job again"
+        ) from error
     return found

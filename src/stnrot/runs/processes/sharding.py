@@ -23,10 +23,11 @@ LEAST = 1_000_000  # parameters of a block that is gathered alone
 class ShardingStrategy(ModelParallelStrategy):
     """Shard the weights, the gradients and the state of the optimizer over all processes (FSDP).
 
-    Weights are gathered just before they compute, and its share is all that a process keeps afterwards. The blocks of a
-    network, which are the parts of `nn.Sequential` and `nn.ModuleList`, are gathered one by one if they have at least a
-    million parameters; all that is left is gathered together. A checkpoint is one file with all weights, as that of any
-    other strategy; the first process holds them in memory while it writes.
+    A process gathers the weights of a block just before the block computes, and afterwards keeps only its own share.
+    The blocks of a network, which are the parts of `nn.Sequential` and `nn.ModuleList`, are gathered one by one if they
+    have at least a million parameters. All that is left is gathered together, and kept until its gradients are there. A
+    checkpoint is one file with all weights, as that of any other strategy; the first process holds them in memory while
+    it writes.
 
     Method: Zhao et al., PyTorch FSDP: experiences on scaling fully sharded data parallel, 2023; here by
     `torch.distributed.fsdp.fully_shard`. It takes no scalars: they have one dimension while the model is sharded.

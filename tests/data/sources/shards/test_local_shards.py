@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import os
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from stnrot.data.sources.shards import order
 from stnrot.data.sources.shards.index import ROW, index_name
 from stnrot.data.sources.shards.new_folder import new_folder
 from stnrot.data.sources.shards.order import shard_order
+from stnrot.data.sources.shards.sets import open_local
 from stnrot.data.sources.shards.shard_set import ShardSet
 from stnrot.data.sources.shards.write import write_shards
 from stnrot.errors import InputError
@@ -190,6 +192,29 @@ def test_a_shard_that_is_cut_off(both: Path, tmp_path: Path, length: int) -> Non
     with pytest.raises(InputError, match=rf"train-000001.tar has {length} bytes: expected \d+; it is cut off"):
         shard_splits(root)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_start_opens_no_shard(both: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sizes of 50,000 shards are soon compared; to open them all takes long on a shared disk."""
+    opened, before = list[str](), Path.open
+
+    def noted(path: Path, *how: Any, **options: Any) -> Any:
+        opened.append(path.name)
+        return before(path, *how, **options)
+
+    monkeypatch.setattr(Path, "open", noted)
+    assert sum(len(split.filenames) for split in open_local(both / "shards").info.splits.values()) > 5
+    assert "info.json" in opened
+    assert not [name for name in opened if name.endswith(".tar")]
+
+
+@pytest.mark.parametrize("kind", ["a folder", "a named pipe"])
+def test_a_shard_of_another_kind(both: Path, tmp_path: Path, kind: str) -> None:
+    path = copied(both, tmp_path) / "train-000001.tar"
+    path.unlink()
+    path.mkdir() if kind == "a folder" else os.mkfifo(path)
+    with pytest.raises(InputError, match=rf"train-000001.tar: expected a regular file, got {kind}"):
+        open_local(path.parent)
 
 
 def test_shards_that_a_killed_process_has_moved_aside_come_back(both: Path, tmp_path: Path) -> None:

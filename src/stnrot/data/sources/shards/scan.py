@@ -3,7 +3,7 @@
 import os
 import re
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,20 +91,21 @@ def samples_of(path: Path) -> list[Sample]:
     return samples
 
 
-def class_names(root: Path, samples: Sequence[Sample]) -> tuple[str, ...]:
+def class_names(root: Path, largest: int, unlabelled: str | None) -> tuple[str, ...]:
     """Return the names of the classes: the lines of `classes.txt`, or numbers. Without labels there are none.
+
+    Args:
+        root: folder of the set.
+        largest: class; -1 if no image has one.
+        unlabelled: name of an image without a class, None if all have one.
 
     Raises:
         InputError: if only some images have a class, or `classes.txt` has too few lines.
     """
-    unlabelled = next((each for each in samples if each.label < 0), None)
-    largest = max(each.label for each in samples)
     if largest < 0:
         return ()
     if unlabelled is not None:
-        raise InputError(
-            f"{unlabelled.name!r} has no class (.cls), but others have: expected one for each image, or none"
-        )
+        raise InputError(f"{unlabelled!r} has no class (.cls), but others have: expected one for each image, or none")
     listed = root / CLASSES
     check_regular(listed)
     try:

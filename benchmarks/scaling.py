@@ -10,8 +10,8 @@ Ten minutes on two cores, which must be idle; 5.5 with `--rounds 3`. Prints thre
   whole step: the processes take the same step with and without it, in turn. The share of one process, which has nobody
   to exchange with, is the time of the arithmetic around it; its rate is that without. The speed-up is the rate of two
   processes divided by that of one process with the batch of the first row.
-- What the index of so many images in shards costs: bytes, seconds and memory to read it, and to make the order of an
-  epoch.
+- What so many images in shards cost each process: seconds and memory of its start, which reads and checks the index,
+  and of the order of an epoch.
 - The rate at which `stnrot shards` writes JPEG files of 224 x 224 pixels.
 """
 
@@ -30,12 +30,12 @@ from harness.jpeg_folder import write_images
 from harness.memory import peak_mib
 from harness.report import Options, Row, Table, at_least_one, report
 from harness.two_commits import photographs
+from stnrot.data.image_set import Splits
 from stnrot.data.rng import Purpose
-from stnrot.data.sources.decoding import Decoding
 from stnrot.data.sources.image_folder import ImageFolder
-from stnrot.data.sources.shards.index import ROW, index_name, read_index
-from stnrot.data.sources.shards.info import ShardInfo, SplitInfo
-from stnrot.data.sources.shards.local import LocalShards
+from stnrot.data.sources.image_shards import ImageShards
+from stnrot.data.sources.shards.index import ROW, index_name
+from stnrot.data.sources.shards.info import INFO, ShardInfo, SplitInfo
 from stnrot.data.sources.shards.shard_set import ShardSet
 from stnrot.data.sources.shards.write import write_shards
 from stnrot.runs.command_line import one_line_errors
@@ -90,24 +90,28 @@ def training(folder: Path, batch: int, large_batch: int, side: int, rounds: int,
 
 
 def index_costs(folder: Path, images: int) -> list[Row]:
-    """Read the index of a training set in shards, and make the order of an epoch."""
-    rows = np.zeros(images, ROW)
-    rows["shard"], rows["size"] = np.arange(images) // IN_SHARD, 1
-    rows.tofile(folder / index_name("train"))
-    lengths = tuple(np.bincount(rows["shard"]).tolist())
-    names = tuple(f"train-{k:06d}.tar" for k in range(len(lengths)))
-    split = SplitInfo("train", names, lengths, (2,) * len(lengths), 1)
-    info = ShardInfo({"train": split}, ("one",), False, "0")
+    """Start with a set in shards, whose validation and test set have an image each; make the order of an epoch."""
+    splits = {}
+    for name, count in (("train", images), ("val", 1), ("test", 1)):
+        rows = np.zeros(count, ROW)
+        rows["shard"], rows["size"] = np.arange(count) // IN_SHARD, 1
+        rows.tofile(folder / index_name(name))
+        lengths = tuple(np.bincount(rows["shard"]).tolist())
+        shards = tuple(f"{name}-{k:06d}.tar" for k in range(len(lengths)))
+        for shard in shards:
+            (folder / shard).write_bytes(b"  ")
+        splits[name] = SplitInfo(name, shards, lengths, (2,) * len(lengths), 1)
+    (folder / INFO).write_text(ShardInfo(splits, ("one",), False, "0").to_json())
     del rows
-    store = LocalShards(folder)
-    found: list[ShardSet] = []
+    found: list[Splits] = []
 
-    def read() -> None:
-        table = read_index(folder / index_name("train"), info, split)
-        found.append(ShardSet(store, store, split, table, np.arange(images), Decoding(**HOW), 16))
+    def start() -> None:
+        found.append(ImageShards(**HOW, val_fraction=0.15, test_fraction=0.15, open_shards=16, cache_gb=1)(folder, 0))
 
     def order() -> None:
-        found[0].order((0, Purpose.ORDER, 0), images)
+        train = found[0].train
+        assert isinstance(train, ShardSet)
+        train.order((0, Purpose.ORDER, 0), images)
 
     def cost(name: str, call: Callable[[], None]) -> Row:
         start = time.perf_counter()
@@ -120,7 +124,7 @@ def index_costs(folder: Path, images: int) -> list[Row]:
             "bytes of file an image": ROW.itemsize,
         }
 
-    return [cost("read and check", read), cost("the order of an epoch", order)]
+    return [cost("the start of a job", start), cost("the order of an epoch", order)]
 
 
 def writing(folder: Path, files: int) -> list[Row]:

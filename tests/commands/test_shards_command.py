@@ -2,11 +2,15 @@
 
 import json
 import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from conftest import Called
 from PIL import Image
+
+from stnrot.data.sources.shards.new_folder import new_folder
+from stnrot.errors import InputError
 
 
 @pytest.fixture
@@ -55,6 +59,10 @@ def test_nothing_is_written_after_an_error(called: Called, folder: Path) -> None
     for arguments, words in (
         (("mine", "out"), "--on-bad-image skip leaves it out"),
         (("mine", "none/out"), "there is no folder none"),
+        (
+            ("mine", "out", "--val-fraction", 0.6, "--test-fraction", 0.6),
+            "--val-fraction=0.6: expected at most 1 - 0.6",
+        ),
         (("none", "out"), "FOLDER none: expected a folder of images"),
         (("mine", "notes", "--overwrite"), "holds other files than shards"),
         (("mine", "link", "--overwrite"), "holds other files than shards"),
@@ -80,3 +88,18 @@ def test_names_that_are_no_text(called: Called, folder: Path) -> None:
     names = (folder / "out" / "train.names.txt").read_text().splitlines()
     assert len(names) == 12
     assert r"a/\udcff two\nlines.PNG" in names
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_that_appears_while_shards_are_written_stays(overwrite: bool, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = "holds other files than shards" if overwrite else "exists: expected a new folder"
+    with ExitStack() as written:
+        new = written.enter_context(new_folder(out, overwrite))
+        (new / "info.json").write_text("{}")
+        out.mkdir()
+        (out / "thesis.txt").write_text("three years")
+        with pytest.raises(InputError, match=words):
+            written.close()
+    assert (out / "thesis.txt").read_text() == "three years"
+    assert [path.name for path in tmp_path.iterdir() if not path.name.endswith(".lock")] == ["out"]

@@ -50,6 +50,10 @@ def shards(
     check_number("seed", seed, 0, 2**32 - 1)
     check_number("val_fraction", val_fraction, 0, 1, whole=False)
     check_number("test_fraction", test_fraction, 0, 1, whole=False)
+    if val_fraction + test_fraction > 1:
+        raise InputError(
+            f"val_fraction={val_fraction}: expected at most 1 - {test_fraction:g}, the share of the test set"
+        )
     if not folder.is_dir():
         raise InputError(f"FOLDER {folder}: expected a folder of images, found none")
     with needs_extra("stnrot shards"):

@@ -50,13 +50,13 @@ class FileNames(Sequence[str]):
 
     def __getitem__(self, index: int | slice) -> "str | FileNames":
         if isinstance(index, slice):
-            return replace(self, start=self.start[index], stop=self.stop[index])
+            return self.subset(index)
         return self.prefix + os.fsdecode(self.rest(index))
 
     def rest(self, index: int) -> bytes:
         """Return a name without the prefix, encoded."""
         return self.text[self.start[index] : self.stop[index]].tobytes()
 
-    def subset(self, index: Int64[np.ndarray, "M"]) -> "FileNames":
+    def subset(self, index: Int64[np.ndarray, "M"] | slice) -> "FileNames":
         """Return the names at `index`, in that order. They share the text."""
         return replace(self, start=self.start[index], stop=self.stop[index])

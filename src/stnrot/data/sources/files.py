@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
@@ -122,6 +123,18 @@ def memory_or_stream(train: Streamed, val: Streamed, test: Streamed, classes: tu
 
 
 Samples = TypeVar("Samples", bound=ImageDataset)
+
+
+def completed(
+    given: Mapping[str, Samples], split_seed: int, val_fraction: float, test_fraction: float
+) -> tuple[Samples, Samples, Samples]:
+    """Return the sets `train`, `val` and `test`; one of the last two that is not given is split off from the first."""
+    val_fraction = 0.0 if "val" in given else val_fraction
+    test_fraction = 0.0 if "test" in given else test_fraction
+    if {"val", "test"} <= given.keys():  # a split takes a hundred bytes of memory for each image
+        return given["train"], given["val"], given["test"]
+    train, val, test = split_by_seed(given["train"], split_seed, val_fraction, test_fraction)
+    return train, given.get("val", val), given.get("test", test)
 
 
 def split_by_seed(

@@ -9,7 +9,7 @@ import torch
 from stnrot.data.image_set import Splits
 from stnrot.data.sources.decoding import Decoding
 from stnrot.data.sources.file_names import FileNames
-from stnrot.data.sources.files import FileSet, memory_or_stream, split_by_seed
+from stnrot.data.sources.files import FileSet, completed, memory_or_stream
 from stnrot.data.sources.folder_tree import IMG_EXTENSIONS, images_below, split_folders
 from stnrot.errors import InputError
 
@@ -61,12 +61,8 @@ class ImageFolder(Decoding):
             label = torch.tensor([number[name] for name in labels if name is not None]) if classes else None
             return FileSet((names,), decoding, label)
 
-        val_fraction = 0.0 if "val" in found else self.val_fraction
-        test_fraction = 0.0 if "test" in found else self.test_fraction
-        train, val, test = split_by_seed(file_set("train"), split_seed, val_fraction, test_fraction)
-        val = file_set("val") if "val" in found else val
-        test = file_set("test") if "test" in found else test
-        return memory_or_stream(train, val, test, classes)
+        sets = completed({part: file_set(part) for part in found}, split_seed, self.val_fraction, self.test_fraction)
+        return memory_or_stream(*sets, classes)
 
 
 def _classes(parts: Parts) -> tuple[str, ...]:

@@ -1,12 +1,12 @@
 """Images in shards: tar files of the webdataset format, in a folder or on a web server."""
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from stnrot.data.image_set import Splits
 from stnrot.data.sources.decoding import Decoding
-from stnrot.data.sources.files import memory_or_stream, split_by_seed
+from stnrot.data.sources.files import completed, memory_or_stream
 from stnrot.data.sources.shards.sets import open_local, open_remote
 from stnrot.errors import InputError, check_number
 
@@ -46,12 +46,10 @@ class ImageShards(Decoding):
                 f"data.root={root}: expected a folder of shards or its URL, found none; stnrot shards writes one"
             )
         info = opened.info
-        decoding = replace(self, channels=self.channels or (1 if info.grey else 3))
+        decoding = self.with_channels(info.grey)
         found = {name: opened.split(name, decoding, self.open_shards) for name in info.splits}
-        val_fraction = 0.0 if "val" in found else self.val_fraction
-        test_fraction = 0.0 if "test" in found else self.test_fraction
-        train, val, test = split_by_seed(found["train"], split_seed, val_fraction, test_fraction)
-        return memory_or_stream(train, found.get("val", val), found.get("test", test), info.classes)
+        sets = completed(found, split_seed, self.val_fraction, self.test_fraction)
+        return memory_or_stream(*sets, info.classes)
 
 
 def url_of(root: Path | None) -> str | None:

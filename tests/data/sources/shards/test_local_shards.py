@@ -22,8 +22,10 @@ from stnrot.data.image_set import ImageSet
 from stnrot.data.rng import Split
 from stnrot.data.sources.cache_folder import cache_folder
 from stnrot.data.sources.image_shards import ImageShards
+from stnrot.data.sources.shards import order
 from stnrot.data.sources.shards.index import ROW, index_name
 from stnrot.data.sources.shards.new_folder import new_folder
+from stnrot.data.sources.shards.order import shard_order
 from stnrot.data.sources.shards.sets import open_local
 from stnrot.data.sources.shards.shard_set import ShardSet
 from stnrot.data.sources.shards.write import write_shards
@@ -123,9 +125,24 @@ def test_any_number_of_open_shards_gives_an_order(both: Path, parts: int) -> Non
     part = shard_splits(both / "shards", open_shards=parts).train
     assert isinstance(part, ShardSet)
     chosen = part.subset(torch.tensor([3, 1, 20]))
-    assert chosen.names == tuple(part.names[i] for i in (3, 1, 20))
+    assert tuple(chosen.names) == tuple(part.names[i] for i in (3, 1, 20))
     for each in (part, chosen):
         assert torch.equal(each.order((0,), len(each)).sort().values, torch.arange(len(each)))
+
+
+def test_each_shard_is_read_whole_and_mixed(monkeypatch: pytest.MonkeyPatch) -> None:
+    shard = np.repeat(np.arange(6, dtype=np.uint32), (7, 4, 9, 1, 6, 3))[np.random.default_rng(0).permutation(30)]
+    at_once = shard_order(shard, 1, (3,), 60)
+    monkeypatch.setattr(order, "CHUNK", 5)  # images: less than those of some shards
+    found = shard_order(shard, 1, (3,), 60)
+    assert torch.equal(found, at_once)
+    passes = found.view(2, 30).numpy() - np.array([[0], [30]])
+    for images in passes:
+        runs = np.split(images, np.flatnonzero(np.diff(shard[images])) + 1)
+        assert sorted(len(run) for run in runs) == [1, 3, 4, 6, 7, 9]
+        assert all((np.diff(run) < 0).any() for run in runs if len(run) > 5)  # not in the order of the shard
+    assert [shard[images[0]] for images in passes] != [0, 0]
+    assert not np.array_equal(*passes)
 
 
 @pytest.mark.parametrize("value", [0, -1, "x", None, True, math.nan, math.inf])
@@ -172,7 +189,7 @@ def test_a_shard_that_is_cut_off(both: Path, tmp_path: Path, length: int) -> Non
     path = root / "train-000001.tar"
     path.write_bytes(path.read_bytes()[:length])
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(InputError, match=rf"train-000001.tar has {length} bytes: expected \d+; the shard is cut off"):
+    with pytest.raises(InputError, match=rf"train-000001.tar has {length} bytes: expected \d+; it is cut off"):
         shard_splits(root)
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -239,7 +256,10 @@ def test_a_broken_image_is_named(both: Path, tmp_path: Path) -> None:
         (lambda info: info["splits"]["train"]["filenames"].__setitem__(0, "/train.tar"), "names of the shards"),
         (lambda info: info["splits"]["train"]["shard_bytes"].__setitem__(0, 10**30), "sizes of the shards"),
         (lambda info: info["splits"]["train"]["shard_lengths"].__setitem__(0, -1), "sizes of the shards"),
-        (lambda info: info["splits"]["train"]["shard_lengths"].__setitem__(0, 10**9), "is not the index"),
+        (
+            lambda info: info["splits"]["train"]["shard_lengths"].__setitem__(0, 10**9),
+            "bytes: expected 20000000560; it is cut off",
+        ),
         (lambda info: info["splits"]["train"]["shard_lengths"].pop(), "differ in length"),
         (lambda info: info["splits"].pop("train"), "does not describe shards"),
         (lambda info: info.update(classes=[1, 2]), "does not describe shards"),
@@ -268,7 +288,7 @@ def test_an_index_that_lies(both: Path, tmp_path: Path) -> None:
             shard_splits(root)
     for content in (b"", b"x", table.tobytes()[:-1]):
         (root / index_name("train")).write_bytes(content)
-        with pytest.raises(InputError, match=r"cannot read the index .*train.index"):
+        with pytest.raises(InputError, match=rf"train.index has {len(content)} bytes: expected {table.nbytes}; it is"):
             shard_splits(root)
     for text in (b"", b"[" * 100_000, b"\xff", b"null", b"{}"):
         (root / "info.json").write_bytes(text)

@@ -2,21 +2,18 @@
 
 import itertools
 import shutil
-import struct
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 from stnrot.data.sources.cache_folder import cache_folder
-from stnrot.data.sources.shards.index import write_index
+from stnrot.data.sources.shards.index import packed, write_index
 from stnrot.data.sources.shards.info import INFO, ShardInfo, SplitInfo, read_info
 from stnrot.data.sources.shards.scan import CLASSES, class_names, samples_of
 from stnrot.errors import InputError, reason_of
 from stnrot.printed import printable
 from stnrot.regular_file import real
 from stnrot.runs.file_lock import in_turn
-
-PACKED = struct.Struct("<IQIi")  # a row of an index, see `index.ROW`
 
 
 def cached_index(root: Path, shards: dict[str, list[Path]]) -> tuple[ShardInfo, Path]:
@@ -103,7 +100,7 @@ def _make(root: Path, shards: dict[str, list[Path]], folder: Path) -> None:
 def _scanned(number: int, path: Path) -> _Scanned:
     samples = samples_of(path)
     return _Scanned(
-        b"".join(PACKED.pack(number, each.offset, each.size, each.label) for each in samples),
+        b"".join(packed(number, each.offset, each.size, each.label) for each in samples),
         "\n".join(printable(f"{path.name}/{each.name}") for each in samples),
         len(samples),
         max(each.label for each in samples),

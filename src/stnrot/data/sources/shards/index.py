@@ -1,7 +1,9 @@
 """The index of a split: for each image its shard, the place of its bytes in it, and its class."""
 
+import struct
 from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -25,7 +27,7 @@ def names_name(split: str) -> str:
 
 def packed(shard: int, offset: int, size: int, label: int) -> bytes:
     """Return a row of an index file."""
-    return np.array((shard, offset, size, label), ROW).tobytes()
+    return struct.pack("<IQIi", shard, offset, size, label)
 
 
 def index_bytes(split: SplitInfo) -> int:
@@ -46,16 +48,20 @@ def write_index(folder: Path, split: str, rows: bytes, names: Iterable[str]) -> 
     return file.stat().st_size
 
 
-def read_index(path: Path, info: ShardInfo, split: SplitInfo) -> np.ndarray:
+def read_index(file: BinaryIO, place: str, info: ShardInfo, split: SplitInfo) -> np.ndarray:
     """Return the rows of an index, mapped into memory.
+
+    Args:
+        file: open; it may be closed and removed afterwards.
+        place: its path or URL, for messages.
 
     Raises:
         InputError: if the file is not the index of this split.
     """
     try:
-        table = np.memmap(path, dtype=ROW, mode="r")
-    except (OSError, ValueError) as error:  # ValueError: of an empty file, or of a part of a row
-        raise InputError(f"cannot read the index {path}: {error}; write the shards again with stnrot shards") from error
+        table = np.memmap(file, dtype=ROW, mode="r")
+    except (OSError, ValueError) as error:  # ValueError: of an empty file
+        raise InputError(f"cannot read {place}: {error}; write the shards again with stnrot shards") from error
     shards, lowest = len(split.filenames), 0 if info.classes else -1
     fits = (
         table.shape == (split.num_samples,)
@@ -68,7 +74,7 @@ def read_index(path: Path, info: ShardInfo, split: SplitInfo) -> np.ndarray:
     )
     if not fits:
         raise InputError(
-            f"{path} is not the index of the shards of {split.name}: expected the file that stnrot shards wrote with "
+            f"{place} is not the index of the shards of {split.name}: expected the file that stnrot shards wrote with "
             "them; write them again"
         )
     return table

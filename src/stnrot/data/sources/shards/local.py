@@ -15,23 +15,18 @@ class LocalShards:
 
     folder: Path
 
-    def file(self, name: str, size: int) -> Path:
-        """Return the path of a file of the set. Whether it is there, with `size` bytes, shows when it is read."""
-        check_regular(self.folder / name)
-        return self.folder / name
-
-    def open_shard(self, name: str, size: int) -> BinaryIO:
-        """Open a shard. Raise InputError unless it has `size` bytes."""
+    def open(self, name: str, size: int) -> BinaryIO:
+        """Open a file of the set. Raise InputError unless it has `size` bytes."""
         path = self.folder / name
         check_regular(path)
         try:
             file = path.open("rb")
         except OSError as error:
-            raise InputError(f"cannot read the shard {path}: {reason_of(error)}; copy the whole set again") from error
+            raise InputError(f"cannot read {path}: {reason_of(error)}; copy the whole set again") from error
         if (found := os.fstat(file.fileno()).st_size) != size:
             file.close()
             raise InputError(
-                f"{path} has {found} bytes: expected {size}; the shard is cut off, or of another set: copy it again"
+                f"{path} has {found} bytes: expected {size}; it is cut off, or of another set: copy the whole set again"
             )
         return file
 

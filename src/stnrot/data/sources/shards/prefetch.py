@@ -83,6 +83,6 @@ class Prefetched:
                 if left < 0 or stop.is_set() or news.is_set():  # in a newer view a shard may have been passed
                     break
                 try:
-                    self.store.open_shard(name, size).close()
+                    self.store.open(name, size).close()
                 except (InputError, OSError):
                     return

@@ -23,7 +23,8 @@ class RemoteShards:
         url: of the folder of the shards.
         version: identifies the content of the set; a changed set is fetched again.
         cache: folder of the cache.
-        limit: bytes of all files in the cache. The files that were not used for longest are removed first.
+        limit: bytes of all files in the cache, beside those being fetched. The files that were not used for longest are
+            removed first.
     """
 
     url: str
@@ -31,21 +32,16 @@ class RemoteShards:
     cache: Path
     limit: int
 
-    def file(self, name: str, size: int) -> Path:
-        """Return the path of a file in the cache; it is fetched if it is missing.
+    def open(self, name: str, size: int) -> BinaryIO:
+        """Open a file, after it was fetched if need be. It can be read also if it is removed from the cache then.
 
         Raises:
             InputError: if the server does not have it, with `size` bytes.
         """
         path = self.cache / sha256(f"{self.url} {self.version} {name}".encode()).hexdigest()[:40]
-        if not _is_whole(path, size):
-            self._fetch(name, path, size)
-        return path
-
-    def open_shard(self, name: str, size: int) -> BinaryIO:
-        """Open a shard, after it was fetched if need be. It can be read also if it is removed from the cache then."""
         while True:
-            path = self.file(name, size)
+            if not _is_whole(path, size):
+                self._fetch(name, path, size)
             with suppress(FileNotFoundError):  # another process has removed it: fetch it again
                 os.utime(path, ns=2 * (time.time_ns(),))  # the newest is removed last; `None` is the time of a tick
                 return path.open("rb")

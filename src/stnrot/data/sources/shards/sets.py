@@ -41,7 +41,9 @@ class OpenedShards:
     def split(self, name: str, decoding: Decoding, open_shards: int) -> ShardSet:
         """Return all images of a split."""
         split = self.info.splits[name]
-        table = read_index(self.index.file(index_name(name), index_bytes(split)), self.info, split)
+        place = self.index.place(index_name(name))
+        with self.index.open(index_name(name), index_bytes(split)) as file:
+            table = read_index(file, place, self.info, split)
         return ShardSet(self.stores[name], self.index, split, table, np.arange(len(table)), decoding, open_shards)
 
 
@@ -57,7 +59,7 @@ def open_local(root: Path) -> OpenedShards:
         for split in info.splits.values():  # before the first step
             for name, size in zip(split.filenames, split.shard_bytes, strict=True):
                 if not _has_size(root / name, size):
-                    store.open_shard(name, size).close()  # says what is wrong
+                    store.open(name, size).close()  # says what is wrong
         return OpenedShards(info, dict.fromkeys(info.splits, store), store)
     shards = shards_of(root)
     if not any(shards.values()):

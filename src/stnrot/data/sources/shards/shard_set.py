@@ -15,12 +15,13 @@ from stnrot.data.batch_samplers import Batches
 from stnrot.data.image_set import ImageSet
 from stnrot.data.rng import Key
 from stnrot.data.sources.decoding import Decoding
+from stnrot.data.sources.file_names import FileNames
 from stnrot.data.sources.shards.index import names_name
 from stnrot.data.sources.shards.info import SplitInfo
 from stnrot.data.sources.shards.order import shard_order
 from stnrot.data.sources.shards.prefetch import Prefetched
 from stnrot.data.sources.shards.remote import RemoteShards
-from stnrot.errors import InputError, reason_of
+from stnrot.errors import InputError
 from stnrot.machine import thread_pool
 
 CHUNK = 256  # images that one thread decodes in turn
@@ -31,9 +32,7 @@ Pixels = UInt8[np.ndarray, "C H W"]
 class ShardStore(Protocol):
     """Where a set of shards and its index lie: `LocalShards` or `RemoteShards`."""
 
-    def open_shard(self, name: str, size: int) -> BinaryIO: ...
-
-    def file(self, name: str, size: int) -> Path: ...
+    def open(self, name: str, size: int) -> BinaryIO: ...
 
     def place(self, name: str) -> str: ...
 
@@ -66,10 +65,9 @@ class ShardSet:
         return None if (label < 0).any() else label
 
     @property
-    def names(self) -> tuple[str, ...]:
+    def names(self) -> FileNames:
         """The name of each image: its path in the folder that the shards were written from."""
-        lines = self._all_names
-        return tuple(lines[row] for row in self.row)
+        return self._all_names.subset(self.row)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -106,7 +104,7 @@ class ShardSet:
         if not len(good):
             raise InputError(f"none of {len(self)} images can be read; {found[0]}")
         kept = self.subset(good)
-        return ImageSet(_stacked(found), kept.label, names=kept.names)
+        return ImageSet(_stacked(found), kept.label, names=tuple(kept.names))
 
     def order(self, key: Key, count: int) -> Int[Tensor, "{count}"]:
         """Return a random order of `range(count)`, for `count` a multiple of the number of images, shard by shard.
@@ -139,7 +137,7 @@ class ShardSet:
         chosen = self.table[rows]
         for shard in np.unique(chosen["shard"]):
             name, size = self.split.filenames[shard], self.split.shard_bytes[shard]
-            with self.store.open_shard(name, size) as file:
+            with self.store.open(name, size) as file:
                 for place in np.flatnonzero(chosen["shard"] == shard):
                     offset, length = int(chosen["offset"][place]), int(chosen["size"][place])
                     file.seek(offset)
@@ -156,16 +154,15 @@ class ShardSet:
             return InputError(str(error).replace(place, f"{self._all_names[row]} in {place.partition('@')[0]}", 1))
 
     @cached_property
-    def _all_names(self) -> list[str]:
+    def _all_names(self) -> FileNames:
+        """Return the name of each row of the table."""
         name = names_name(self.split.name)
-        try:
-            text = self.index.file(name, self.split.names_bytes).read_bytes().decode(errors="replace")
-        except OSError as error:
-            raise InputError(f"cannot read {self.index.place(name)}: {reason_of(error)}; copy the set again") from error
-        lines = text.split("\n")
-        if len(lines) <= len(self.table):
+        with self.index.open(name, self.split.names_bytes) as file:
+            text = np.frombuffer(file.read(), np.uint8)
+        stop = np.flatnonzero(text == ord("\n"))
+        if len(stop) < len(self.table):
             raise InputError(f"{self.index.place(name)} has too few names: expected {len(self.table)}; copy it again")
-        return lines
+        return FileNames("", text, np.concatenate(([0], stop[:-1] + 1)), stop)
 
 
 def _stacked(found: list[Pixels | InputError]) -> UInt8[Tensor, "N C H W"]:

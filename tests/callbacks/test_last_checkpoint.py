@@ -34,14 +34,22 @@ class Kept(LastCheckpoint):
         copy2(self.path, self.path.with_name(f"{place}.ckpt"))
 
 
-def train(folder: Path, samples: int, epochs: int = 1, path: Path | None = None) -> int:
+class Samples(list[Tensor]):
+    """A training set that says what it holds, as shards do."""
+
+    fingerprint: str | None = None
+
+
+def train(folder: Path, samples: int, epochs: int = 1, path: Path | None = None, content: str | None = None) -> int:
     """Train in steps of one sample; return their number."""
     quiet: dict[str, Any] = dict.fromkeys(
         ("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False
     )
     kept = Kept(str(folder), every_n_steps=4, every_minutes=None)
     trainer = L.Trainer(accelerator="cpu", max_epochs=epochs, callbacks=[kept], **quiet)
-    trainer.fit(Small(), DataLoader([torch.ones(1)] * samples), ckpt_path=path, weights_only=True)  # type: ignore[arg-type]
+    data = Samples([torch.ones(1)] * samples)
+    data.fingerprint = content
+    trainer.fit(Small(), DataLoader(data), ckpt_path=path, weights_only=True)  # type: ignore[arg-type]
     return trainer.global_step
 
 
@@ -58,3 +66,14 @@ def test_another_training_set(tmp_path: Path) -> None:
     del old["stands_at"]["samples"]  # of an earlier version
     torch.save(old, cut)
     train(tmp_path, 8, path=cut)
+
+
+def test_as_many_samples_of_other_shards(tmp_path: Path) -> None:
+    train(tmp_path, 6, content="a")
+    cut = copy2(tmp_path / "batch.ckpt", tmp_path / "cut.ckpt")
+    end = copy2(tmp_path / "epoch.ckpt", tmp_path / "end.ckpt")
+    with pytest.raises(InputError, match=r"cut.ckpt stands within an epoch of other shards: restore those of that run"):
+        train(tmp_path, 6, path=cut, content="b")
+    train(tmp_path, 6, path=cut, content="a")
+    train(tmp_path, 6, path=cut)  # now in memory
+    train(tmp_path, 6, epochs=2, path=end, content="b")

@@ -4,6 +4,7 @@ import json
 import os
 from contextlib import ExitStack
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 from conftest import Called
@@ -50,6 +51,7 @@ def test_a_set_is_written_and_replaced(called: Called, folder: Path) -> None:
 
 
 def test_nothing_is_written_after_an_error(called: Called, folder: Path) -> None:
+    copytree(folder / "mine", folder / "fine")
     (folder / "mine" / "a" / "broken.png").write_text("no image")
     (folder / "notes").mkdir()
     (folder / "notes" / "info.json").write_text("{}")
@@ -63,6 +65,7 @@ def test_nothing_is_written_after_an_error(called: Called, folder: Path) -> None
             ("mine", "out", "--val-fraction", 0.6, "--test-fraction", 0.6),
             "--val-fraction=0.6: expected at most 1 - 0.6",
         ),
+        (("fine", "out", "--val-fraction", 0, "--test-fraction", 1), "FOLDER fine: no image is left for training"),
         (("none", "out"), "FOLDER none: expected a folder of images"),
         (("mine", "notes", "--overwrite"), "holds other files than shards"),
         (("mine", "link", "--overwrite"), "holds other files than shards"),
@@ -76,7 +79,7 @@ def test_nothing_is_written_after_an_error(called: Called, folder: Path) -> None
         assert len(message.strip().splitlines()) == 1
         assert words in message
         assert contents(folder) == before
-        assert sorted(path.name for path in folder.iterdir()) == ["link", "mine", "notes"]
+        assert sorted(path.name for path in folder.iterdir()) == ["fine", "link", "mine", "notes"]
     assert called("shards", "mine", "out", "--on-bad-image", "skip", cwd=folder)[0] == 0
     assert (folder / "out" / "train.names.txt").read_text().count("\n") == 8
 

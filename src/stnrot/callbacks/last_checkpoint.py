@@ -122,6 +122,7 @@ class LastCheckpoint(L.Callback):
             "stops": bool(trainer.should_stop),
             "max_epochs": trainer.max_epochs,
             "samples": _samples(trainer),
+            "content": _content(trainer),
             "processes": gathered(own),
         }
 
@@ -143,11 +144,20 @@ class LastCheckpoint(L.Callback):
     def _check_samples(self, trainer: L.Trainer) -> None:
         """Raise InputError within an epoch of another training set: its rest would not be what the run has left."""
         assert self._resumed is not None
-        trained, given = self._resumed.get("samples"), _samples(trainer)  # None in a checkpoint of an older version
-        if self._resumed["place"] != "epoch" and None not in (trained, given) and trained != given:
+        if self._resumed["place"] == "epoch":
+            return
+        # None in a checkpoint of an older version
+        trained, given = self._resumed.get("samples"), _samples(trainer)
+        if None not in (trained, given) and trained != given:
             raise InputError(
                 f"{trainer.ckpt_path} stands within an epoch of {trained} training samples, expected as many, got "
                 f"{given}: restore the data of that run, or start a new run with its weights by start_from"
+            )
+        content, other = self._resumed.get("content"), _content(trainer)  # None of a set in memory
+        if None not in (content, other) and content != other:
+            raise InputError(
+                f"{trainer.ckpt_path} stands within an epoch of other shards: restore those of that run, or start a "
+                "new run with its weights by start_from"
             )
 
     def _own(self, trainer: L.Trainer) -> dict[str, Any]:
@@ -191,3 +201,8 @@ def _samples(trainer: L.Trainer) -> int | None:
     """Return the size of the training set, None if it has none."""
     dataset = getattr(trainer.train_dataloader, "dataset", None)
     return len(dataset) if isinstance(dataset, Sized) else None
+
+
+def _content(trainer: L.Trainer) -> str | None:
+    """Return what the training set says about its content, None if it says nothing."""
+    return getattr(getattr(trainer.train_dataloader, "dataset", None), "fingerprint", None)

@@ -79,6 +79,8 @@ def shards(
             splits = source(folder, seed)
         except InputError as error:
             raise InputError(str(error).replace("data.source.on_bad_image=", "--on-bad-image ")) from error
+        if not len(splits.train):
+            raise InputError(f"FOLDER {folder}: no image is left for training; lower --val-fraction or --test-fraction")
         count = sum(len(part) for part in (splits.train, splits.val, splits.test))
         with progress_bar(count, 0, "shards") as bar:
             info = write_shards(folder, splits, new, int(shard_mb * 1e6), seed, lambda: bar.advance(bar.task_ids[0]))

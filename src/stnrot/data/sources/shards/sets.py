@@ -44,7 +44,16 @@ class OpenedShards:
         place = self.index.place(index_name(name))
         with self.index.open(index_name(name), index_bytes(split)) as file:
             table = read_index(file, place, self.info, split)
-        return ShardSet(self.stores[name], self.index, split, table, np.arange(len(table)), decoding, open_shards)
+        return ShardSet(
+            self.stores[name],
+            self.index,
+            split,
+            table,
+            np.arange(len(table)),
+            decoding,
+            open_shards,
+            self.info.fingerprint,
+        )
 
 
 def open_local(root: Path) -> OpenedShards:

@@ -48,6 +48,7 @@ class ShardSet:
         table: the index of the whole split.
         row: of each image of this set, in the table.
         open_shards: the order of a training draws from so many places of the set at once.
+        fingerprint: of the content of all shards.
     """
 
     store: ShardStore
@@ -57,6 +58,7 @@ class ShardSet:
     row: Int[np.ndarray, "N"]
     decoding: Decoding
     open_shards: int
+    fingerprint: str
 
     @cached_property
     def label(self) -> Int[Tensor, "N"] | None:

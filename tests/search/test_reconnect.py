@@ -13,12 +13,12 @@ import optuna
 import pytest
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import TrialState
-from sqlalchemy import event
+from sqlalchemy import event, text
 
 from stnrot.errors import InputError
 from stnrot.search import reconnect
 from stnrot.search.heartbeat import Heartbeat, StaleTrials, beat
-from stnrot.search.reconnect import ServerStorage, last_failure, no_waiting
+from stnrot.search.reconnect import ServerStorage, last_failure, no_waiting, wait_for
 from stnrot.search.trials import finish
 
 
@@ -115,6 +115,22 @@ def test_another_outcome_of_a_finished_trial_is_refused(storage: ServerStorage, 
     for state, values in ((TrialState.COMPLETE, [2.0]), (TrialState.FAIL, None)):
         with pytest.raises(UpdateFinishedTrialError):
             storage.set_trial_state_values(1, state, values)
+
+
+def test_a_lost_connection_that_is_used_again(storage: ServerStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    losses = [True]
+
+    def call() -> int:
+        with storage.engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+            if losses:
+                losses.pop()
+                connection.invalidate()  # as when the server has crashed
+            return connection.execute(text("SELECT 2")).scalar_one()
+
+    assert wait_for(call) == 2
+    assert not losses
 
 
 def test_giving_up(study: optuna.Study, locked: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import InterfaceError, OperationalError, PendingRollbackError
 from sqlalchemy.pool import NullPool
 
 from stnrot.errors import InputError, reason_of
@@ -23,6 +23,7 @@ log = logging.getLogger("search")
 Result = TypeVar("Result")
 
 WAIT = 600.0  # seconds until a process gives the database up
+LOST_BEFORE = "8s2b"  # SQLAlchemy's code of a call on a connection whose loss the caller has ignored; Optuna does
 PAUSE, LONGEST_PAUSE = 1.0, 30.0  # seconds between two attempts: the pause doubles each time
 # seconds until an attempt to connect, or a call without an answer, has failed; libpq would wait for minutes
 TIMEOUTS = {"connect_timeout": 10, "keepalives_idle": 30, "tcp_user_timeout": 60_000}  # the last in milliseconds
@@ -114,6 +115,8 @@ def outage_reason(error: BaseException | None) -> str | None:
     while error is not None:
         if isinstance(error, OperationalError | InterfaceError):
             return reason_of(error.orig or error)
+        if isinstance(error, PendingRollbackError) and error.code == LOST_BEFORE:
+            return reason_of(error)
         error = error.__cause__
     return None
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import lightning as L
 import pytest
+from lightning.pytorch.utilities import rank_zero_only
 
 import stnrot.runs.processes.lost_process as lost_process
 from stnrot.runs.processes.launcher import watch_processes
@@ -21,6 +22,7 @@ def test_the_rank_of_the_process_that_has_ended(
         monkeypatch.setenv("LOCAL_RANK", local_rank)
         return L.Trainer(accelerator="cpu", devices=2, num_nodes=2, strategy="ddp", logger=False)
 
+    monkeypatch.setattr(rank_zero_only, "rank", 0)  # restored at the end: each trainer sets it for the whole process
     ended = threading.Event()
     monkeypatch.setattr(os, "_exit", lambda status: ended.set())
     monkeypatch.setattr(lost_process, "GRACE", 0.0)

@@ -67,7 +67,7 @@ end() {
         kill -0 "$1" 2>/dev/null || return 0
         sleep 0.2
     done
-    kill -KILL "$1"
+    kill -KILL "$1" 2>/dev/null || true
 }
 
 stop() {

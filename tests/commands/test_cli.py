@@ -75,7 +75,7 @@ def test_names_cannot_command_the_terminal(called: Called, tmp_path: Path) -> No
         assert shown in message or line[-2] == "--stack"
 
 
-def test_a_path_that_cannot_be_examined_is_one_line(called: Called, monkeypatch, tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_examined_is_one_line(called: Called, tmp_path: Path) -> None:
     """Its name is too long, or nobody may look into its folder: the judge is the file system."""
     long = "x" * 300
     for line in (

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import ENVIRONMENT, ROOT, SMALL, command, composed, evaluated, metrics_of, stnrot
 from same_run import assert_same_run, wait_for
 from shard_server import Site, serving
@@ -68,6 +69,8 @@ def test_two_processes_that_are_killed_within_an_epoch_resume(site: Site, tmp_pa
     wait_for(tmp_path, "cut/checkpoints/last.ckpt")
     job.kill()
     job.communicate(timeout=60)  # until the other process has closed its output
+    state = torch.load(tmp_path / "cut" / "checkpoints" / "last.ckpt", weights_only=True)["stands_at"]
+    assert state["place"] == "batch"
     shutil.rmtree(tmp_path / "cache")
     site.sent.clear()
     done = command("train.py", "resume=cut", "data.num_workers=2", cwd=tmp_path)

@@ -42,8 +42,10 @@ class LeakCheck(L.Callback):
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Check that model and data fit."""
         data, task = trainer.datamodule, pl_module
-        data.setup()
-        stored = isinstance(data, RotatedImages) and data.splits.turned
+        stored = False
+        if isinstance(data, RotatedImages):
+            data.setup()
+            stored = data.splits.turned
         if not isinstance(data, RotatedImages) or stored or data.max_angle_deg != 180:
             got = getattr(data, "max_angle_deg", None)
             shown = type(data).__name__ if got is None else f"data.max_angle_deg={got}"

@@ -51,6 +51,9 @@ def build(cfg: DictConfig, folder: Path, resume: bool) -> Job:
         cfg: configuration of the job; what the data and the machine decide is filled in.
         folder: of the run.
         resume: continue the run in that folder.
+
+    Raises:
+        InputError: if the configuration is not that of a job that can start.
     """
     import torch
     from lightning import seed_everything

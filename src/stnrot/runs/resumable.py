@@ -104,6 +104,7 @@ def _is_own(own: Any) -> bool:
         and isinstance(own.get("stops"), bool)
         and isinstance(own.get("max_epochs"), int | None)
         and isinstance(own.get("samples"), int | None)
+        and isinstance(own.get("content"), str | None)
     )
 
 

@@ -175,7 +175,7 @@ def input_errors(location: str) -> Iterator[None]:
         raise
     except Exception as error:
         cause = error.__cause__ or error
-        # SQLAlchemy's error has that of the driver as its cause, which is not damage either
+        # SQLAlchemy's error has that of the driver as its cause, whose text says what is wrong
         known = isinstance(cause, KNOWN_ERRORS) or isinstance(error, SQLAlchemyError)
         reason = reason_of(cause) if known else f"it is damaged ({type(cause).__name__}: {reason_of(cause)})"
         where = without_password(location)

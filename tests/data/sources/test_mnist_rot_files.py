@@ -122,13 +122,16 @@ def test_the_text_is_read_once(originals: Path, rotated) -> None:
     first = read()
     path = originals / NAME.format("test")
     kept = path.with_suffix(".npz")
-    before = path.stat()
-    path.write_text("the text is not read again")
+    before, text = path.stat(), path.read_text()
+    path.write_text("x" * len(text))  # the text is not read again
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert torch.equal(read().test.image, first.test.image)
-    write(path, rotated[0][24:], rotated[1][24:])
+    path.write_text(text)
     kept.write_bytes(b"no archive")
     assert torch.equal(read().test.image, first.test.image)
+    write(path, rotated[0][24:], (rotated[1][24:] + 1) % 10)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns - 1))  # an older file takes its place
+    assert torch.equal(read().test.label, (first.test.label + 1) % 10)
     path.unlink()
     kept.unlink()
     with pytest.raises(InputError, match=r"test\.amat: .*No such file"):

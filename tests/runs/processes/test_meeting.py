@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from conftest import free_port
 from omegaconf import OmegaConf
-from torch.distributed import TCPStore
+from torch.distributed import PrefixStore, TCPStore
 
 import stnrot.runs.processes.meeting as meeting
 from stnrot.errors import InputError
@@ -37,6 +37,7 @@ Here = Callable[..., None]
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> Here:
     """Set the variables by which a process sees how it was started."""
+    monkeypatch.setattr(meeting, "began", False)  # restored at the end
     for name in (*STARTED, *SLURM, "SLURM_JOB_NAME", "GROUP_RANK"):
         monkeypatch.delenv(name, raising=False)
 
@@ -92,6 +93,16 @@ def test_a_grid_that_several_processes_would_run_is_refused(here: Here, by: str)
     here(**(SLURM if by == "srun" else ELASTIC))
     with pytest.raises(SystemExit, match=rf"^error: {by} has started \d processes, each of which would run all jobs"):
         OneFolder().on_multirun_start(grid)
+
+
+def test_a_grid_that_srun_has_started_without_its_option_is_refused(here: Here, monkeypatch: Any) -> None:
+    here(**SLURM)
+    monkeypatch.delenv("SLURM_NTASKS_PER_NODE")
+    grid: dict[str, Any] = {"hydra": {"sweeper": {"max_batch_size": None}}}
+    with pytest.raises(SystemExit, match=r"^error: srun has started 2 tasks: expected the option --ntasks-per-node"):
+        OneFolder().on_multirun_start(OmegaConf.create(grid))
+    grid["hydra"]["sweeper"]["storage"] = "study.log"
+    OneFolder().on_multirun_start(OmegaConf.create(grid))
 
 
 def test_a_grid_in_a_reservation_of_slurm_is_one_process(here: Here) -> None:
@@ -231,20 +242,28 @@ def test_a_process_that_would_resume_another_run_is_refused(
     assert not list(tmp_path.iterdir())
 
 
-def test_the_store_of_torchrun_ends(here: Here) -> None:
+def test_the_store_of_torchrun_ends(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     """Because torchrun ends the job of another process: one line, not the error of torch."""
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     here(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(store.port))
     found: list[str] = []
+    connected = threading.Event()
 
     def come() -> None:
+        get = PrefixStore.get
+
+        def noted(*arguments: Any) -> bytes:
+            connected.set()
+            return get(*arguments)
+
+        monkeypatch.setattr(PrefixStore, "get", noted)
         with pytest.raises(InputError) as refused:
             meet(Launched("torchrun", 1, 2), "/runs/1")
         found.append(str(refused.value))
 
     waiting = threading.Thread(target=come)
     waiting.start()
-    time.sleep(0.2)  # until it waits for the folder
+    assert connected.wait(20)
     del store
     waiting.join()
     assert re.fullmatch(r"process 1 of this job did not meet .* torchrun, 127.0.0.1:\d+ \(.*\): see which .*", found[0])

@@ -112,7 +112,7 @@ def _telling(come: dict[int, socket.socket], folder: str) -> Iterator[None]:
     """Send the folder to all that have come in the block, or that the first was refused if one is missing.
 
     Raises:
-        InputError: if one has ended before it was told.
+        InputError: if one has ended before it was told. Those that were told before it go on.
     """
     lost = set[int]()
     try:

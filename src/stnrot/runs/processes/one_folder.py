@@ -3,7 +3,6 @@
 import logging
 import os
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +46,24 @@ class OneFolder(Callback):
 
         Exit with one line if it is a grid, of which each process would run all jobs.
         """
-        with suppress(InputError):  # of a reservation of SLURM that has started one process
-            started = launched({})
-            if started is not None and started.count > 1 and OmegaConf.select(config, "hydra.sweeper.storage") is None:
-                sys.exit(
-                    f"error: {started.by} has started {started.count} processes, each of which would run all jobs of "
-                    "this multirun: expected one process, or a search, -m hparams_search=NAME"
-                )
+        if OmegaConf.select(config, "hydra.sweeper.storage") is None:
+            _check_alone()
         forget_rank()
+
+
+def _check_alone() -> None:
+    """Exit with one line if this is one of several processes."""
+    try:
+        started = launched({})
+    except InputError as error:
+        if "SLURM_STEP_ID" in os.environ:  # else SLURM has reserved several tasks, and started one process
+            sys.exit(f"error: {printable(str(error))}")
+        return
+    if started is not None and started.count > 1:
+        sys.exit(
+            f"error: {started.by} has started {started.count} processes, each of which would run all jobs of this "
+            "multirun: expected one process, or a search, -m hparams_search=NAME"
+        )
 
 
 def only_the_first_logs() -> None:

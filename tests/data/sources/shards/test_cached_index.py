@@ -1,6 +1,7 @@
 """Shards of others: their index is made once, without a wait for other sets, and without much memory."""
 
 import io
+import os
 import tarfile
 import threading
 import time
@@ -56,6 +57,16 @@ def test_the_index_has_the_rows_of_numpy_and_the_names(tmp_path: Path) -> None:
     assert table == np.array(rows, ROW).tobytes()
     lines = (folder / "train.names.txt").read_text().splitlines()
     assert lines == [f"{k}.tar/{name}" for k in range(2) for name in ("a.png", r"two\nlines.png", r"zero\x00byte.png")]
+
+
+def test_a_set_that_has_moved_has_the_same_fingerprint(tmp_path: Path) -> None:
+    root = shards_in(tmp_path / "set")
+    before = open_local(root).info.fingerprint
+    moved = root.rename(tmp_path / "moved")
+    os.utime(moved / "0.tar", (1, 1))
+    assert open_local(moved).info.fingerprint == before
+    (moved / "1.tar").unlink()
+    assert open_local(moved).info.fingerprint != before
 
 
 def test_only_the_images_of_one_shard_are_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,6 +130,15 @@ def test_any_number_of_open_shards_gives_an_order(both: Path, parts: int) -> Non
         assert torch.equal(each.order((0,), len(each)).sort().values, torch.arange(len(each)))
 
 
+def test_names_that_are_not_utf8_can_be_written_to_a_table(both: Path, tmp_path: Path) -> None:
+    root = copied(both, tmp_path)
+    path = root / "train.names.txt"
+    path.write_bytes(b"\xff" + path.read_bytes()[1:])
+    names = [name.encode() for name in shard_splits(root).train.names]
+    assert names[0].startswith("\N{REPLACEMENT CHARACTER}".encode())
+    assert names[1:] == path.read_bytes().splitlines()[1:]
+
+
 def test_each_shard_is_read_whole_and_mixed(monkeypatch: pytest.MonkeyPatch) -> None:
     shard = np.repeat(np.arange(6, dtype=np.uint32), (7, 4, 9, 1, 6, 3))[np.random.default_rng(0).permutation(30)]
     at_once = shard_order(shard, 1, (3,), 60)

@@ -78,9 +78,11 @@ def _make(root: Path, shards: dict[str, list[Path]], folder: Path) -> None:
     classes = class_names(root, max(each.largest for each in everything), unlabelled)
     new.mkdir()
     try:
-        splits = {}
+        splits, digest = {}, sha256("\n".join(classes).encode())
         for name, paths in shards.items():
             parts = found[name]
+            for each in parts:
+                digest.update(each.rows + each.names.encode())
             lines = (line for each in parts for line in each.names.split("\n"))
             names_bytes = write_index(new, name, b"".join(each.rows for each in parts), lines)
             splits[name] = SplitInfo(
@@ -90,7 +92,7 @@ def _make(root: Path, shards: dict[str, list[Path]], folder: Path) -> None:
                 tuple(path.stat().st_size for path in paths),
                 names_bytes,
             )
-        info = ShardInfo(splits, classes, False, folder.name)
+        info = ShardInfo(splits, classes, False, digest.hexdigest()[:32])
         (new / INFO).write_text(info.to_json(), encoding="utf-8")
         new.replace(folder)
     finally:

@@ -25,7 +25,7 @@ def fetch_text(url: str, most: int) -> bytes:
     for attempt in range(TRIES):
         _pause(attempt)
         try:
-            with _opened(Request(url)) as answer:
+            with _opened(url, {}) as answer:
                 found = answer.read(most + 1)
                 length = answer.headers.get("Content-Length", "")
         except (OSError, HTTPException, ValueError) as error:
@@ -63,7 +63,7 @@ def fetch_file(url: str, new: Path, size: int) -> None:
 def _continue(url: str, file: BinaryIO, done: int, size: int) -> int:
     """Write what follows the first `done` bytes; return how many there are then."""
     file.seek(done)
-    with _opened(Request(url, headers={"Range": f"bytes={done}-"} if done else {})) as answer:
+    with _opened(url, {"Range": f"bytes={done}-"} if done else {}) as answer:
         if done and answer.status != 206:  # the server sends the whole file again
             done = file.seek(0)
         part = answer.headers.get("Content-Range")
@@ -86,18 +86,19 @@ def _other_size(url: str, found: int, size: int) -> InputError:
     )
 
 
-def _opened(request: Request) -> HTTPResponse:
-    return urlopen(request, timeout=TIMEOUT)
+def _opened(url: str, headers: dict[str, str]) -> HTTPResponse:
+    try:
+        return urlopen(Request(url, headers=headers), timeout=TIMEOUT)
+    except (ValueError, InvalidURL) as error:  # urllib needs %20 for a space
+        raise InputError(
+            f"{url} is no address of a file: {reason_of(error)}; expected letters, digits and %xx"
+        ) from error
 
 
 def _reason(url: str, error: Exception) -> str:
     """Return why a transfer failed. Raise InputError if another try would not help."""
     if isinstance(error, InputError):
         raise error
-    if isinstance(error, ValueError | InvalidURL):  # of urllib, which needs %20 for a space
-        raise InputError(
-            f"{url} is no address of a file: {reason_of(error)}; expected letters, digits and %xx"
-        ) from error
     if isinstance(error, HTTPError):
         reason = f"HTTP {error.code} {error.reason}"
         if error.code < 500 and error.code not in TRY_AGAIN:

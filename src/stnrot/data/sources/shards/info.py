@@ -37,7 +37,7 @@ class ShardInfo:
         splits: by name.
         classes: their names; none without labels.
         grey: whether all images are grey.
-        fingerprint: of the content of all shards.
+        fingerprint: of the content of all shards; of those that other tools wrote, of their index.
     """
 
     splits: dict[str, SplitInfo]

@@ -34,7 +34,7 @@ def new_folder(out: Path, overwrite: bool) -> Iterator[Path]:
                 new.mkdir()
                 yield new
                 _check(out, overwrite)
-                if out.exists():
+                if overwrite and out.exists():
                     out.rename(old)
                 new.rename(out)
             finally:

@@ -48,7 +48,7 @@ class ShardSet:
         table: the index of the whole split.
         row: of each image of this set, in the table.
         open_shards: the order of a training draws from so many places of the set at once.
-        fingerprint: of the content of all shards.
+        fingerprint: that of the whole set, see `ShardInfo`.
     """
 
     store: ShardStore
@@ -160,7 +160,7 @@ class ShardSet:
         """Return the name of each row of the table."""
         name = names_name(self.split.name)
         with self.index.open(name, self.split.names_bytes) as file:
-            text = np.frombuffer(file.read(), np.uint8)
+            text = np.frombuffer(file.read().decode(errors="replace").encode(), np.uint8)
         stop = np.flatnonzero(text == ord("\n"))
         if len(stop) < len(self.table):
             raise InputError(f"{self.index.place(name)} has too few names: expected {len(self.table)}; copy it again")

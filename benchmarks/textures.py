@@ -1,8 +1,8 @@
 """On textures at any angle `Upright` is ahead of its network trained with turns as often, behind it trained as long.
 
-    python benchmarks/textures.py [--seeds 5] [--steps 300] [--json PATH]
+    python benchmarks/textures.py [--seeds 5] [--steps 1500] [--json PATH]
 
-Nine core-minutes. Needs scikit-image (the extra `classical`). Nothing in these images is upright: patches of
+Forty core-minutes. Needs scikit-image (the extra `classical`). Nothing in these images is upright: patches of
 32 x 32 pixels from nine pictures that scikit-image ships, each a class, with noise, at any angle. Training and test
 patches come from different regions of the pictures. All methods train the same network, see only the inscribed disc,
 and rotate the training patches at random. Prints the accuracy for 50 and for 500 patches of each class, as mean and
@@ -118,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Train, test and report."""
     options = Options(__file__, __doc__, seeds=1, steps=2, tests=2)
     options.add_argument("--seeds", type=at_least_one, default=5)
-    options.add_argument("--steps", type=at_least_one, default=300, help="of training Upright")
+    options.add_argument("--steps", type=at_least_one, default=1500, help="of training Upright")
     options.add_argument("--tests", type=at_least_one, default=200, help="test patches of each class")
     args = options.read(arguments)
     tested = patches("test", args.tests, seed=0)

@@ -1,4 +1,4 @@
-"""On textures at any angle `Upright` is ahead of its network trained with turns as often, behind it trained as long.
+"""On textures `Upright` is not behind its network trained with turns as often, but behind it trained as long.
 
     python benchmarks/textures.py [--seeds 5] [--steps 1500] [--json PATH]
 

@@ -208,7 +208,7 @@ def test_a_process_that_ends_before_all_have_come(here: Here, reset: bool) -> No
 
 
 def test_a_process_that_ends_while_all_are_told() -> None:
-    """Those after it are told that the first was refused."""
+    """The processes after it learn that the first was refused."""
     pairs = {rank: socket.socketpair() for rank in (1, 2, 3)}
     pairs[1][1].sendall(b"!")  # so that it does not count as closed before
     pairs[1][1].close()

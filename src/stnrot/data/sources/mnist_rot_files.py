@@ -26,7 +26,7 @@ NUMBERS = SIDE**2 + 1  # of a line: the pixels, from 0 to 1, and the class
 LONGEST = 50_000  # characters of a line
 SLACK = 0.01  # by which a pixel may be outside [0, 1]
 CHUNK = 1000  # lines that are text in memory at once
-COMPARED, DIRECTIONS = 200, 36  # images and angles from which the order of the axes is told
+COMPARED, DIRECTIONS = 200, 36  # images and angles that are compared to find the order of the axes
 
 
 def has_original_files(root: Path) -> bool:
@@ -77,7 +77,8 @@ def _kept(path: Path, lines: int) -> ImageSet:
 def read_amat(path: Path, lines: int) -> ImageSet:
     """Read a text file with the pixels and the class of an image on each line.
 
-    Whether a line has the image row by row or column by column is told by comparing it with upright digits.
+    The first images are compared with upright digits. This shows whether the file has them row by row or column by
+    column.
 
     Args:
         path: of the file.

@@ -13,7 +13,7 @@ class ResidualClassifier(StackedClassifier):
     """Classify images by two 3 x 3 convolutions and three residual blocks, at half and quarter resolution.
 
     A global pooling, dropout and one linear layer follow. With width 64 there are about 740 thousand parameters, and a
-    training step on 28 x 28 pixels takes about three times as long as that of `ConvClassifier` of width 32.
+    step takes longer than that of `ConvClassifier` of width 32.
 
     Source of the blocks: K. He et al., Deep residual learning for image recognition, 2016. The last batch norm of each
     starts at 0, as in P. Goyal et al., Accurate, large minibatch SGD, 2017.

@@ -49,13 +49,10 @@ class _SyncedBatchNorm(torch.autograd.Function):
         slope, shift = (sums / count).chunk(2)
         factor = scale if weight is None else scale * weight
         from_x = -factor * scale * slope
-        gradient = _scaled(x, from_x, -factor * shift - from_x * mean).addcmul_(upstream, factor[:, None, None])
+        offset = -factor * shift - from_x * mean
+        gradient = torch.addcmul(offset[:, None, None], x, from_x[:, None, None])
+        gradient.addcmul_(upstream, factor[:, None, None])
         return gradient, None if weight is None else of_weight, None if weight is None else of_bias, None
-
-
-def _scaled(x: Tensor, factor: Tensor, offset: Tensor) -> Tensor:
-    """Return `x * factor + offset` of each channel in one pass."""
-    return F.batch_norm(x, torch.zeros_like(factor), torch.ones_like(factor), factor, offset, False, 0.0, 0.0)
 
 
 class SyncedBatchNorm2d(nn.BatchNorm2d):

@@ -79,7 +79,7 @@ def held_out(root: Path, options: Sequence[str]) -> RotatedImages:
     data, _ = composed(*options, f"data.root={root}")
     assert isinstance(data, RotatedImages)
     if data.splits.turned:
-        raise InputError(f"--root {root}: expected MNIST alone, found the files of mnist-rot, whose angles are not known")
+        raise InputError(f"--root {root}: expected MNIST alone, found mnist-rot, whose angles are not known")
     digits = all_digits(root)
     _, val, _, unused = permutation((data.split_seed,), len(digits)).split(POOLED)
     data.splits = replace(data.splits, test=digits.subset(torch.cat((val, unused))))

@@ -3,9 +3,10 @@
     python benchmarks/photographs.py --root data [--seeds 0 1 2] [--png PATH] [--grid PATH] [--json PATH]
 
 About twelve hours a seed on one core of an AMD EPYC, and ten minutes a seed for the tables. Needs CIFAR-10 in --root
-(torchvision's layout or class folders). Every trained part is kept in --folder, and the same command trains only
-what is missing there. `--train encoder` trains that part alone; `--skip turned cnn` leaves out these parts and their
-rows. equiadapt is optional:
+(torchvision's layout or class folders). The result of a seed is a line of `--runs`, by default docs/photographs.jsonl.
+A seed with a line is not repeated, also not on another machine. To measure from scratch, name a new file. Every trained
+part is kept in --folder, and the same command trains only what is missing there. `--train encoder` trains that part
+alone; `--skip turned cnn` leaves out these parts and their rows. equiadapt is optional:
 
     pip install --no-deps equiadapt e2cnn && pip install scipy sympy     # besides the extra `classical`
 
@@ -28,71 +29,41 @@ turned wrongly.
 Prints for each method the accuracy on upright pictures and at any angle, and how many points the latter is below the
 accuracy of the network on upright pictures. The error of the angle is that of the worst of the five views of the leak
 check. A picture is turned wrongly if it is upright and turned by more than 45 degrees. A second table has the accuracy
-at each angle of the input, of every fourth picture. With several seeds, all figures are mean and standard deviation.
+at each angle of the input, of every fourth picture. With several seeds, the figures are mean, standard deviation and
+each value; the core-minutes and milliseconds are those of each seed.
 """
 
+import argparse
 import sys
-from collections.abc import Mapping, Sequence
-from statistics import mean, stdev
+from collections.abc import Iterator, Sequence
 
-from harness.environment import environment
 from harness.figures import accuracy_by_angle
+from harness.jobs import PROJECT
+from harness.json_lines import append_line
 from harness.photograph_equiadapt import has_equiadapt
 from harness.photograph_grid import draw_pictures
 from harness.photograph_methods import BEHIND, CNN, EQUIADAPT, NETWORK, OPTIMISED, TURNED, UPRIGHT, all_methods
 from harness.photograph_parts import CNN_ENCODER, PARTS, Parts
-from harness.photograph_scores import Scores, TestPictures, by_angle, milliseconds, scores
+from harness.photograph_runs import Result, facts_of, known_results, mean_curves, result_of_seed, tables
+from harness.photograph_scores import TestPictures, by_angle, milliseconds, scores
 from harness.plain_loop import composed
-from harness.report import Options, Row, Table, absolute, at_least_one, new_file, report
+from harness.report import Options, absolute, at_least_one, new_file, report
 from stnrot.data.image_set import ImageSet
 from stnrot.data.rotated import RotatedImages
 from stnrot.runs.command_line import one_line_errors
 
 CURVES = (NETWORK, TURNED, UPRIGHT, BEHIND, CNN, EQUIADAPT, OPTIMISED)
 CURVE_PICTURES = 4  # one in so many
-COLUMNS = {  # column: score, format
-    "upright, %": ("upright", ".1f"),
-    "any angle, %": ("any angle", ".1f"),
-    "below the network, points": ("below the network", ".1f"),
-    "within 45 degrees, %": ("within 45", ".1f"),
-    "within 5 degrees, %": ("within 5", ".1f"),
-    "median error, degrees": ("median", ".1f"),
-    "turned wrongly, %": ("turned wrongly", ".2f"),
-    "left as they are, %": ("left", ".1f"),
-    "min_confidence": ("min_confidence", ".3f"),
-    "parameters": ("parameters", ",.0f"),
-    "core-minutes": ("core-minutes", ".0f"),
-}
-
-
-def over_seeds(values: Sequence[float | None], form: str) -> str | None:
-    """Write the mean and the standard deviation; None if a value is unknown."""
-    known = [value for value in values if value is not None]
-    if len(known) < len(values):
-        return None
-    shown = f"{mean(known):{form}}"
-    return shown if len(set(known)) == 1 else f"{shown} +- {stdev(known):{form}}"
-
-
-def row(name: str, found: Sequence[Scores], ms: float, device: str) -> Row:
-    """Return a method's row of the first table."""
-    cells = {column: over_seeds([each[score] for each in found], form) for column, (score, form) in COLUMNS.items()}
-    return {"method": name, **cells, "ms a picture": ms, "device": device}
-
-
-def curve_rows(means: Mapping[str, Sequence[float]], step_deg: int) -> list[Row]:
-    """Return the rows of the second table."""
-    steps = range(360 // step_deg)
-    return [{"degrees": k * step_deg} | {name: f"{run[k]:.1f}" for name, run in means.items()} for k in steps]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train what is missing, measure, draw and report."""
-    options = Options(__file__, __doc__, seeds=[0], epochs=1, encoder_minutes=0.0, pictures=8, rounds=1)
+    """Train and measure what is missing, draw and report."""
+    options = Options(__file__, __doc__, seeds=[0], runs=None, epochs=1, encoder_minutes=0.0, pictures=8, rounds=1)
     options.add_root("CIFAR-10")
     options.add_device()
     options.add_rounds(3)
     options.add_argument("--folder", type=absolute, default=absolute("outputs/photographs"), help="of trained parts")
+    options.add_argument("--runs", type=absolute, default=PROJECT / "docs" / "photographs.jsonl", help="of results")
     options.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="SEED", help="of all parts")
     options.add_argument("--train", nargs="+", choices=PARTS, metavar="PART", help="train these parts only, no tables")
     options.add_argument(
@@ -104,42 +75,61 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("--png", type=new_file, metavar="PATH", help="draw the accuracy by angle to this file")
     options.add_argument("--grid", type=new_file, metavar="PATH", help="draw test pictures to this file")
     args = options.read(arguments)
+    runs = args.runs or args.folder / "runs.jsonl"
+    results = known_results(runs, args.pictures)
+    missing = [seed for seed in args.seeds if seed not in results]
+    if missing or args.train is not None or args.grid is not None:
+        parts = all_parts(args)
+    if args.train is not None:
+        train(parts, args.seeds, args.train)
+        return
+    if missing:
+        for result in measured(parts, missing, args):
+            results[result["seed"]] = result
+            append_line(runs, result)
+    reported = [results[seed] for seed in args.seeds]
+    report(args, facts_of(reported), *tables(reported))
+    if args.grid is not None:
+        encoder = parts.part("encoder", args.seeds[0])
+        draw_pictures(encoder, TestPictures(parts.data, args.pictures, args.device), args.grid)
+    if args.png is not None:
+        curves = mean_curves(reported)
+        accuracy_by_angle(curves, 360 // len(curves[UPRIGHT]), "CIFAR-10, inside the disc", args.png)
+
+
+def all_parts(args: argparse.Namespace) -> Parts:
+    """Return where the parts are and how they are trained."""
     data, cnn = composed(*CNN_ENCODER, f"data.root={args.root}")
     assert isinstance(data, RotatedImages)
-    train, validation = data.splits.train, data.splits.val
-    assert isinstance(train, ImageSet)
-    assert isinstance(validation, ImageSet)
-    parts = Parts(args.folder, args.root, data, cnn, args.epochs, args.encoder_minutes, args.device, args.quick)
+    return Parts(args.folder, args.root, data, cnn, args.epochs, args.encoder_minutes, args.device, args.quick)
+
+
+def train(parts: Parts, seeds: Sequence[int], names: Sequence[str]) -> None:
+    """Train the parts that are not there."""
+    for seed in seeds:
+        for name in names:
+            parts.part(name, seed)
+
+
+def measured(parts: Parts, seeds: Sequence[int], args: argparse.Namespace) -> Iterator[Result]:
+    """Train what is missing of all seeds, then measure and yield each."""
     names = [name for name in PARTS if name not in args.skip]
     if not has_equiadapt():
         names = [name for name in names if not name.startswith("equiadapt")]
         print("equiadapt is not installed: its rows are left out", file=sys.stderr)
-    for seed in args.seeds:
-        for name in names if args.train is None else args.train:
-            parts.part(name, seed)
-    if args.train is not None:
-        return
-
-    pictures = TestPictures(data, args.pictures, args.device)
-    fewer = TestPictures(data, max(1, args.pictures // CURVE_PICTURES), args.device)
+    train(parts, seeds, names)
+    fit, validation = parts.data.splits.train, parts.data.splits.val
+    assert isinstance(fit, ImageSet)
+    assert isinstance(validation, ImageSet)
+    pictures = TestPictures(parts.data, args.pictures, args.device)
+    fewer = TestPictures(parts.data, max(1, args.pictures // CURVE_PICTURES), args.device)
     step_deg = 90 if args.quick else 15
-    found, curves = [], []
-    for seed in args.seeds:
-        trained = {name: parts.part(name, seed) for name in names}
-        methods = all_methods(trained, train, validation)
-        found.append(scores(methods, pictures))
-        curves.append(by_angle({name: methods[name] for name in CURVES if name in methods}, fewer, step_deg))
-        if seed == args.seeds[0]:
-            ms = milliseconds(methods, pictures, args.rounds)
-            if args.grid is not None:
-                draw_pictures(trained["encoder"], pictures, args.grid)
-    rows = [row(name, [each[name] for each in found], ms[name], args.device) for name in ms]
-    means = {name: [mean(each) for each in zip(*(run[name] for run in curves), strict=True)] for name in curves[0]}
-    facts = environment(args.device) | {"seeds": " ".join(map(str, args.seeds)), "pictures": len(pictures.index)}
-    curve = Table("accuracy by angle of the input, %", curve_rows(means, step_deg))
-    report(args, facts, Table("photographs of CIFAR-10", rows), curve)
-    if args.png is not None:
-        accuracy_by_angle(means, step_deg, "CIFAR-10, inside the disc", args.png)
+    for seed in seeds:
+        methods = all_methods({name: parts.part(name, seed) for name in names}, fit, validation)
+        found = scores(methods, pictures)
+        curves = by_angle({name: methods[name] for name in CURVES if name in methods}, fewer, step_deg)
+        ms = milliseconds(methods, pictures, args.rounds)
+        yield result_of_seed(seed, args.pictures, args.device, found, curves, ms)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from harness.accuracy_tables import Run
-from stnrot.regular_file import check_regular
+from harness.json_lines import append_line, no_result, read_lines
 
 Result = dict[str, Any]  # one line of the file
 
@@ -26,18 +26,13 @@ class Runs:
     """
 
     def __init__(self, path: Path, options: Mapping[tuple[str, str], list[str]]) -> None:
-        if not path.absolute().parent.is_dir():
-            raise SystemExit(f"{path}: expected a file in a folder that exists")
         self.path, self.options, self.lock = path, options, Lock()
         self.results: dict[Run, Result] = {}
-        check_regular(path)
-        for number, text in enumerate(path.read_text().splitlines() if path.exists() else [], start=1):
+        for number, line in read_lines(path):
             try:
-                line = json.loads(text)
                 run, with_options = (line["table"], line["model"], line["seed"]), line["options"]
-            except (json.JSONDecodeError, TypeError, KeyError):
-                expected = "expected the result of a run as JSON; if the line is cut off, delete it"
-                raise SystemExit(f"{path}, line {number}: {expected}") from None
+            except KeyError:
+                raise no_result(path, number) from None
             if options.get(run[:2]) == with_options:
                 self.results[run] = line
 
@@ -55,8 +50,7 @@ class Runs:
         line |= {"half_turns": half_turns(folder)} | known
         with self.lock:
             self.results[run] = line
-            with self.path.open("a") as file:
-                file.write(json.dumps(line) + "\n")
+            append_line(self.path, line)
         print(f"{table}, {model}, seed {seed}: {summary([line])}", file=sys.stderr, flush=True)
 
     def of(self, table: str, model: str, seeds: list[int]) -> list[Result]:

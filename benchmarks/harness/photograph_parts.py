@@ -17,8 +17,8 @@ from harness.photograph_equiadapt import canonicaliser, train_canonicaliser
 from harness.photograph_network import WIDTHS, PhotographCNN, seconds_a_step, train_network, turned, upright
 from harness.plain_loop import built, stepper, training_batches
 from stnrot import Upright
-from stnrot.data.image_data import ImageData
 from stnrot.data.image_set import ImageSet
+from stnrot.data.rotated import RotatedImages
 from stnrot.errors import InputError
 from stnrot.models.rot_stn import RotSTN
 from stnrot.runs.checkpoints import read_checkpoint, rebuild
@@ -55,7 +55,7 @@ class Parts:
 
     folder: Path
     root: Path
-    data: ImageData
+    data: RotatedImages
     cnn: DictConfig
     epochs: int
     encoder_minutes: float | None

@@ -245,7 +245,7 @@ def test_shapes_of_images_and_angles(shape: tuple[int, ...]) -> None:
         ({"image": np.zeros((8, 9))}, "image: expected a tensor"),
         ({"image": torch.zeros(2, 3, 0, 9)}, "image: expected a tensor"),
         ({"image": torch.zeros(1, 2, 3, 8, 9)}, "image: expected a tensor"),
-        ({"mode": "cubic"}, "mode: expected one of bilinear, bicubic, nearest, got 'cubic'"),
+        ({"mode": "cubic"}, "mode: expected one of bilinear, bicubic, lanczos, nearest, got 'cubic'"),
         ({"padding_mode": "wrap"}, "padding_mode: expected one of zeros, border, reflection, got 'wrap'"),
         ({"padding_mode": "border", "fill": 1.0}, "fill: expected padding_mode='zeros', got 'border'"),
         ({"fill": torch.zeros(2)}, "fill: expected a finite number or a tensor [C] of real numbers on cpu with C = 3"),

@@ -161,14 +161,17 @@ def test_the_mixture_is_that_of_the_formula(count: int) -> None:
     np.testing.assert_allclose(prediction.orientation.log_weight.detach().exp(), weights_then, atol=1e-4)
 
 
-def test_one_hypothesis_is_the_plain_rotation_stn() -> None:
-    built = model("rot_stn", "model.hypotheses=1").eval()
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_one_hypothesis_is_the_plain_rotation_stn(interpolation: str) -> None:
+    built = model("rot_stn", "model.hypotheses=1", f"model.interpolation={interpolation}").eval()
     image, read = torch.rand(4, 1, 28, 28), []
     hook = built.classifier.register_forward_pre_hook(lambda _, inputs: read.append(len(inputs[0])))
     prediction: Prediction = built(image, None)
     hook.remove()
     assert read == [4]
-    plain = built.classifier(rotate(image, prediction.orientation.angle[:, 0])).log_softmax(-1)
+    grid = F.affine_grid(rotation_theta(prediction.orientation.angle[:, 0], 28, 28), [4, 1, 28, 28], False)
+    rotated = F.grid_sample(image, grid, interpolation, align_corners=False)
+    plain = built.classifier(rotated).log_softmax(-1)
     torch.testing.assert_close(prediction.log_probability, plain, atol=1e-5, rtol=0)
     torch.testing.assert_close(prediction.orientation.log_weight, torch.zeros(4, 1), atol=1e-6, rtol=0)
 

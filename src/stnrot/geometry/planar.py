@@ -16,8 +16,9 @@ from stnrot.arguments import Count, NonNegative, check_values, checked, describe
 from stnrot.errors import InputError
 from stnrot.geometry.autograd import has_memory, without_autocast
 from stnrot.geometry.constants import constant
+from stnrot.geometry.lanczos import sample_lanczos
 
-Mode = Literal["bilinear", "bicubic", "nearest"]
+Mode = Literal["bilinear", "bicubic", "lanczos", "nearest"]
 PaddingMode = Literal["zeros", "border", "reflection"]
 Point = tuple[float, float] | Float[Tensor, "2"] | Float[Tensor, "B 2"]
 
@@ -96,14 +97,18 @@ def sample(
         grid: points (x, y); -1 and 1 are the borders of the image.
         mode: `bilinear` sampling blurs more between the pixels than on them, so it leaves a trace of the angle in the
             image. `bicubic` sampling leaves hardly any trace, but its values can exceed the range of the image.
-            `nearest` copies values, such as labels; it has no gradient in the grid.
+            `lanczos` keeps more of the fine detail; it reads 6 x 6 pixels, and takes several times as long. `nearest`
+            copies values, such as labels; it has no gradient in the grid.
         padding_mode: of points outside the image: `zeros`, the nearest pixel of the `border`, or the pixel of the
             image's `reflection`.
     """
     dtype = torch.promote_types(image.dtype, torch.float32)  # coordinates in bf16 are wrong by whole pixels
     with without_autocast(image):
         image_, grid = image.to(dtype), grid.to(dtype)
-        sampled = F.grid_sample(image_, grid, mode=mode, padding_mode=padding_mode, align_corners=False)
+        if mode == "lanczos":
+            sampled = sample_lanczos(image_, grid, padding_mode)
+        else:
+            sampled = F.grid_sample(image_, grid, mode=mode, padding_mode=padding_mode, align_corners=False)
     return sampled.to(image.dtype)
 
 

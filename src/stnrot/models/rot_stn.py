@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from stnrot.errors import InputError, check_number
+from stnrot.errors import InputError, check_choice, check_number
 from stnrot.geometry import Deform, rotate
 from stnrot.geometry.photo import PhotoAugment
+from stnrot.geometry.planar import Mode
 from stnrot.geometry.tails import log_softmax, logsumexp
 from stnrot.models.checks import check_network
 from stnrot.models.mixture import joint_log_probability
@@ -48,6 +49,7 @@ class RotSTN(Model):
             It is the same for every image, so it contains neither label nor pose. `learned` learns the canonical image
             itself. `batch` uses the reference of each pair.
         image_shape: channels, height and width of the learned image.
+        interpolation: of the images that the classifier reads: bilinear, bicubic or lanczos.
 
     Raises:
         InputError: if an argument is not valid, or later if the data do not match `reference`.
@@ -71,18 +73,20 @@ class RotSTN(Model):
         augment: Deform | PhotoAugment | None,
         reference: str,
         image_shape: Sequence[int],
+        interpolation: Mode = "bilinear",
     ) -> None:
         super().__init__()
         check_network("encoder", encoder)
         if classifier is not None:
             check_network("classifier", classifier)
         check_number("hypotheses", hypotheses, 1)
+        check_choice("interpolation", interpolation, "bilinear", "bicubic", "lanczos")
         if reference not in ("features", "learned", "batch"):
             raise InputError(f"reference: expected features, learned or batch, got {reference!r}")
         if reference == "features" and not hasattr(encoder, "feature_shape"):
             raise InputError("reference=features: this encoder needs an image as the reference, set reference=learned")
         self.encoder, self.classifier = encoder, classifier
-        self.hypotheses, self.augment = hypotheses, augment
+        self.hypotheses, self.augment, self.interpolation = hypotheses, augment, interpolation
         shape: Any = encoder.feature_shape if reference == "features" else image_shape
         self.reference = None if reference == "batch" else learned_reference(shape)
         self.aligns_to_batch = self.reference is None
@@ -160,6 +164,6 @@ class RotSTN(Model):
     def _rotate(self, image: Float[Tensor, "N C H W"], angle: Float[Tensor, "N"]) -> Float[Tensor, "N C H W"]:
         """Rotate the images; in training, also augment them."""
         if not self.training or self.augment is None:
-            return rotate(image, angle)
+            return rotate(image, angle, self.interpolation)
         numbers = torch.randn(len(image), self.augment.count, device=image.device, dtype=torch.float32)
-        return self.augment(image, angle, numbers)
+        return self.augment(image, angle, numbers, self.interpolation)

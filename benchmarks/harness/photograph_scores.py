@@ -13,10 +13,9 @@ from torch import Tensor
 
 from harness.photograph_methods import BATCH, NETWORK, WRONG_DEG, Angles, Method
 from harness.timing import alternate
-from stnrot.callbacks.leak_check import leak_columns, worst_view
 from stnrot.data.image_data import as_float
 from stnrot.data.image_set import ImageSet
-from stnrot.data.leak_views import LeakView, leak_views
+from stnrot.data.leak_views import LeakView, leak_columns, leak_views, worst_view
 from stnrot.data.rng import Purpose, Split, bits
 from stnrot.data.rotated import RotatedImages
 from stnrot.geometry import inscribed_disc, rotate_bicubic, wrap

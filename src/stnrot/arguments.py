@@ -124,4 +124,6 @@ def _advice(name: str, value: Any, before: Sizes, expected: str) -> str:
         return f" on {value.device}"
     if value.dtype not in WHOLE | BOOL or "real numbers" not in expected:
         return ""
-    return "; torch.deg2rad converts degrees" if name in ("angle", "angles") else "; .float() converts it"
+    if name in ("angle", "angles"):
+        return "; torch.deg2rad converts degrees"
+    return "; .float() / 255 converts bytes" if name in ("image", "images") else "; .float() converts it"

@@ -8,7 +8,7 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
 from stnrot.errors import InputError
-from stnrot.geometry.points import box_corners, oriented_corners, rotate_points
+from stnrot.geometry.points import box_corners, oriented_boxes, oriented_corners, rotate_oriented_boxes, rotate_points
 from stnrot.models.turn_back import turn_back
 
 HEIGHT, WIDTH = 60, 80
@@ -40,6 +40,14 @@ def test_detections_come_back(angle_deg: float) -> None:
     expected = F.rotate(corners, -angle_deg).as_subclass(torch.Tensor)
     torch.testing.assert_close(oriented_corners(back["oriented_boxes"]), expected, atol=1e-3, rtol=0)
     around = torch.cat((expected.amin(1), expected.amax(1)), 1)
+    torch.testing.assert_close(back["boxes"], around, atol=1e-3, rtol=0)
+
+    # oriented boxes that the network returns, here those of the image, rotated; in a tuple
+    rotated = rotate_oriented_boxes(oriented_boxes(BOXES), math.radians(angle_deg), HEIGHT, WIDTH, "corner")
+    (back,) = turn_back(
+        ({"boxes": BOXES, "oriented_boxes": rotated},), torch.tensor([math.radians(angle_deg)]), HEIGHT, WIDTH
+    )
+    torch.testing.assert_close(oriented_corners(back["oriented_boxes"]), box_corners(BOXES), atol=1e-3, rtol=0)
     torch.testing.assert_close(back["boxes"], around, atol=1e-3, rtol=0)
 
 
@@ -84,6 +92,8 @@ def test_empty_detections_come_back_empty() -> None:
         ([{}], "one entry for each of 2 images, got list of 1"),
         ([{"boxes": torch.rand(4, 5)}] * 2, r"boxes as a tensor \[N, 4\]"),
         ([{"boxes": torch.rand(4, 4), "keypoints": torch.rand(3, 7, 3)}] * 2, "keypoints as a tensor .* with N = 4"),
+        ([{"oriented_boxes": torch.rand(4, 4)}] * 2, r"oriented_boxes as a tensor \[N, 5\]"),
+        ({"boxes": torch.rand(2, 4)}, "boxes in a list of one dictionary for each image, got boxes of all images"),
         ([{"masks": torch.rand(4, 12, 12) > 0.5}] * 2, r"masks as a tensor \[N, 1, height, width\] of numbers"),
     ],
 )

@@ -1,5 +1,6 @@
 """`Upright`, with an encoder whose angle is exact: its reference is the upright image itself."""
 
+import copy
 import math
 
 import pytest
@@ -111,6 +112,48 @@ def test_an_image_of_low_confidence_stays_as_it_is() -> None:
     assert (model.train().align(images)[1].angle != 0).all()
 
 
+def test_an_image_of_nan_stays_as_it_is_where_a_confidence_is_asked() -> None:
+    images = torch.cat((IMAGE, torch.full_like(IMAGE, math.nan)))
+    angle = Upright(classifier(), "photos", min_confidence=0.01).eval().orient(images).angle[:, 0]
+    assert angle[1] == 0
+    assert angle[0].isfinite()
+
+
+@pytest.mark.parametrize("hypotheses", [1, 3])
+def test_a_network_of_another_precision_reads_images_of_its_own(hypotheses: int) -> None:
+    expected = Upright(classifier().eval(), "photos", hypotheses).eval()
+    for dtype, atol in ((torch.float64, 1e-5), (torch.bfloat16, 0.05)):
+        network = copy.deepcopy(expected.network).to(dtype)
+        found = Upright(network, "photos", hypotheses).eval()(IMAGE)
+        torch.testing.assert_close(found.float(), expected(IMAGE), atol=atol, rtol=0)
+
+
+def test_sixteen_bits_on_a_cpu() -> None:
+    """The encoder resizes the image, which torch does not do in 16 bits."""
+    model = Upright(classifier(), "photos").eval()
+    found = copy.deepcopy(model).bfloat16().orient(IMAGE.bfloat16()).angle
+    assert angular_distance(found, model.orient(IMAGE).angle).max() < math.radians(5)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+def test_a_network_in_torchscript_is_frozen_and_read() -> None:
+    network = classifier().eval()
+    scripted = Upright(torch.jit.script(network), "photos").eval()
+    torch.testing.assert_close(scripted(IMAGE), Upright(network, "photos").eval()(IMAGE))
+    assert not any(each.requires_grad for each in scripted.network.parameters())
+    exported = torch.export.export(network, (IMAGE,)).module()
+    with pytest.raises(InputError, match="network: expected one that has an evaluation mode"):
+        Upright(exported, "photos")
+
+
+def test_one_logit_cannot_be_mixed() -> None:
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 1))
+    with pytest.raises(InputError, match="hypotheses=3: expected logits of at least two classes to mix, got"):
+        Upright(network, "photos", 3).eval()(IMAGE)
+    with pytest.raises(InputError, match="of at least two classes"):
+        Upright(network, "photos").loss(IMAGE, torch.zeros(1, dtype=torch.int64))
+
+
 def test_the_normalisation_stands_behind_the_rotation() -> None:
     mean, std = [0.4, 0.5, 0.6], [0.2, 0.3, 0.4]
     model = Upright(nn.Identity(), mean=mean, std=std).eval()
@@ -201,6 +244,9 @@ def test_fit_learns_from_a_tensor_and_from_a_loader() -> None:
         ((IMAGE, torch.zeros(2, dtype=torch.int64)), {}, r"labels: expected a tensor \[1\] of whole numbers, got"),
         (([{"image": IMAGE}],), {}, "images: expected batches of images, or of .images, labels., got dict"),
         (([(IMAGE, IMAGE, IMAGE)],), {}, "images: expected batches of images, or of .images, labels., got tuple of 3"),
+        ((IMAGE * 255,), {}, "images: expected values in .0, 1., got 0 to 255; divide bytes by 255"),
+        ((IMAGE / 0.1 - 5,), {}, "images: expected values in .0, 1., got -5 to 5"),
+        ((IMAGE.where(IMAGE > 0.1, math.nan),), {}, "images: expected values in .0, 1., got nan to nan"),
         ((IMAGE,), {"lr": -1.0}, "lr=-1.0: expected a number of at least 0"),
         ((IMAGE, torch.full((1,), 5)), {}, "labels: expected numbers from 0 to 4: Target 5 is out of bounds"),
     ],
@@ -210,6 +256,14 @@ def test_what_fit_refuses(
 ) -> None:
     with pytest.raises(InputError, match=message):
         Upright(classifier()).fit(*arguments, epochs=1, **options)
+
+
+def test_a_batch_that_fit_refuses_leaves_the_model_as_it_was() -> None:
+    model = Upright(classifier())
+    before = {name: each.clone() for name, each in model.named_parameters()}
+    with pytest.raises(InputError, match="images: expected values"):
+        model.fit(torch.full_like(IMAGE, math.nan), epochs=1)
+    assert all(torch.equal(each, before[name]) for name, each in model.named_parameters())
 
 
 def test_fit_needs_something_to_train() -> None:
@@ -231,6 +285,11 @@ def test_its_own_encoder_has_the_values_of_the_configuration() -> None:
     [
         ({"network": None}, "network: expected a network"),
         ({"encoder": CNNEncoder(3, "vector")}, "encoder: expected one that compares features"),
+        (
+            {"network": nn.Linear(2, 2).requires_grad_(False), "frozen": False},
+            "frozen=False: .* are all frozen; network.req",
+        ),
+        ({"network": nn.LazyLinear(5)}, "network: expected one whose parameters have a shape; run it once"),
         ({"hypotheses": 65}, "hypotheses=65: expected a whole number from 1 to 64"),
         ({"frozen": 1}, "frozen=1: expected true or false"),
         ({"min_confidence": 50}, "min_confidence=50: expected a number from 0 to 1"),
@@ -279,6 +338,10 @@ def test_bad_images_are_refused(unchecked: None) -> None:
     for images in ([IMAGE[0]], IMAGE[0], (IMAGE * 255).byte()):
         with pytest.raises(InputError, match=r"image: expected a tensor \[B, C, H, W\] of real numbers, got"):
             upright(images)
+    with pytest.raises(InputError, match=r"\.float\(\) / 255 converts bytes"):
+        upright((IMAGE * 255).byte())
+    with pytest.raises(InputError, match=r"H, W\], in training of at least one image"):
+        upright.train()(IMAGE[:0])
     with pytest.raises(InputError, match=r"image: expected a tensor \[B, 3, H, W\]"):
         upright(IMAGE[:, :1])
     with pytest.raises(InputError, match="labels: expected None, because the network does not return logits"):

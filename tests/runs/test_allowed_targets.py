@@ -366,11 +366,13 @@ def test_a_trusted_package_gives_nothing_that_it_imports(package: str) -> None:
         (["os"], "trust=os: expected a package of your own"),
         (["builtins"], "trust=builtins: expected a package of your own"),
         ("torch.hub", "trust=torch.hub: expected a package of your own"),
+        (True, "trust=True: expected the name of a package, such as my_package, or a list of names"),
+        (None, "trust=None: expected the name of a package"),
         ([""], "trust='': expected the name of a package"),
         (["my-package"], "trust='my-package': expected the name of a package"),
         (["absent_package"], "absent_package cannot be imported: install it, or add its folder to PYTHONPATH"),
     ],
 )
-def test_a_bad_name_of_a_trusted_package_is_one_line(trust: Any, message: str) -> None:
+def test_a_bad_name_of_a_trusted_package_is_one_line(trust: Any, message: str, unchecked: None) -> None:
     with pytest.raises(InputError, match=re.escape(message)):
         check_targets({"_target_": "absent_package.Net"}, "model", trust)

@@ -1,26 +1,22 @@
 """Check that a model finds the upright by the picture, not by the traces of sampling or compression."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from stnrot.callbacks.prediction_collector import gathered
 from stnrot.data.batch import Batch
 from stnrot.data.image_data import as_float
-from stnrot.data.leak_views import leak_views
+from stnrot.data.leak_views import leak_columns, leak_views, worst_view
 from stnrot.data.rng import Purpose, Split, bits
 from stnrot.data.rotated import RotatedImages
 from stnrot.errors import InputError
 from stnrot.geometry import wrap
 from stnrot.runs.tables.columns import print_table, write_table
 from stnrot.tasks.register import Register
-
-QUARTER = 90.0  # degrees
 
 
 class LeakCheck(L.Callback):
@@ -93,21 +89,3 @@ class LeakCheck(L.Callback):
             print_table(f"leak check, {len(errors[0])} images", {"view": names} | cells, keys=1)
             self.folder.mkdir(parents=True, exist_ok=True)
             write_table(self.folder / "leak.csv", {"view": names} | columns)
-
-
-def leak_columns(errors: Sequence[Float[Tensor, "N"]]) -> dict[str, list[float]]:
-    """Return the columns of the table, with one value a view, from the signed errors (degrees) of each view."""
-    sizes = [error.abs() for error in errors]
-    modulo = [torch.remainder(error + QUARTER / 2, QUARTER) - QUARTER / 2 for error in errors]
-    return {
-        "within_45deg": [float((size <= 45).float().mean()) for size in sizes],
-        "within_5deg": [float((size <= 5).float().mean()) for size in sizes],
-        "median_deg": [float(size.quantile(0.5)) for size in sizes],
-        "modulo_90_within_5deg": [float((error.abs() <= 5).float().mean()) for error in modulo],
-    }
-
-
-def worst_view(columns: dict[str, list[float]]) -> dict[str, float]:
-    """Return the smallest share within 45 and within 5 degrees, and the largest median error, of all views."""
-    worst = {"within_45deg": min, "within_5deg": min, "median_deg": max}
-    return {name: choose(columns[name]) for name, choose in worst.items()}

@@ -1,8 +1,8 @@
-"""The views of upright images that tell whether a network reads the picture, or the traces of how it was rotated."""
+"""The leak check: views of upright images that tell whether a network reads the picture, or traces of its rotation."""
 
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from stnrot.geometry import rotate, rotate_bicubic, warp
 
+QUARTER = 90.0  # degrees
 QUALITY = 75  # of JPEG, from 1 to 95
 SCALE, SHIFT = 0.93, (0.031, -0.017)  # the shift is a share of half the side: a part of a pixel, if the image is small
 
@@ -51,6 +52,27 @@ def leak_views(
     yield LeakView("JPEG after the rotation", _compressed(turned), -rotation)
     yield LeakView("scaled first", rotate_bicubic(_scaled(image), rotation), -rotation)
     yield LeakView("quarter turns only", _quarter_turned(image, quarters), -quarters * (math.pi / 2))
+
+
+def leak_columns(errors: Sequence[Float[Tensor, "N"]]) -> dict[str, list[float]]:
+    """Return for each view, from its signed errors in degrees, the shares within 45 and 5 degrees and the median error.
+
+    The last column is the share within 5 degrees modulo 90.
+    """
+    sizes = [error.abs() for error in errors]
+    modulo = [torch.remainder(error + QUARTER / 2, QUARTER) - QUARTER / 2 for error in errors]
+    return {
+        "within_45deg": [float((size <= 45).float().mean()) for size in sizes],
+        "within_5deg": [float((size <= 5).float().mean()) for size in sizes],
+        "median_deg": [float(size.quantile(0.5)) for size in sizes],
+        "modulo_90_within_5deg": [float((error.abs() <= 5).float().mean()) for error in modulo],
+    }
+
+
+def worst_view(columns: dict[str, list[float]]) -> dict[str, float]:
+    """Return the smallest share within 45 and within 5 degrees, and the largest median error, of all views."""
+    worst = {"within_45deg": min, "within_5deg": min, "median_deg": max}
+    return {name: choose(columns[name]) for name, choose in worst.items()}
 
 
 def _compressed(image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:

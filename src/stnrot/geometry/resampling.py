@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from stnrot.geometry.autograd import at_least_float32
 from stnrot.geometry.constants import constant
 
 SHARPNESS = -0.75  # of the bicubic kernel, as in `grid_sample`
@@ -54,7 +55,9 @@ def resize(image: Float[Tensor, "B C H W"], height: int, width: int) -> Float[Te
     An exported graph has two matrix products instead: few runtimes resize with antialiasing.
     """
     if not torch.compiler.is_exporting():
-        return F.interpolate(image, size=(height, width), mode="bilinear", align_corners=False, antialias=True)
+        wide = at_least_float32(image) if image.is_cpu else image  # torch resizes no 16 bits on a CPU
+        resized = F.interpolate(wide, size=(height, width), mode="bilinear", align_corners=False, antialias=True)
+        return resized.to(image.dtype)
     down, across = (
         _triangle_matrix(before, after, image.device, image.dtype)
         for before, after in zip(image.shape[-2:], (height, width), strict=True)

@@ -1,5 +1,6 @@
 """A training loop for modules that have their own loss."""
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -10,6 +11,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from stnrot.arguments import described
 from stnrot.errors import InputError, check_number
+
+SLACK = 0.5  # values that bicubic sampling may have beyond [0, 1]
 
 
 def fit(
@@ -49,15 +52,29 @@ def fit(
             parts: Any = batch if isinstance(batch, list | tuple) else (batch,)
             if not 1 <= len(parts) <= 2 or not all(isinstance(each, Tensor) for each in parts):
                 raise InputError(f"images: expected batches of images, or of (images, labels), got {described(batch)}")
+            _check_pixels(parts[0])
             loss = model.loss(*(each.to(device) for each in parts), upright=upright)
+            value = loss.item()
+            if not math.isfinite(value):
+                raise InputError(f"loss: expected a finite number, got {value}; try a smaller lr than {lr}")
             loss.backward()
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
-            total, count = total + loss.item() * len(parts[0]), count + len(parts[0])
+            total, count = total + value * len(parts[0]), count + len(parts[0])
         means.append(total / count)
     model.eval()
     return means
+
+
+def _check_pixels(images: Tensor) -> None:
+    """Raise InputError if the values of a batch are far outside [0, 1], or not numbers."""
+    low, high = (float(each) for each in images.aminmax()) if images.numel() else (0.0, 1.0)
+    if not (low >= -SLACK and high <= 1 + SLACK):
+        raise InputError(
+            f"images: expected values in [0, 1], got {low:.3g} to {high:.3g}; divide bytes by 255, and leave mean and "
+            "std to the model, which normalises upright images"
+        )
 
 
 def _length(images: Any) -> int:

@@ -15,6 +15,7 @@ from stnrot.geometry.points import oriented_boxes, rotate_boxes, rotate_oriented
 
 DETECTED = {  # in one image, as torchvision returns it
     "boxes": rule_of(Float[Tensor, "N 4"]),
+    "oriented_boxes": rule_of(Float[Tensor, "N 5"]),
     "keypoints": rule_of(Float[Tensor, "N P 3"]),
     "masks": rule_of(Shaped[Tensor, "N 1 height width"]),
 }
@@ -26,8 +27,9 @@ def turn_back(output: Any, angle: Float[Tensor, "B"], height: Count, width: Coun
 
     - **Maps** `[B, C, h, w]` of any resolution, which cover the image: rotated by `-angle`, bilinearly. Maps of whole
       numbers or bools, such as labels, take the nearest pixel. What the rotated image did not show is 0.
-    - **Detections**, a list of one dictionary for each image, as torchvision returns them: `boxes` become the smallest
-      upright boxes around the turned ones, and `oriented_boxes` are added, which are exact (see `geometry.points`).
+    - **Detections**, a list or tuple of one dictionary for each image, as torchvision returns them: `boxes` become the
+      smallest upright boxes around the turned ones, and `oriented_boxes` are added, which are exact (see
+      `geometry.points`). `oriented_boxes` `[N, 5]` of the network itself are turned instead, if there are any.
       `keypoints` `[N, P, 3]` and `masks` `[N, 1, height, width]` are turned; other entries stay. (0, 0) is the corner
       of the first pixel, as in torchvision.
     - **Numbers** `[B]` and `[B, n]`, such as logits, single numbers and None stay.
@@ -78,16 +80,29 @@ def each_of(
     if output is None or (isinstance(output, Tensor) and not output.ndim):
         return output
     if isinstance(output, Mapping):
+        for name in ("boxes", "oriented_boxes"):
+            if isinstance(output.get(name), Tensor):
+                raise InputError(
+                    f"output: expected {name} in a list of one dictionary for each image, got {name} of all images, "
+                    f"{described(output[name])}; to turn them back yourself, call `align` and then the network"
+                )
         return {name: each_of(value, count, of_tensor, of_images) for name, value in output.items()}
-    detections = isinstance(output, list) and all(isinstance(each, Mapping) for each in output)
+    detections = _are_detections(output)
     if detections or isinstance(output, Tensor):
         if not torch.compiler.is_compiling() and len(output) != count:
             raise InputError(f"output: expected one entry for each of {count} images, got {described(output)}")
-        return of_images(output) if detections else of_tensor(output)
+        return of_images(list(output)) if detections else of_tensor(output)
     if isinstance(output, list | tuple):
         values = [each_of(value, count, of_tensor, of_images) for value in output]
         return type(output)(*values) if hasattr(output, "_fields") else type(output)(values)
     raise InputError(f"output: expected tensors, or dictionaries, tuples or lists of tensors, got {described(output)}")
+
+
+def _are_detections(output: Any) -> bool:
+    """Return whether an output is a list of dictionaries, or a tuple of dictionaries that hold what was detected."""
+    if not isinstance(output, list | tuple) or not all(isinstance(each, Mapping) for each in output):
+        return False
+    return isinstance(output, list) or (len(output) > 0 and all(DETECTED.keys() & each.keys() for each in output))
 
 
 @checked
@@ -112,6 +127,8 @@ def _detections_back(found: Mapping[str, Any], angle: Float[Tensor, ""], height:
     if "boxes" in found:
         turned["boxes"] = rotate_boxes(found["boxes"], *frame)
         turned["oriented_boxes"] = rotate_oriented_boxes(oriented_boxes(found["boxes"]), *frame)
+    if "oriented_boxes" in found:
+        turned["oriented_boxes"] = rotate_oriented_boxes(found["oriented_boxes"], *frame)
     if "keypoints" in found:
         points, visible = found["keypoints"].split((2, 1), -1)
         turned["keypoints"] = torch.cat((rotate_points(points, *frame), visible), -1)

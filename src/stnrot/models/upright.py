@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 from stnrot.annotations import Rule, rule_of
-from stnrot.arguments import Positive, checked
+from stnrot.arguments import Positive, checked, described
 from stnrot.errors import InputError, check_choice, check_number
 from stnrot.geometry import RandomViews, inscribed_disc, rotate
 from stnrot.models.angle_loss import angle_loss
@@ -24,6 +25,7 @@ from stnrot.models.rot_stn import RotSTN
 from stnrot.models.shipped import shipped_encoder
 from stnrot.models.turn_back import each_of, turn_back
 
+PRECISIONS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # of the parameters of a network
 UPRIGHT_WITHIN = math.radians(45)  # an angle that is off by more turns an upright image wrongly
 
 
@@ -113,10 +115,18 @@ class Upright(nn.Module):
         channels = getattr(self.encoder, "channels", None)
         self.register_buffer("mean", _of_channels("mean", mean, rule_of(Sequence[float]), channels))
         self.register_buffer("std", _of_channels("std", std, rule_of(Sequence[Positive]), channels))
+        weights = list(network.parameters())
+        if any(isinstance(each, UninitializedParameter) for each in weights):
+            raise InputError("network: expected one whose parameters have a shape; run it once on an image before")
         if frozen:
-            if not set(network.parameters()).isdisjoint([*self.encoder.parameters(), self.reference]):
+            if not set(weights).isdisjoint([*self.encoder.parameters(), self.reference]):
                 raise InputError("frozen=True: expected a network without parameters of the encoder, or frozen=False")
-            network.requires_grad_(False).eval()
+            _freeze(network)
+        elif weights and not any(each.requires_grad for each in weights):
+            raise InputError(
+                "frozen=False: expected a network with parameters to train, got one whose parameters are all frozen; "
+                "network.requires_grad_() undoes that"
+            )
 
     def train(self, mode: bool = True) -> "Upright":
         """Set the training mode of the encoder, and of the network if it is not frozen."""
@@ -133,12 +143,15 @@ class Upright(nn.Module):
             return found
         if found.log_posterior is None:
             raise InputError("min_confidence: expected 0, because the encoder has no posterior over the angle")
-        unsure = confidence(found, UPRIGHT_WITHIN)[:, :1] < self.min_confidence
+        unsure = ~(confidence(found, UPRIGHT_WITHIN)[:, :1] >= self.min_confidence)  # also NaN
         return Orientation(found.angle.masked_fill(unsure, 0.0), found.log_weight, found.log_posterior)
 
     def _find(self, image: Float[Tensor, "B C H W"]) -> Orientation:
         disc = inscribed_disc(image.shape[-2:], image.device)
-        return self.encoder(image * disc, self.reference, self.hypotheses)
+        found = self.encoder(image * disc, self.reference, self.hypotheses)
+        if not isinstance(found, Orientation):
+            raise InputError(f"encoder: expected one that returns an Orientation, got {described(found)}")
+        return found
 
     @checked
     def align(self, image: Float[Tensor, "B C H W"]) -> tuple[Float[Tensor, "B C H W"], Orientation]:
@@ -161,7 +174,8 @@ class Upright(nn.Module):
         turned = rotate(image, orientation.angle, "bicubic").flatten(0, 1)  # the hypotheses of an image in a row
         if self.mean is not None and self.std is not None:
             turned = (turned - self.mean) / self.std
-        output = self.network(turned)
+        precision = next((each.dtype for each in self.network.parameters() if each.dtype in PRECISIONS), turned.dtype)
+        output = self.network(turned.to(precision))
         if self.hypotheses == 1:
             return output
 
@@ -171,6 +185,11 @@ class Upright(nn.Module):
         def mixed(values: Tensor) -> Tensor:
             if values.ndim != 2 or not values.is_floating_point():
                 return best(values)
+            if values.shape[1] < 2:
+                raise InputError(
+                    f"hypotheses={self.hypotheses}: expected logits of at least two classes to mix, got "
+                    f"{described(values)}; take hypotheses=1"
+                )
             logits = values.unflatten(0, (-1, self.hypotheses))
             joint = orientation.log_weight[..., None] + (logits.log_softmax(2) if self.frozen else logits)
             return joint.logsumexp(1).log_softmax(1)
@@ -219,10 +238,11 @@ class Upright(nn.Module):
         self, image: Float[Tensor, "B C H W"], orientation: Orientation, labels: Int[Tensor, "B"]
     ) -> Float[Tensor, ""]:
         logits = self._read(image, orientation)
-        if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[0] != labels.shape[0]:
+        is_logits = isinstance(logits, Tensor) and logits.ndim == 2 and logits.shape[0] == labels.shape[0]
+        if not is_logits or logits.shape[1] < 2:
             raise InputError(
-                "labels: expected None, because the network does not return logits [B, n]; for other outputs write "
-                "criterion(model(images), target)"
+                "labels: expected None, because the network does not return logits [B, n] of at least two classes; for "
+                "other outputs write criterion(model(images), target)"
             )
         try:
             return F.cross_entropy(logits, labels.long())
@@ -242,7 +262,7 @@ class Upright(nn.Module):
         """Train by `loss` with AdamW and a one-cycle schedule; return the mean loss of each epoch.
 
         Args:
-            images: a tensor, or a loader of batches: images, or (images, labels).
+            images: with values in [0, 1]; a tensor, or a loader of batches: images, or (images, labels).
             labels: class of each image of a tensor.
             upright: whether the images are upright, see `loss`.
             epochs: passes over the images.
@@ -265,6 +285,19 @@ def _with_reference(encoder: nn.Module | str) -> tuple[nn.Module, nn.Parameter]:
     if shape is None:
         raise InputError("encoder: expected one that compares features (feature_shape), such as P4Encoder")
     return encoder, learned_reference(shape)
+
+
+def _freeze(network: nn.Module) -> None:
+    """Set evaluation mode, and take the gradients from the parameters."""
+    try:
+        network.eval()
+    except NotImplementedError as error:
+        raise InputError(
+            f"network: expected one that has an evaluation mode, got {type(network).__name__}; of an exported network "
+            "take the original"
+        ) from error
+    for each in network.parameters():  # a network in TorchScript has no `requires_grad_`
+        each.requires_grad_(False)
 
 
 def _random_views(images: Float[Tensor, "B C H W"], upright: bool) -> tuple[Tensor, Float[Tensor, "B"]]:

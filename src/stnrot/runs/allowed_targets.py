@@ -71,7 +71,9 @@ def without_weights(config: Any) -> Any:
     return found | {key: value for key, value in WEIGHTS.items() if ours and key in found}
 
 
-def _trusted(trust: Iterable[str] | str) -> list[str]:
+def _trusted(trust: Any) -> list[str]:
+    if not isinstance(trust, Iterable):
+        raise InputError(f"trust={trust}: expected the name of a package, such as my_package, or a list of names")
     packages = [trust] if isinstance(trust, str) else list(trust)
     for package in packages:
         if not (isinstance(package, str) and all(map(str.isidentifier, package.split(".")))):

@@ -111,6 +111,8 @@ def test_what_is_not_cifar10(tmp_path: Path, cifar10_root: Path, monkeypatch: py
         source()(tmp_path / "nothing", 0)
     with pytest.raises(InputError, match=re.escape("data.root is not set: expected the folder that holds CIFAR10")):
         source()(None, 0)
+    with pytest.raises(InputError, match=re.escape(f"expected the folder that holds train and test, {cifar10_root}")):
+        source()(cifar10_root / "train", 0)
     (tmp_path / "train").symlink_to(cifar10_root / "train")
     with pytest.raises(InputError, match=re.escape("expected the images of CIFAR-10 in train/CLASS and test/CLASS")):
         source()(tmp_path, 0)

@@ -56,6 +56,8 @@ class CIFAR10Source:
 
     def __call__(self, root: Path | None, split_seed: int) -> Splits:
         """Return the training, validation and test images below `root`."""
+        if root and root.name in ("train", "test") and (root.parent / "train").is_dir():
+            raise InputError(f"data.root={root}: expected the folder that holds train and test, {root.parent}")
         train, official, classes = _class_folders(root) if root and (root / "train").is_dir() else _batches(root)
         assert train.label is not None
         order = balanced_order(train.label, (split_seed,))

@@ -1,4 +1,4 @@
-"""Each choice of the default models, changed alone, says what it is worth on `mnist_rot` and on photographs.
+"""No option of the default models, changed alone, improves on the default by more than twice the scatter of the seeds.
 
     python benchmarks/ablations.py --root data --photographs data [--seeds 3] [--jobs 2] [--runs new.jsonl]
 
@@ -9,7 +9,8 @@ by default docs/ablations.jsonl. A run with a line is not repeated. `--report-on
 results.
 
 Prints a table for each experiment: the changed option, the test error or the angle within 5 degrees as mean +- standard
-deviation (each seed), its difference to the default, and the core-minutes.
+deviation (each seed), its mean difference to the default with the
+same seed, and the core-minutes.
 """
 
 from collections.abc import Sequence
@@ -34,17 +35,21 @@ def within_5(result: Result) -> float:
 def rows(table: str, found: dict[str, list[Result]]) -> list[Row]:
     """Return the rows of a table; the first is the default."""
     column, score = ("test error, %", test_error) if table == MNIST else ("angle within 5 degrees, %", within_5)
-    default = mean(score(each) for each in found[DEFAULT])
-    return [
-        {
-            "changed": f"`{name}`" if name != DEFAULT else name,
-            column: spread([score(each) for each in results]),
-            "more than the default": f"{mean(score(each) for each in results) - default:+.2f}",
-            "median angle error, degrees": spread([each["test/angle_median_deg"] for each in results], ".1f"),
-            "core-minutes each": f"{mean(each['core_minutes'] for each in results):.0f}",
-        }
-        for name, results in found.items()
-    ]
+    default = {each["seed"]: score(each) for each in found[DEFAULT]}
+    table_rows: list[Row] = []
+    for name, results in found.items():
+        more = [score(each) - default[each["seed"]] for each in results if each["seed"] in default]
+        table_rows.append(
+            {
+                "changed": f"`{name}`" if name != DEFAULT else name,
+                "runs": len(results),
+                column: spread([score(each) for each in results]),
+                "more than the default": f"{mean(more):+.2f}" if more else "",
+                "median angle error, degrees": spread([each["test/angle_median_deg"] for each in results], ".1f"),
+                "core-minutes each": f"{mean(each['core_minutes'] for each in results):.0f}",
+            }
+        )
+    return table_rows
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -60,6 +65,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("--runs", type=absolute, default=PROJECT / "docs" / "ablations.jsonl", help="of results")
     options.add_argument("--report-only", action="store_true", help="train nothing")
     args = options.read(arguments)
+    known = {name for _, rows_of in ABLATIONS.values() for name in rows_of}
+    if args.rows and not known.issuperset(args.rows):
+        options.error(f"--rows {sorted({*args.rows} - known)}: expected some of {sorted(known)}")
+    if args.report_only and args.runs is not None and not args.runs.is_file():
+        options.error(f"--runs {args.runs}: expected the file of the results to report")
     args.folder.mkdir(parents=True, exist_ok=True)
     seeds = list(range(1, args.seeds + 1))
     runs = Runs(args.runs or args.folder / "runs.jsonl", options_of(ABLATIONS))

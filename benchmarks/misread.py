@@ -7,10 +7,9 @@ options of train.py if there are any, unless --folder holds that run. Reads the 
 training set nor in the test set: the 2,000 to validate, and the 8,000 of MNIST's 70,000 that the protocol leaves out.
 So options can be compared by it, and the test set stays unseen.
 
-Prints three tables. `cause`: the digits that are misread, those of them that the classifier also misreads when it is
-told the true angle, and those that it misreads only at the angle that was found; and all that it misreads when told.
-`angle error`: the same by the error of the angle. `classes`: the pairs of classes that are mistaken for each other most
-often.
+Prints three tables. `cause`: the digits that are misread; those of them that the classifier also misreads at the true
+angle; those that it misreads only at the angle that was found; and all that it misreads at the true angle. `angle
+error`: the same by the error of the angle. `classes`: the pairs of classes that are mistaken for each other most often.
 """
 
 import json
@@ -91,12 +90,12 @@ def read(model: RotSTN, data: RotatedImages, count: int) -> Readings:
     """Return what a model reads in the first digits of the test set."""
     assert model.classifier is not None
     found = []
-    for index in torch.arange(count).split(BATCH):
+    for index in torch.arange(min(count, len(data.splits.test))).split(BATCH):
         batch = data.view(data.splits.test.__getitems__(index), Split.TEST)
         assert batch.angle is not None
         assert batch.label is not None
         prediction = model(batch.image, None)
-        told = model.classifier(rotate(batch.image, batch.angle)).argmax(1)
+        told = model.classifier(rotate(batch.image, batch.angle, model.interpolation)).argmax(1)
         off = angular_distance(prediction.orientation.angle[:, 0], batch.angle).rad2deg()
         found.append((batch.label, prediction.log_probability.argmax(1), told, off))
     return Readings(*(torch.cat(each) for each in zip(*found, strict=True)))
@@ -109,7 +108,7 @@ def causes(readings: Readings) -> list[Row]:
         "misread": misread,
         "of these, also at the true angle": misread & told,
         "of these, only at the angle found": misread & ~told,
-        "misread when told the angle": told,
+        "misread at the true angle": told,
     }
     count = len(readings.label)
     return [{"digits": n, "number": int(k.sum()), "%": f"{100 * k.sum() / count:.2f}"} for n, k in rows.items()]
@@ -152,12 +151,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_root()
     options.add_argument("--options", nargs="+", default=[], metavar="OPTION", help="further options of train.py")
     options.add_argument("--folder", type=absolute, default=absolute("outputs/misread"), help="of the run")
-    options.add_argument("--digits", type=at_least_one, default=10_000, help="to read")
+    options.add_argument("--digits", type=at_least_one, default=10_000, help="to read, at most 10,000")
     args = options.read(arguments)
     chosen = [*EXPERIMENT, *args.options, *(QUICK * args.quick)]
     checkpoint = run(args.folder, [*chosen, f"data.root={args.root}"])
     model = rebuild(read_checkpoint(checkpoint), checkpoint).model.eval().to(memory_format=torch.channels_last)
-    assert isinstance(model, RotSTN)
+    if not isinstance(model, RotSTN):
+        raise InputError(f"--options: expected a run of model=rot_stn, got {type(model).__name__}")
     readings = read(model, held_out(args.root, chosen), args.digits)
     tables = [Table("cause", causes(readings)), Table("angle error", by_angle_error(readings))]
     if readings.misread.any():

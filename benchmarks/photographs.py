@@ -4,9 +4,10 @@
 
 About twelve hours a seed on one core of an AMD EPYC, and ten minutes a seed for the tables. Needs CIFAR-10 in --root
 (torchvision's layout or class folders). The result of a seed is a line of `--runs`, by default docs/photographs.jsonl.
-A seed with a line is not repeated, also not on another machine. To measure from scratch, name a new file. Every trained
-part is kept in --folder, and the same command trains only what is missing there. `--train encoder` trains that part
-alone; `--skip turned cnn` leaves out these parts and their rows. equiadapt is optional:
+A seed with a line of the same budget and all wanted parts is not repeated, also not on another machine. To measure from
+scratch, name a new file. Every trained part is kept in --folder, and the same command trains only what is missing
+there. `--train encoder` trains that part alone; `--skip turned cnn` leaves out these parts and their rows. equiadapt is
+optional:
 
     pip install --no-deps equiadapt e2cnn && pip install scipy sympy     # besides the extra `classical`
 
@@ -35,7 +36,8 @@ each value; the core-minutes and milliseconds are those of each seed.
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from harness.figures import accuracy_by_angle
 from harness.jobs import PROJECT
@@ -76,7 +78,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("--grid", type=new_file, metavar="PATH", help="draw test pictures to this file")
     args = options.read(arguments)
     runs = args.runs or args.folder / "runs.jsonl"
-    results = known_results(runs, args.pictures)
+    budget = {key: getattr(args, key) for key in ("pictures", "epochs", "encoder_minutes", "device")}
+    names = [name for name in PARTS if name not in args.skip]
+    optional = [name for name in names if name.startswith("equiadapt")]
+    if args.train is None and optional and not has_equiadapt():
+        names = [name for name in names if name not in optional]
+        print("equiadapt is not installed: its rows are left out", file=sys.stderr)
+    results = known_results(runs, budget, names)
     missing = [seed for seed in args.seeds if seed not in results]
     if missing or args.train is not None or args.grid is not None:
         parts = all_parts(args)
@@ -84,9 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         train(parts, args.seeds, args.train)
         return
     if missing:
-        for result in measured(parts, missing, args):
-            results[result["seed"]] = result
-            append_line(runs, result)
+        for seed in missing:
+            results[seed] = measured(parts, seed, names, budget, args)
+            append_line(runs, results[seed])
     reported = [results[seed] for seed in args.seeds]
     report(args, facts_of(reported), *tables(reported))
     if args.grid is not None:
@@ -111,25 +119,21 @@ def train(parts: Parts, seeds: Sequence[int], names: Sequence[str]) -> None:
             parts.part(name, seed)
 
 
-def measured(parts: Parts, seeds: Sequence[int], args: argparse.Namespace) -> Iterator[Result]:
-    """Train what is missing of all seeds, then measure and yield each."""
-    names = [name for name in PARTS if name not in args.skip]
-    if not has_equiadapt():
-        names = [name for name in names if not name.startswith("equiadapt")]
-        print("equiadapt is not installed: its rows are left out", file=sys.stderr)
-    train(parts, seeds, names)
+def measured(
+    parts: Parts, seed: int, names: Sequence[str], budget: Mapping[str, Any], args: argparse.Namespace
+) -> Result:
+    """Train what is missing of a seed, and measure it."""
+    train(parts, [seed], names)
     fit, validation = parts.data.splits.train, parts.data.splits.val
     assert isinstance(fit, ImageSet)
     assert isinstance(validation, ImageSet)
     pictures = TestPictures(parts.data, args.pictures, args.device)
     fewer = TestPictures(parts.data, max(1, args.pictures // CURVE_PICTURES), args.device)
-    step_deg = 90 if args.quick else 15
-    for seed in seeds:
-        methods = all_methods({name: parts.part(name, seed) for name in names}, fit, validation)
-        found = scores(methods, pictures)
-        curves = by_angle({name: methods[name] for name in CURVES if name in methods}, fewer, step_deg)
-        ms = milliseconds(methods, pictures, args.rounds)
-        yield result_of_seed(seed, args.pictures, args.device, found, curves, ms)
+    methods = all_methods({name: parts.part(name, seed) for name in names}, fit, validation)
+    found = scores(methods, pictures)
+    curves = by_angle({name: methods[name] for name in CURVES if name in methods}, fewer, 90 if args.quick else 15)
+    ms = milliseconds(methods, pictures, args.rounds)
+    return result_of_seed(seed, budget, names, args.device, found, curves, ms)
 
 
 if __name__ == "__main__":

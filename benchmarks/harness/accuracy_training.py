@@ -1,4 +1,4 @@
-"""Train and test the runs of the accuracy benchmark that have no result yet."""
+"""Train and test the runs of a benchmark that have no result yet."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -45,3 +45,14 @@ def test_the_gradient_is_the_finite_difference(padding_mode: str) -> None:
 def test_a_quarter_turn_is_rot90() -> None:
     image = torch.rand(1, 3, 9, 9)
     torch.testing.assert_close(rotate(image, math.pi / 2, "lanczos"), torch.rot90(image, 1, (2, 3)), atol=1e-5, rtol=0)
+
+
+def test_nan_and_infinity_are_as_in_bicubic_sampling() -> None:
+    image, angle = torch.rand(2, 1, 9, 9), torch.tensor([math.nan, 0.3])
+    lanczos, bicubic = (rotate(image, angle, mode) for mode in ("lanczos", "bicubic"))
+    assert lanczos[0].isnan().all()
+    assert lanczos[1].isfinite().all()
+    assert torch.equal(lanczos.isnan(), bicubic.isnan())
+    image[1, 0, 0, 0] = math.inf  # far outside, no weight of 0 meets it
+    far = torch.full((2, 1, 1, 2), 9.0)
+    assert torch.equal(sample(image, far, "lanczos"), torch.zeros(2, 1, 1, 1))

@@ -176,6 +176,26 @@ def test_one_hypothesis_is_the_plain_rotation_stn(interpolation: str) -> None:
     torch.testing.assert_close(prediction.orientation.log_weight, torch.zeros(4, 1), atol=1e-6, rtol=0)
 
 
+def test_training_augments_by_the_interpolation_of_the_model() -> None:
+    built = model("rot_stn", "model.hypotheses=1", "model.interpolation=lanczos").train()
+    modes: list[str] = []
+
+    class Recorder(nn.Module):
+        count = 1
+
+        def forward(self, image: torch.Tensor, angle: torch.Tensor, numbers: torch.Tensor, mode: str) -> torch.Tensor:
+            modes.append(mode)
+            return rotate(image, angle, mode)
+
+    built.augment = Recorder()
+    image = torch.rand(4, 1, 28, 28)
+    prediction = built(image, None)
+    assert modes == ["lanczos"]
+    bilinear = rotate(image, prediction.orientation.angle[:, 0])
+    assert (prediction.aligned - bilinear).abs().max() > 0.01
+    assert prediction.log_probability.isfinite().all()
+
+
 @pytest.mark.parametrize("training", [False, True])
 def test_the_classifier_reads_likely_hypotheses_and_in_training_deforms_them(training: bool) -> None:
     weight = torch.tensor([[0.9, 0.099, 0.001], [0.5, 0.4, 0.1], [0.998, 0.001, 0.001]]).repeat(41, 1)

@@ -8,7 +8,7 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
 from stnrot.errors import InputError
-from stnrot.geometry.points import box_corners, oriented_boxes, oriented_corners, rotate_oriented_boxes, rotate_points
+from stnrot.geometry.points import box_corners, oriented_corners, rotate_points
 from stnrot.models.turn_back import turn_back
 
 HEIGHT, WIDTH = 60, 80
@@ -43,10 +43,10 @@ def test_detections_come_back(angle_deg: float) -> None:
     torch.testing.assert_close(back["boxes"], around, atol=1e-3, rtol=0)
 
     # oriented boxes that the network returns, here those of the image, rotated; in a tuple
-    rotated = rotate_oriented_boxes(oriented_boxes(BOXES), math.radians(angle_deg), HEIGHT, WIDTH, "corner")
-    (back,) = turn_back(
-        ({"boxes": BOXES, "oriented_boxes": rotated},), torch.tensor([math.radians(angle_deg)]), HEIGHT, WIDTH
-    )
+    centres = F.rotate(corners, angle_deg).as_subclass(torch.Tensor).mean(1)
+    sides, turns = BOXES[:, 2:] - BOXES[:, :2], torch.full((2, 1), math.radians(angle_deg))
+    rotated = {"boxes": BOXES, "oriented_boxes": torch.cat((centres, sides, turns), 1)}
+    (back,) = turn_back((rotated,), turns[0], HEIGHT, WIDTH)
     torch.testing.assert_close(oriented_corners(back["oriented_boxes"]), box_corners(BOXES), atol=1e-3, rtol=0)
     torch.testing.assert_close(back["boxes"], around, atol=1e-3, rtol=0)
 

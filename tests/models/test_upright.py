@@ -275,6 +275,16 @@ def test_a_batch_that_fit_refuses_leaves_the_model_as_it_was() -> None:
     assert all(torch.equal(each, before[name]) for name, each in model.named_parameters())
 
 
+def test_fit_stops_before_a_loss_that_is_not_finite_changes_the_weights() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIDE**2, 5))
+    nn.init.constant_(network[1].bias, math.nan)
+    model = Upright(network, "photos")
+    before = {name: each.clone() for name, each in model.encoder.named_parameters()}
+    with pytest.raises(InputError, match="loss: expected a finite number, got nan; try a smaller lr"):
+        model.fit(IMAGE.expand(2, -1, -1, -1), torch.tensor([0, 1]), epochs=1)
+    assert all(torch.equal(each, before[name]) for name, each in model.encoder.named_parameters())
+
+
 def test_fit_needs_something_to_train() -> None:
     upright = Upright(nn.Identity())
     with pytest.raises(InputError, match="expected a model with parameters to train"):
@@ -351,6 +361,8 @@ def test_bad_images_are_refused(unchecked: None) -> None:
         upright((IMAGE * 255).byte())
     with pytest.raises(InputError, match=r"H, W\], in training of at least one image"):
         upright.train()(IMAGE[:0])
+    with pytest.raises(InputError, match="image: expected a tensor"):
+        upright.encoder(torch.tensor(0.0), upright.reference, 1)
     with pytest.raises(InputError, match=r"image: expected a tensor \[B, 3, H, W\]"):
         upright(IMAGE[:, :1])
     with pytest.raises(InputError, match="labels: expected None, because the network does not return logits"):

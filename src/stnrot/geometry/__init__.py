@@ -31,6 +31,7 @@ Modules
     - `planar`: rotation and sampling of images
     - `points`: rotation of points and boxes
     - `fused_rotation`: rotation of images on a GPU by one kernel; needs Triton
+    - `lanczos`: sampling by the Lanczos kernel
     - `polar`: sampling of images on circles
     - `correlation`: correlation of two images over the angle
     - `deform`: random deformations of images

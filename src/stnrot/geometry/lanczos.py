@@ -1,6 +1,7 @@
 """Sampling by the Lanczos kernel."""
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -16,10 +17,12 @@ def sample_lanczos(
     so that a constant stays constant. Source: C. Duchon, Lanczos filtering in one and two dimensions, 1979.
     """
     height, width = image.shape[-2:]
-    flat = image.flatten(2)
     (column, across), (row, down) = (
         _taps(grid[..., k].flatten(1), side, padding_mode) for k, side in ((0, width), (1, height))
     )
+    if padding_mode == "zeros":  # one row and column of zeros on each side stand for all pixels outside
+        image, column, row, width = F.pad(image, (1, 1, 1, 1)), column + 1, row + 1, width + 2
+    flat = image.flatten(2)
     total = torch.zeros_like(flat[..., :1])
     for k in range(2 * LOBES):
         place = (row[..., k : k + 1] * width + column).flatten(1)
@@ -31,14 +34,14 @@ def sample_lanczos(
 def _taps(
     coordinate: Float[Tensor, "B P"], side: int, padding_mode: str
 ) -> tuple[Int[Tensor, "B P 6"], Float[Tensor, "B P 6"]]:
-    """Return the six pixels about each point along an axis, and their weights."""
+    """Return the six pixels about each point along an axis, and their weights; -1 and `side` are outside the image."""
     position = ((coordinate + 1) * side - 1) / 2
     pixel = position.detach().floor().long()[..., None] + torch.arange(1 - LOBES, LOBES + 1, device=position.device)
     distance = position[..., None] - pixel
     weight = distance.sinc() * (distance / LOBES).sinc()
     weight = weight / weight.sum(-1, keepdim=True)
     if padding_mode == "zeros":
-        weight = weight.where((pixel >= 0) & (pixel < side), 0.0)
+        return pixel.clamp(-1, side), weight
     if padding_mode == "reflection":
         pixel = pixel.remainder(2 * side)
         pixel = pixel.minimum(2 * side - 1 - pixel)

@@ -49,7 +49,7 @@ def check_images(
         return
     batch = "B" if count is None else f"{count} or 1"
     size = f" of at least {smallest} x {smallest} pixels" if smallest > 1 else ""
-    if like.training and isinstance(image, Tensor) and not len(image):
+    if like.training and isinstance(image, Tensor) and image.ndim and not len(image):
         size += ", in training of at least one image"
     dtypes = " or ".join(sorted(map(str, allowed)))
     on = f" on {image.device}" if isinstance(image, Tensor) and image.device != place else ""

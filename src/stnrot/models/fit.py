@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
@@ -25,7 +26,12 @@ def fit(
     lr: float,
     batch_size: int,
 ) -> list[float]:
-    """Train a model by its own `loss`, see `Upright.fit`. Afterwards it is in evaluation mode."""
+    """Train a model by its own `loss`, see `Upright.fit`. Afterwards it is in evaluation mode.
+
+    Raises:
+        InputError: if an argument does not fit, images are far outside [0, 1], or the loss is not finite. The step is
+            not taken then.
+    """
     check_number("epochs", epochs, 1)
     check_number("lr", lr, 0, whole=False)
     check_number("batch_size", batch_size, 1)
@@ -52,12 +58,13 @@ def fit(
             parts: Any = batch if isinstance(batch, list | tuple) else (batch,)
             if not 1 <= len(parts) <= 2 or not all(isinstance(each, Tensor) for each in parts):
                 raise InputError(f"images: expected batches of images, or of (images, labels), got {described(batch)}")
-            _check_pixels(parts[0])
+            if upright or len(parts) == 1:  # else the images are rotated alone
+                _check_pixels(parts[0])
             loss = model.loss(*(each.to(device) for each in parts), upright=upright)
+            loss.backward()
             value = loss.item()
             if not math.isfinite(value):
                 raise InputError(f"loss: expected a finite number, got {value}; try a smaller lr than {lr}")
-            loss.backward()
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
@@ -69,7 +76,7 @@ def fit(
 
 def _check_pixels(images: Tensor) -> None:
     """Raise InputError if the values of a batch are far outside [0, 1], or not numbers."""
-    low, high = (float(each) for each in images.aminmax()) if images.numel() else (0.0, 1.0)
+    low, high = torch.stack(images.aminmax()).tolist() if images.numel() else (0.0, 1.0)
     if not (low >= -SLACK and high <= 1 + SLACK):
         raise InputError(
             f"images: expected values in [0, 1], got {low:.3g} to {high:.3g}; divide bytes by 255, and leave mean and "

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from stnrot.geometry import rotate
+from stnrot.geometry.planar import Mode
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ class RotatedPrediction(Prediction):
         reference: the image to align with, as in `Prediction`.
         log_probability: of each class.
         aligned: the rotated image, if it is known; `dataclasses.replace` passes it on.
+        interpolation: of the rotation, see `geometry.sample`.
     """
 
     def __init__(
@@ -94,8 +96,10 @@ class RotatedPrediction(Prediction):
         reference: Float[Tensor, "B C H W"] | None = None,
         log_probability: Float[Tensor, "B classes"] | None = None,
         aligned: Float[Tensor, "B C H W"] | None = None,
+        interpolation: Mode = "bilinear",
     ) -> None:
-        self.__dict__.update(image=image, orientation=orientation, reference=reference, log_probability=log_probability)
+        self.__dict__.update(image=image, interpolation=interpolation)
+        self.__dict__.update(orientation=orientation, reference=reference, log_probability=log_probability)
         if aligned is not None:
             self.__dict__["aligned"] = aligned
 
@@ -103,7 +107,7 @@ class RotatedPrediction(Prediction):
     def aligned(self) -> Float[Tensor, "B C H W"]:
         """Return the image, rotated by the best hypothesis."""
         assert self.orientation is not None
-        return rotate(self.__dict__["image"], self.orientation.angle[:, 0])
+        return rotate(self.__dict__["image"], self.orientation.angle[:, 0], self.__dict__["interpolation"])
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ class RotSTN(Model):
             It is the same for every image, so it contains neither label nor pose. `learned` learns the canonical image
             itself. `batch` uses the reference of each pair.
         image_shape: channels, height and width of the learned image.
-        interpolation: of the images that the classifier reads: bilinear, bicubic or lanczos.
+        interpolation: of the aligned images, which the classifier reads: bilinear, bicubic or lanczos.
 
     Raises:
         InputError: if an argument is not valid, or later if the data do not match `reference`.
@@ -73,7 +73,7 @@ class RotSTN(Model):
         augment: Deform | PhotoAugment | None,
         reference: str,
         image_shape: Sequence[int],
-        interpolation: Mode = "bilinear",
+        interpolation: Mode = "bilinear",  # runs of before the option have this one
     ) -> None:
         super().__init__()
         check_network("encoder", encoder)
@@ -120,7 +120,7 @@ class RotSTN(Model):
         """Align the image with the reference, and classify it by the mixture over the hypotheses."""
         orientation, shown = self.orient(image, reference)
         if self.classifier is None:
-            return RotatedPrediction(image, orientation, shown, None)
+            return RotatedPrediction(image, orientation, shown, None, interpolation=self.interpolation)
 
         classified = orientation.log_weight > NEGLIGIBLE
         classified[:, 0] = True
@@ -130,7 +130,7 @@ class RotSTN(Model):
         total = logsumexp(joint, 2)  # ONNX's order is always stable, and torch exports no other
         log_weight, order = total.sort(descending=True) if exporting else total.sort(descending=True, stable=True)
         orientation = Orientation(orientation.angle.gather(1, order), log_weight, orientation.log_posterior)
-        return RotatedPrediction(image, orientation, shown, logsumexp(joint, 1))
+        return RotatedPrediction(image, orientation, shown, logsumexp(joint, 1), interpolation=self.interpolation)
 
     def _read_likely(
         self, image: Float[Tensor, "B C H W"], orientation: Orientation, classified: Bool[Tensor, "B K"]

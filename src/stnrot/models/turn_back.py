@@ -33,7 +33,8 @@ def turn_back(output: Any, angle: Float[Tensor, "B"], height: Count, width: Coun
       `keypoints` `[N, P, 3]` and `masks` `[N, 1, height, width]` are turned; other entries stay. (0, 0) is the corner
       of the first pixel, as in torchvision.
     - **Numbers** `[B]` and `[B, n]`, such as logits, single numbers and None stay.
-    - Dictionaries, tuples and lists of these are gone through. A dictionary becomes a plain one.
+    - Dictionaries, tuples and lists of these are gone through. A dictionary becomes a plain one, and a tuple of
+      detections a list.
 
     Args:
         output: of a network.
@@ -42,7 +43,8 @@ def turn_back(output: Any, angle: Float[Tensor, "B"], height: Count, width: Coun
         width: of the image, in pixels.
 
     Raises:
-        InputError: if the output is something else, such as tokens `[B, N, D]`, or is not that of B images.
+        InputError: if the output is something else, such as tokens `[B, N, D]` or boxes outside a list of detections,
+            or is not that of B images.
 
     >>> image = torch.rand(1, 3, 8, 8)
     >>> back = turn_back({"out": torch.rot90(image, 1, (2, 3))}, torch.tensor([torch.pi / 2]), 8, 8)["out"]
@@ -126,9 +128,9 @@ def _detections_back(found: Mapping[str, Any], angle: Float[Tensor, ""], height:
     turned = dict(found)
     if "boxes" in found:
         turned["boxes"] = rotate_boxes(found["boxes"], *frame)
-        turned["oriented_boxes"] = rotate_oriented_boxes(oriented_boxes(found["boxes"]), *frame)
-    if "oriented_boxes" in found:
-        turned["oriented_boxes"] = rotate_oriented_boxes(found["oriented_boxes"], *frame)
+        turned.setdefault("oriented_boxes", oriented_boxes(found["boxes"]))
+    if "oriented_boxes" in turned:
+        turned["oriented_boxes"] = rotate_oriented_boxes(turned["oriented_boxes"], *frame)
     if "keypoints" in found:
         points, visible = found["keypoints"].split((2, 1), -1)
         turned["keypoints"] = torch.cat((rotate_points(points, *frame), visible), -1)

@@ -48,9 +48,10 @@ class Upright(nn.Module):
     - **Everything else** is that of the best hypothesis, turned back by `turn_back`: maps, detections, and dictionaries
       and tuples of them. The other hypotheses are not used, so take K = 1.
 
-    The image is sampled bicubically. Bilinear sampling blurs by an amount that depends on the angle, and a frozen
-    network has not seen such images. What lies outside is 0. The frame keeps its size: the corners of an image that is
-    not square may leave it, so pad such images to a square if the corners matter.
+    The image is sampled bicubically, and converted to the precision of the network. Bilinear sampling blurs by an
+    amount that depends on the angle, and a frozen network has not seen such images. What lies outside is 0. The frame
+    keeps its size: the corners of an image that is not square may leave it, so pad such images to a square if the
+    corners matter.
 
     Args:
         network: reads upright images `[B, C, H, W]`; of torchvision, timm or your own.

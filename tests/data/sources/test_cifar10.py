@@ -113,6 +113,11 @@ def test_what_is_not_cifar10(tmp_path: Path, cifar10_root: Path, monkeypatch: py
         source()(None, 0)
     with pytest.raises(InputError, match=re.escape(f"expected the folder that holds train and test, {cifar10_root}")):
         source()(cifar10_root / "train", 0)
+    (tmp_path / "test").mkdir()
+    (tmp_path / "train").symlink_to(cifar10_root)  # a root of this name
+    assert source()(tmp_path / "train", 0).classes == CLASSES
+    (tmp_path / "train").unlink()
+    (tmp_path / "test").rmdir()
     (tmp_path / "train").symlink_to(cifar10_root / "train")
     with pytest.raises(InputError, match=re.escape("expected the images of CIFAR-10 in train/CLASS and test/CLASS")):
         source()(tmp_path, 0)

@@ -56,7 +56,8 @@ class CIFAR10Source:
 
     def __call__(self, root: Path | None, split_seed: int) -> Splits:
         """Return the training, validation and test images below `root`."""
-        if root and root.name in ("train", "test") and (root.parent / "train").is_dir():
+        here = root is not None and ((root / "train").is_dir() or (root / CIFAR10.base_folder).is_dir())
+        if root and not here and root.name in ("train", "test") and (root.parent / "test").is_dir():
             raise InputError(f"data.root={root}: expected the folder that holds train and test, {root.parent}")
         train, official, classes = _class_folders(root) if root and (root / "train").is_dir() else _batches(root)
         assert train.label is not None

@@ -50,9 +50,8 @@ def mnist_pooled(root: Path | None, split_seed: int, fit_validation: bool) -> Sp
     pooled = all_digits(root)
     order = permutation((split_seed,), len(pooled))
     fit, val, rest, _ = order.split(POOLED)
-    return Splits(
-        pooled.subset(order[:12_000] if fit_validation else fit), pooled.subset(val), pooled.subset(rest), CLASSES
-    )
+    train = torch.cat((fit, val)) if fit_validation else fit
+    return Splits(pooled.subset(train), pooled.subset(val), pooled.subset(rest), CLASSES)
 
 
 def all_digits(root: Path | None) -> ImageSet:

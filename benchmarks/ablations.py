@@ -65,9 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("--runs", type=absolute, default=PROJECT / "docs" / "ablations.jsonl", help="of results")
     options.add_argument("--report-only", action="store_true", help="train nothing")
     args = options.read(arguments)
-    known = {name for _, rows_of in ABLATIONS.values() for name in rows_of}
-    if args.rows and not known.issuperset(args.rows):
-        options.error(f"--rows {sorted({*args.rows} - known)}: expected some of {sorted(known)}")
+    every = {name for _, rows_of in ABLATIONS.values() for name in rows_of}
+    if args.rows and not every.issuperset(args.rows):
+        options.error(f"--rows {sorted({*args.rows} - every)}: expected some of {sorted(every)}")
     if args.report_only and args.runs is not None and not args.runs.is_file():
         options.error(f"--runs {args.runs}: expected the file of the results to report")
     args.folder.mkdir(parents=True, exist_ok=True)

@@ -15,13 +15,12 @@ NEEDS = {"rotate": "kornia", "rotations": "geotorch", "pairs": "imreg_dft", "pai
 NEEDS |= {"pairs_speed": "imreg_dft", "mirrored": "skimage", "matchers": "cv2", "shifted_pairs": "imreg_dft"}
 NEEDS |= {"textures": "skimage", "export_speed": "onnxruntime", "predict_speed": "onnxruntime"}
 WITH_MNIST = {"accuracy", "by_angle", "escnn_curve", "pairs", "pairs_confidence", "pairs_speed", "throughput"}
-WITH_MNIST |= {"training_step", "shifted_pairs", "misread", "ablations"}
+WITH_MNIST |= {"training_step", "shifted_pairs", "misread"}
 WITH_CIFAR10 = {"photographs"}
 TRAINED_BY = {"by_angle": "accuracy", "pairs_confidence": "pairs"}  # takes the runs that the other leaves
 TOGETHER = [[other, name] for name, other in TRAINED_BY.items()]
 ALONE = [[name] for name in BENCHMARKS if not any(name in names for names in TOGETHER)]
 EXPENSIVE = {
-    "ablations",
     "accuracy",
     "export_speed",
     "pairs",
@@ -43,7 +42,6 @@ def test_a_benchmark_writes_its_tables(names: list[str], mnist_root: Path, cifar
         options = ["--quick", "--json", str(tmp_path / f"{name}.json")]
         options += ["--root", str(mnist_root)] if name in WITH_MNIST else []
         options += ["--root", str(cifar10_root)] if name in WITH_CIFAR10 else []
-        options += ["--photographs", str(cifar10_root)] if name == "ablations" else []
         options += ["--against", "HEAD"] if name == "startup" else []
         options += ["--folder", str(tmp_path / "runs")] if len(names) > 1 else []
         importlib.import_module(name).main(options)

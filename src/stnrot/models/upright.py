@@ -175,8 +175,7 @@ class Upright(nn.Module):
         turned = rotate(image, orientation.angle, "bicubic").flatten(0, 1)  # the hypotheses of an image in a row
         if self.mean is not None and self.std is not None:
             turned = (turned - self.mean) / self.std
-        precision = next((each.dtype for each in self.network.parameters() if each.dtype in PRECISIONS), turned.dtype)
-        output = self.network(turned.to(precision))
+        output = self.network(turned.to(_precision(self.network, turned.dtype)))
         if self.hypotheses == 1:
             return output
 
@@ -286,6 +285,14 @@ def _with_reference(encoder: nn.Module | str) -> tuple[nn.Module, nn.Parameter]:
     if shape is None:
         raise InputError("encoder: expected one that compares features (feature_shape), such as P4Encoder")
     return encoder, learned_reference(shape)
+
+
+def _precision(network: nn.Module, default: torch.dtype) -> torch.dtype:
+    """Return the dtype of the first parameter that is a real number, or the default if there is none."""
+    for each in network.parameters():
+        if each.dtype in PRECISIONS:
+            return each.dtype
+    return default
 
 
 def _freeze(network: nn.Module) -> None:

@@ -30,7 +30,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from harness.accuracy_runs import Result, Runs, summary, test_error
-from harness.accuracy_tables import CURVES, EXPERIMENTS, FEW, all_options, chosen, experiments_of
+from harness.accuracy_tables import CURVES, EXPERIMENTS, FEW, all_options, chosen
 from harness.accuracy_training import Training
 from harness.environment import Facts, environment
 from harness.figures import error_curve
@@ -95,8 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     facts: Facts = {"seeds": args.seeds}
     if not args.report_only:
         threads = 1 if args.quick else max(1, allowed_cores() // args.jobs)
-        experiments, quick = experiments_of(EXPERIMENTS), QUICK if args.quick else ()
-        Training(args.folder, args.root, runs, experiments, args.jobs, threads, quick).run_all(tables)
+        Training(args.folder, args.root, runs, args.jobs, threads, QUICK if args.quick else ()).run_all(tables)
         facts |= environment("cpu") | {"threads": f"{threads} a run"}
     reported: list[Table] = []
     for name, rows in tables.items():

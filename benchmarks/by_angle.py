@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from harness.accuracy_runs import Runs, spread
-from harness.accuracy_tables import EXPERIMENTS, all_options, experiments_of
+from harness.accuracy_tables import EXPERIMENTS, all_options
 from harness.accuracy_training import Training, place
 from harness.environment import environment
 from harness.figures import accuracy_by_angle
@@ -101,8 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.quick:
         digits, step_deg = digits.subset(torch.arange(BATCH)), 90
         runs = Runs(args.folder / "runs.jsonl", all_options())
-        training = Training(args.folder, args.root, runs, experiments_of(EXPERIMENTS), 1, 1, QUICK)
-        training.run_all({EXPERIMENT: {"rot_stn": [1]}})
+        Training(args.folder, args.root, runs, 1, 1, QUICK).run_all({EXPERIMENT: {"rot_stn": [1]}})
     rows: list[Row] = []
     means: dict[str, list[float]] = {}
     for name in EXPERIMENTS[EXPERIMENT][1]:

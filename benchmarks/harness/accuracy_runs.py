@@ -60,7 +60,7 @@ class Runs:
 
 def summary(results: list[Result]) -> dict[str, str]:
     """Return the cells of a table's row for runs that differ in their seed."""
-    row = {"test error, %": spread([test_error(each) for each in results])} if "test/accuracy" in results[0] else {}
+    row = {"test error, %": spread([test_error(each) for each in results])}
     for column, name in (("angle error", "angle"), ("less its circular mean", "angle_dispersion")):
         known = [each for each in results if f"test/{name}_mean_deg" in each]
         values = [[each[f"test/{name}_{key}_deg"] for each in known] for key in ("mean", "median")]

@@ -1,7 +1,5 @@
 """The tables of the accuracy benchmark: which models are trained in which experiment, with which options."""
 
-from collections.abc import Mapping
-
 Run = tuple[str, str, int]  # table, row, seed
 Rows = dict[str, list[str]]  # options of each row
 DEFORMED = ["data/augment=deform", "data.augment.turn_deg=8"]
@@ -67,20 +65,10 @@ EXPERIMENTS: dict[str, tuple[str, Rows]] = {  # name of a table: experiment, row
 }
 
 
-def options_of(tables: Mapping[str, tuple[str, Rows]]) -> dict[tuple[str, str], list[str]]:
-    """Return the options of each row of each table."""
-    return {(name, row): options for name, (_, rows) in tables.items() for row, options in rows.items()}
-
-
 def all_options() -> dict[tuple[str, str], list[str]]:
-    """Return the options of each row of `EXPERIMENTS`; those of an ensemble are those of its members."""
-    rows = options_of(EXPERIMENTS)
+    """Return the options of each row of each table; those of an ensemble are those of its members."""
+    rows = {(name, model): options for name, (_, models) in EXPERIMENTS.items() for model, options in models.items()}
     return rows | {(name, ensemble(name)): rows[name, member] for name, member in ENSEMBLES.items()}
-
-
-def experiments_of(tables: Mapping[str, tuple[str, Rows]]) -> dict[str, str]:
-    """Return the experiment of each table."""
-    return {name: experiment for name, (experiment, _) in tables.items()}
 
 
 def ensemble(name: str) -> str:

@@ -1,7 +1,7 @@
-"""Train and test the runs of a benchmark that have no result yet."""
+"""Train and test the runs of the accuracy benchmark that have no result yet."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from harness.accuracy_runs import Runs
 from harness.accuracy_tables import (
     ENSEMBLES,
     EPOCHS_OF_START,
+    EXPERIMENTS,
     MEMBERS,
     STARTED,
     STARTS,
@@ -37,8 +38,7 @@ class Training:
 
     Args:
         folder: of all runs.
-        root: folder of the data.
-        experiments: that of each table.
+        root: folder of MNIST.
         jobs: number of runs at a time.
         threads: of each run.
         overrides: of every run, besides those of its row.
@@ -47,7 +47,6 @@ class Training:
     folder: Path
     root: Path
     runs: Runs
-    experiments: Mapping[str, str]
     jobs: int
     threads: int
     overrides: tuple[str, ...] = ()
@@ -112,7 +111,7 @@ class Training:
     def call_train(self, run: Run, folder: Path, options: list[str]) -> float:
         """Run train.py in a folder and return the core-minutes that it took."""
         name, _, seed = run
-        overrides = [f"experiment={self.experiments[name]}", *options, f"seed={seed}", *self.overrides]
+        overrides = [f"experiment={EXPERIMENTS[name][0]}", *options, f"seed={seed}", *self.overrides]
         if name != "rotated_digits":
             overrides.append(f"data.root={self.root}")
         return run_job("train.py", folder, overrides, self.threads)

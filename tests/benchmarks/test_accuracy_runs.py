@@ -68,9 +68,7 @@ def test_a_run_starts_from_the_short_run_with_the_lowest_nll(
         return 2.0
 
     runs = Runs(tmp_path / "runs.jsonl", all_options())
-    training = accuracy_training.Training(
-        tmp_path / "runs", Path("data"), runs, {"mnist_rot": "mnist_rot"}, jobs, threads=1
-    )
+    training = accuracy_training.Training(tmp_path / "runs", Path("data"), runs, jobs, threads=1)
     monkeypatch.setattr(accuracy_training, "run_job", train_py)
     training.run_all({"mnist_rot": {STARTED: [1, 2]}})
     for seed in (1, 2):

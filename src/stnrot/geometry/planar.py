@@ -97,8 +97,8 @@ def sample(
         grid: points (x, y); -1 and 1 are the borders of the image.
         mode: `bilinear` sampling blurs more between the pixels than on them, so it leaves a trace of the angle in the
             image. `bicubic` sampling leaves hardly any trace, but its values can exceed the range of the image.
-            So can those of `lanczos`, which keeps more of the fine detail by 6 x 6 pixels; on a CPU it takes about ten
-            times as long as `bicubic`. `nearest` copies values, such as labels; it has no gradient in the grid.
+            So can those of `lanczos`, which keeps more of the fine detail by 6 x 6 pixels, and is the slowest.
+            `nearest` copies values, such as labels; it has no gradient in the grid.
         padding_mode: of points outside the image: `zeros`, the nearest pixel of the `border`, or the pixel of the
             image's `reflection`.
     """

@@ -25,7 +25,6 @@ from stnrot.models.rot_stn import RotSTN
 from stnrot.models.shipped import shipped_encoder
 from stnrot.models.turn_back import each_of, turn_back
 
-PRECISIONS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # of the parameters of a network
 UPRIGHT_WITHIN = math.radians(45)  # an angle that is off by more turns an upright image wrongly
 
 
@@ -290,7 +289,7 @@ def _with_reference(encoder: nn.Module | str) -> tuple[nn.Module, nn.Parameter]:
 def _precision(network: nn.Module, default: torch.dtype) -> torch.dtype:
     """Return the dtype of the first parameter that is a real number, or the default if there is none."""
     for each in network.parameters():
-        if each.dtype in PRECISIONS:
+        if each.is_floating_point():
             return each.dtype
     return default
 

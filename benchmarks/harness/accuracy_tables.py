@@ -21,6 +21,7 @@ STORED_ROTATED = {
 STARTS = (1, 2, 3, 4)
 EPOCHS_OF_START = {"rotated_digits": 5, "mnist_rot": 1}
 STARTED = f"rot_stn, no angle labels, best of {len(STARTS)} starts"
+RESIDUAL = {"rot_stn, classifier=residual": ["model/classifier=residual"]}
 UNLABELLED = {
     "rot_stn, no angle labels": ["task.angle_weight=0"],
     STARTED: ["task.angle_weight=0"],
@@ -52,15 +53,15 @@ def few_models(n: int) -> Rows:
 CURVES = ("rot_stn", "rot_stn, encoder=cnn", "affine_stn", "cnn", "cnn, also deformed")
 EXPERIMENTS: dict[str, tuple[str, Rows]] = {  # name of a table: experiment, rows
     "rotated_digits": ("rotated_digits", MODELS | {"rot_stn, hypotheses=1": ["model.hypotheses=1"]} | UNLABELLED),
-    "mnist_rot": ("mnist_rot", STORED_ROTATED | UNLABELLED),
+    "mnist_rot": ("mnist_rot", STORED_ROTATED | RESIDUAL | UNLABELLED),
     "mnist_r90": ("mnist_r90", MODELS),
     **{f"few_labels_{n}": ("few_labels", few_models(n)) for n in FEW},
     "upright_angle": ("upright_angle", {name: options for name, options in MODELS.items() if name != "cnn"}),
     "upright_only": (
         "upright_only",
         MODELS
-        | {"rot_stn, blur=1.6": ["model.encoder.blur=1.6"]}
-        | {"rot_stn, blur=1.6, learned picture": ["model.encoder.blur=1.6", "model.reference=learned"]},
+        | {"rot_stn, blur=0.8": ["model.encoder.blur=0.8"]}
+        | {"rot_stn, learned picture": ["model.reference=learned"]},
     ),
 }
 

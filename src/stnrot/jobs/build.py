@@ -58,11 +58,11 @@ def build(cfg: DictConfig, folder: Path, resume: bool) -> Job:
     import torch
     from lightning import seed_everything
 
+    from stnrot.jobs.defaults import choose_defaults
     from stnrot.runs.allowed_targets import without_weights
     from stnrot.runs.checkpoints import read_checkpoint, weights_of
     from stnrot.runs.config_checks import check_folder, check_groups, check_model, check_options, check_processes
     from stnrot.runs.loop_state import KEY
-    from stnrot.runs.precision import auto_precision
     from stnrot.runs.resumable import steps_taken
     from stnrot.runs.trainer import build_trainer
 
@@ -84,8 +84,7 @@ def build(cfg: DictConfig, folder: Path, resume: bool) -> Job:
     data: DataModule = instantiate(cfg.data, _convert_="all")
     cfg.data_spec = data.spec()
     check_model(cfg)
-    if cfg.trainer.get("precision") == "auto":
-        cfg.trainer.precision = auto_precision(cfg.trainer.get("accelerator", "auto"))
+    choose_defaults(cfg)
     log.info("precision: %s", cfg.trainer.get("precision"))
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
 

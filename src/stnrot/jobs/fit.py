@@ -119,15 +119,15 @@ def _trained(cfg: Any, splits: Any) -> Predictor:
     from omegaconf import OmegaConf
 
     from stnrot.callbacks.run_config import RunConfig
+    from stnrot.jobs.defaults import choose_defaults
     from stnrot.runs.checkpoints import read_checkpoint, rebuild
-    from stnrot.runs.precision import auto_precision
     from stnrot.runs.tables.growing_table import progress_bar
     from stnrot.runs.trainer import build_trainer
 
     data = instantiate(cfg.data, _convert_="all")
     data.splits = splits
     cfg.data_spec = data.spec()
-    cfg.trainer.precision = auto_precision("auto")
+    choose_defaults(cfg)
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     task = instantiate(cfg.task, _convert_="all", model=instantiate(cfg.model)).to(memory_format=torch.channels_last)
     best, finite = instantiate(cfg.callbacks.best), instantiate(cfg.callbacks.finite, folder=None)

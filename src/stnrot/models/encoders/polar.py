@@ -21,6 +21,7 @@ SEARCHED, TRAINED = 5, 3  # points along each side of the square of the centre s
 WRONG = 2  # wrong centres that a training step samples; they stand for all wrong centres
 REACH = 3  # bins on both sides that belong to a maximum of the score, about the width of a peak
 SHARPEST = 0.2  # pixels; a narrower Gaussian would miss pixels
+BLUR, BLUR_OF_UPRIGHT = 0.8, 1.6  # pixels, by default; the second if the training images are never rotated
 MOST = 512  # limit of directions (all pairs of which are multiplied) and of circles
 SCALE = 64.0  # at the start; with 1 all angles would have nearly the same probability
 
@@ -48,7 +49,7 @@ class PolarEncoder(nn.Module):
         radii: number of circles of the polar grid, 4 to 512. The features keep all circles. With averages over four
             circles and twice the channels, the upright angle of a digit was half as precise.
         angles: A, the number of directions, 7 to 512.
-        blur: standard deviation of the Gaussian in pixels, from 0.2 to the number of circles.
+        blur: standard deviation of the Gaussian in pixels, from 0.2 to the number of circles; None for 0.8.
         dropout: probability of leaving out a whole channel of the features in training, 0 to 0.99.
         dropout_circles: probability of leaving out a whole circle of the features in training, 0 to 0.99. The same
             circles are left out of an image and of its reference, so that the angle does not depend on a few circles.
@@ -77,7 +78,7 @@ class PolarEncoder(nn.Module):
         width: int,
         radii: int,
         angles: int,
-        blur: float,
+        blur: float | None,
         dropout: float,
         dropout_circles: float,
         shift: float,
@@ -87,6 +88,7 @@ class PolarEncoder(nn.Module):
         check_number("width", width, 2)
         check_number("radii", radii, 4, MOST)
         check_number("angles", angles, 2 * REACH + 1, MOST)
+        blur = BLUR if blur is None else blur
         check_number("blur", blur, SHARPEST, radii, whole=False)
         check_number("dropout", dropout, 0, 0.99, whole=False)
         check_number("dropout_circles", dropout_circles, 0, 0.99, whole=False)

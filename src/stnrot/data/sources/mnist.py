@@ -12,6 +12,7 @@ from stnrot.data.sources.mnist_rot_files import has_original_files, original_fil
 from stnrot.errors import check_choice
 
 CLASSES = tuple("0123456789")
+POOLED = (10_000, 2_000, 50_000, 8_000)  # images to train, to validate, to test, and not used, of `mnist_pooled`
 
 
 def mnist(root: Path | None, split_seed: int, fit_validation: bool) -> Splits:
@@ -46,15 +47,19 @@ def mnist_pooled(root: Path | None, split_seed: int, fit_validation: bool) -> Sp
         first, test = original_files(root)
         fit, val = torch.arange(len(first)).tensor_split([len(first) * 5 // 6])  # 10,000 and 2,000
         return Splits(first if fit_validation else first.subset(fit), first.subset(val), test, CLASSES, turned=True)
+    pooled = all_digits(root)
+    order = permutation((split_seed,), len(pooled))
+    fit, val, rest, _ = order.split(POOLED)
+    train = torch.cat((fit, val)) if fit_validation else fit
+    return Splits(pooled.subset(train), pooled.subset(val), pooled.subset(rest), CLASSES)
+
+
+def all_digits(root: Path | None) -> ImageSet:
+    """Return the 60,000 training images of MNIST, then its 10,000 test images."""
     train, test = _load(root)
     assert train.label is not None
     assert test.label is not None
-    pooled = ImageSet(torch.cat((train.image, test.image)), torch.cat((train.label, test.label)))
-    order = permutation((split_seed,), len(pooled))
-    fit, val, rest, _ = order.split((10_000, 2_000, 50_000, 8_000))
-    return Splits(
-        pooled.subset(order[:12_000] if fit_validation else fit), pooled.subset(val), pooled.subset(rest), CLASSES
-    )
+    return ImageSet(torch.cat((train.image, test.image)), torch.cat((train.label, test.label)))
 
 
 def _load(root: Path | None) -> tuple[ImageSet, ImageSet]:

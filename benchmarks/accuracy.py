@@ -9,7 +9,8 @@ rotated_digits. Trains and tests every model of every experiment with every seed
 another machine. To measure from scratch, name a new file. `--report-only` prints the tables of the known results.
 
 Prints a table for each experiment: test error in percent as mean +- standard deviation (each seed), angle error, share
-of half turns, core-minutes and device. With the results of few_labels it draws few_labels.png in --folder.
+of half turns, core-minutes and device. With the results of few_labels it draws few_labels.png in --folder, with those
+of mnist_rot mnist_rot.png: the error against parameters and against minutes of training, beside published errors.
 
 Equal budgets: in one experiment all models have the same data, classifier, optimizer, epochs and seeds. `rot_stn` is
 the default model. In few_labels its classifier is trained with deviations of up to 25 degrees, and with up to 1,000
@@ -30,11 +31,12 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from harness.accuracy_runs import Result, Runs, summary, test_error
-from harness.accuracy_tables import CURVES, EXPERIMENTS, FEW, all_options, chosen
+from harness.accuracy_tables import CURVES, EXPERIMENTS, FEW, PUBLISHED, SIZES, all_options, chosen
 from harness.accuracy_training import Training
 from harness.environment import Facts, environment
-from harness.figures import error_curve
+from harness.figures import error_by_cost, error_curve
 from harness.jobs import PROJECT, QUICK
+from harness.plain_loop import parameters
 from harness.report import Options, Row, Table, absolute, at_least_one, report
 from stnrot.machine import allowed_cores
 from stnrot.runs.command_line import one_line_errors
@@ -70,6 +72,17 @@ def draw_curve(path: Path, runs: Runs, seeds: list[int]) -> None:
     figure.savefig(path)
 
 
+def draw_sizes(path: Path, found: dict[str, list[Result]]) -> None:
+    """Draw the error on mnist_rot of each size of the classifier, beside published errors."""
+    points = {}
+    for model in ("rot_stn", *SIZES):
+        if known := found.get(model):
+            minutes = [each["core_minutes"] for each in known if each["device"] == "cpu"]
+            size = parameters("experiment=mnist_rot", *known[0]["options"]) / 1e6
+            points[model] = (size, mean(map(test_error, known)), mean(minutes) if minutes else None)
+    error_by_cost(points, PUBLISHED, path)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train and test the runs without a result, and report."""
     options = Options(__file__, __doc__, only=["upright_only"], models=["rot_stn"], seeds=1, runs=None)
@@ -101,6 +114,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, rows in tables.items():
         if found := {model: known for model, each in rows.items() if (known := runs.of(name, model, each))}:
             reported += tabulated(name, found)
+            if name == "mnist_rot":
+                draw_sizes(args.folder / "mnist_rot.png", found)
     report(args, facts, *reported)
     points = [(f"few_labels_{n}", model) for n in FEW for model in CURVES]
     if all(model in tables.get(name, ()) and runs.of(name, model, seeds) for name, model in points):

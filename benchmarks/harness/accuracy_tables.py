@@ -21,7 +21,17 @@ STORED_ROTATED = {
 STARTS = (1, 2, 3, 4)
 EPOCHS_OF_START = {"rotated_digits": 5, "mnist_rot": 1}
 STARTED = f"rot_stn, no angle labels, best of {len(STARTS)} starts"
-RESIDUAL = {"rot_stn, classifier=residual": ["model/classifier=residual"]}
+SIZES = {  # of the classifier; with `rot_stn` itself, from the smallest to the largest
+    "rot_stn, classifier.width=12": ["model.classifier.width=12"],
+    "rot_stn, classifier=residual": ["model/classifier=residual"],
+    "rot_stn, classifier=residual, width=128": ["model/classifier=residual", "model.classifier.width=128"],
+}
+# parameters in millions and test error in %, on the original images of mnist-rot
+PUBLISHED = {
+    "E2CNN C16 (Weiler and Cesa, 2019)": (2.7, 0.716),
+    "E2CNN D16|5C16 (Weiler and Cesa, 2019)": (3.1, 0.682),
+    "SO(2) Fourier ReLU (Cesa et al., 2022)": (1.4, 0.685),
+}
 UNLABELLED = {
     "rot_stn, no angle labels": ["task.angle_weight=0"],
     STARTED: ["task.angle_weight=0"],
@@ -53,7 +63,7 @@ def few_models(n: int) -> Rows:
 CURVES = ("rot_stn", "rot_stn, encoder=cnn", "affine_stn", "cnn", "cnn, also deformed")
 EXPERIMENTS: dict[str, tuple[str, Rows]] = {  # name of a table: experiment, rows
     "rotated_digits": ("rotated_digits", MODELS | {"rot_stn, hypotheses=1": ["model.hypotheses=1"]} | UNLABELLED),
-    "mnist_rot": ("mnist_rot", STORED_ROTATED | RESIDUAL | UNLABELLED),
+    "mnist_rot": ("mnist_rot", STORED_ROTATED | SIZES | UNLABELLED),
     "mnist_r90": ("mnist_r90", MODELS),
     **{f"few_labels_{n}": ("few_labels", few_models(n)) for n in FEW},
     "upright_angle": ("upright_angle", {name: options for name, options in MODELS.items() if name != "cnn"}),

@@ -20,6 +20,33 @@ def error_curve(spent: str, marks: Sequence[float]) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def error_by_cost(
+    ours: Mapping[str, tuple[float, float, float | None]], published: Mapping[str, tuple[float, float]], path: Path
+) -> None:
+    """Draw test errors against parameters, and those of ours also against the minutes of training.
+
+    Args:
+        ours: of each model the parameters in millions, the error in percent, and the core-minutes if known.
+        published: of each model the parameters in millions and the error in percent.
+    """
+    figure = Figure(figsize=(10.8, 3.8), dpi=120, layout="constrained")
+    by_size, by_time = figure.subplots(1, 2, sharey=True)
+    for name, (size, error, minutes) in ours.items():
+        (line,) = by_size.plot(size, error, "o", label=name)
+        if minutes is not None:
+            by_time.plot(minutes, error, "o", color=line.get_color())
+    for name, (size, error) in published.items():
+        by_size.plot(size, error, "x", label=name)
+    by_size.set(xlabel="parameters, millions", ylabel="test error, %", xscale="log")
+    by_time.set(xlabel="core-minutes of training", xscale="log")
+    for axes, marks in ((by_size, (0.05, 0.2, 1, 4)), (by_time, (10, 30, 100, 300))):
+        axes.set_xticks(marks, map(str, marks))
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+    figure.legend(*by_size.get_legend_handles_labels(), loc="outside right upper", fontsize=8)
+    figure.savefig(path)
+
+
 def accuracy_by_angle(means: Mapping[str, Sequence[float]], step_deg: int, title: str, path: Path) -> None:
     """Draw the accuracy in percent of each model against the angle of the input, in steps from 0 to 360 degrees."""
     figure = Figure(figsize=(7.2, 3.8), dpi=120, layout="tight")

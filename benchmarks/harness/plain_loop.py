@@ -28,6 +28,14 @@ def composed(*overrides: str) -> tuple[ImageData, DictConfig]:
     return data, cfg
 
 
+def parameters(*overrides: str) -> int:
+    """Return the number of parameters of a model of MNIST; no data are read."""
+    with initialize_config_dir(str(PROJECT / "configs"), version_base="1.3"):
+        cfg = compose("train", list(overrides))
+    cfg.data_spec = {"channels": 1, "height": 28, "width": 28, "classes": 10}
+    return sum(parameter.numel() for parameter in instantiate(cfg.model).parameters())
+
+
 def rotated_mnist(root: Path, batch: int) -> list[str]:
     """Return the overrides that choose rotated MNIST."""
     return ["data=rotated_mnist", f"data.root={root}", f"data.batch_size={batch}"]

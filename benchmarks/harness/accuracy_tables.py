@@ -26,11 +26,12 @@ SIZES = {  # of the classifier; with `rot_stn` itself, from the smallest to the 
     "rot_stn, classifier=residual": ["model/classifier=residual"],
     "rot_stn, classifier=residual, width=128": ["model/classifier=residual", "model.classifier.width=128"],
 }
-# parameters in millions and test error in %, on the original images of mnist-rot
-PUBLISHED = {
+# parameters in millions, None if not known, and test error in %, on the original images of mnist-rot
+PUBLISHED: dict[str, tuple[float | None, float]] = {
     "E2CNN C16 (Weiler and Cesa, 2019)": (2.7, 0.716),
     "E2CNN D16|5C16 (Weiler and Cesa, 2019)": (3.1, 0.682),
     "SO(2) Fourier ReLU (Cesa et al., 2022)": (1.4, 0.685),
+    "Sim(2)-CNN (Knigge et al., 2022)": (None, 0.59),
 }
 UNLABELLED = {
     "rot_stn, no angle labels": ["task.angle_weight=0"],

@@ -21,13 +21,15 @@ def error_curve(spent: str, marks: Sequence[float]) -> tuple[Figure, Axes]:
 
 
 def error_by_cost(
-    ours: Mapping[str, tuple[float, float, float | None]], published: Mapping[str, tuple[float, float]], path: Path
+    ours: Mapping[str, tuple[float, float, float | None]],
+    published: Mapping[str, tuple[float | None, float]],
+    path: Path,
 ) -> None:
     """Draw test errors against parameters, and those of ours also against the minutes of training.
 
     Args:
         ours: of each model the parameters in millions, the error in percent, and the core-minutes if known.
-        published: of each model the parameters in millions and the error in percent.
+        published: of each model the parameters in millions, None if they are not known, and the error in percent.
     """
     figure = Figure(figsize=(10.8, 3.8), dpi=120, layout="constrained")
     by_size, by_time = figure.subplots(1, 2, sharey=True)
@@ -36,7 +38,10 @@ def error_by_cost(
         if minutes is not None:
             by_time.plot(minutes, error, "o", color=line.get_color())
     for name, (size, error) in published.items():
-        by_size.plot(size, error, "x", label=name)
+        if size is None:
+            by_size.axhline(error, linestyle=":", color="grey", label=name)
+        else:
+            by_size.plot(size, error, "x", label=name)
     by_size.set(xlabel="parameters, millions", ylabel="test error, %", xscale="log")
     by_time.set(xlabel="core-minutes of training", xscale="log")
     for axes, marks in ((by_size, (0.05, 0.2, 1, 4)), (by_time, (10, 30, 100, 300))):

@@ -72,7 +72,8 @@ EXPERIMENTS: dict[str, tuple[str, Rows]] = {  # name of a table: experiment, row
         "upright_only",
         MODELS
         | {"rot_stn, blur=0.8": ["model.encoder.blur=0.8"]}
-        | {"rot_stn, learned picture": ["model.reference=learned"]},
+        | {"rot_stn, learned picture": ["model.reference=learned"]}
+        | {"rot_stn, classifier=residual, 6 epochs": ["model/classifier=residual", "trainer.max_epochs=6"]},
     ),
 }
 

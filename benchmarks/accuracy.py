@@ -30,7 +30,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
-from harness.accuracy_runs import Result, Runs, summary, test_error
+from harness.accuracy_runs import Result, Runs, core_minutes, summary, test_error
 from harness.accuracy_tables import CURVES, EXPERIMENTS, FEW, PUBLISHED, SIZES, all_options, chosen
 from harness.accuracy_training import Training
 from harness.environment import Facts, environment
@@ -77,7 +77,7 @@ def draw_sizes(path: Path, found: dict[str, list[Result]]) -> None:
     points = {}
     for model in ("rot_stn", *SIZES):
         if known := found.get(model):
-            minutes = [each["core_minutes"] for each in known if each["device"] == "cpu"]
+            minutes = core_minutes(known)
             size = parameters("experiment=mnist_rot", *known[0]["options"]) / 1e6
             points[model] = (size, mean(map(test_error, known)), mean(minutes) if minutes else None)
     error_by_cost(points, PUBLISHED, path)

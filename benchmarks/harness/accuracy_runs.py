@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from harness.accuracy_tables import Run
+from harness.environment import processor
 from harness.json_lines import append_line, no_result, read_lines
 
 Result = dict[str, Any]  # one line of the file
@@ -67,16 +68,20 @@ def summary(results: list[Result]) -> dict[str, str]:
         row[f"{column}: mean; median (degrees)"] = "; ".join(spread(each, ".1f") for each in values if each)
     half = [each["half_turns"]["all"] for each in results if each["half_turns"]]
     row["half-turns, %"] = spread(half, ".1f") if half else ""
-    on_cpu = [each["core_minutes"] for each in results if each["device"] == "cpu"]
-    row["core-minutes each"] = f"{mean(on_cpu):.0f}" if on_cpu else ""
+    row["core-minutes each"] = f"{mean(minutes):.0f}" if (minutes := core_minutes(results)) else ""
     row["device"] = ", ".join(sorted({each["device"] for each in results}))
     row["date"] = max(each["date"] for each in results)
     return row
 
 
+def core_minutes(results: list[Result]) -> list[float]:
+    """Return the minutes that each of the runs on a processor took one core."""
+    return [each["core_minutes"] for each in results if not each["device"].startswith("NVIDIA")]
+
+
 def device() -> str:
     """Return the name of the device that train.py uses."""
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
 
 
 def test_error(result: Result) -> float:

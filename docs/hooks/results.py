@@ -31,7 +31,7 @@ def accuracy() -> dict[str, Any]:
     return found | {
         "command": "python benchmarks/accuracy.py --root data",
         "date": max(dates)[-10:],
-        "environment": {"device": "see the column `device`, where `cpu` is one core of an AMD EPYC"},
+        "environment": {"device": "see the column `device`, where `cpu` is an AMD EPYC"},
         "notes": ["`python benchmarks/accuracy.py --report-only` prints these tables with the value of each seed."],
     }
 

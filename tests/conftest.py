@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import compress
@@ -230,6 +231,22 @@ def printed(unchecked: None, capsys: pytest.CaptureFixture[str]) -> Callable[[st
         return capsys.readouterr().out.splitlines()
 
     return run
+
+
+@pytest.fixture
+def lost_interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Send Ctrl-C to this process inside a weakref callback, where Python only prints the KeyboardInterrupt."""
+    lost: list[type[BaseException]] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda raised: lost.append(raised.exc_type))
+
+    def interrupt() -> None:
+        target = set[int]()
+        reference = weakref.ref(target, lambda _: signal.raise_signal(signal.SIGINT))
+        del target
+        assert reference() is None
+        assert lost == [KeyboardInterrupt]
+
+    return interrupt
 
 
 @pytest.fixture(autouse=True)

@@ -59,8 +59,8 @@ def trials_in(storage: Path) -> list[FrozenTrial]:
 
 def signal_during_trial(
     storage: Path, processes: dict[int, subprocess.Popen[str]], number: int, sent: signal.Signals
-) -> None:
-    """Send a signal to a process that is in the middle of the trial `number` or of a later one."""
+) -> str:
+    """Send a signal to a process that is in the middle of the trial `number` or of a later one; return its output."""
 
     def processes_in_a_trial() -> list[int]:
         try:
@@ -79,8 +79,7 @@ def signal_during_trial(
                 processes[process].send_signal(sent)
             processes[process].send_signal(signal.SIGCONT)
             if still:
-                processes.pop(process).communicate(timeout=60)
-                return
+                return processes.pop(process).communicate(timeout=60)[0]
         time.sleep(0.05)
     pytest.fail(f"no trial {number} is running in {storage}")
 
@@ -205,8 +204,8 @@ def test_a_killed_and_interrupted_search_resumes(tmp_path: Path) -> None:
     signal_during_trial(storage, {process.pid: process}, 1, signal.SIGKILL)
     first = trials_in(storage)[0]
     process = started(*options, cwd=tmp_path)
-    signal_during_trial(storage, {process.pid: process}, 3, signal.SIGINT)
-    assert process.returncode != 0
+    output = signal_during_trial(storage, {process.pid: process}, 3, signal.SIGINT)
+    assert process.returncode == 130, output
     assert not of_state(trials_in(storage), TrialState.RUNNING)
     process = started(*options, cwd=tmp_path)
     output, _ = process.communicate(timeout=240)

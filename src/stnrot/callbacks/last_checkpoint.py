@@ -90,6 +90,11 @@ class LastCheckpoint(L.Callback):
         if trainer.global_step > 0:
             self.save(trainer, "epoch")
 
+    def on_exception(self, trainer: L.Trainer, pl_module: Any, exception: BaseException) -> None:
+        """Let a signal stop at once what comes after a training that failed, such as the next trial of a search."""
+        if not isinstance(exception, Stopped):
+            REQUEST.waits = False
+
     def on_test_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Let a signal stop the test at once: there is nothing to save."""
         install_handlers()

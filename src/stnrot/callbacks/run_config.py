@@ -41,7 +41,7 @@ class RunConfig(L.Callback):
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Show the hyperparameters of a run that failed or was pruned by its search; it has no metrics of the test."""
-        if not isinstance(exception, Stopped):  # which resumes
+        if not isinstance(exception, Stopped):  # which resumes, or is retried by its search
             with suppress(OSError, ValueError):  # report the error of the job, not a later one
                 self._show(trainer, {})
 

@@ -28,7 +28,7 @@ from stnrot.runs.processes.refused import tells_others
 from stnrot.runs.processes.slurm import announcing_signal, has_run_in, is_preempted, note_job, requeue, requeued_run
 from stnrot.runs.resume import LENGTH, OPTION, log_as_hydra, resumed_config, to_resume
 from stnrot.runs.run_lock import alone_in
-from stnrot.runs.stop_signals import REQUEST, Stopped, is_first_process, stops_at_signals
+from stnrot.runs.stop_signals import REQUEST, is_first_process, stops_at_signals
 
 log = logging.getLogger("train")
 
@@ -105,8 +105,7 @@ def _fit(job: Job) -> None:
             job.trainer.fit(job.task, datamodule=job.data, ckpt_path=job.checkpoint, weights_only=True)
     except SIGTERMException as stopped:
         raise SystemExit(143) from stopped  # Lightning would exit with 0, as after a complete run
-    if REQUEST.signal is not None:
-        raise Stopped  # in the last steps: all is saved
+    REQUEST.check()  # in the last steps: all is saved
     if job.pruning is not None:
         job.pruning.check_pruned()  # with several processes, only this call raises
 

@@ -27,13 +27,23 @@ class StopRequest:
     signal: int | None = None
     waits: bool = False
     requeue_signal: int | None = None
-    active: bool = False  # in a job that `stops_at_signals` wraps; a search handles signals itself
+    active: bool = False  # in a job or search that `stops_at_signals` wraps
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Note the signal; Python calls this method."""
         again, self.signal = self.signal is not None, self.signal or number
         if again or not self.waits:
             raise KeyboardInterrupt
+
+    def check(self) -> None:
+        """Raise Stopped if a signal has asked for it, because its KeyboardInterrupt may have been lost.
+
+        Python only prints what a weakref callback or a `__del__` raises. A garbage collection often ends with such
+        functions, and the first of them handles a signal that has arrived during the collection. A library may also
+        raise an error of its own in the place of the KeyboardInterrupt.
+        """
+        if self.signal is not None:
+            raise Stopped
 
     @property
     def requeues(self) -> bool:
@@ -84,6 +94,7 @@ def stops_at_signals(requeue_signal: int | None = None, said: Callable[[], Any] 
     install_handlers()
     try:
         yield
+        REQUEST.check()
     except (Stopped, KeyboardInterrupt, SystemExit) as stopped:
         if REQUEST.signal is None and not isinstance(stopped, Stopped):  # which may come from another process
             raise

@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from stnrot.errors import InputError
 from stnrot.runs.command_line import one_line
+from stnrot.runs.stop_signals import REQUEST, stops_at_signals
 from stnrot.search.config import SearchConfig
 from stnrot.search.heartbeat import Heartbeat, StaleTrials
 from stnrot.search.space import Space
@@ -46,10 +47,13 @@ class Search:
         self.stale = StaleTrials(study)
 
     def run(self) -> None:
-        """Launch batches of trials until the study is complete."""
+        """Launch batches of trials until the study is complete.
+
+        Ctrl-C and SIGTERM exit with 130 and 143. The trials that they interrupt are enqueued again.
+        """
         storage = without_password(self.search.storage)
         log.info("%d trials; to see them: stnrot study %s", self.search.n_trials, shlex.quote(storage))
-        with Heartbeat(self.study) as heartbeat:
+        with stops_at_signals(said=_say_how_to_resume), Heartbeat(self.study) as heartbeat:
             while batch := self._next_batch(heartbeat):
                 self._launch(heartbeat, batch)
 
@@ -63,6 +67,7 @@ class Search:
         """
         waiting = False
         while True:
+            REQUEST.check()
             batch: list[Trial] = []
             with lock_of(self.search.storage):
                 self.stale.retry()
@@ -132,6 +137,7 @@ class Search:
             recorded = heartbeat.finish(trial, TrialState.COMPLETE, value=float(result))
             log.info("trial %d: %.6g", trial.number, result)
         else:
+            REQUEST.check()  # the signal may be the cause
             error = result if isinstance(result, Exception) else InputError(f"the metric is {result}")
             line = one_line(error)
             reason = line or " ".join(f"{type(error).__name__}: {error}".split())
@@ -161,3 +167,7 @@ class Search:
         value = earlier.value if earlier.state == TrialState.COMPLETE else None
         heartbeat.finish(trial, earlier.state, value, attributes)
         log.info("trial %d: same parameters as trial %d", trial.number, number)
+
+
+def _say_how_to_resume() -> None:
+    log.info("stopped; the same command resumes the search")

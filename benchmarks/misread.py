@@ -164,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parts = [read(rebuild(read_checkpoint(each), each).model, data) for each in checkpoints]
         if parts:
             readings = joined(parts)
-            rows.append({"model": name, "runs": len(parts)} | causes(readings))
+            rows.append({"model": name, "runs": len(parts), **causes(readings)})
             details.append(Table(f"{name}: by the error of the angle", by_angle_error(readings)))
             if readings.misread.any():
                 details.append(Table(f"{name}: by class", by_classes(readings)))

@@ -37,11 +37,11 @@ def error_by_cost(
         (line,) = by_size.plot(size, error, "o", label=name)
         if minutes is not None:
             by_time.plot(minutes, error, "o", color=line.get_color())
-    for name, (size, error) in published.items():
-        if size is None:
+    for name, (known_size, error) in published.items():
+        if known_size is None:
             by_size.axhline(error, linestyle=":", color="grey", label=name)
         else:
-            by_size.plot(size, error, "x", label=name)
+            by_size.plot(known_size, error, "x", label=name)
     by_size.set(xlabel="parameters, millions", ylabel="test error, %", xscale="log")
     by_time.set(xlabel="core-minutes of training", xscale="log")
     for axes, marks in ((by_size, (0.05, 0.2, 1, 4)), (by_time, (10, 30, 100, 300))):

@@ -10,6 +10,6 @@ def choose_defaults(cfg: DictConfig) -> None:
     """Replace `trainer.precision=auto` and `model.encoder.blur=null` by their values, which the run keeps."""
     if cfg.trainer.get("precision") == "auto":
         cfg.trainer.precision = auto_precision(cfg.trainer.get("accelerator", "auto"))
-    encoder = cfg.model.get("encoder") or {}
-    if encoder.get("blur", BLUR) is None:
+    encoder = cfg.model.get("encoder")
+    if encoder is not None and encoder.get("blur", BLUR) is None:
         encoder.blur = BLUR_OF_UPRIGHT if cfg.data.get("train_turns") == "never" else BLUR

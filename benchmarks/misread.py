@@ -6,10 +6,10 @@ A minute a run. Needs MNIST, and below --folder runs that `python benchmarks/acc
 new.jsonl` leaves, 130 core-minutes with a residual classifier. Reads the 8,000 of MNIST's 70,000 digits that are
 neither in the training set nor in the test set. So models can be compared by it, and the test set stays unseen.
 
-Prints for each model, of all its seeds together: `cause`, the digits that are misread, those of them that the
-classifier also misreads at the true angle, those that it misreads only at the angle that was found, and all that it
-misreads at the true angle; the same by the error of the angle; and the pairs of classes that are mistaken for each
-other most often.
+Prints for each model, of all its seeds together and in percent of all digits: those that are misread; those of them
+that the classifier also misreads at the true angle; those that it misreads only at the angle that was found; and all
+that it misreads at the true angle. Then, as numbers of digits, the misread ones by the error of the angle, and by the
+pairs of classes that are mistaken for each other most often.
 """
 
 from collections import Counter
@@ -109,7 +109,7 @@ def causes(readings: Readings) -> Row:
     misread, told = readings.misread, readings.misread_if_told
     shares = {
         "misread, %": misread,
-        "of all digits: also at the true angle, %": misread & told,
+        "also at the true angle, %": misread & told,
         "only at the angle found, %": misread & ~told,
         "misread at the true angle, %": told,
     }

@@ -102,7 +102,7 @@ def stops_at_signals(requeue_signal: int | None = None, said: Callable[[], Any] 
         # Lightning kills all processes of a job if one that it has started fails before the first has ended
         raise SystemExit(REQUEST.status if is_first_process() else 0) from stopped
     finally:
-        REQUEST.waits = REQUEST.active = False
+        REQUEST.signal, REQUEST.waits, REQUEST.active = None, False, False  # for another job of this process
         if threading.current_thread() is threading.main_thread():
             for number, handler in before.items():
                 if handler is not None:

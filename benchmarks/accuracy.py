@@ -12,8 +12,8 @@ Prints a table for each experiment: test error in percent as mean +- standard de
 of half turns, core-minutes and device. With the results of few_labels it draws few_labels.png in --folder, with those
 of mnist_rot mnist_rot.png: the error against parameters and against minutes of training, beside published errors.
 
-Equal budgets: in one experiment all models have the same data, classifier, optimizer, epochs and seeds. `rot_stn` is
-the default model. In few_labels its classifier is trained with deviations of up to 25 degrees, and with up to 1,000
+Equal budgets: in one experiment all models have the same data, classifier, optimizer, epochs and seeds, but for the
+rows that name another classifier or number of epochs. `rot_stn` is the default model. In few_labels its classifier is trained with deviations of up to 25 degrees, and with up to 1,000
 images two options keep its encoder from memorising them. The training images of both `rot_stn` are deformed after the
 encoder (`model.augment`), those of the others by the same amounts before the network (`data.augment`). Where images are
 stored rotated, a deformation before the network is a second resampling. It made the CNN worse on mnist_rot: 2.94 %

@@ -3,7 +3,7 @@
     python benchmarks/misread.py --root data [--folder outputs/accuracy] [--json PATH]
 
 A minute a run. Needs MNIST, and below --folder runs that `python benchmarks/accuracy.py --only mnist_rot --runs
-new.jsonl` leaves, 130 core-minutes with a residual classifier. Reads the 8,000 of MNIST's 70,000 digits that are
+new.jsonl` leaves, 110 core-minutes with a residual classifier. Reads the 8,000 of MNIST's 70,000 digits that are
 neither in the training set nor in the test set. So models can be compared by it, and the test set stays unseen.
 
 Prints for each model, of all its seeds together and in percent of all digits: those that are misread; those of them

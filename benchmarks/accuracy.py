@@ -13,12 +13,13 @@ of half turns, core-minutes and device. With the results of few_labels it draws 
 of mnist_rot mnist_rot.png: the error against parameters and against minutes of training, beside published errors.
 
 Equal budgets: in one experiment all models have the same data, classifier, optimizer, epochs and seeds, but for the
-rows that name another classifier or number of epochs. `rot_stn` is the default model. In few_labels its classifier is trained with deviations of up to 25 degrees, and with up to 1,000
-images two options keep its encoder from memorising them. The training images of both `rot_stn` are deformed after the
-encoder (`model.augment`), those of the others by the same amounts before the network (`data.augment`). Where images are
-stored rotated, a deformation before the network is a second resampling. It made the CNN worse on mnist_rot: 2.94 %
-error instead of 2.54, on validation images. There the other models, and `rot_stn` with encoder=cnn, get further
-rotation by any angle instead, and few_labels has rows of the CNN with both.
+rows that name another classifier or number of epochs. `rot_stn` is the default model. In few_labels its classifier is
+trained with deviations of up to 25 degrees, and with up to 1,000 images two options keep its encoder from memorising
+them. The training images of both `rot_stn` are deformed after the encoder (`model.augment`), those of the others by the
+same amounts before the network (`data.augment`). Where images are stored rotated, a deformation before the network is a
+second resampling. It made the CNN worse on mnist_rot: 2.94 % error instead of 2.54, on validation images. There the
+other models, and `rot_stn` with encoder=cnn, get further rotation by any angle instead, and few_labels has rows of the
+CNN with both.
 
 Each run is tested once, with the checkpoint that its experiment selects. The ensemble has three times the budget: three
 runs with seeds of their own, tested as one by evaluate.py. The best of four starts also has the budget of its short

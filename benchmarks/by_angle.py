@@ -22,17 +22,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.accuracy_runs import Runs, spread
-from harness.accuracy_tables import EXPERIMENTS, all_options
-from harness.accuracy_training import Training, place
+from harness.accuracy_runs import spread
+from harness.accuracy_tables import EXPERIMENTS
+from harness.accuracy_training import checkpoints, train_quickly
 from harness.environment import environment
 from harness.figures import accuracy_by_angle
-from harness.jobs import QUICK, best
 from harness.report import Options, Row, Table, absolute, new_file, report
 from stnrot.data.image_data import as_float
 from stnrot.data.image_set import ImageSet
 from stnrot.data.sources.mnist import mnist
-from stnrot.errors import InputError
 from stnrot.geometry import angular_distance, rotate_bicubic
 from stnrot.runs.checkpoints import read_checkpoint, rebuild
 from stnrot.runs.command_line import one_line_errors
@@ -100,19 +98,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     step_deg = STEP_DEG
     if args.quick:
         digits, step_deg = digits.subset(torch.arange(BATCH)), 90
-        runs = Runs(args.folder / "runs.jsonl", all_options())
-        Training(args.folder, args.root, runs, 1, 1, QUICK).run_all({EXPERIMENT: {"rot_stn": [1]}})
+        train_quickly(args.folder, args.root, EXPERIMENT)
     rows: list[Row] = []
     means: dict[str, list[float]] = {}
-    for name in EXPERIMENTS[EXPERIMENT][1]:
-        checkpoints = [best(folder) for folder in sorted(place(args.folder, (EXPERIMENT, name, 1)).parent.glob("*"))]
-        if checkpoints:
-            found, differences = zip(*(by_angle(each, digits, step_deg) for each in checkpoints), strict=True)
-            rows.append(row(name, found, differences))
-            means[name] = [mean(each) for each in zip(*found, strict=True)]
-    if not rows:
-        train = f"python benchmarks/accuracy.py --only {EXPERIMENT} --runs new.jsonl"
-        raise InputError(f"{args.folder / EXPERIMENT}: expected the runs of accuracy.py, found none; run {train}")
+    for name, paths in checkpoints(args.folder, EXPERIMENT, EXPERIMENTS[EXPERIMENT][1]).items():
+        found, differences = zip(*(by_angle(path, digits, step_deg) for path in paths), strict=True)
+        rows.append(row(name, found, differences))
+        means[name] = [mean(each) for each in zip(*found, strict=True)]
     curves: list[Row] = [
         {"degrees": k * step_deg} | {name: means[name][k] for name in means} for k in range(360 // step_deg)
     ]

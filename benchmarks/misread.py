@@ -20,11 +20,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from harness.accuracy_runs import Runs
-from harness.accuracy_tables import EXPERIMENTS, all_options
-from harness.accuracy_training import Training, place
+from harness.accuracy_tables import EXPERIMENTS
+from harness.accuracy_training import checkpoints, train_quickly
 from harness.environment import environment
-from harness.jobs import QUICK
 from harness.plain_loop import composed
 from harness.report import Options, Row, Table, absolute, report
 from stnrot.data.rng import Split, permutation
@@ -154,23 +152,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("--folder", type=absolute, default=absolute("outputs/accuracy"), help="of accuracy.py")
     args = options.read(arguments)
     if args.quick:
-        runs = Runs(args.folder / "runs.jsonl", all_options())
-        Training(args.folder, args.root, runs, 1, 1, QUICK).run_all({EXPERIMENT: {"rot_stn": [1]}})
+        train_quickly(args.folder, args.root, EXPERIMENT)
     data = held_out(args.root, BATCH if args.quick else POOLED[-1])
     rows: list[Row] = []
     details: list[Table] = []
-    for name in MODELS:
-        checkpoints = sorted(place(args.folder, (EXPERIMENT, name, 1)).parent.glob("*/checkpoints/best.ckpt"))
-        parts = [read(rebuild(read_checkpoint(each), each).model, data) for each in checkpoints]
-        if parts:
-            readings = joined(parts)
-            rows.append({"model": name, "runs": len(parts), **causes(readings)})
-            details.append(Table(f"{name}: by the error of the angle", by_angle_error(readings)))
-            if readings.misread.any():
-                details.append(Table(f"{name}: by class", by_classes(readings)))
-    if not rows:
-        train = f"python benchmarks/accuracy.py --only {EXPERIMENT} --runs new.jsonl"
-        raise InputError(f"{args.folder / EXPERIMENT}: expected the runs of accuracy.py, found none; run {train}")
+    for name, paths in checkpoints(args.folder, EXPERIMENT, MODELS).items():
+        readings = joined([read(rebuild(read_checkpoint(path), path).model, data) for path in paths])
+        rows.append({"model": name, "runs": len(paths), **causes(readings)})
+        details.append(Table(f"{name}: by the error of the angle", by_angle_error(readings)))
+        if readings.misread.any():
+            details.append(Table(f"{name}: by class", by_classes(readings)))
     report(args, environment("cpu"), Table("cause", rows), *details)
 
 

@@ -1,7 +1,7 @@
 """Train and test the runs of the accuracy benchmark that have no result yet."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +16,12 @@ from harness.accuracy_tables import (
     STARTED,
     STARTS,
     Run,
+    all_options,
     ensemble,
     member_seeds,
 )
-from harness.jobs import best, run_job
+from harness.jobs import QUICK, best, run_job
+from stnrot.errors import InputError
 
 Tables = dict[str, dict[str, list[int]]]  # seeds of each row of each table
 
@@ -121,6 +123,29 @@ def ensemble_of(run: Run) -> Run | None:
     """Return the ensemble that a run is a member of."""
     name, model, seed = run
     return (name, ensemble(name), seed // 10) if ENSEMBLES.get(name) == model else None
+
+
+def train_quickly(folder: Path, root: Path, name: str) -> None:
+    """Train `rot_stn` for one table on a few images, for the quick form of the benchmarks that read the checkpoints."""
+    runs = Runs(folder / "runs.jsonl", all_options())
+    Training(folder, root, runs, 1, 1, QUICK).run_all({name: {"rot_stn": [1]}})
+
+
+def checkpoints(folder: Path, name: str, models: Iterable[str]) -> dict[str, list[Path]]:
+    """Return the checkpoints of all seeds of those rows of a table that have been trained in a folder.
+
+    Raises:
+        InputError: if none has.
+    """
+    found = {}
+    for model in models:
+        folders = sorted(place(folder, (name, model, 1)).parent.glob("*"))
+        if paths := [best(each) for each in folders if best(each).is_file()]:
+            found[model] = paths
+    if not found:
+        train = f"python benchmarks/accuracy.py --only {name} --runs new.jsonl"
+        raise InputError(f"{folder / name}: expected the runs of accuracy.py, found none; run {train}")
+    return found
 
 
 def place(folder: Path, run: Run) -> Path:

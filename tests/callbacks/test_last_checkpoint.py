@@ -1,9 +1,5 @@
-"""A checkpoint within an epoch is refused on another training set: its rest would not be what the run has left.
+"""A checkpoint within an epoch is refused on another training set: its rest would not be what the run has left."""
 
-A training that has failed no longer delays signals.
-"""
-
-import signal
 from pathlib import Path
 from shutil import copy2
 from typing import Any
@@ -16,7 +12,6 @@ from torch.utils.data import DataLoader
 
 from stnrot.callbacks.last_checkpoint import LastCheckpoint
 from stnrot.errors import InputError
-from stnrot.runs.stop_signals import stops_at_signals
 
 
 class Small(L.LightningModule):
@@ -29,11 +24,6 @@ class Small(L.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.1)
-
-
-class Failing(Small):
-    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        raise RuntimeError("broken")
 
 
 class Kept(LastCheckpoint):
@@ -50,14 +40,7 @@ class Samples(list[Tensor]):
     fingerprint: str | None = None
 
 
-def train(
-    folder: Path,
-    samples: int,
-    epochs: int = 1,
-    path: Path | None = None,
-    content: str | None = None,
-    task: type[Small] = Small,
-) -> int:
+def train(folder: Path, samples: int, epochs: int = 1, path: Path | None = None, content: str | None = None) -> int:
     """Train in steps of one sample; return their number."""
     quiet: dict[str, Any] = dict.fromkeys(
         ("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False
@@ -66,7 +49,7 @@ def train(
     trainer = L.Trainer(accelerator="cpu", max_epochs=epochs, callbacks=[kept], **quiet)
     data = Samples([torch.ones(1)] * samples)
     data.fingerprint = content
-    trainer.fit(task(), DataLoader(data), ckpt_path=path, weights_only=True)  # type: ignore[arg-type]
+    trainer.fit(Small(), DataLoader(data), ckpt_path=path, weights_only=True)  # type: ignore[arg-type]
     return trainer.global_step
 
 
@@ -94,16 +77,3 @@ def test_as_many_samples_of_other_shards(tmp_path: Path) -> None:
     train(tmp_path, 6, path=cut, content="a")
     train(tmp_path, 6, path=cut)  # now in memory
     train(tmp_path, 6, epochs=2, path=end, content="b")
-
-
-def test_a_signal_after_a_training_that_failed_stops_at_once(tmp_path: Path) -> None:
-    def job() -> None:
-        with stops_at_signals():
-            with pytest.raises(RuntimeError, match="broken"):
-                train(tmp_path, 6, task=Failing)
-            with pytest.raises(KeyboardInterrupt):
-                signal.raise_signal(signal.SIGINT)
-
-    with pytest.raises(SystemExit) as stopped:
-        job()
-    assert stopped.value.code == 130

@@ -34,7 +34,8 @@ def test_a_training_that_has_failed_no_longer_delays_signals(tmp_path: Path) -> 
     quiet: dict[str, Any] = dict.fromkeys(
         ("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False
     )
-    saving = LastCheckpoint(str(tmp_path), every_n_steps=None, every_minutes=None)
+    # delays a signal to the end of the step
+    saving = LastCheckpoint(str(tmp_path), every_n_steps=4, every_minutes=None)
     trainer = L.Trainer(accelerator="cpu", callbacks=[saving], **quiet)
 
     def job() -> None:

@@ -39,6 +39,7 @@ PUBLISHED: dict[str, tuple[float | None, float]] = {
 UNLABELLED = {
     "rot_stn, no angle labels": ["task.angle_weight=0"],
     STARTED: ["task.angle_weight=0"],
+    "rot_stn, no angle labels, congealed": ["task.congeal_epochs=2", "task.angle_spread_deg=12"],
     "rot_stn, no angle labels, self-supervised": ["task.angle_weight=0", "task.consistency_weight=0.1"],
     "rot_stn, no angle labels, learned picture": ["task.angle_weight=0", "model.reference=learned"],
 }

@@ -47,6 +47,7 @@ class Purpose(IntEnum):
     POSE = 12
     QUARTER_TURNS = 13
     SHARD = 14
+    CONGEALED = 15
 
 
 def _shift_right(z: Tensor, bits: int) -> Tensor:

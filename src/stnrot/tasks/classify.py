@@ -12,6 +12,8 @@ from stnrot.errors import InputError, check_number
 from stnrot.models.model import Model
 from stnrot.models.outputs import Prediction
 from stnrot.tasks.accuracy import Accuracy
+from stnrot.tasks.angle_error import AngleError
+from stnrot.tasks.congealing import Congealing
 from stnrot.tasks.register import Register
 
 
@@ -21,6 +23,8 @@ class Classify(Register):
     Args:
         classes: number of classes.
         classification_weight: weight of that term.
+        congeal_epochs: 0 teaches the known angles. Else no angle needs to be known: for so many epochs `angle_loss`
+            teaches those that congealing finds, and in the last of them its weight falls to zero (`Congealing`).
 
     The other arguments are those of `Register`.
     """
@@ -38,6 +42,7 @@ class Classify(Register):
         consistency_weight: float,
         classes: int,
         classification_weight: float,
+        congeal_epochs: int = 0,
     ) -> None:
         super().__init__(
             model=model,
@@ -52,6 +57,36 @@ class Classify(Register):
         check_number("classification_weight", classification_weight, 0, whole=False)
         self.classification_weight, self.classes = classification_weight, classes
         self.accuracy = Accuracy()
+        check_number("congeal_epochs", congeal_epochs, 0)
+        self.congealing = None
+        if congeal_epochs:
+            if not model.learns_angle or model.aligns_to_batch or not angle_weight:
+                raise InputError(
+                    f"congeal_epochs={congeal_epochs}: expected 0, or model=rot_stn with a learned reference and an "
+                    "angle_weight above 0"
+                )
+            self.congealing = Congealing(congeal_epochs, classes)
+            self.angle_error = AngleError(relative=True)
+        self._progress = 0.0  # of the training, in epochs
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed the model's draws, and choose the angles to teach."""
+        super().on_train_batch_start(batch, batch_idx)
+        epoch, self._progress = self.current_epoch, self.current_epoch + batch_idx / self.trainer.num_training_batches
+        if self.congealing is not None and self.congealing.share(self._progress):
+            if self.congealing.means is None:
+                self.congealing.find(self.trainer.datamodule, self.device)  # type: ignore[attr-defined]
+            if epoch == self.congealing.epochs - 1 and epoch and not batch_idx:
+                self.congealing.separate()
+
+    def taught_angle(self, batch: Batch) -> tuple[float, Tensor | None]:
+        """Return the weight of `angle_loss` and the angles that it teaches: the known ones, or those of congealing."""
+        if self.congealing is None:
+            return super().taught_angle(batch)
+        share = self.congealing.share(self._progress) if self.training else 0.0
+        if not share or batch.label is None:
+            return 0.0, None
+        return share * self.angle_weight, self.congealing.angle(batch.image, batch.label)
 
     def losses(self, prediction: Prediction, batch: Batch) -> dict[str, tuple[float, Tensor]]:
         """Return the terms of the loss by name, each with its weight.
@@ -70,6 +105,8 @@ class Classify(Register):
                 )
             nll = F.nll_loss(prediction.log_probability, batch.label)
             terms = {"nll": (self.classification_weight, nll)} | terms
+            if self.congealing is not None and self.training:
+                self.congealing.count(prediction.log_probability, batch.label, self._progress)
         elif self.training:
             raise InputError("task=classify needs labels and a classifier; to align only, use task=register")
         return terms

@@ -88,10 +88,11 @@ class Register(Task):
             InputError: in training, if `angle_weight` is not 0 and the data has no known angles.
         """
         terms = {}
-        if self.angle_weight and self.model.learns_angle and prediction.orientation is not None:
-            if batch.angle is not None:
+        weight, angle = self.taught_angle(batch)
+        if weight and self.model.learns_angle and prediction.orientation is not None:
+            if angle is not None:
                 spread = self.angle_spread if self.training else 0.0
-                terms["angle_loss"] = self.angle_weight, angle_loss(prediction.orientation, batch.angle, spread)
+                terms["angle_loss"] = weight, angle_loss(prediction.orientation, angle, spread)
             elif self.training:
                 raise InputError(
                     f"task.angle_weight={self.angle_weight}: the data has no known angles; set task.angle_weight=0, "
@@ -105,6 +106,10 @@ class Register(Task):
         if self.consistency_weight and prediction.orientation is not None:
             terms["consistency_loss"] = self.consistency_weight, self._consistency(prediction.orientation, batch)
         return terms
+
+    def taught_angle(self, batch: Batch) -> tuple[float, Tensor | None]:
+        """Return the weight of `angle_loss` and the angles that it teaches: the known ones, if there are any."""
+        return self.angle_weight, batch.angle
 
     def _consistency(self, orientation: Orientation, batch: Batch) -> Tensor:
         if self.training:

@@ -40,7 +40,7 @@ EXPERIMENT = "mnist_rot"
 MODELS = [
     name
     for name, options in EXPERIMENTS[EXPERIMENT][1].items()
-    if not any(option.startswith(("model=", "task.angle_weight")) for option in options)
+    if not any(option.startswith(("model=", "task.angle_weight", "task.congeal_epochs")) for option in options)
 ]
 BATCH = 500
 BOUNDS_DEG = (5, 15, 45, 90, 150, 180)

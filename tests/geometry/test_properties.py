@@ -29,6 +29,7 @@ from stnrot.errors import InputError
 from stnrot.geometry import (
     angles,
     axis_matching,
+    congealing,
     correlation,
     euler,
     fourier,
@@ -270,6 +271,14 @@ CASES = {
         {"coefficient": plain, "angle": plain},
         nan=False,  # there may be no term
     ),
+    "congealing.rotation_onto": Case(
+        congealing.rotation_onto,
+        "first",
+        {"image": plain, "reference": plain},
+        linked=st.sampled_from([({"R": 1}, {}), ({"R": 2, "B": 2}, {}), ({"R": 1, "B": 0}, {}), ({}, {})]),
+        valid=lambda image, reference: len(reference) in (1, len(image)),
+        compare=never,  # the highest of several maxima
+    ),
     "deform.Deform.random_angle": Case(deform.random_angle, nan=False),  # it reads one of the numbers
     "deform.Deform.__call__": Case(
         deform.__call__, "first", dict.fromkeys(("image", "angle", "numbers"), plain), compare=None, nan=False
@@ -408,6 +417,7 @@ CASES = {
     ),
 }
 NOT_HERE = {
+    "congealing.congeal": "its labels: test_congealing",
     "correlation.AngularCorrelation": "the check of pytest comes first: test_arguments has `checked_fields`",
     "correlation.fast_length": "a length for the FFT: test_correlation",
     "deform.Deform": "its numbers: test_deform",

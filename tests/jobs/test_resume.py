@@ -131,6 +131,7 @@ WHERE = [("train", 1, 2), ("validate", 1, 1), ("validated", 1), ("train", 1, 5),
     ("options", "where"),
     [
         pytest.param(("model=rot_stn",), WHERE, id="default"),
+        pytest.param(("model=rot_stn", "task.congeal_epochs=2"), WHERE[:4], id="congealing"),
         pytest.param(STREAMED, WHERE[:2], id="streamed"),
         pytest.param(SHARDS, WHERE[:2], id="shards"),
         pytest.param(EMA, WHERE[:3], id="weight averaging"),

@@ -58,7 +58,7 @@ class LeakCheck(L.Callback):
         if task.angle_error.relative:
             raise InputError(
                 "the leak check compares with the true upright: expected a run that was trained with known angles, got "
-                "one with task.angle_weight=0, which has an upright of its own"
+                "one with task.angle_weight=0 or task.congeal_epochs, which has an upright of its own"
             )
 
     def on_test_batch_end(

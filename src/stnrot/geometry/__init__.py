@@ -34,6 +34,7 @@ Modules
     - `lanczos`: sampling by the Lanczos kernel
     - `polar`: sampling of images on circles
     - `correlation`: correlation of two images over the angle
+    - `congealing`: alignment of many images with one another
     - `deform`: random deformations of images
     - `random_views`: random views of photographs that leave no traces of the upright
     - `photo`: random crops, mirror images and colours of photographs
@@ -55,6 +56,7 @@ Modules
 """
 
 from stnrot.geometry.angles import angular_distance, circular_mean, circular_peaks, upsample_log_density, wrap
+from stnrot.geometry.congealing import congeal, rotation_onto
 from stnrot.geometry.correlation import AngularCorrelation, correlate
 from stnrot.geometry.deform import Deform
 from stnrot.geometry.householder import householder_rotation, householder_vectors, reflect
@@ -99,6 +101,7 @@ __all__ = [
     "cayley",
     "circular_mean",
     "circular_peaks",
+    "congeal",
     "correlate",
     "exponential",
     "householder_rotation",
@@ -119,6 +122,7 @@ __all__ = [
     "rotate_oriented_boxes",
     "rotate_points",
     "rotation_defect",
+    "rotation_onto",
     "rotation_theta",
     "sample",
     "sampling_grid",

@@ -93,12 +93,13 @@ class Congealing(nn.Module):
             self.confusion.update(log_probability, label)
 
     def separate(self) -> None:
-        """Turn one of the two classes that were confused most often by half a turn."""
-        confused = self.confusion.compute()
+        """Turn one of the two classes that were confused most often, if any were, by half a turn."""
+        with self.confusion.sync_context():  # `compute` would warn in a run that has resumed after the last count
+            both = (self.confusion.counts + self.confusion.counts.T).triu(1)
         self.confusion.reset()
-        pair = divmod(int((confused + confused.T).triu(1).argmax()), len(confused))
-        turned = min(pair, key=lambda each: self._attachment(each, pair))
-        self.half_turn[turned] ^= True
+        if both.any():
+            pair = divmod(int(both.argmax()), len(both))
+            self.half_turn[min(pair, key=lambda each: self._attachment(each, pair))] ^= True
 
     def _attachment(self, one: int, pair: tuple[int, int]) -> float:
         """Return how much more the mean of a class correlates with those of all others as it is than upside down."""

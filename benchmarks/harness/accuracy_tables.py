@@ -71,7 +71,11 @@ EXPERIMENTS: dict[str, tuple[str, Rows]] = {  # name of a table: experiment, row
     "mnist_rot": ("mnist_rot", STORED_ROTATED | SIZES | DEFORMED_MORE | UNLABELLED),
     "mnist_r90": ("mnist_r90", MODELS),
     **{f"few_labels_{n}": ("few_labels", few_models(n)) for n in FEW},
-    "upright_angle": ("upright_angle", {name: options for name, options in MODELS.items() if name != "cnn"}),
+    "upright_angle": (
+        "upright_angle",
+        {name: options for name, options in MODELS.items() if name != "cnn"}
+        | {"rot_stn, 16 epochs": ["trainer.max_epochs=16"]},
+    ),
     "upright_only": (
         "upright_only",
         MODELS

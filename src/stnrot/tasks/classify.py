@@ -73,7 +73,7 @@ class Classify(Register):
         """Seed the model's draws, and choose the angles to teach."""
         super().on_train_batch_start(batch, batch_idx)
         epoch, self._progress = self.current_epoch, self.current_epoch + batch_idx / self.trainer.num_training_batches
-        if self.congealing is not None and self.congealing.share(self._progress):
+        if self.congealing is not None and batch.label is not None and self.congealing.share(self._progress):
             if self.congealing.means is None:
                 self.congealing.find(self.trainer.datamodule, self.device)  # type: ignore[attr-defined]
             if epoch == self.congealing.epochs - 1 and epoch and not batch_idx:

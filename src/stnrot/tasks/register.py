@@ -95,8 +95,9 @@ class Register(Task):
                 terms["angle_loss"] = weight, angle_loss(prediction.orientation, angle, spread)
             elif self.training:
                 raise InputError(
-                    f"task.angle_weight={self.angle_weight}: the data has no known angles; set task.angle_weight=0, "
-                    "and for pairs another weight, such as task.photometric_weight=1"
+                    f"task.angle_weight={self.angle_weight}: the data has no known angles; to classify, set "
+                    "task.congeal_epochs=2 or task.angle_weight=0; for pairs, set task.angle_weight=0 and another "
+                    "weight, such as task.photometric_weight=1"
                 )
         if self.photometric_weight and prediction.aligned is not None and prediction.reference is not None:
             terms["photometric_loss"] = (

@@ -30,7 +30,7 @@ def upright_of(angle: np.ndarray, turns: np.ndarray) -> tuple[float, np.ndarray]
 
 def test_each_class_has_one_upright_and_similar_classes_have_the_same(digits) -> None:
     image, label, turns = digits
-    angle = rotation_onto(image, congeal(image, label, 3)[label]).numpy()
+    angle = rotation_onto(image, congeal(image, label, 3)[label])[0].numpy()
     uprights = []
     for each in range(3):
         upright, distance = upright_of(angle[label == each], turns[label == each])
@@ -44,7 +44,7 @@ def test_each_class_has_one_upright_and_similar_classes_have_the_same(digits) ->
 def test_two_labels_of_the_same_shapes_get_the_same_upright(digits) -> None:
     image, _, turns = (each[:120] for each in digits)
     halves = torch.arange(120) % 2
-    angle = rotation_onto(image, congeal(image, halves, 2)[halves]).numpy()
+    angle = rotation_onto(image, congeal(image, halves, 2)[halves])[0].numpy()
     first, second = (upright_of(angle[half::2], turns[half::2])[0] for half in (0, 1))
     assert abs(np.angle(np.exp(1j * np.radians(first - second)), deg=True)) < 8
 

@@ -17,7 +17,7 @@ ROUNDS = 6  # of alignment with the mean and renewal of the mean
 
 @checked
 def congeal(image: Float[Tensor, "N C H W"], label: Int[Tensor, "N"], classes: Count) -> Float[Tensor, "classes C H W"]:
-    r"""Align the images of each class with one another, and the classes; return the mean image of each class.
+    """Align the images of each class with one another, and the classes; return the mean image of each class.
 
     `rotation_onto` then gives the angle of an image. The images of a class must look alike, up to a rotation. No angle
     is known, so the upright is arbitrary. As far as the means of the classes look alike, it is the same for all.
@@ -48,22 +48,19 @@ def congeal(image: Float[Tensor, "N C H W"], label: Int[Tensor, "N"], classes: C
 
 
 @checked
-def rotation_onto(image: Float[Tensor, "B C H W"], reference: Float[Tensor, "R C h w"]) -> Float[Tensor, "B"]:
-    """Return the angle (radians) at which an image correlates most with its reference (`correlate`).
+def rotation_onto(
+    image: Float[Tensor, "B C H W"], reference: Float[Tensor, "R C h w"]
+) -> tuple[Float[Tensor, "B"], Float[Tensor, "B"]]:
+    """Return the angle (radians) at which an image correlates most with its reference, and the correlation there.
+
+    See `correlate`. One reference serves all images, or each image has its own.
 
     Raises:
         InputError: if there is neither one reference nor one for each image.
     """
-    return _rotation_onto(image, reference)[0]
-
-
-def _rotation_onto(
-    image: Float[Tensor, "B C H W"], reference: Float[Tensor, "R C h w"]
-) -> tuple[Float[Tensor, "B"], Float[Tensor, "B"]]:
-    """Return the angle and the correlation there."""
     correlation = correlate(image, reference)
     samples = correlation.sampled(fast_length(3 * correlation.coefficient.shape[1]))
-    return circular_peaks(samples, 1, 1)[0][:, 0].to(image.dtype), samples.amax(1)
+    return circular_peaks(samples, 1, 1)[0][:, 0].to(image.dtype), samples.amax(1).to(image.dtype)
 
 
 def _aligned(image: Float[Tensor, "N C H W"]) -> tuple[Float[Tensor, "N"], Float[Tensor, "1 C H W"]]:
@@ -79,6 +76,6 @@ def _rounds(
 ) -> tuple[Float[Tensor, "N"], Float[Tensor, "1 C H W"], Float[Tensor, ""]]:
     """Return the angles, the mean and the mean correlation after some rounds."""
     for _ in range(ROUNDS):
-        angle, correlation = _rotation_onto(image, mean)
+        angle, correlation = rotation_onto(image, mean)
         mean = rotate(image, angle).mean(0, keepdim=True)
     return angle, mean, correlation.mean()

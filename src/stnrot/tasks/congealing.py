@@ -4,19 +4,21 @@ import math
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics import Metric
 
+from stnrot.data.datamodule import ShardedDataset
 from stnrot.data.image_data import ImageData
 from stnrot.data.image_set import balanced_order
 from stnrot.data.rng import Purpose, Split
+from stnrot.errors import InputError
 from stnrot.geometry.congealing import congeal, rotation_onto
 from stnrot.geometry.correlation import correlate
 from stnrot.geometry.resampling import shrink
 
 MOST_IMAGES = 3000  # of the training set that are congealed
-LARGEST_SIDE = 32  # of these images, in pixels; larger ones are shrunk
-AT_ONCE = 500  # images that are fetched together
+LARGEST_SIDE = 32  # of images that are aligned, in pixels; larger ones are shrunk
+LEAST_CONFUSED = 0.01  # share of the samples of two classes; if fewer are confused, neither class is turned
 
 
 class Confusion(Metric):
@@ -28,7 +30,7 @@ class Confusion(Metric):
     def __init__(self, classes: int) -> None:
         super().__init__()
         counts = torch.zeros(classes, classes, dtype=torch.int64)
-        self.add_state("counts", default=counts, dist_reduce_fx="sum", persistent=True)  # a resumed run goes on
+        self.add_state("counts", default=counts, dist_reduce_fx="sum")
 
     def update(self, log_probability: Float[Tensor, "B K"], label: Int[Tensor, "B"]) -> None:
         """Add a batch."""
@@ -39,74 +41,87 @@ class Confusion(Metric):
         return self.counts
 
 
-class Congealing(nn.Module):
-    """The mean images of the classes, aligned with one another (`congeal`), and which of them are turned upside down.
+class Congealing:
+    """The angles that images get from the mean images of their classes.
 
-    The upright is that of the means. An image is taught the angle at which it correlates most with the mean of its
-    class. Two classes may lie on each other, one of them upside down, as 6 and 9 do, and are then hard to tell apart.
-    Before the last epoch one class of the pair that the model confuses most often is turned by half a turn. It is the
-    class that is less like all others in the common upright, and more like them upside down. If the pair is alike for
-    another reason, the model turns the class back later.
+    The means are aligned with one another (`congeal`), and their upright is taught. An image gets the angle at which it
+    correlates most with the mean of its class.
+
+    Two classes may lie on each other, one of them upside down, as 6 and 9 do, and are then hard to tell apart. So
+    `separate` turns one class of the pair that the model confuses most often. It is the class that is less like all
+    others as it is, and more like them upside down. If the pair is alike for another reason, the model turns the class
+    back later.
 
     Args:
         epochs: how long these angles are taught. In the last epoch their weight falls to zero: from then on the model
             finds the angles by itself.
-        classes: number of classes.
     """
 
-    half_turn: Tensor
-
-    def __init__(self, epochs: int, classes: int) -> None:
-        super().__init__()
+    def __init__(self, epochs: int) -> None:
         self.epochs = epochs
         self.means: Float[Tensor, "K C H W"] | None = None
-        self.register_buffer("half_turn", torch.zeros(classes, dtype=torch.bool))
-        self.confusion = Confusion(classes)
 
     def share(self, progress: float) -> float:
         """Return the weight of these angles after so many epochs, in [0, 1]."""
         return min(max(self.epochs - progress, 0.0), 1.0)
 
+    def counts(self, progress: float) -> bool:
+        """Return whether confusions count after so many epochs: in the half epoch before the last epoch."""
+        return 0.5 <= progress - (self.epochs - 2) < 1
+
     def find(self, data: ImageData, device: torch.device) -> None:
-        """Congeal images of the training set, of all classes equally many."""
-        train = data.dataset(Split.TRAIN)
+        """Congeal images of the training set, of all classes equally many if the set is not in shards.
+
+        Raises:
+            InputError: if there is no image of a class among them.
+        """
+        train, key = data.dataset(Split.TRAIN), (data.split_seed, Purpose.CONGEALED)
         assert train.label is not None
-        chosen = balanced_order(train.label, (data.split_seed, Purpose.CONGEALED))[:MOST_IMAGES]
-        images, labels = [], []
-        for index in chosen.split(AT_ONCE):
+        # of a set in shards, a random order would fetch all shards
+        order = train.order(key, len(train)) if isinstance(train, ShardedDataset) else balanced_order(train.label, key)
+        chosen = order[:MOST_IMAGES]
+        label, classes = train.label[chosen], data.spec()["classes"]
+        absent = set(train.label.unique().tolist()) - set(label.tolist())
+        if absent:
+            raise InputError(
+                f"task.congeal_epochs={self.epochs}: expected images of every class among the {MOST_IMAGES:,} that are "
+                f"congealed, found none of {len(absent)} classes; set task.congeal_epochs=0 task.angle_weight=0"
+            )
+        images = []
+        for index in chosen.split(data.batch_size):
             raw = data.transfer_batch_to_device(train.__getitems__(index), device, 0)
-            image = data.view(raw, Split.TRAIN).image
-            scale = min(LARGEST_SIDE / min(image.shape[-2:]), 1)
-            height, width = (max(round(scale * side), 1) for side in image.shape[-2:])
-            images.append(shrink(image, height, width))
-            labels.append(raw.label)
-        self.means = congeal(torch.cat(images), torch.cat(labels), len(self.half_turn))
+            images.append(_small(data.view(raw, Split.TRAIN).image))
+        self.means = congeal(torch.cat(images), label.to(device), classes)
 
     def angle(self, image: Float[Tensor, "B C H W"], label: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
-        """Return the angles (radians) that turn images upright."""
+        """Return the angles (radians) that rotate images onto the means of their classes."""
         assert self.means is not None
-        return rotation_onto(image, self.means[label]) + math.pi * self.half_turn[label]
+        return rotation_onto(_small(image), self.means[label])[0]
 
-    def count(self, log_probability: Float[Tensor, "B K"], label: Int[Tensor, "B"], progress: float) -> None:
-        """Count which classes are confused, in the half epoch before the last epoch of congealing."""
-        if 0.5 <= progress - (self.epochs - 2) < 1:
-            self.confusion.update(log_probability, label)
+    def separate(self, confused: Int[Tensor, "K K"]) -> None:
+        """Turn one of the two classes that are confused most often by half a turn, if that is often enough.
 
-    def separate(self) -> None:
-        """Turn one of the two classes that were confused most often, if any were, by half a turn."""
-        with self.confusion.sync_context():  # `compute` would warn in a run that has resumed after the last count
-            both = (self.confusion.counts + self.confusion.counts.T).triu(1)
-        self.confusion.reset()
-        if both.any():
-            pair = divmod(int(both.argmax()), len(both))
-            self.half_turn[min(pair, key=lambda each: self._attachment(each, pair))] ^= True
+        Args:
+            confused: counts of the samples by their class and the class that is found.
+        """
+        assert self.means is not None
+        both = (confused + confused.T).triu(1)
+        pair = divmod(int(both.argmax()), len(both))
+        if both.max() > LEAST_CONFUSED * confused[list(pair)].sum():
+            turned = min(pair, key=lambda each: self._attachment(each, pair))
+            self.means[turned] = self.means[turned].rot90(2, (1, 2))
 
     def _attachment(self, one: int, pair: tuple[int, int]) -> float:
         """Return how much more the mean of a class correlates with those of all others as it is than upside down."""
         assert self.means is not None
-        turned = self.half_turn[:, None, None, None]
-        means = torch.where(turned, self.means.rot90(2, (2, 3)), self.means)
-        others = [each for each in range(len(means)) if each not in pair]
-        both_ways = torch.tensor([0.0, math.pi], device=means.device).expand(len(others), 2)
-        value, _, _ = correlate(means[others], means[one, None]).value_and_derivatives(both_ways)
+        others = [each for each in range(len(self.means)) if each not in pair]
+        both_ways = torch.tensor([0.0, math.pi], device=self.means.device).expand(len(others), 2)
+        value, _, _ = correlate(self.means[others], self.means[one, None]).value_and_derivatives(both_ways)
         return float((value[:, 0] - value[:, 1]).sum())
+
+
+def _small(image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C h w"]:
+    """Shrink images so that the shorter side has at most LARGEST_SIDE pixels."""
+    scale = min(LARGEST_SIDE / min(image.shape[-2:]), 1)
+    height, width = (round(scale * side) for side in image.shape[-2:])
+    return shrink(image, height, width)

@@ -80,18 +80,18 @@ class Congealing:
         # of a set in shards, a random order would fetch all shards
         order = train.order(key, len(train)) if isinstance(train, ShardedDataset) else balanced_order(train.label, key)
         chosen = order[:MOST_IMAGES]
-        label, classes = train.label[chosen], data.spec()["classes"]
-        absent = set(train.label.unique().tolist()) - set(label.tolist())
+        absent = set(train.label.unique().tolist()) - set(train.label[chosen].tolist())
         if absent:
             raise InputError(
                 f"task.congeal_epochs={self.epochs}: expected images of every class among the {MOST_IMAGES:,} that are "
                 f"congealed, found none of {len(absent)} classes; set task.congeal_epochs=0 task.angle_weight=0"
             )
-        images = []
+        images, labels = [], []
         for index in chosen.split(data.batch_size):
             raw = data.transfer_batch_to_device(train.__getitems__(index), device, 0)
             images.append(_small(data.view(raw, Split.TRAIN).image))
-        self.means = congeal(torch.cat(images), label.to(device), classes)
+            labels.append(raw.label)
+        self.means = congeal(torch.cat(images), torch.cat(labels), data.spec()["classes"])
 
     def angle(self, image: Float[Tensor, "B C H W"], label: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
         """Return the angles (radians) that rotate images onto the means of their classes."""

@@ -27,11 +27,11 @@ def shrink_pair(
 ) -> tuple[Float[Tensor, "B C _ _"], Float[Tensor, "R C _ _"]]:
     """Cut both images to their middle squares, and reduce these to one size."""
     side = min(*image.shape[-2:], *reference.shape[-2:], MAX_SIDE)
-    return _shrink(image, side), _shrink(reference, side)
+    return shrink_square(image, side), shrink_square(reference, side)
 
 
-def _shrink(image: Float[Tensor, "B C H W"], side: int) -> Float[Tensor, "B C h w"]:
-    """Reduce the shorter side to `side` with antialiasing, in time linear in the number of pixels.
+def shrink_square(image: Float[Tensor, "B C H W"], side: int) -> Float[Tensor, "B C h w"]:
+    """Cut to the middle square and reduce it to `side` with antialiasing, in time linear in the number of pixels.
 
     Everything outside the middle square is cut off first. Rounding the longer side would stretch the image, by a
     fortieth of a degree at 1,000 pixels.

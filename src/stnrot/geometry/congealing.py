@@ -66,8 +66,8 @@ def rotation_onto(
 def _aligned(image: Float[Tensor, "N C H W"]) -> tuple[Float[Tensor, "N"], Float[Tensor, "1 C H W"]]:
     """Return the angles (radians) that align images with one another, and the mean of the aligned images."""
     tried = image[:TRIED]
-    angle, mean, _ = max((_rounds(tried, start) for start in image[:STARTS].split(1)), key=lambda each: float(each[2]))
-    angle, mean, _ = _rounds(image, mean)
+    _, best, _ = max((_rounds(tried, start) for start in image[:STARTS].split(1)), key=lambda each: float(each[2]))
+    angle, mean, _ = _rounds(image, best)
     return angle, mean
 
 

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torchmetrics import Metric
 
+from stnrot.alignment.pairs import shrink_square
 from stnrot.data.datamodule import ShardedDataset
 from stnrot.data.image_data import ImageData
 from stnrot.data.image_set import balanced_order
@@ -14,7 +15,6 @@ from stnrot.data.rng import Purpose, Split
 from stnrot.errors import InputError
 from stnrot.geometry.congealing import congeal, rotation_onto
 from stnrot.geometry.correlation import correlate
-from stnrot.geometry.resampling import shrink
 
 MOST_IMAGES = 3000  # of the training set that are congealed
 LARGEST_SIDE = 32  # of images that are aligned, in pixels; larger ones are shrunk
@@ -121,7 +121,4 @@ class Congealing:
 
 
 def _small(image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C h w"]:
-    """Shrink images so that the shorter side has at most LARGEST_SIDE pixels."""
-    scale = min(LARGEST_SIDE / min(image.shape[-2:]), 1)
-    height, width = (round(scale * side) for side in image.shape[-2:])
-    return shrink(image, height, width)
+    return shrink_square(image, min(*image.shape[-2:], LARGEST_SIDE))
